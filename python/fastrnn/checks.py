@@ -1,0 +1,234 @@
+"""Checks at the door: each returns its argument, normalised, or raises an error.
+
+Every error names the argument and says what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+# -- numbers
+
+
+def positive_int(name: str, value: object) -> int:
+    """An integer of at least 1; a bool is not an integer."""
+    return _integer(name, value, 1, "a positive integer")
+
+
+def non_negative_int(name: str, value: object) -> int:
+    """An integer of at least 0; a bool is not an integer."""
+    return _integer(name, value, 0, "a non-negative integer")
+
+
+def positive_float(name: str, value: object) -> float:
+    """A finite number greater than 0."""
+    return _number(name, value, 0.0, math.inf, "()", "a positive finite number")
+
+
+def non_negative_float(name: str, value: object) -> float:
+    """A finite number of at least 0."""
+    return _number(name, value, 0.0, math.inf, "[)", "a non-negative finite number")
+
+
+def probability(name: str, value: object) -> float:
+    """A number from 0 to 1, both included."""
+    return _number(name, value, 0.0, 1.0, "[]", "a number from 0 to 1")
+
+
+def fraction(name: str, value: object) -> float:
+    """A number from 0, included, to 1, excluded: a decay rate or a part that must leave something over."""
+    return _number(name, value, 0.0, 1.0, "[)", "a number from 0 to below 1")
+
+
+def boolean(name: str, value: object) -> bool:
+    """True or False, Python's or NumPy's; nothing is taken for its truth."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {_came(value)}")
+    return bool(value)
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> str:
+    """One of the named choices."""
+    expected = f"{name} must be one of {', '.join(map(repr, choices))}"
+    if not isinstance(value, str):
+        raise TypeError(f"{expected}, got {_came(value)}")
+    if value not in choices:
+        raise ValueError(f"{expected}, got {value!r}")
+    return value
+
+
+def float_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """float32 or float64, as anything that `numpy.dtype` understands."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = np.dtype(object)
+    if value is None or dtype not in FLOATS:  # NumPy takes None for float64
+        raise TypeError(f'{name} must be "float32" or "float64", got {_came(value)}')
+    return dtype
+
+
+# -- arrays
+
+
+def array(name: str, value: object, expected: str) -> Array:
+    """Anything that NumPy takes for an array, a masked one excepted; `expected` completes the error."""
+    if type(value) is np.ndarray:
+        return value
+    if value is None:
+        raise TypeError(f"{name} must be {expected}, got None")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be {expected}, got a masked array; fill it first: {name}.filled(...)")
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # ragged lists
+        raise ValueError(f"{name} must be {expected}, got {_came(value)}: {error}") from None
+
+
+def float_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
+    """A float32 or float64 array of a shape, C-contiguous, aligned and native-endian; copied if it is not.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the error.
+    value : array_like
+        The argument. It is never written to.
+    shape : sequence of int or str
+        The size of every axis, or a letter where any size will do: ``("T", "B", 3)``.
+
+    Returns
+    -------
+    ndarray
+        `value` itself wherever that is possible.
+
+    Raises
+    ------
+    TypeError
+        If `value` is None, masked, or anything but float32 or float64.
+    ValueError
+        If its shape is another one.
+    """
+    expected = f"a float32 or float64 array of shape {_shape(shape)}"
+    floats = array(name, value, expected)
+    native = floats.dtype.newbyteorder("=")
+    if native not in FLOATS:
+        hint = f'; cast it first: {name}.astype("float32")' if native == np.float16 else ""
+        raise TypeError(f"{name} must be {expected}, got dtype {floats.dtype}{hint}")
+    _require_shape(name, floats, shape)
+    return plain(floats, native)
+
+
+def int_array(
+    name: str, value: object, shape: Sequence[int | str], low: int, high: int, limits: str
+) -> Array:
+    """An int64 array of a shape with values from `low` to `high`, C-contiguous; copied only if it is not.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the error.
+    value : array_like
+        The argument, of any integer type. It is never written to.
+    shape : sequence of int or str
+        The size of every axis, or a letter where any size will do.
+    low, high : int
+        The least and the greatest value allowed.
+    limits : str
+        What the limits are, for the error: ``"0..V-1"``.
+
+    Returns
+    -------
+    ndarray
+        `value` itself wherever that is possible.
+
+    Raises
+    ------
+    TypeError
+        If `value` is None, masked, or not of an integer type; bools are not integers.
+    ValueError
+        If its shape is another one, or a value is out of range: the error shows the first and its position.
+    """
+    expected = f"an integer array of shape {_shape(shape)}"
+    integers = array(name, value, expected)
+    if integers.size == 0 and isinstance(value, (list, tuple)):
+        integers = integers.astype(np.int64)  # NumPy takes an empty list for floats
+    if integers.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be {expected}, got dtype {integers.dtype}")
+    _require_shape(name, integers, shape)
+    if integers.size and (integers.min() < low or integers.max() > high):
+        position = tuple(map(int, np.argwhere((integers < low) | (integers > high))[0]))
+        where = ", ".join(map(str, position))
+        raise ValueError(
+            f"{name} must be within {limits} = {low}..{high}, got {name}[{where}] = {integers[position]}"
+        )
+    return plain(integers, np.dtype(np.int64))
+
+
+def same_dtype(**arrays: Array | None) -> np.dtype[Any]:
+    """The one dtype of the arrays that are given; two different ones are a TypeError that names both."""
+    given = [(name, array.dtype) for name, array in arrays.items() if array is not None]
+    (first, dtype), *others = given
+    for name, other in others:
+        if other != dtype:
+            raise TypeError(
+                f"{first} and {name} must have the same dtype, got {first} {dtype} and {name} {other}"
+            )
+    return dtype
+
+
+def plain(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array C-contiguous, aligned and of a native dtype; the very same one if it is so already."""
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+# -- the words
+
+
+def _integer(name: str, value: object, low: int, expected: str) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {expected}, got {_came(value)}")
+    if value < low:
+        raise ValueError(f"{name} must be {expected}, got {value}")
+    return int(value)
+
+
+def _number(name: str, value: object, low: float, high: float, ends: str, expected: str) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be {expected}, got {_came(value)}")
+    number = float(value)
+    above = number > low or (ends[0] == "[" and number == low)
+    below = number < high or (ends[1] == "]" and number == high)
+    if not (above and below):  # which is also how NaN, being neither, is refused
+        raise ValueError(f"{name} must be {expected}, got {value}")
+    return number
+
+
+def _require_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
+    fits = array.ndim == len(shape) and all(
+        isinstance(expected, str) or came == expected for came, expected in zip(array.shape, shape)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape {_shape(shape)}, got {array.shape}")
+
+
+def _shape(shape: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def _came(value: object) -> str:
+    return f"{reprlib.repr(value)} of type {type(value).__name__}"
