@@ -55,7 +55,7 @@ def fraction(name: str, value: object) -> float:
 def boolean(name: str, value: object) -> bool:
     """True or False, Python's or NumPy's; nothing is taken for its truth."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {_came(value)}")
+        raise TypeError(f"{name} must be True or False, got {came(value)}")
     return bool(value)
 
 
@@ -63,7 +63,7 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     """One of the named choices."""
     expected = f"{name} must be one of {', '.join(map(repr, choices))}"
     if not isinstance(value, str):
-        raise TypeError(f"{expected}, got {_came(value)}")
+        raise TypeError(f"{expected}, got {came(value)}")
     if value not in choices:
         raise ValueError(f"{expected}, got {value!r}")
     return value
@@ -71,12 +71,13 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> str:
 
 def float_dtype(name: str, value: Any) -> np.dtype[Any]:
     """float32 or float64, as anything that `numpy.dtype` understands."""
+    dtype: np.dtype[Any]
     try:
         dtype = np.dtype(value)
     except TypeError:
         dtype = np.dtype(object)
     if value is None or dtype not in FLOATS:  # NumPy takes None for float64
-        raise TypeError(f'{name} must be "float32" or "float64", got {_came(value)}')
+        raise TypeError(f'{name} must be "float32" or "float64", got {came(value)}')
     return dtype
 
 
@@ -94,7 +95,7 @@ def array(name: str, value: object, expected: str) -> Array:
     try:
         return np.asarray(value)
     except ValueError as error:  # ragged lists
-        raise ValueError(f"{name} must be {expected}, got {_came(value)}: {error}") from None
+        raise ValueError(f"{name} must be {expected}, got {came(value)}: {error}") from None
 
 
 def float_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
@@ -127,7 +128,7 @@ def float_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
     if native not in FLOATS:
         hint = f'; cast it first: {name}.astype("float32")' if native == np.float16 else ""
         raise TypeError(f"{name} must be {expected}, got dtype {floats.dtype}{hint}")
-    _require_shape(name, floats, shape)
+    require_shape(name, floats, shape)
     return plain(floats, native)
 
 
@@ -167,7 +168,7 @@ def int_array(
         integers = integers.astype(np.int64)  # NumPy takes an empty list for floats
     if integers.dtype.kind not in "iu":
         raise TypeError(f"{name} must be {expected}, got dtype {integers.dtype}")
-    _require_shape(name, integers, shape)
+    require_shape(name, integers, shape)
     if integers.size and (integers.min() < low or integers.max() > high):
         position = tuple(map(int, np.argwhere((integers < low) | (integers > high))[0]))
         where = ", ".join(map(str, position))
@@ -175,6 +176,15 @@ def int_array(
             f"{name} must be within {limits} = {low}..{high}, got {name}[{where}] = {integers[position]}"
         )
     return plain(integers, np.dtype(np.int64))
+
+
+def require_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
+    """Raise unless the array has the shape; a letter stands for any size."""
+    fits = array.ndim == len(shape) and all(
+        isinstance(expected, str) or came == expected for came, expected in zip(array.shape, shape)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape {_shape(shape)}, got {array.shape}")
 
 
 def same_dtype(**arrays: Array | None) -> np.dtype[Any]:
@@ -199,9 +209,16 @@ def plain(array: Array, dtype: np.dtype[Any]) -> Array:
 # -- the words
 
 
+def came(value: object) -> str:
+    """What came, in few words."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return f"{reprlib.repr(value)} of type {type(value).__name__}"
+
+
 def _integer(name: str, value: object, low: int, expected: str) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {expected}, got {_came(value)}")
+        raise TypeError(f"{name} must be {expected}, got {came(value)}")
     if value < low:
         raise ValueError(f"{name} must be {expected}, got {value}")
     return int(value)
@@ -209,7 +226,7 @@ def _integer(name: str, value: object, low: int, expected: str) -> int:
 
 def _number(name: str, value: object, low: float, high: float, ends: str, expected: str) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} must be {expected}, got {_came(value)}")
+        raise TypeError(f"{name} must be {expected}, got {came(value)}")
     number = float(value)
     above = number > low or (ends[0] == "[" and number == low)
     below = number < high or (ends[1] == "]" and number == high)
@@ -218,17 +235,5 @@ def _number(name: str, value: object, low: float, high: float, ends: str, expect
     return number
 
 
-def _require_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
-    fits = array.ndim == len(shape) and all(
-        isinstance(expected, str) or came == expected for came, expected in zip(array.shape, shape)
-    )
-    if not fits:
-        raise ValueError(f"{name} must have shape {_shape(shape)}, got {array.shape}")
-
-
 def _shape(shape: Sequence[int | str]) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
-
-
-def _came(value: object) -> str:
-    return f"{reprlib.repr(value)} of type {type(value).__name__}"

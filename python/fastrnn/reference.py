@@ -57,7 +57,8 @@ class Cell(Protocol):
 
 def sigmoid(a: Array) -> Array:
     """1 / (1 + exp(-a)), written so that no exponent is positive and nothing overflows."""
-    return np.exp(np.minimum(a, 0)) / (1 + np.exp(-np.abs(a)))
+    result: Array = np.exp(np.minimum(a, 0)) / (1 + np.exp(-np.abs(a)))
+    return result
 
 
 class TanhRNN:
@@ -191,8 +192,8 @@ class Reserve(NamedTuple):
 class Gradients(NamedTuple):
     """The gradient of a loss with respect to each argument of a forward function, in that argument's shape.
 
-    `x` is None where the input was tokens, a bias where there was none. `state` is always there, also where the
-    initial state was left out: a (B, H) array, for the LSTM the pair (dh, dc).
+    `x` is None where the input was tokens, a bias where there was none. `state` is there even if the initial
+    state was left out: a (B, H) array, for the LSTM the pair (dh, dc).
     """
 
     x: Array | None
@@ -224,8 +225,11 @@ def forward(
     x : ndarray, (T, B, I) floats or (T, B) integers
         The input. Integers are tokens, standing for columns of `w_ih`.
     w_ih : ndarray, (G*H, I) or (G*H, V)
+        The input's weights.
     w_hh : ndarray, (G*H, H)
+        The recurrent weights.
     b_ih, b_hh : ndarray, (G*H,), or None
+        Biases.
     states : sequence of ndarray, (B, H), or None
         One initial value for each of the cell's states. None is zeros.
     lengths : ndarray of integers, (B,), or None
@@ -252,7 +256,7 @@ def forward(
     steps = []
     for rows, times in _walk(T, B, lengths, reverse):
         previous = [state[rows] for state in current]
-        x_gates = _project(x[times, rows], w_ih, b_ih)
+        x_gates = _affine(x[times, rows], w_ih, b_ih)
         h_gates = _affine(previous[0], w_hh, b_hh)
         following, kept = step.forward(_split(x_gates, step.gates), _split(h_gates, step.gates), previous)
         for state, value in zip(current, following):
@@ -281,7 +285,7 @@ def backward(
     Returns
     -------
     tuple
-        The gradients with respect to `x`, `w_ih`, `w_hh`, `b_ih`, `b_hh` and the tuple of initial states; None
+        The gradients of `x`, `w_ih`, `w_hh`, `b_ih`, `b_hh` and the tuple of initial states; None
         for tokens and for a bias that was not there.
     """
     cell, x, w_ih, w_hh, biases, steps, B = reserve
@@ -324,15 +328,10 @@ def _walk(T: int, B: int, lengths: Array | None, reverse: bool) -> Iterator[tupl
         yield rows, lengths[rows] - 1 - step if reverse else np.full_like(rows, step)
 
 
-def _project(x: Array, w_ih: Array, b_ih: Array | None) -> Array:
-    """W_ih x + b_ih of one step: (R, I) floats, or (R,) tokens that stand for columns of W_ih."""
-    if x.ndim == 2:
-        return _affine(x, w_ih, b_ih)
-    return w_ih.T[x] if b_ih is None else w_ih.T[x] + b_ih
-
-
 def _affine(x: Array, w: Array, b: Array | None) -> Array:
-    return x @ w.T if b is None else x @ w.T + b
+    """W x + b for (R, I) floats, or for (R,) tokens, which stand for columns of W."""
+    product: Array = x @ w.T if x.ndim == 2 else w.T[x]
+    return product if b is None else product + b
 
 
 def _split(gates: Array, count: int) -> Arrays:
@@ -377,6 +376,7 @@ def rnn(
     reverse : bool
         Whether each row runs from its last valid step to its first.
     nonlinearity : {"tanh", "relu"}
+        What is applied to the sum.
 
     Returns
     -------
@@ -439,8 +439,8 @@ def rnn_backward(reserve: Reserve, dy: Array | None = None, dstate_n: Array | No
     Gradients
         Its `state` is a (B, H) array.
     """
-    *gradients, (dh,) = backward(reserve, dy, (dstate_n,))
-    return Gradients(*gradients, state=dh)
+    gradients = Gradients(*backward(reserve, dy, (dstate_n,)))
+    return gradients._replace(state=gradients.state[0])
 
 
 def lstm(
@@ -449,7 +449,7 @@ def lstm(
     w_hh: Array,
     b_ih: Array | None = None,
     b_hh: Array | None = None,
-    state: tuple[Array, Array] | None = None,
+    state: tuple[Array | None, Array | None] | None = None,
     *,
     lengths: Array | None = None,
     reverse: bool = False,
@@ -466,8 +466,8 @@ def lstm(
         The recurrent weights.
     b_ih, b_hh : ndarray, (4*H,), optional
         Biases.
-    state : pair of ndarray, (B, H), optional
-        The initial (h, c); zeros if left out.
+    state : pair of ndarray, (B, H), or None, optional
+        The initial (h, c); zeros if left out, and so is either member that is None.
     lengths : ndarray of integers, (B,), optional
         How many steps of each row are valid, in any order; all T if left out.
     reverse : bool
@@ -490,7 +490,7 @@ def lstm_forward(
     w_hh: Array,
     b_ih: Array | None = None,
     b_hh: Array | None = None,
-    state: tuple[Array, Array] | None = None,
+    state: tuple[Array | None, Array | None] | None = None,
     *,
     lengths: Array | None = None,
     reverse: bool = False,
@@ -626,5 +626,5 @@ def gru_backward(reserve: Reserve, dy: Array | None = None, dstate_n: Array | No
     Gradients
         Its `state` is a (B, H) array.
     """
-    *gradients, (dh,) = backward(reserve, dy, (dstate_n,))
-    return Gradients(*gradients, state=dh)
+    gradients = Gradients(*backward(reserve, dy, (dstate_n,)))
+    return gradients._replace(state=gradients.state[0])

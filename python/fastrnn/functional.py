@@ -1,0 +1,614 @@
+"""The checked door to the kernels: one layer, one direction, as plain functions of NumPy arrays.
+
+Every argument is checked here, before any kernel runs, and made the plain array that kernels want; an array
+that is one already is not copied, and none is ever written to. Behind the door are two backends with the same
+results: "native", the compiled kernels, and "reference", the NumPy specification of `fastrnn.reference`.
+`use_backend` and the environment variable ``FASTRNN_BACKEND`` choose between them.
+
+Letters: T time, B batch, I input, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import ModuleType
+from typing import Any
+
+import numpy.typing as npt
+
+from fastrnn import reference
+from fastrnn.checks import (
+    Array,
+    array,
+    boolean,
+    came,
+    float_array,
+    int_array,
+    one_of,
+    require_shape,
+    same_dtype,
+)
+from fastrnn.reference import Gradients
+
+__all__ = [
+    "Gradients",
+    "Reserve",
+    "gru",
+    "gru_backward",
+    "gru_forward",
+    "lstm",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn",
+    "rnn_backward",
+    "rnn_forward",
+    "use_backend",
+]
+
+ArrayPair = tuple[npt.ArrayLike | None, npt.ArrayLike | None]
+
+BACKENDS = ("native", "reference")
+
+
+# -- the backends
+
+
+@functools.cache
+def _module(backend: str) -> ModuleType:
+    """The module with the backend's ``forward`` and ``backward``; the native one loads when first needed."""
+    if backend == "reference":
+        return reference
+    try:
+        import fastrnn._core as core
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "the native kernels of fastrnn are not built: run `pip install .` in its source tree, or use the "
+            'slower NumPy backend with fastrnn.use_backend("reference") or FASTRNN_BACKEND=reference'
+        ) from error
+    return core
+
+
+_backend = one_of("FASTRNN_BACKEND", os.environ.get("FASTRNN_BACKEND") or "native", BACKENDS)
+
+
+def _set_backend(name: str) -> None:
+    global _backend
+    _backend = name
+
+
+def use_backend(name: str) -> ExitStack:
+    """Choose what computes from now on or, in a ``with`` block, until its end.
+
+    Parameters
+    ----------
+    name : {"native", "reference"}
+        The compiled kernels, or their specification in NumPy.
+
+    Returns
+    -------
+    context manager
+        Its exit restores the backend that was in use before. To make a lasting choice, ignore it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    ImportError
+        If the native kernels are not built.
+
+    Notes
+    -----
+    The choice holds for the whole process, all threads. A reserve goes back to the backend that made it.
+
+    Examples
+    --------
+    >>> with fastrnn.use_backend("reference"):
+    ...     y, state_n = fastrnn.lstm(x, w_ih, w_hh)
+    """
+    _module(one_of("name", name, BACKENDS))
+    restore = ExitStack()
+    restore.callback(_set_backend, _backend)
+    _set_backend(name)
+    return restore
+
+
+# -- one door for all cells
+
+
+class Reserve:
+    """What a forward function leaves for its backward function: opaque, and good for one call.
+
+    It refers to the arrays given to the forward function: do not write to them before the backward call.
+    """
+
+    __slots__ = ("_backend", "_cell", "_inner", "_y")
+
+    def __init__(self, cell: str, backend: ModuleType, inner: object, y: Array) -> None:
+        self._cell = cell
+        self._backend = backend
+        self._inner = inner
+        self._y = y
+
+    def __repr__(self) -> str:
+        return f"<Reserve of {_maker(self._cell)}, y {self._y.shape} {self._y.dtype}>"
+
+
+def _maker(cell: str) -> str:
+    """The public function that leaves reserves of this cell."""
+    return cell.partition("_")[0] + "_forward"
+
+
+def _forward(
+    cell: str,
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None,
+    b_hh: npt.ArrayLike | None,
+    state: Any,
+    lengths: npt.ArrayLike | None,
+    reverse: bool,
+    training: bool,
+) -> tuple[Array, Any, Any]:
+    w_ih, w_hh = _weights(cell, w_ih, w_hh)
+    rows, H = w_hh.shape
+    x = _input(x, w_ih)
+    T, B = x.shape[:2]
+    b_ih = _optional("b_ih", b_ih, (rows,))
+    b_hh = _optional("b_hh", b_hh, (rows,))
+    states = _states("state", state, cell, (B, H))
+    if lengths is not None:
+        lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
+    reverse = boolean("reverse", reverse)
+    tokens = x.ndim == 2
+    same_dtype(x=None if tokens else x, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, **states)
+
+    backend = _module(_backend)
+    y, states_n, inner = backend.forward(
+        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training
+    )
+    if not training:
+        return y, _unwrap(states_n), None
+    y.flags.writeable = False  # backward will read it
+    return y, _unwrap(states_n), Reserve(cell, backend, inner, y)
+
+
+def _backward(maker: str, reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: Any) -> Gradients:
+    if not isinstance(reserve, Reserve) or _maker(reserve._cell) != maker:
+        raise TypeError(f"reserve must come from {maker}, got {reserve!r}")
+    if reserve._inner is None:
+        raise RuntimeError(f"reserve was used before: each serves one backward call; call {maker} again")
+    y = reserve._y
+    dy = _optional("dy", dy, y.shape)
+    dstates = _states("dstate_n", dstate_n, reserve._cell, y.shape[1:])
+    same_dtype(y=y, dy=dy, **dstates)
+
+    inner, reserve._inner = reserve._inner, None
+    gradients = Gradients(*reserve._backend.backward(inner, dy, tuple(dstates.values())))
+    return gradients._replace(state=_unwrap(gradients.state))
+
+
+def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array, Array]:
+    """w_ih and w_hh, whose sizes are everyone's; H, I and V must not be 0."""
+    gates = reference.CELLS[cell].gates
+    w_hh = float_array("w_hh", w_hh, (f"{gates}*H", "H"))
+    rows = gates * w_hh.shape[1]
+    require_shape("w_hh", w_hh, (rows, "H"))
+    w_ih = float_array("w_ih", w_ih, (rows, "I"))
+    for name, weights in ("w_hh", w_hh), ("w_ih", w_ih):
+        if weights.size == 0:
+            raise ValueError(f"{name} must not be empty, got shape {weights.shape}")
+    return w_ih, w_hh
+
+
+def _input(x: npt.ArrayLike, w_ih: Array) -> Array:
+    """x as floats (T, B, I) or as int64 tokens (T, B), whichever it is."""
+    x = array("x", x, "a float array of shape (T, B, I) or an integer array of shape (T, B)")
+    columns = w_ih.shape[1]
+    if x.dtype.kind in "iu" and x.ndim != 3:
+        return int_array("x", x, ("T", "B"), 0, columns - 1, "0..V-1")
+    return float_array("x", x, ("T", "B", columns))
+
+
+def _optional(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    return None if value is None else float_array(name, value, shape)
+
+
+def _states(name: str, value: Any, cell: str, shape: tuple[int, ...]) -> Mapping[str, Array | None]:
+    """The cell's states, or their gradients, by the names that errors call them."""
+    if reference.CELLS[cell].states == 1:
+        return {name: _optional(name, value, shape)}
+    if value is None:
+        value = (None, None)
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair (h, c) of arrays of shape {shape}, got {came(value)}")
+    return {f"{name}[{k}]": _optional(f"{name}[{k}]", member, shape) for k, member in enumerate(value)}
+
+
+def _unwrap(states: tuple[Array, ...]) -> Any:
+    """States as users see them: h alone, or the pair (h, c)."""
+    return states[0] if len(states) == 1 else states
+
+
+# -- the functions
+
+
+def _rnn_cell(nonlinearity: str) -> str:
+    return "rnn_" + one_of("nonlinearity", nonlinearity, ("tanh", "relu"))
+
+
+def rnn(
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None = None,
+    b_hh: npt.ArrayLike | None = None,
+    state: npt.ArrayLike | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    reverse: bool = False,
+    nonlinearity: str = "tanh",
+) -> tuple[Array, Array]:
+    """A simple recurrent layer: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) (Elman 1990).
+
+    Parameters
+    ----------
+    x : array_like, (T, B, I) float32 or float64, or (T, B) integers
+        The input. Integers are tokens, 0 to V-1: each stands for the column of `w_ih` that a one-hot input
+        would select.
+    w_ih : array_like, (H, I) or (H, V)
+        The input's weights. The dtype of all floats is one.
+    w_hh : array_like, (H, H)
+        The recurrent weights.
+    b_ih, b_hh : array_like, (H,), optional
+        Biases, each of which may be left out.
+    state : array_like, (B, H), optional
+        The initial h. Zeros if left out.
+    lengths : array_like of integers, (B,), optional
+        How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds beyond
+        does not matter, except that tokens must be within 0 to V-1 there too.
+    reverse : bool, default False
+        Run each row from its last valid step to its first.
+    nonlinearity : {"tanh", "relu"}, default "tanh"
+        What is applied to the sum; "relu" is max(0, ...).
+
+    Returns
+    -------
+    y : ndarray, (T, B, H)
+        h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
+    state_n : ndarray, (B, H)
+        h after each row's last valid step; a row of length 0 returns its initial state.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
+    ValueError
+        If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
+    """
+    y, state_n, _ = _forward(
+        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=False
+    )
+    return y, state_n
+
+
+def rnn_forward(
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None = None,
+    b_hh: npt.ArrayLike | None = None,
+    state: npt.ArrayLike | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    reverse: bool = False,
+    nonlinearity: str = "tanh",
+) -> tuple[Array, Array, Reserve]:
+    """The same as `rnn`, and what `rnn_backward` needs.
+
+    Parameters
+    ----------
+    x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
+        As of `rnn`. Do not write to them before the backward call.
+
+    Returns
+    -------
+    y : ndarray, (T, B, H)
+        As of `rnn`, but read-only, because the backward call reads it.
+    state_n
+        As of `rnn`.
+    reserve : Reserve
+        For one call of `rnn_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `rnn`.
+    """
+    return _forward(
+        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True
+    )
+
+
+def rnn_backward(
+    reserve: Reserve, dy: npt.ArrayLike | None = None, dstate_n: npt.ArrayLike | None = None
+) -> Gradients:
+    """Backpropagation through time (Werbos 1990) for `rnn_forward`.
+
+    Parameters
+    ----------
+    reserve : Reserve
+        What `rnn_forward` returned; it serves one call.
+    dy : array_like, (T, B, H), optional
+        The gradient of a loss with respect to `y`. Zeros if left out. What it holds where a row is padded
+        does not matter, `y` being constant there.
+    dstate_n : array_like, (B, H), optional
+        The gradient of the loss with respect to `state_n`. Zeros if left out.
+
+    Returns
+    -------
+    Gradients
+        Those of the loss with respect to `x` (None for tokens), `w_ih`, `w_hh`, `b_ih` and `b_hh` (None
+        where there was none) and the initial state.
+
+    Raises
+    ------
+    TypeError
+        If the reserve is not from `rnn_forward`, or a gradient not of the dtype of `y`.
+    ValueError
+        If a gradient has another shape than what it is the gradient of.
+    RuntimeError
+        If the reserve was used before.
+    """
+    return _backward("rnn_forward", reserve, dy, dstate_n)
+
+
+def lstm(
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None = None,
+    b_hh: npt.ArrayLike | None = None,
+    state: ArrayPair | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    reverse: bool = False,
+) -> tuple[Array, tuple[Array, Array]]:
+    """A long short-term memory layer (Hochreiter & Schmidhuber 1997; forget gate of Gers et al. 2000).
+
+    ::
+
+        i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(the same)
+        c_t     = f c_{t-1} + i g                                    h_t = o tanh(c_t)
+
+    Parameters
+    ----------
+    x : array_like, (T, B, I) float32 or float64, or (T, B) integers
+        The input. Integers are tokens, 0 to V-1: each stands for the column of `w_ih` that a one-hot input
+        would select.
+    w_ih : array_like, (4*H, I) or (4*H, V)
+        The input's weights, gates in the order i f g o. The dtype of all floats is one.
+    w_hh : array_like, (4*H, H)
+        The recurrent weights.
+    b_ih, b_hh : array_like, (4*H,), optional
+        Biases, each of which may be left out.
+    state : pair of array_like, (B, H), optional
+        The initial (h, c). Zeros if left out, and so is either member that is None.
+    lengths : array_like of integers, (B,), optional
+        How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds beyond
+        does not matter, except that tokens must be within 0 to V-1 there too.
+    reverse : bool, default False
+        Run each row from its last valid step to its first.
+
+    Returns
+    -------
+    y : ndarray, (T, B, H)
+        h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
+    state_n : pair of ndarray, (B, H)
+        (h, c) after each row's last valid step; a row of length 0 returns its initial state.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
+    ValueError
+        If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
+    """
+    y, state_n, _ = _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=False)
+    return y, state_n
+
+
+def lstm_forward(
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None = None,
+    b_hh: npt.ArrayLike | None = None,
+    state: ArrayPair | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    reverse: bool = False,
+) -> tuple[Array, tuple[Array, Array], Reserve]:
+    """The same as `lstm`, and what `lstm_backward` needs.
+
+    Parameters
+    ----------
+    x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
+        As of `lstm`. Do not write to them before the backward call.
+
+    Returns
+    -------
+    y : ndarray, (T, B, H)
+        As of `lstm`, but read-only, because the backward call reads it.
+    state_n
+        As of `lstm`.
+    reserve : Reserve
+        For one call of `lstm_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `lstm`.
+    """
+    return _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True)
+
+
+def lstm_backward(
+    reserve: Reserve, dy: npt.ArrayLike | None = None, dstate_n: ArrayPair | None = None
+) -> Gradients:
+    """Backpropagation through time (Werbos 1990) for `lstm_forward`.
+
+    Parameters
+    ----------
+    reserve : Reserve
+        What `lstm_forward` returned; it serves one call.
+    dy : array_like, (T, B, H), optional
+        The gradient of a loss with respect to `y`. Zeros if left out. What it holds where a row is padded
+        does not matter, `y` being constant there.
+    dstate_n : pair of array_like, (B, H), optional
+        The gradient of the loss with respect to `state_n`. Zeros if left out, and so is either member that is
+        None.
+
+    Returns
+    -------
+    Gradients
+        Those of the loss with respect to `x` (None for tokens), `w_ih`, `w_hh`, `b_ih` and `b_hh` (None
+        where there was none) and the initial state, a pair (dh, dc).
+
+    Raises
+    ------
+    TypeError
+        If the reserve is not from `lstm_forward`, or a gradient not of the dtype of `y`.
+    ValueError
+        If a gradient has another shape than what it is the gradient of.
+    RuntimeError
+        If the reserve was used before.
+    """
+    return _backward("lstm_forward", reserve, dy, dstate_n)
+
+
+def gru(
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None = None,
+    b_hh: npt.ArrayLike | None = None,
+    state: npt.ArrayLike | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    reverse: bool = False,
+) -> tuple[Array, Array]:
+    """A gated recurrent layer (Cho et al. 2014) in cuDNN's form, with the reset gate after the product.
+
+    ::
+
+        r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+        n    = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn))
+        h_t  = (1 - z) n + z h_{t-1}
+
+    Parameters
+    ----------
+    x : array_like, (T, B, I) float32 or float64, or (T, B) integers
+        The input. Integers are tokens, 0 to V-1: each stands for the column of `w_ih` that a one-hot input
+        would select.
+    w_ih : array_like, (3*H, I) or (3*H, V)
+        The input's weights, gates in the order r z n. The dtype of all floats is one.
+    w_hh : array_like, (3*H, H)
+        The recurrent weights.
+    b_ih, b_hh : array_like, (3*H,), optional
+        Biases, each of which may be left out; the last third of `b_hh` is b_hn.
+    state : array_like, (B, H), optional
+        The initial h. Zeros if left out.
+    lengths : array_like of integers, (B,), optional
+        How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds beyond
+        does not matter, except that tokens must be within 0 to V-1 there too.
+    reverse : bool, default False
+        Run each row from its last valid step to its first.
+
+    Returns
+    -------
+    y : ndarray, (T, B, H)
+        h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
+    state_n : ndarray, (B, H)
+        h after each row's last valid step; a row of length 0 returns its initial state.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
+    ValueError
+        If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
+    """
+    y, state_n, _ = _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=False)
+    return y, state_n
+
+
+def gru_forward(
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None = None,
+    b_hh: npt.ArrayLike | None = None,
+    state: npt.ArrayLike | None = None,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    reverse: bool = False,
+) -> tuple[Array, Array, Reserve]:
+    """The same as `gru`, and what `gru_backward` needs.
+
+    Parameters
+    ----------
+    x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
+        As of `gru`. Do not write to them before the backward call.
+
+    Returns
+    -------
+    y : ndarray, (T, B, H)
+        As of `gru`, but read-only, because the backward call reads it.
+    state_n
+        As of `gru`.
+    reserve : Reserve
+        For one call of `gru_backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `gru`.
+    """
+    return _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True)
+
+
+def gru_backward(
+    reserve: Reserve, dy: npt.ArrayLike | None = None, dstate_n: npt.ArrayLike | None = None
+) -> Gradients:
+    """Backpropagation through time (Werbos 1990) for `gru_forward`.
+
+    Parameters
+    ----------
+    reserve : Reserve
+        What `gru_forward` returned; it serves one call.
+    dy : array_like, (T, B, H), optional
+        The gradient of a loss with respect to `y`. Zeros if left out. What it holds where a row is padded
+        does not matter, `y` being constant there.
+    dstate_n : array_like, (B, H), optional
+        The gradient of the loss with respect to `state_n`. Zeros if left out.
+
+    Returns
+    -------
+    Gradients
+        Those of the loss with respect to `x` (None for tokens), `w_ih`, `w_hh`, `b_ih` and `b_hh` (None
+        where there was none) and the initial state.
+
+    Raises
+    ------
+    TypeError
+        If the reserve is not from `gru_forward`, or a gradient not of the dtype of `y`.
+    ValueError
+        If a gradient has another shape than what it is the gradient of.
+    RuntimeError
+        If the reserve was used before.
+    """
+    return _backward("gru_forward", reserve, dy, dstate_n)
