@@ -204,6 +204,7 @@ class Gradients(NamedTuple):
     state: Any
 
 
+@np.errstate(all="ignore")  # infinities and NaN flow through without a word, as in the kernels
 def forward(
     cell: str,
     x: Array,
@@ -268,6 +269,7 @@ def forward(
     return y, current, Reserve(cell, x, w_ih, w_hh, biases, steps, B) if training else None
 
 
+@np.errstate(all="ignore")
 def backward(
     reserve: Reserve, dy: Array | None, dstates: Sequence[Array | None]
 ) -> tuple[Array | None, Array, Array, Array | None, Array | None, tuple[Array, ...]]:
