@@ -100,25 +100,35 @@ FASTRNN_INLINE Vec<double> one_plus_exp_minus(Vec<double> x) {
 }
 
 // 1 / (1 + e^-x)
-FASTRNN_INLINE Vec<float> sigmoid(Vec<float> x) {
+template <class R>
+FASTRNN_INLINE Vec<R> sigmoid(Vec<R> x);
+
+template <>
+FASTRNN_INLINE Vec<float> sigmoid<float>(Vec<float> x) {
   const Vec<float> s = divide(splat(1.0f), one_plus_exp_minus(at_most(x, 40.0f)));
   return x < splat(-0x1.5d589ep6f) ? splat(0.0f) : s;  // -126 ln 2
 }
 
-FASTRNN_INLINE Vec<double> sigmoid(Vec<double> x) {
+template <>
+FASTRNN_INLINE Vec<double> sigmoid<double>(Vec<double> x) {
   const Vec<double> s = divide(splat(1.0), one_plus_exp_minus(at_most(x, 80.0)));
   return x < splat(-0x1.6232bdd7abcd2p9) ? splat(0.0) : s;  // -1022 ln 2
 }
 
+template <class R>
+FASTRNN_INLINE Vec<R> tanh(Vec<R> x);
+
 // x N(x^2) / D(x^2), a rational of degree 9/8 that reaches 1 at the bound.
-FASTRNN_INLINE Vec<float> tanh(Vec<float> x) {
+template <>
+FASTRNN_INLINE Vec<float> tanh<float>(Vec<float> x) {
   x = at_least(at_most(x, 9.0f), -9.0f);
   const Vec<float> y = x * x;
   return divide(x * tanh_numerator(y), tanh_denominator(y));
 }
 
 // |x| small: x + x^3 N(x^2) / D(x^2), degree 6/6. Else 1 - 2 / (1 + e^2|x|) and the sign of x. One division for both.
-FASTRNN_INLINE Vec<double> tanh(Vec<double> x) {
+template <>
+FASTRNN_INLINE Vec<double> tanh<double>(Vec<double> x) {
   const Vec<double> y = x * x;
   const Int<double> sign = (Int<double>)x & (Int<double>)splat(-0.0);
   const Vec<double> size = (Vec<double>)((Int<double>)x ^ sign);
@@ -129,8 +139,9 @@ FASTRNN_INLINE Vec<double> tanh(Vec<double> x) {
   return (Vec<double>)((Int<double>)t | sign);
 }
 
-FASTRNN_INLINE Vec<float> relu(Vec<float> x) { return x < splat(0.0f) ? splat(0.0f) : x; }
-
-FASTRNN_INLINE Vec<double> relu(Vec<double> x) { return x < splat(0.0) ? splat(0.0) : x; }
+template <class R>
+FASTRNN_INLINE Vec<R> relu(Vec<R> x) {
+  return x < Vec<R>{} ? Vec<R>{} : x;
+}
 
 }  // namespace fastrnn::FASTRNN_ISA
