@@ -1,0 +1,221 @@
+// NumPy arrays in, pointers out, the GIL released. Arguments have been checked by fastrnn.functional; what is
+// checked again here is what would crash.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "call.h"
+#include "dispatch.h"
+#include "threads.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace fastrnn {
+namespace {
+
+using Shape = std::vector<py::ssize_t>;
+
+template <class R>
+const R* pointer(const py::array& array, const Shape& shape, const char* name) {
+  if (!py::dtype::of<R>().equal(array.dtype()) || !(array.flags() & py::array::c_style) ||
+      array.ndim() != py::ssize_t(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
+    throw std::invalid_argument(std::string(name) + ": wrong dtype, layout or shape for the kernels");
+  return static_cast<const R*>(array.data());
+}
+
+template <class R>
+const R* pointer(const std::optional<py::array>& array, const Shape& shape, const char* name) {
+  return array ? pointer<R>(*array, shape, name) : nullptr;
+}
+
+template <class R>
+py::array_t<R> zeros(const Shape& shape) {
+  py::array_t<R> array(shape);
+  std::fill_n(array.mutable_data(), array.size(), R(0));
+  return array;
+}
+
+void poll() {
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+using Optional = std::optional<py::array>;
+
+struct Arguments {
+  py::array x, w_ih, w_hh;
+  Optional b_ih, b_hh;
+  std::vector<Optional> states;
+  Optional lengths;
+  bool reverse;
+
+  bool tokens() const { return x.ndim() == 2; }
+};
+
+// What forward leaves for backward.
+struct Reserve {
+  virtual ~Reserve() = default;
+  virtual py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates) = 0;
+};
+
+template <class R>
+const Kernel<R>& kernel_of(const Cell& cell) {
+  if constexpr (sizeof(R) == sizeof(float))
+    return cell.f32;
+  else
+    return cell.f64;
+}
+
+template <class R>
+class TypedCall : public Reserve {
+  Arguments arguments_;  // kept alive: the call reads them
+  Inputs<R> inputs_;
+  Index gates_;
+  bool has_cells_;
+  py::array_t<R> y_;
+  Call<R> call_;
+
+  static Inputs<R> inputs_of(const Arguments& a, Index gates) {
+    if (a.x.ndim() < 2 || a.w_ih.ndim() != 2 || a.w_hh.ndim() != 2 || a.states.empty())
+      throw std::invalid_argument("x, w_ih, w_hh or states: wrong rank for the kernels");
+    const Index T = a.x.shape(0), B = a.x.shape(1), I = a.w_ih.shape(1), H = a.w_hh.shape(1), rows = gates * H;
+    return {T, B, I, H,
+            a.tokens() ? nullptr : pointer<R>(a.x, {T, B, I}, "x"),
+            a.tokens() ? pointer<Index>(a.x, {T, B}, "x") : nullptr,
+            pointer<R>(a.w_ih, {rows, I}, "w_ih"),
+            pointer<R>(a.w_hh, {rows, H}, "w_hh"),
+            pointer<R>(a.b_ih, {rows}, "b_ih"),
+            pointer<R>(a.b_hh, {rows}, "b_hh"),
+            pointer<R>(a.states[0], {B, H}, "state"),
+            a.states.size() > 1 ? pointer<R>(a.states[1], {B, H}, "state") : nullptr,
+            pointer<Index>(a.lengths, {B}, "lengths"),
+            a.reverse};
+  }
+
+ public:
+  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training)
+      : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
+        has_cells_(kernel.states > 1), call_(kernel, inputs_, training) {}
+
+  py::tuple states(const py::array& h, const py::array& c) const {
+    if (has_cells_) return py::make_tuple(h, c);
+    return py::make_tuple(h);
+  }
+
+  py::tuple forward() {
+    const auto [T, B, H] = std::tuple{inputs_.T, inputs_.B, inputs_.H};
+    y_ = inputs_.lengths ? zeros<R>({T, B, H}) : py::array_t<R>({T, B, H});
+    py::array_t<R> h_n({B, H}), c_n({has_cells_ ? B : 0, H});
+    R *y = y_.mutable_data(), *h = h_n.mutable_data(), *c = has_cells_ ? c_n.mutable_data() : nullptr;
+    {
+      const py::gil_scoped_release release;
+      call_.forward(y, h, c, poll);
+    }
+    return py::make_tuple(y_, states(h_n, c_n));
+  }
+
+  py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates) override {
+    const auto [T, B, I, H] = std::tuple{inputs_.T, inputs_.B, inputs_.I, inputs_.H};
+    const R* dy_data = pointer<R>(dy, {T, B, H}, "dy");
+    const R* dh_n = pointer<R>(dstates.at(0), {B, H}, "dstate_n");
+    const R* dc_n = has_cells_ ? pointer<R>(dstates.at(1), {B, H}, "dstate_n") : nullptr;
+    const auto bias = [&](bool given) -> std::optional<py::array_t<R>> {
+      if (!given) return std::nullopt;
+      return py::array_t<R>(gates_ * H);
+    };
+    std::optional<py::array_t<R>> dx, db_ih = bias(inputs_.b_ih), db_hh = bias(inputs_.b_hh);
+    if (inputs_.x) dx = zeros<R>({T, B, I});
+    py::array_t<R> dw_ih = zeros<R>({gates_ * H, I}), dw_hh = zeros<R>({gates_ * H, H});
+    py::array_t<R> dh({B, H}), dc({has_cells_ ? B : 0, H});
+    const auto data = [](auto& array) { return array ? array->mutable_data() : nullptr; };
+    for (auto* db : {&db_ih, &db_hh})
+      if (*db) std::fill_n(data(*db), gates_ * H, R(0));
+    const Gradients<R> gradients{data(dx), dw_ih.mutable_data(), dw_hh.mutable_data(), data(db_ih), data(db_hh),
+                                 dh.mutable_data(), has_cells_ ? dc.mutable_data() : nullptr};
+    {
+      const py::gil_scoped_release release;
+      call_.backward(dy_data, dh_n, dc_n, gradients, poll);
+    }
+    return py::make_tuple(dx, dw_ih, dw_hh, db_ih, db_hh, states(dh, dc));
+  }
+};
+
+template <class R>
+py::tuple run(const Cell& cell, Arguments arguments, bool training) {
+  auto call = std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training);
+  const py::tuple results = call->forward();
+  const std::shared_ptr<Reserve> reserve = training ? std::shared_ptr<Reserve>(call) : nullptr;
+  return py::make_tuple(results[0], results[1], reserve);
+}
+
+py::tuple forward(const std::string& name, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
+                  std::vector<Optional> states, Optional lengths, bool reverse, bool training) {
+  const Cell& cell = find_cell(name);
+  const bool is_float = py::dtype::of<float>().equal(w_ih.dtype());
+  Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, std::move(states), lengths, reverse};
+  return is_float ? run<float>(cell, std::move(arguments), training) : run<double>(cell, std::move(arguments), training);
+}
+
+Activation activation_of(const std::string& name) {
+  if (name == "sigmoid") return Activation::sigmoid;
+  if (name == "tanh") return Activation::tanh;
+  if (name == "relu") return Activation::relu;
+  throw std::invalid_argument("unknown activation '" + name + "'");
+}
+
+template <class R, class Activate>
+py::array activate(Activate* activate, const std::string& name, const py::array& x) {
+  py::array_t<R> y(x.size());
+  activate(activation_of(name), pointer<R>(x, {x.size()}, "x"), y.mutable_data(), x.size());
+  return y;
+}
+
+py::array activation(const std::string& name, const py::array& x) {
+  if (py::dtype::of<float>().equal(x.dtype())) return activate<float>(isa().activate_f32, name, x);
+  return activate<double>(isa().activate_f64, name, x);
+}
+
+std::vector<std::string> cells() {
+  std::vector<std::string> names;
+  for (int i = 0; i < isa().cell_count; ++i) names.push_back(isa().cells[i].name);
+  return names;
+}
+
+py::dict config() {
+  return py::dict("isa"_a = isa().name, "isas"_a = available_isas(), "compiler"_a = FASTRNN_COMPILER,
+                  "openmp"_a = openmp_version());
+}
+
+}  // namespace
+}  // namespace fastrnn
+
+PYBIND11_MODULE(_core, module) {
+  using namespace fastrnn;
+  module.doc() = "The kernels. Private: fastrnn.functional is the checked door to them.";
+  isa();  // an unusable FASTRNN_ISA is an error here, at import
+
+  py::class_<Reserve, std::shared_ptr<Reserve>>(module, "Reserve", "What forward leaves for backward.");
+  module.def("forward", &forward, "See fastrnn.functional.lstm.", "cell"_a, "x"_a.noconvert(), "w_ih"_a.noconvert(),
+             "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
+             "reverse"_a, "training"_a);
+  module.def(
+      "backward",
+      [](Reserve& reserve, const Optional& dy, const std::vector<Optional>& dstates) {
+        return reserve.backward(dy, dstates);
+      },
+      "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a, "dy"_a.noconvert(), "dstates"_a);
+  module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
+  module.def("cells", &cells, "The names of the cells.");
+  module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests.", "name"_a);
+  module.def("config", &config, "The build and the machine: see fastrnn.show_config.");
+  module.def("set_num_threads", &set_threads, "See fastrnn.set_num_threads.", "count"_a);
+  module.def("get_num_threads", &max_threads, "See fastrnn.get_num_threads.");
+}

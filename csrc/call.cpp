@@ -1,0 +1,136 @@
+#include "call.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "threads.h"
+
+namespace fastrnn {
+namespace {
+
+constexpr Index project_rows = 64;    // enough rows for the input's product to run at full speed
+constexpr Index gradient_rows = 512;  // steps whose gradients are turned into weights' while they are near
+constexpr double flops_of_piece = 1e9;
+constexpr double flops_to_thread = 1e6;  // below, waking another thread costs more than it does
+
+class Patience {
+  using Clock = std::chrono::steady_clock;
+  const Poll& poll_;
+  Clock::time_point last_ = Clock::now();
+
+ public:
+  explicit Patience(const Poll& poll) : poll_(poll) {}
+  void check() {
+    if (Clock::now() - last_ < std::chrono::milliseconds(30)) return;
+    poll_();
+    last_ = Clock::now();
+  }
+};
+
+int team_size(double flops) { return flops < flops_to_thread ? 1 : max_threads(); }
+
+}  // namespace
+
+template <class R>
+Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training)
+    : kernel_(kernel), c0_(in.c0), length_(in.B, in.T) {
+  layer_ = {{in.T, in.B, 0, nullptr, nullptr, nullptr, in.reverse},
+            in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.b_ih, in.b_hh, in.h0,
+            nullptr, nullptr, nullptr, training, 1};
+  sort_rows(in.lengths);
+  const Index B = in.B, rows = offset_.back(), row = product({kernel.slots, padded(in.H)});
+  layer_.chunk = std::clamp<Index>(project_rows / std::max<Index>(B, 1), 1, std::max<Index>(layer_.steps.count, 1));
+  if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.H});
+  layer_.slots = slots_ = Buffer<R>{training ? rows : layer_.chunk * B, row};
+  if (kernel.states > 1) {
+    layer_.cells = cells_ = Buffer<R>{training ? B + rows : B, padded(in.H)};
+    std::fill_n(layer_.cells, B * padded(in.H), R(0));
+    if (c0_)
+      for (Index r = 0; r < B; ++r) std::copy_n(c0_ + order_[r] * in.H, in.H, layer_.cells + r * padded(in.H));
+  }
+}
+
+template <class R>
+void Call<R>::sort_rows(const Index* lengths) {
+  Steps& steps = layer_.steps;
+  order_.resize(steps.B);
+  std::iota(order_.begin(), order_.end(), Index(0));
+  if (lengths) {
+    std::stable_sort(order_.begin(), order_.end(), [&](Index a, Index b) { return lengths[a] > lengths[b]; });
+    for (Index r = 0; r < steps.B; ++r) length_[r] = lengths[order_[r]];
+  }
+  steps.count = steps.B ? length_[0] : 0;
+  offset_.assign(steps.count + 1, 0);
+  for (Index s = 0, active = steps.B; s < steps.count; ++s) {
+    while (length_[active - 1] <= s) --active;
+    offset_[s + 1] = offset_[s] + active;
+  }
+  steps.order = order_.data();
+  steps.length = length_.data();
+  steps.offset = offset_.data();
+}
+
+template <class R>
+double Call<R>::step_flops() const {
+  const Index inputs = layer_.tokens ? 0 : layer_.I;
+  return 2.0 * double(layer_.steps.B) * double(kernel_.gates * layer_.H) * double(inputs + layer_.H);
+}
+
+template <class R>
+void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
+  const Steps& steps = layer_.steps;
+  const Index H = layer_.H, Hp = padded(H);
+  layer_.y = y;
+  const int size = team_size(step_flops() * double(steps.count));
+  Buffer<R> packed_ih{Hp, kernel_.gates, layer_.I}, packed_hh{Hp, kernel_.gates, H}, bias{kernel_.slots, Hp};
+  Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
+  const Forward<R> task{layer_, packed_ih, packed_hh, bias, workspace};
+  const Index chunk = layer_.chunk;
+  const Index piece = std::max<Index>(1, Index(flops_of_piece / step_flops()) / chunk) * chunk;
+  Patience patience(poll);
+  for (Index s = 0; s < steps.count; s += piece) {
+    parallel(size, [&](const Team& team) { kernel_.forward(task, s, std::min(s + piece, steps.count), team); });
+    patience.check();
+  }
+  for (Index r = 0; r < steps.B; ++r) {
+    const Index b = steps.order[r], last = steps.length[r] - 1;
+    std::copy_n(last < 0 ? layer_.h0 + b * H : y + steps.at(last, r) * H, H, h_n + b * H);
+    const Index row = layer_.training && last >= 0 ? steps.B + steps.offset[last] + r : r;
+    if (c_n) std::copy_n(layer_.cells + row * Hp, H, c_n + b * H);
+  }
+}
+
+template <class R>
+void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradients<R>& gradients, const Poll& poll) {
+  const Steps& steps = layer_.steps;
+  const Index H = layer_.H, B = steps.B, Hp = padded(H), G = kernel_.gates;
+  const bool has_cells = kernel_.states > 1;
+  const int size = team_size(2 * step_flops() * double(steps.count));
+  Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? padded(layer_.I) : 0, G, Hp};
+  Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
+  Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, G, Hp});
+  Buffer<R> dbias = Buffer<R>::zeros({kernel_.slots, Hp});
+  Buffer<char> workspace{size, kernel_.backward_workspace(layer_)};
+  for (Index r = 0; r < B; ++r) {
+    if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);
+    if (dc_n) std::copy_n(dc_n + steps.order[r] * H, H, dc + r * Hp);
+  }
+  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
+                         gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
+  const Index piece = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));
+  Patience patience(poll);
+  for (Index end = steps.count; end > 0; end -= std::min(piece, end)) {
+    parallel(size, [&](const Team& team) { kernel_.backward(task, std::max<Index>(0, end - piece), end, team); });
+    patience.check();
+  }
+  for (Index r = 0; r < B; ++r) {
+    std::copy_n(dh + r * Hp, H, gradients.h0 + steps.order[r] * H);
+    if (gradients.c0) std::copy_n(dc + r * Hp, H, gradients.c0 + steps.order[r] * H);
+  }
+}
+
+template class Call<float>;
+template class Call<double>;
+
+}  // namespace fastrnn

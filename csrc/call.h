@@ -1,0 +1,62 @@
+// One call of a cell: the memory that its kernel works in, and the steps in pieces that can be interrupted.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "buffer.h"
+#include "fastrnn.h"
+
+namespace fastrnn {
+
+// Called between pieces of about 50 ms; an exception that it throws ends the call.
+using Poll = std::function<void()>;
+
+// The letters of a call, and the arrays that it reads. All are C-contiguous; pointers may be null where said.
+template <class R>
+struct Inputs {
+  Index T, B, I, H;
+  const R* x;            // [T, B, I], or null and
+  const Index* tokens;   // [T, B]
+  const R* w_ih;         // [G*H, I]
+  const R* w_hh;         // [G*H, H]
+  const R* b_ih;         // [G*H] or null
+  const R* b_hh;         // [G*H] or null
+  const R* h0;           // [B, H] or null
+  const R* c0;           // [B, H] or null
+  const Index* lengths;  // [B] or null
+  bool reverse;
+};
+
+template <class R>
+struct Gradients {
+  R* x;               // [T, B, I] zeros, or null
+  R *w_ih, *w_hh;     // like the weights, zeros
+  R *b_ih, *b_hh;     // like the biases, or null
+  R *h0, *c0;         // [B, H]; c0 may be null
+};
+
+template <class R>
+class Call {
+ public:
+  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training);
+
+  // y [T, B, H] is zero where a row is padded; h_n and c_n are [B, H], c_n may be null.
+  void forward(R* y, R* h_n, R* c_n, const Poll& poll);
+
+  // Once, after forward in training. dy [T, B, H], dh_n and dc_n [B, H] may be null.
+  void backward(const R* dy, const R* dh_n, const R* dc_n, const Gradients<R>& gradients, const Poll& poll);
+
+ private:
+  void sort_rows(const Index* lengths);
+  double step_flops() const;
+  Index padded(Index n) const { return (n + kernel_.lanes - 1) / kernel_.lanes * kernel_.lanes; }
+
+  const Kernel<R>& kernel_;
+  const R* c0_;
+  std::vector<Index> order_, length_, offset_;
+  Buffer<R> no_state_, slots_, cells_;
+  Layer<R> layer_;
+};
+
+}  // namespace fastrnn

@@ -1,0 +1,109 @@
+// The whole C++ interface: what crosses between the code that is compiled once and the kernels that are
+// compiled once per ISA. Declarations only.
+//
+// The letters, everywhere: T time, B batch, I input, H hidden, G gates, S slots, U lanes of a vector. Square
+// brackets are shapes, the rightmost index runs fastest. Gates and layouts are PyTorch's; hidden units are
+// padded inside to Hp, the next multiple of U, and interleaved: a row of slots is [Hp/U, S, U].
+#pragma once
+
+#include <cstdint>
+
+namespace fastrnn {
+
+using Index = std::int64_t;
+
+// One thread among those that work on a call.
+class Barrier;
+struct Team {
+  int rank = 0, size = 1;
+  Barrier* barrier = nullptr;
+
+  void wait() const;  // until every member has come here
+};
+
+// The steps of a batch, longest row first, so that the rows at work in a step are the first ones. Step s of
+// sorted row r is time s of batch row order[r]; reversed, it counts from the row's last valid time.
+struct Steps {
+  Index T, B;
+  Index count;          // of steps: the longest length
+  const Index* order;   // [B]
+  const Index* length;  // [B]          of the sorted rows
+  const Index* offset;  // [count + 1]  rows of all steps before s
+  bool reverse;
+
+  Index active(Index s) const { return offset[s + 1] - offset[s]; }
+  Index at(Index s, Index r) const { return (reverse ? length[r] - 1 - s : s) * B + order[r]; }  // in [T, B]
+};
+
+// One layer in one direction, and what forward leaves for backward.
+template <class R>
+struct Layer {
+  Steps steps;
+  Index I, H;           // with tokens, I is the size of the vocabulary
+  const R* x;           // [T, B, I], or null
+  const Index* tokens;  // [T, B], where x is null
+  const R* w_ih;        // [G*H, I]
+  const R* w_hh;        // [G*H, H]
+  const R* b_ih;        // [G*H] or null
+  const R* b_hh;        // [G*H] or null
+  const R* h0;          // [B, H]
+  R* y;                 // [T, B, H]
+  R* slots;             // [rows of all steps, S*Hp]; inference: [chunk * B, S*Hp]
+  R* cells;             // [B + rows of all steps, Hp], the initial ones first; inference: [B, Hp]
+  bool training;
+  Index chunk;          // steps whose input is projected at a time
+};
+
+template <class R>
+struct Forward : Layer<R> {
+  R* packed_ih;     // [Hp/U, I, G, U]
+  R* packed_hh;     // [Hp/U, H, G, U]
+  R* bias;          // [S*Hp]  a row of slots
+  void* workspace;  // [team, forward_workspace]
+};
+
+template <class R>
+struct Backward : Layer<R> {
+  const R* dy;      // [T, B, H] or null
+  R* packed_hh;     // [Hp/U, Hp/U, G, U, U]
+  R* packed_ih;     // [Ip/U, Hp/U, G, U, U]
+  R* dh;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
+  R* dc;            // [B, Hp]  likewise
+  R* dx;            // [T, B, I] zeros, or null
+  R* dw_ih;         // [G*H, I] zeros
+  R* dw_hh;         // [G*H, H] zeros
+  R* db_ih;         // [G*H] or null
+  R* db_hh;         // [G*H] or null
+  R* dtable;        // [Hp/U, I, G, U] zeros, with tokens
+  R* dbias;         // [S*Hp] zeros
+  void* workspace;  // [team, backward_workspace]
+};
+
+// A cell in one dtype on one ISA. Every member of a team calls the same function; steps run in order.
+template <class R>
+struct Kernel {
+  Index lanes, gates, slots, states;
+  Index (*forward_workspace)(const Layer<R>&);   // bytes for each member
+  Index (*backward_workspace)(const Layer<R>&);
+  void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1
+  void (*backward)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // steps s1-1 .. s0
+};
+
+struct Cell {
+  const char* name;
+  Kernel<float> f32;
+  Kernel<double> f64;
+};
+
+enum class Activation { sigmoid, tanh, relu };
+
+// All that one ISA offers.
+struct Isa {
+  const char* name;
+  const Cell* cells;
+  int cell_count;
+  void (*activate_f32)(Activation, const float* x, float* y, Index n) noexcept;
+  void (*activate_f64)(Activation, const double* x, double* y, Index n) noexcept;
+};
+
+}  // namespace fastrnn

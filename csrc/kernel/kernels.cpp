@@ -1,0 +1,45 @@
+// The one translation unit of an ISA: every cell in every dtype, behind one table.
+#include "cells.h"
+#include "sequence.h"
+
+namespace fastrnn::FASTRNN_ISA {
+namespace {
+
+template <class C, class R>
+constexpr Kernel<R> kernel() {
+  using S = Sequence<C, R>;
+  return {lanes<R>, C::gates, C::slots, C::states, S::forward_workspace, S::backward_workspace,
+          S::forward, S::backward};
+}
+
+template <class List>
+struct Table;
+
+template <class... C>
+struct Table<List<C...>> {
+  static constexpr int count = sizeof...(C);
+  static constexpr Cell cells[] = {{C::name, kernel<C, float>(), kernel<C, double>()}...};
+};
+
+template <class R>
+void activate(Activation activation, const R* x, R* y, Index n) noexcept {
+  for (Index i = 0; i < n; i += lanes<R>) {
+    const int left = n - i < lanes<R> ? int(n - i) : lanes<R>;
+    const Vec<R> v = load(x + i, left);
+    switch (activation) {
+      case Activation::sigmoid: store(y + i, sigmoid<R>(v), left); break;
+      case Activation::tanh: store(y + i, tanh<R>(v), left); break;
+      case Activation::relu: store(y + i, relu<R>(v), left); break;
+    }
+  }
+}
+
+}  // namespace
+
+#define FASTRNN_STRING_(name) #name
+#define FASTRNN_STRING(name) FASTRNN_STRING_(name)
+
+extern const Isa isa;
+const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), Table<Cells>::cells, Table<Cells>::count, activate<float>, activate<double>};
+
+}  // namespace fastrnn::FASTRNN_ISA

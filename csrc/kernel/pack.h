@@ -1,0 +1,74 @@
+// Weights in the order in which the products read them, and gradients back in PyTorch's.
+#pragma once
+
+#include "../fastrnn.h"
+#include "share.h"
+#include "simd.h"
+
+namespace fastrnn::FASTRNN_ISA {
+
+// The lanes of unit block u that are hidden units.
+template <class R>
+FASTRNN_INLINE int units_in(Index u, Index H) {
+  const Index left = H - u * lanes<R>;
+  return left < lanes<R> ? int(left) : lanes<R>;
+}
+
+// How slots, gates and rows of PyTorch's weights belong together, for cell C.
+template <class C, class R>
+struct Layout {
+  static constexpr Index G = C::gates, S = C::slots, U = lanes<R>;
+  static constexpr Index x_slot = 0, h_slot = S - G;  // the first that the input and the recurrence feed
+
+  Index H;
+
+  Index units() const { return (H + U - 1) / U; }
+  Index row() const { return units() * S * U; }
+  Index weight_row(Index slot, Index u) const { return C::gate(int(slot)) * H + u * U; }
+
+  // w [G*H, K] -> panels of block u: [K, G, U]
+  void pack(const R* w, Index K, Index first_slot, Index u, R* packed) const {
+    const int count = units_in<R>(u, H);
+    for (Index g = 0; g < G; ++g) {
+      const R* from = w + weight_row(first_slot + g, u) * K;
+      for (Index k = 0; k < K; ++k)
+        for (Index lane = 0; lane < U; ++lane)
+          packed[(k * G + g) * U + lane] = lane < count ? from[lane * K + k] : R(0);
+    }
+  }
+
+  // w [G*H, N] -> panel q of its columns, rows interleaved: [Hp/U, G, U, U]
+  void pack_transposed(const R* w, Index N, Index first_slot, Index q, R* packed) const {
+    const int columns = units_in<R>(q, N);
+    for (Index u = 0; u < units(); ++u) {
+      const int count = units_in<R>(u, H);
+      for (Index g = 0; g < G; ++g) {
+        const R* from = w + weight_row(first_slot + g, u) * N + q * U;
+        for (Index lane = 0; lane < U; ++lane, packed += U)
+          store(packed, lane < count ? load(from + lane * N, columns) : Vec<R>{});
+      }
+    }
+  }
+
+  // b_ih + b_hh in the slots that both feed, each alone where only one does.
+  void pack_bias(const R* b_ih, const R* b_hh, Index u, R* bias) const {
+    const int count = units_in<R>(u, H);
+    for (Index slot = 0; slot < S; ++slot) {
+      Vec<R> sum{};
+      if (b_ih && slot < G) sum += load(b_ih + weight_row(slot, u), count);
+      if (b_hh && slot >= h_slot) sum += load(b_hh + weight_row(slot, u), count);
+      store(bias + slot * U, sum);
+    }
+  }
+
+  // Panels of block u [K, G, U] -> dw [G*H, K], for the slots of the input.
+  void unpack(const R* packed, Index K, Index u, R* dw) const {
+    const int count = units_in<R>(u, H);
+    for (Index g = 0; g < G; ++g)
+      for (Index lane = 0; lane < count; ++lane)
+        for (Index k = 0; k < K; ++k)
+          dw[(weight_row(x_slot + g, u) + lane) * K + k] = packed[(k * G + g) * U + lane];
+  }
+};
+
+}  // namespace fastrnn::FASTRNN_ISA

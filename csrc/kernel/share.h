@@ -1,0 +1,48 @@
+// Which part of a step each member of a team does. Results do not depend on it: no sum is ever shared.
+#pragma once
+
+#include "../fastrnn.h"
+
+namespace fastrnn::FASTRNN_ISA {
+
+struct Range {
+  Index first, last;
+};
+
+// Part `rank` of `size` of n things.
+inline Range part(Index n, Index rank, Index size) { return {n * rank / size, n * (rank + 1) / size}; }
+
+// Rows with about the same number of steps in each part.
+inline Range rows_part(const Steps& steps, Index rank, Index size) {
+  const Index total = steps.offset[steps.count];
+  Range rows{0, steps.B};
+  Index before = 0;
+  for (Index r = 0; r < steps.B; before += steps.length[r++]) {
+    if (before * size < total * rank) rows.first = r + 1;
+    if (before * size < total * (rank + 1)) rows.last = r + 1;
+  }
+  return rows;
+}
+
+// The rows and the blocks of hidden units whose recurrence a member computes.
+struct Share {
+  Range rows, units;
+  bool shared_rows;  // others work on the same rows: h must be handed over after each step
+
+  void hand_over(const Team& team) const {
+    if (shared_rows) team.wait();
+  }
+};
+
+// A split by rows needs no barrier, and pays while each member has enough rows to reuse a weight that it has
+// loaded. A split by units pays for its barrier once a step is some microseconds long.
+inline Share share_of(const Steps& steps, Index units, Index step_flops, const Team& team) {
+  constexpr Index rows_to_split = 4, flops_to_split = 1 << 16;
+  const Range all{0, steps.B}, every{0, units};
+  if (team.size == 1) return {all, every, false};
+  if (steps.B >= rows_to_split * team.size) return {rows_part(steps, team.rank, team.size), every, false};
+  if (step_flops >= flops_to_split) return {all, part(units, team.rank, team.size), true};
+  return {team.rank == 0 ? all : Range{0, 0}, every, false};
+}
+
+}  // namespace fastrnn::FASTRNN_ISA

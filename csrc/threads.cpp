@@ -1,0 +1,165 @@
+#include "threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#if defined(_OPENMP)
+#include <omp.h>
+// Missing in some runtimes: without it a forked child may use one thread only.
+extern "C" int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak));
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace fastrnn {
+namespace {
+
+std::atomic<int> threads_set{0};
+std::atomic<bool> one_thread_only{false};
+
+// CPUs' worth of time that the control group grants, rounded up; a large number without a limit.
+int quota() {
+  constexpr int none = 1 << 20;
+  double limit = -1, period = 0;
+  std::string first;
+  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); file >> first >> period) {
+    if (first != "max") limit = std::stod(first);
+  } else if (std::ifstream v1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"); v1 >> limit) {
+    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
+  }
+  return limit > 0 && period > 0 ? std::max(1, int(std::ceil(limit / period))) : none;
+}
+
+// Sets the CPU to flush denormals, which cost up to a hundred cycles each, and back again.
+class FlushDenormals {
+#if defined(__x86_64__)
+  unsigned before_ = _mm_getcsr();
+
+ public:
+  FlushDenormals() { _mm_setcsr(before_ | 0x8040); }  // FTZ | DAZ
+  ~FlushDenormals() { _mm_setcsr(before_); }
+#elif defined(__aarch64__)
+  std::uint64_t before_;
+
+ public:
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" ::"r"(before_ | (std::uint64_t(1) << 24)));  // FZ
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
+#endif
+};
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+#if defined(_OPENMP)
+// A forked child inherits the runtime's bookkeeping but not its threads, and would wait for them for ever. So the
+// pool of the thread that forks is given up first; it comes back with the next call.
+void before_fork() {
+  if (!omp_in_parallel() && omp_pause_resource_all) omp_pause_resource_all(omp_pause_hard);
+}
+
+void in_child() {
+  if (!omp_pause_resource_all) one_thread_only = true;
+}
+
+[[maybe_unused]] const int registered = pthread_atfork(before_fork, nullptr, in_child);
+#endif
+
+}  // namespace
+
+// Each member counts its arrivals on a cache line of its own and watches those of the others: no line is written
+// by two. Waiting is bounded in time, since on a busy machine the others may not be running at all.
+class Barrier {
+  struct alignas(128) Arrivals {
+    std::atomic<std::uint64_t> count{0};
+  };
+  std::vector<Arrivals> members_;
+
+  static void wait_for(const Arrivals& other, std::uint64_t count) {
+    using namespace std::chrono;
+    for (int polls = 0; polls < 64; ++polls) {
+      if (other.count.load(std::memory_order_acquire) >= count) return;
+      pause();
+    }
+    for (const auto start = steady_clock::now(); other.count.load(std::memory_order_acquire) < count;) {
+      const auto waited = steady_clock::now() - start;
+      if (waited < microseconds(2))
+        pause();
+      else if (waited < microseconds(50))
+        sched_yield();
+      else
+        std::this_thread::sleep_for(microseconds(20));
+    }
+  }
+
+ public:
+  explicit Barrier(int size) : members_(size) {}
+
+  void wait(int rank, int size) {
+    const std::uint64_t count = members_[rank].count.load(std::memory_order_relaxed) + 1;
+    members_[rank].count.store(count, std::memory_order_release);
+    for (int other = 0; other < size; ++other)
+      if (other != rank) wait_for(members_[other], count);
+  }
+};
+
+void Team::wait() const {
+  if (size > 1) barrier->wait(rank, size);
+}
+
+int max_threads() {
+  if (one_thread_only) return 1;
+  if (const int set = threads_set) return set;
+#if defined(_OPENMP)
+  static const int limit = quota();
+  return omp_in_parallel() ? 1 : std::max(1, std::min(omp_get_max_threads(), limit));
+#else
+  return 1;
+#endif
+}
+
+void set_threads(int count) { threads_set = count; }
+
+int openmp_version() {
+#if defined(_OPENMP)
+  return _OPENMP;
+#else
+  return 0;
+#endif
+}
+
+void parallel(int size, const std::function<void(const Team&)>& fn) {
+#if defined(_OPENMP)
+  if (size > 1) {
+    Barrier barrier(size);
+#pragma omp parallel num_threads(size)
+    {
+      const FlushDenormals flush;
+      fn(Team{omp_get_thread_num(), omp_get_num_threads(), &barrier});
+    }
+    return;
+  }
+#endif
+  const FlushDenormals flush;
+  fn(Team{});
+}
+
+}  // namespace fastrnn

@@ -1,0 +1,24 @@
+// Threads behind one seam: how many a call may use, and running a function on them.
+#pragma once
+
+#include <functional>
+
+#include "fastrnn.h"
+
+namespace fastrnn {
+
+// What a call may use now: the number set, or else what OpenMP allows (processor affinity, OMP_NUM_THREADS,
+// threadpoolctl) within the quota of the control group.
+int max_threads();
+
+// 0: automatic.
+void set_threads(int count);
+
+// The version of OpenMP as a date, 0 without it.
+int openmp_version();
+
+// Runs fn on `size` threads, or fewer if the system gives fewer. Denormal numbers are flushed to zero within, and
+// only there. fn must not throw.
+void parallel(int size, const std::function<void(const Team&)>& fn);
+
+}  // namespace fastrnn
