@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from fastrnn import checks
 
 NAN, INF = float("nan"), float("inf")
@@ -89,7 +88,8 @@ def test_one_of():
 def test_arrays_are_copied_only_if_they_must_be():
     plain = np.ones((2, 3), "f4")
     assert checks.float_array("x", plain, (2, "I")) is plain
-    for other in (plain.T, plain[:, ::-1], plain.astype(">f4")):
+    misaligned = np.ndarray((2, 3), "f4", bytearray(25), offset=1)
+    for other in (plain.T, plain[:, ::-1], plain.astype(">f4"), misaligned):
         result = checks.float_array("x", other, ("A", "B"))
         assert result.flags.c_contiguous and result.flags.aligned and result.dtype == np.dtype("f4")
         np.testing.assert_array_equal(result, other)

@@ -4,11 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-
 from fastrnn import reference
 from fastrnn.reference import CELLS, Gradients
 
-T, B, I, H, V = 4, 3, 2, 3, 5
+T, B, I, H, V = 4, 3, 2, 3, 5  # noqa: E741
 
 cells = pytest.mark.parametrize("cell", CELLS)
 directions = pytest.mark.parametrize("reverse", [False, True], ids=["onward", "reverse"])
@@ -79,7 +78,9 @@ def test_gradients_are_those_of_central_differences(cell, reverse, lengths, toke
 
     def loss():
         y, states, _ = run(cell, arguments, lengths, reverse)
-        return np.vdot(y, dy) + sum(np.vdot(state, dstate) for state, dstate in zip(states, dstates))
+        return np.vdot(y, dy) + sum(
+            np.vdot(state, dstate) for state, dstate in zip(states, dstates, strict=True)
+        )
 
     as_given = arguments if options["state"] else {**arguments, "states": (None,) * len(dstates)}
     _, _, reserve = run(cell, as_given, lengths, reverse, training=True)
@@ -92,7 +93,7 @@ def test_gradients_are_those_of_central_differences(cell, reverse, lengths, toke
             assert (name == "x" and tokens) or not options.get(name, True)
         else:
             assert_close(gradient, central_differences(loss, arguments[name]), 1e-7)
-    for state, gradient in zip(arguments["states"], gradients.state):
+    for state, gradient in zip(arguments["states"], gradients.state, strict=True):
         assert_close(gradient, central_differences(loss, state), 1e-7)
 
 
@@ -108,9 +109,9 @@ def test_gradients_left_out_are_zeros(cell):
         *others, states = reference.backward(run(cell, arguments, training=True)[2], dy, dstates)
         return [*others, *states]
 
-    for actual, expected in zip(gradients(dy, nothing), gradients(dy, zeros)):
+    for actual, expected in zip(gradients(dy, nothing), gradients(dy, zeros), strict=True):
         assert_close(actual, expected)
-    for actual, expected in zip(gradients(None, dstates), gradients(0 * dy, dstates)):
+    for actual, expected in zip(gradients(None, dstates), gradients(0 * dy, dstates), strict=True):
         assert_close(actual, expected)
 
 
@@ -151,7 +152,7 @@ def test_equals_pytorch(cell, reverse, lengths, bias):
         outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs)
     states_n = states_n if len(states) == 2 else (states_n,)
     loss = (outputs * torch.from_numpy(in_its_half(dy, 2))).sum()
-    for state_n, dstate in zip(states_n, dstates):
+    for state_n, dstate in zip(states_n, dstates, strict=True):
         loss = loss + (state_n * torch.from_numpy(in_its_half(dstate[None], 0))).sum()
     loss.backward()
 
@@ -162,7 +163,7 @@ def test_equals_pytorch(cell, reverse, lengths, bias):
     assert_close(gradients.x, x.grad.numpy(), 1e-10)
     for name, weight in weights.items():
         assert_close(getattr(gradients, name), weight.grad.numpy(), 1e-10)
-    for k, (state, state_n) in enumerate(zip(states, states_n)):
+    for k, (state, state_n) in enumerate(zip(states, states_n, strict=True)):
         assert_close(our_states_n[k], state_n.detach().numpy()[int(reverse)], 1e-10)
         assert_close(gradients.state[k], state.grad.numpy()[int(reverse)], 1e-10)
 
@@ -181,7 +182,7 @@ def test_tokens_are_columns_of_the_weights(cell):
         y, states, reserve = run(cell, arguments, (4, 1, 3), True, training=True)
         _, *gradients, dstates_0 = reference.backward(reserve, dy, dstates)
         results.append([y, *states, *gradients, *dstates_0])
-    for actual, expected in zip(*results):
+    for actual, expected in zip(*results, strict=True):
         assert_close(actual, expected)
 
 
@@ -213,7 +214,9 @@ def test_a_padded_row_runs_as_if_alone(cell, reverse):
         assert not y[length:, here].any()
         assert_close(gradients.x[:length, here], gradients_alone.x)
         assert not gradients.x[length:, here].any()
-        for state, state_alone in zip(states + gradients.state, states_alone + gradients_alone.state):
+        for state, state_alone in zip(
+            states + gradients.state, states_alone + gradients_alone.state, strict=True
+        ):
             assert_close(state[here], state_alone)
         for name in sums:
             sums[name] += getattr(gradients_alone, name)
@@ -269,10 +272,10 @@ def test_nothing_to_do(cell, tokens, T, B):
     y, states, reserve = run(cell, arguments, training=True)
     gradients = Gradients(*reference.backward(reserve, dy, dstates))
     assert y.shape == (T, B, H)
-    for state, initial in zip(states, arguments["states"]):
+    for state, initial in zip(states, arguments["states"], strict=True):
         assert_close(state, initial)
         assert not np.shares_memory(state, initial)
-    for dstate, final in zip(gradients.state, dstates):
+    for dstate, final in zip(gradients.state, dstates, strict=True):
         assert_close(dstate, final)
     for name in ("w_ih", "w_hh", "b_ih", "b_hh"):
         assert not getattr(gradients, name).any()

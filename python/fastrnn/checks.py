@@ -181,7 +181,8 @@ def int_array(
 def require_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
     """Raise unless the array has the shape; a letter stands for any size."""
     fits = array.ndim == len(shape) and all(
-        isinstance(expected, str) or came == expected for came, expected in zip(array.shape, shape)
+        isinstance(expected, str) or size == expected
+        for size, expected in zip(array.shape, shape, strict=True)
     )
     if not fits:
         raise ValueError(f"{name} must have shape {_shape(shape)}, got {array.shape}")

@@ -195,8 +195,9 @@ def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array
     """w_ih and w_hh, whose sizes are everyone's; H, I and V must not be 0."""
     gates = reference.CELLS[cell].gates
     w_hh = float_array("w_hh", w_hh, (f"{gates}*H", "H"))
-    rows = gates * w_hh.shape[1]
-    require_shape("w_hh", w_hh, (rows, "H"))
+    H = w_hh.shape[1]
+    rows = gates * H
+    require_shape("w_hh", w_hh, (rows, H))
     w_ih = float_array("w_ih", w_ih, (rows, "I"))
     for name, weights in ("w_hh", w_hh), ("w_ih", w_ih):
         if weights.size == 0:

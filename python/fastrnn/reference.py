@@ -110,7 +110,7 @@ class LSTM:
 
     @staticmethod
     def forward(x: Arrays, h: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]:
-        a_i, a_f, a_g, a_o = (x_k + h_k for x_k, h_k in zip(x, h))
+        a_i, a_f, a_g, a_o = (x_k + h_k for x_k, h_k in zip(x, h, strict=True))
         i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
         _, c_previous = previous
         c = f * c_previous + i * g
@@ -260,7 +260,7 @@ def forward(
         x_gates = _affine(x[times, rows], w_ih, b_ih)
         h_gates = _affine(previous[0], w_hh, b_hh)
         following, kept = step.forward(_split(x_gates, step.gates), _split(h_gates, step.gates), previous)
-        for state, value in zip(current, following):
+        for state, value in zip(current, following, strict=True):
             state[rows] = value
         y[times, rows] = following[0]
         if training:
@@ -304,7 +304,7 @@ def backward(
         dx_split, dh_split, dprevious = CELLS[cell].backward(kept, previous, following, dfollowing)
         dx_gates, dh_gates = np.concatenate(dx_split, axis=1), np.concatenate(dh_split, axis=1)
 
-        for dstate, value in zip(dcurrent, dprevious):
+        for dstate, value in zip(dcurrent, dprevious, strict=True):
             dstate[rows] = value
         dcurrent[0][rows] += dh_gates @ w_hh
         dw_hh += dh_gates.T @ previous[0]

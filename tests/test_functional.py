@@ -1,0 +1,526 @@
+"""The checked door: what it refuses and in which words, and that whatever it lets in comes out right."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from fastrnn import functional, reference
+from fastrnn.reference import CELLS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+KINDS = ("rnn", "lstm", "gru")
+
+
+@pytest.fixture(params=functional.BACKENDS)
+def backend(request):
+    """Each backend in turn, in use."""
+    if request.param == "native":
+        pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    with functional.use_backend(request.param):
+        yield request.param
+
+
+def good_arguments(kind="lstm", dtype="f8"):
+    """Arguments that any function of the kind takes, by name: T=4, B=2, I=3, H=5."""
+    rng = np.random.default_rng(0)
+    gates = {"rnn": 1, "lstm": 4, "gru": 3}[kind]
+    sizes = {
+        "x": (4, 2, 3),
+        "w_ih": (gates * 5, 3),
+        "w_hh": (gates * 5, 5),
+        "b_ih": gates * 5,
+        "b_hh": gates * 5,
+    }
+    arguments = {name: rng.normal(size=size).astype(dtype) for name, size in sizes.items()}
+    h, c = rng.normal(size=(2, 2, 5)).astype(dtype)
+    return {**arguments, "state": (h, c) if kind == "lstm" else h}
+
+
+def forward(kind, **arguments):
+    return getattr(functional, kind + "_forward")(**arguments)
+
+
+def backward(kind, reserve, *gradients):
+    return getattr(functional, kind + "_backward")(reserve, *gradients)
+
+
+def flat(*results):
+    """The arrays of nested results in a row, None left out."""
+    for result in results:
+        if isinstance(result, (tuple, list)):
+            yield from flat(*result)
+        elif result is not None:
+            yield result
+
+
+# -- what is refused
+
+
+def of(**arguments):
+    return arguments
+
+
+x, w_ih, w_hh, b_ih, _, (h, c) = good_arguments().values()
+tokens = np.array([[0, 1], [2, 0], [1, 1], [0, 2]])
+one = np.array([[0, 1]])
+masked = np.ma.masked_array(x, x > 0)
+
+BAD_INPUTS = [
+    # name, changed arguments, error, the words it must contain
+    ("x none", of(x=None), TypeError, "(T, B, I) or an integer array of shape (T, B), got None"),
+    ("x float rank 2", of(x=x[0]), ValueError, "x must have shape (T, B, 3), got (2, 3)"),
+    ("x float rank 4", of(x=x[None]), ValueError, "x must have shape (T, B, 3), got (1, 4, 2, 3)"),
+    ("x scalar", of(x=1.0), ValueError, "x must have shape (T, B, 3), got ()"),
+    ("x other I", of(x=x[..., :2]), ValueError, "x must have shape (T, B, 3), got (4, 2, 2)"),
+    ("x empty I", of(x=x[..., :0]), ValueError, "x must have shape (T, B, 3), got (4, 2, 0)"),
+    ("x integers rank 3", of(x=np.ones((4, 2, 3), int)), TypeError, "of shape (T, B, 3), got dtype int64"),
+    ("x ragged", of(x=[[[1.0, 2.0, 3.0]], [[1.0]]]), ValueError, "x must be a float array"),
+    ("x complex", of(x=x + 0j), TypeError, "got dtype complex128"),
+    ("x object", of(x=x.astype(object)), TypeError, "got dtype object"),
+    ("x strings", of(x=x.astype(str)), TypeError, "got dtype <U"),
+    ("x datetime", of(x=x.astype("M8[s]")), TypeError, "got dtype datetime64[s]"),
+    ("x bool", of(x=x > 0), TypeError, "got dtype bool"),
+    ("x bool tokens", of(x=tokens > 0), TypeError, "got dtype bool"),
+    ("x half", of(x=x.astype("f2")), TypeError, 'got dtype float16; cast it first: x.astype("float32")'),
+    ("x long double", of(x=x.astype("g")), TypeError, f"got dtype {np.dtype('g')}"),
+    ("x mapping", of(x={"x": x}), TypeError, "got dtype object"),
+    ("x masked", of(x=masked), TypeError, "got a masked array; fill it first: x.filled(...)"),
+    ("x masked tokens", of(x=np.ma.masked_array(tokens)), TypeError, "x must be"),
+    ("x single", of(x=x.astype("f4")), TypeError, "the same dtype, got x float32 and w_ih float64"),
+    ("tokens rank 1", of(x=tokens[0]), ValueError, "x must have shape (T, B), got (2,)"),
+    ("token V", of(x=tokens + one), ValueError, "x must be within 0..V-1 = 0..2, got x[3, 1] = 3"),
+    ("token -1", of(x=tokens - 1), ValueError, "x must be within 0..V-1 = 0..2, got x[0, 0] = -1"),
+    ("token huge", of(x=np.full((4, 2), 2**63, "u8")), ValueError, "got x[0, 0] = 9223372036854775808"),
+    ("token V in padding", of(x=tokens + one, lengths=[3, 3]), ValueError, "got x[3, 1] = 3"),
+    ("w_ih none", of(w_ih=None), TypeError, "float64 array of shape (20, I), got None"),
+    ("w_ih rank 1", of(w_ih=b_ih), ValueError, "w_ih must have shape (20, I), got (20,)"),
+    ("w_ih rows", of(w_ih=w_ih[:15]), ValueError, "w_ih must have shape (20, I), got (15, 3)"),
+    ("w_ih I=0", of(w_ih=w_ih[:, :0], x=x[..., :0]), ValueError, "w_ih must not be empty, got shape (20, 0)"),
+    ("w_ih V=0", of(w_ih=w_ih[:, :0], x=tokens), ValueError, "w_ih must not be empty, got shape (20, 0)"),
+    ("w_ih integers", of(w_ih=np.ones((20, 3), int)), TypeError, "w_ih must be a float32 or float64 array"),
+    ("w_hh none", of(w_hh=None), TypeError, "float64 array of shape (4*H, H), got None"),
+    ("w_hh rank 3", of(w_hh=w_hh[None]), ValueError, "w_hh must have shape (4*H, H), got (1, 20, 5)"),
+    ("w_hh not 4*H", of(w_hh=w_hh[:, :4]), ValueError, "w_hh must have shape (16, 4), got (20, 4)"),
+    ("w_hh H=0", of(w_hh=w_hh[:0, :0], w_ih=w_ih[:0]), ValueError, "w_hh must not be empty, got"),
+    ("w_hh masked", of(w_hh=np.ma.masked_array(w_hh)), TypeError, "w_hh must be a float32 or float64 array"),
+    ("w_hh single", of(w_hh=w_hh.astype("f4")), TypeError, "the same dtype, got x float64 and w_hh float32"),
+    ("w_hh not w_ih", of(x=tokens, w_hh=w_hh.astype("f4")), TypeError, "w_ih and w_hh must have the same"),
+    ("b_ih rank 2", of(b_ih=b_ih[None]), ValueError, "b_ih must have shape (20,), got (1, 20)"),
+    ("b_ih size", of(b_ih=b_ih[:5]), ValueError, "b_ih must have shape (20,), got (5,)"),
+    ("b_ih single", of(b_ih=b_ih.astype("f4")), TypeError, "x and b_ih must have the same dtype"),
+    ("b_hh half", of(b_hh=b_ih.astype("f2")), TypeError, 'cast it first: b_hh.astype("float32")'),
+    ("state one array", of(state=np.stack([h, c])), TypeError, "state must be a pair (h, c) of arrays"),
+    ("state three", of(state=(h, c, c)), TypeError, "state must be a pair (h, c)"),
+    ("state string", of(state="hc"), TypeError, "arrays of shape (2, 5), got 'hc' of type str"),
+    ("state h", of(state=(h[:1], c)), ValueError, "state[0] must have shape (2, 5), got (1, 5)"),
+    ("state c", of(state=(h, c[0])), ValueError, "state[1] must have shape (2, 5), got (5,)"),
+    ("state single", of(state=(h, c.astype("f4"))), TypeError, "x and state[1] must have the same dtype"),
+    ("lengths negative", of(lengths=[4, -1]), ValueError, "must be within 0..T = 0..4, got lengths[1] = -1"),
+    ("lengths too long", of(lengths=[5, 1]), ValueError, "must be within 0..T = 0..4, got lengths[0] = 5"),
+    ("lengths floats", of(lengths=[4.0, 1.0]), TypeError, "integer array of shape (2,), got dtype float64"),
+    ("lengths bools", of(lengths=[True, False]), TypeError, "got dtype bool"),
+    ("lengths shape", of(lengths=[4, 1, 2]), ValueError, "lengths must have shape (2,), got (3,)"),
+    ("lengths scalar", of(lengths=4), ValueError, "lengths must have shape (2,), got ()"),
+    ("lengths masked", of(lengths=np.ma.masked_array([4, 1])), TypeError, "lengths must be an integer array"),
+    ("reverse integer", of(reverse=1), TypeError, "reverse must be True or False, got 1 of type int"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def no_backend(monkeypatch):
+    """Nothing behind the door: whoever gets through fails."""
+
+    def refuse(name):
+        raise AssertionError("the arguments reached the backend")
+
+    monkeypatch.setattr(functional, "_module", refuse)
+
+
+@pytest.mark.usefixtures("no_backend")
+@pytest.mark.parametrize("function", [functional.lstm, functional.lstm_forward])
+@pytest.mark.parametrize(
+    ("changes", "error", "words"), [b[1:] for b in BAD_INPUTS], ids=[b[0] for b in BAD_INPUTS]
+)
+def test_bad_input_is_refused_before_any_kernel_runs(function, changes, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        function(**{**good_arguments(), **changes})
+
+
+@pytest.mark.usefixtures("no_backend")
+@pytest.mark.parametrize(
+    ("kind", "changes", "error", "words"),
+    [
+        ("gru", of(w_hh=w_hh), ValueError, "w_hh must have shape (15, 5), got (20, 5)"),
+        ("gru", of(state=(h, c)), ValueError, "state must have shape (2, 5), got (2, 2, 5)"),
+        ("gru", of(state=h.astype("f4")), TypeError, "x and state must have the same dtype"),
+        ("rnn", of(b_hh=b_ih), ValueError, "b_hh must have shape (5,), got (20,)"),
+        (
+            "rnn",
+            of(nonlinearity="gelu"),
+            ValueError,
+            "nonlinearity must be one of 'tanh', 'relu', got 'gelu'",
+        ),
+        ("rnn", of(nonlinearity=None), TypeError, "nonlinearity must be one of 'tanh', 'relu', got None"),
+        (
+            "rnn",
+            of(nonlinearity=["tanh"]),
+            TypeError,
+            "nonlinearity must be one of 'tanh', 'relu', got ['tanh']",
+        ),
+    ],
+)
+def test_every_cell_has_its_own_sizes(kind, changes, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        getattr(functional, kind)(**{**good_arguments(kind), **changes})
+
+
+dy = np.ones((4, 2, 5))
+
+
+@pytest.mark.parametrize(
+    ("gradients", "error", "words"),
+    [
+        (of(dy=dy[:3]), ValueError, "dy must have shape (4, 2, 5), got (3, 2, 5)"),
+        (of(dy=1.0), ValueError, "dy must have shape (4, 2, 5), got ()"),
+        (
+            of(dy=dy.astype("f4")),
+            TypeError,
+            "y and dy must have the same dtype, got y float64 and dy float32",
+        ),
+        (
+            of(dy=dy + 0j),
+            TypeError,
+            "dy must be a float32 or float64 array of shape (4, 2, 5), got dtype complex128",
+        ),
+        (of(dy=np.ma.masked_array(dy)), TypeError, "dy must be a float32 or float64 array"),
+        (of(dstate_n=h), TypeError, "dstate_n must be a pair (h, c) of arrays of shape (2, 5), got an array"),
+        (of(dstate_n=(h, c, c)), TypeError, "dstate_n must be a pair (h, c)"),
+        (of(dstate_n=(h, c[:, :4])), ValueError, "dstate_n[1] must have shape (2, 5), got (2, 4)"),
+        (of(dstate_n=(h.astype("f4"), None)), TypeError, "y and dstate_n[0] must have the same dtype"),
+    ],
+)
+def test_bad_gradients_are_refused_and_the_reserve_stays_good(backend, gradients, error, words):
+    _, _, reserve = functional.lstm_forward(**good_arguments())
+    with pytest.raises(error, match=re.escape(words)):
+        functional.lstm_backward(reserve, **gradients)
+    functional.lstm_backward(reserve, dy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_reserve_serves_one_backward_call_of_its_own_kind(backend, kind):
+    _, _, reserve = forward(kind, **good_arguments(kind))
+    for other in set(KINDS) - {kind}:
+        with pytest.raises(
+            TypeError, match=f"reserve must come from {other}_forward, got <Reserve of {kind}_f"
+        ):
+            backward(other, reserve)
+    with pytest.raises(TypeError, match=f"reserve must come from {kind}_forward, got None"):
+        backward(kind, None)
+    backward(kind, reserve)
+    with pytest.raises(RuntimeError, match="reserve was used before"):
+        backward(kind, reserve)
+
+
+# -- what is let in
+
+
+def in_reverse(array):
+    everywhere = (slice(None, None, -1),) * array.ndim
+    return array[everywhere].copy()[everywhere]
+
+
+def with_gaps(array):
+    wide = np.full([2 * size + 1 for size in array.shape], 99, array.dtype)
+    gaps = wide[(slice(1, None, 2),) * array.ndim]
+    gaps[...] = array
+    return gaps
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def misaligned(array):
+    odd = np.ndarray(array.shape, array.dtype, bytearray(array.nbytes + 1), offset=1)
+    odd[...] = array
+    return odd
+
+
+LAYOUTS = {
+    "plain": np.copy,
+    "reversed": in_reverse,
+    "F-ordered": np.asfortranarray,
+    "transposed": lambda array: array.T.copy().T,
+    "with gaps": with_gaps,
+    "read-only": read_only,
+    "byte-swapped": lambda array: array.astype(array.dtype.newbyteorder()),
+    "misaligned": misaligned,
+}
+TOLERANCE = {"f4": 1e-4, "f8": 1e-11}
+
+
+@st.composite
+def problems(draw):
+    """A cell, plain arrays for a forward and a backward function, a layout for each, and a direction."""
+    cell = draw(st.sampled_from(list(CELLS)))
+    T, B = draw(st.integers(0, 6)), draw(st.integers(0, 4))
+    I, H = draw(st.integers(1, 5)), draw(st.integers(1, 18))  # noqa: E741
+    dtype = draw(st.sampled_from(["f4", "f8"]))
+    token_dtype = draw(st.sampled_from([None, "i1", "u2", "i4", "i8", "u8"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    rows, count = CELLS[cell].gates * H, CELLS[cell].states
+
+    def uniform(*shape):
+        return rng.uniform(-1, 1, shape).astype(dtype)
+
+    def maybe(*shape):
+        return uniform(*shape) if draw(st.booleans()) else None
+
+    arrays = {
+        "x": rng.integers(I, size=(T, B)).astype(token_dtype) if token_dtype else uniform(T, B, I),
+        "w_ih": uniform(rows, I),
+        "w_hh": uniform(rows, H),
+        "b_ih": maybe(rows),
+        "b_hh": maybe(rows),
+        "lengths": rng.integers(T + 1, size=B) if draw(st.booleans()) else None,
+        "dy": maybe(T, B, H),
+        **{f"state{k}": maybe(B, H) for k in range(count)},
+        **{f"dstate{k}": maybe(B, H) for k in range(count)},
+    }
+    layouts = {
+        name: draw(st.sampled_from(list(LAYOUTS))) for name, array in arrays.items() if array is not None
+    }
+    return cell, dtype, arrays, layouts, draw(st.booleans())
+
+
+def expected_results(cell, arrays, reverse):
+    """What the float64 reference makes of the arrays."""
+    wide = {
+        name: array.astype("f8") if array is not None and array.dtype.kind == "f" else array
+        for name, array in arrays.items()
+    }
+    states, dstates = (
+        [wide[f"{name}{k}"] for k in range(CELLS[cell].states)] for name in ("state", "dstate")
+    )
+    weights = (wide[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    y, states_n, reserve = reference.forward(
+        cell, wide["x"], *weights, states, wide["lengths"], reverse, training=True
+    )
+    return y, states_n, reference.backward(reserve, wide["dy"], dstates)
+
+
+def actual_results(cell, arrays, reverse):
+    """The same by way of the door; inference must say what training says."""
+    kind, _, nonlinearity = cell.partition("_")
+    states, dstates = (
+        tuple(arrays[f"{name}{k}"] for k in range(CELLS[cell].states)) for name in ("state", "dstate")
+    )
+    if kind != "lstm":
+        (states,), (dstates,) = states, dstates
+    inputs = {name: arrays[name] for name in ("x", "w_ih", "w_hh", "b_ih", "b_hh", "lengths")}
+    inputs |= {"state": states, "reverse": reverse}
+    inputs |= {"nonlinearity": nonlinearity} if nonlinearity else {}
+    y, state_n, reserve = forward(kind, **inputs)
+    for trained, inferred in zip(flat(y, state_n), flat(getattr(functional, kind)(**inputs)), strict=True):
+        np.testing.assert_array_equal(trained, inferred)
+    return y, state_n, backward(kind, reserve, arrays["dy"], dstates)
+
+
+def test_any_shape_dtype_and_layout_gives_the_reference(backend):
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(problems())
+    def check(problem):
+        cell, dtype, plain, layouts, reverse = problem
+        arrays = {name: LAYOUTS[layouts[name]](plain[name]) if name in layouts else None for name in plain}
+        before = {name: arrays[name].tobytes() for name in layouts}
+
+        actual = list(flat(actual_results(cell, arrays, reverse)))
+
+        expected = list(flat(expected_results(cell, plain, reverse)))
+        assert len(actual) == len(expected)
+        for ours, theirs in zip(actual, expected, strict=True):
+            assert ours.dtype == np.dtype(dtype)
+            assert ours.shape == theirs.shape
+            scale = max(1.0, np.abs(theirs).max(initial=0))
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE[dtype] * scale)
+        assert before == {name: arrays[name].tobytes() for name in layouts}
+
+    check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_are_taken_for_the_arrays_they_make(backend, kind):
+    arguments = good_arguments(kind)
+    lists = {name: value.tolist() for name, value in arguments.items() if name != "state"}
+    lists["state"] = [member.tolist() for member in arguments["state"]]
+    for actual, expected in zip(
+        flat(getattr(functional, kind)(**lists, lengths=[4, 2])),
+        flat(getattr(functional, kind)(**arguments, lengths=np.array([4, 2]))),
+        strict=False,
+    ):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_batch_may_have_an_empty_list_of_lengths(backend, kind):
+    arguments = good_arguments(kind)
+    y, state_n = getattr(functional, kind)(
+        arguments["x"][:, :0], arguments["w_ih"], arguments["w_hh"], lengths=[]
+    )
+    assert y.shape == (4, 0, 5)
+    assert all(state.shape == (0, 5) for state in flat(state_n))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_does_not_matter(backend, kind):
+    arguments = good_arguments(kind)
+    lengths = [1, 3]
+    results = []
+    for filler in (0.0, np.nan):
+        x, dy = arguments["x"].copy(), np.ones((4, 2, 5))
+        for row, length in enumerate(lengths):
+            x[length:, row] = dy[length:, row] = filler
+        y, state_n, reserve = forward(kind, **{**arguments, "x": x}, lengths=lengths)
+        assert not y[1:, 0].any()
+        assert not y[3:, 1].any()
+        results.append(list(flat(y, state_n, backward(kind, reserve, dy))))
+    for zero_filled, nan_filled in zip(*results, strict=True):
+        np.testing.assert_array_equal(zero_filled, nan_filled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_and_infinity_flow_through_their_own_rows_only(backend, kind):
+    arguments = good_arguments(kind)
+    expected = list(flat(getattr(functional, kind)(**arguments)))
+    arguments["x"][1, 0] = np.nan
+    arguments["x"][2, 0, 1] = np.inf
+    y, state_n = getattr(functional, kind)(**arguments)
+    assert np.isnan(y[1:, 0]).all()
+    for actual, clean in zip(flat(y, state_n), expected, strict=True):
+        np.testing.assert_allclose(actual[..., 1, :], clean[..., 1, :], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_are_new_arrays_and_a_kept_y_is_read_only(backend, kind):
+    arguments = good_arguments(kind)
+    for steps in (0, 4):
+        x = arguments["x"][:steps]
+        y, state_n, reserve = forward(kind, **{**arguments, "x": x})
+        assert not y.flags.writeable
+        dstate = arguments["state"]
+        gradients = backward(kind, reserve, np.ones(y.shape), dstate)
+        assert getattr(functional, kind)(**{**arguments, "x": x})[0].flags.writeable
+        for output in flat(state_n, gradients):
+            assert output.flags.writeable
+            assert not any(np.shares_memory(output, given) for given in flat(list(arguments.values())))
+
+
+# -- the choice of a backend
+
+
+@pytest.fixture
+def reference_in_use():
+    with functional.use_backend("reference"):
+        yield
+
+
+@pytest.fixture
+def spy(monkeypatch, reference_in_use):
+    """Stand-ins for both backends that say who was called."""
+    calls = []
+
+    class Spy:
+        def __init__(self, name):
+            self.name = name
+
+        def forward(self, *arguments):
+            calls.append(f"{self.name} forward")
+            return reference.forward(*arguments)
+
+        def backward(self, *arguments):
+            calls.append(f"{self.name} backward")
+            return reference.backward(*arguments)
+
+    spies = {name: Spy(name) for name in functional.BACKENDS}
+    monkeypatch.setattr(functional, "_module", spies.get)
+    return calls
+
+
+def test_use_backend_is_a_function_and_a_block(spy):
+    arguments = good_arguments("gru")
+    functional.use_backend("native")
+    functional.gru(**arguments)
+    with functional.use_backend("reference"):
+        functional.gru(**arguments)
+        with functional.use_backend("native"):
+            functional.gru(**arguments)
+        functional.gru(**arguments)
+    functional.gru(**arguments)
+    assert [call.split()[0] for call in spy] == ["native", "reference", "native", "reference", "native"]
+
+
+def test_a_block_restores_the_backend_also_after_an_error(spy):
+    with suppress(KeyError), functional.use_backend("native"):
+        raise KeyError
+    functional.gru(**good_arguments("gru"))
+    assert spy == ["reference forward"]
+
+
+def test_a_reserve_goes_back_to_the_backend_that_made_it(spy):
+    with functional.use_backend("native"):
+        _, _, reserve = functional.gru_forward(**good_arguments("gru"))
+    functional.gru_backward(reserve)
+    assert spy == ["native forward", "native backward"]
+
+
+def test_the_choice_holds_for_all_threads(spy):
+    with functional.use_backend("native"):
+        thread = threading.Thread(target=lambda: functional.gru(**good_arguments("gru")))
+        thread.start()
+        thread.join()
+    assert spy == ["native forward"]
+
+
+@pytest.mark.parametrize(("name", "error"), [("numpy", ValueError), (None, TypeError)])
+def test_an_unknown_backend_is_refused_and_changes_nothing(spy, name, error):
+    with pytest.raises(error, match=f"name must be one of 'native', 'reference', got {name!r}"):
+        functional.use_backend(name)
+    functional.gru(**good_arguments("gru"))
+    assert spy == ["reference forward"]
+
+
+def test_kernels_that_are_not_built_say_what_to_do(monkeypatch, reference_in_use):
+    monkeypatch.setitem(sys.modules, "fastrnn._core", None)  # which makes its import fail
+    functional._module.cache_clear()
+    try:
+        with pytest.raises(ImportError, match=r"not built: run `pip install \.`.*FASTRNN_BACKEND=reference"):
+            functional.use_backend("native")
+        functional.gru(**good_arguments("gru"))
+    finally:
+        functional._module.cache_clear()
+
+
+def python(code, backend):
+    """Run code in a new interpreter, with FASTRNN_BACKEND set."""
+    environment = {**os.environ, "FASTRNN_BACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+def test_the_environment_chooses_the_first_backend():
+    code = "import sys; from fastrnn import functional; functional.rnn([[0]], [[1.0]], [[1.0]])"
+    result = python(code + "; sys.exit('fastrnn._core' in sys.modules)", "reference")
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_unknown_backend_in_the_environment_is_an_error_at_import():
+    result = python("import fastrnn.functional", "fast")
+    assert result.returncode == 1
+    assert "ValueError: FASTRNN_BACKEND must be one of 'native', 'reference', got 'fast'" in result.stderr
