@@ -1,0 +1,185 @@
+"""Losses: each returns its value, a Python float, and its gradient with respect to the first argument, an
+array of that argument's shape and dtype. All are means, as PyTorch's are by default; a mean over nothing is
+0, and so is its gradient. NaN and infinity in the data flow through."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks
+from fastrnn.checks import Array
+
+
+def softmax_cross_entropy(
+    logits: npt.ArrayLike, targets: npt.ArrayLike, *, ignore_index: int | None = None
+) -> tuple[float, Array]:
+    """Mean over the counted targets of -log softmax(logits)[target], in nats.
+
+    With p = softmax(logits) the gradient is (p - onehot(target)) / count (Bishop 2006, equation 4.109). The
+    largest logit of each row is subtracted first, so that no exponential overflows.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., V), float32 or float64
+        Unnormalised log-probabilities of V classes. -inf is a class of probability 0.
+    targets : array_like, shape (...), integer
+        The true class of each row, in 0..V-1.
+    ignore_index : int, optional
+        Rows with this target (padding, for instance; any integer will do, also a negative one) are not
+        counted and get a zero gradient. If no row is counted the loss is 0.
+
+    Returns
+    -------
+    loss : float
+    dlogits : ndarray, shape (..., V)
+
+    Raises
+    ------
+    TypeError
+        If `logits` is not of float32 or float64, or `targets` is not of an integer type.
+    ValueError
+        If the shapes do not agree, or a target is out of range.
+
+    Examples
+    --------
+    >>> loss, dlogits = softmax_cross_entropy(np.zeros((2, 4)), np.array([3, 0]))
+    >>> round(loss, 4), dlogits[0].tolist()
+    (1.3863, [0.125, 0.125, 0.125, -0.375])
+    """
+    logits = _floats("logits", logits)
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        raise ValueError(f"logits must have shape (..., V) with V >= 1, got {logits.shape}")
+    classes = logits.shape[-1]
+    targets, counted = _classes(targets, logits.shape[:-1], classes, ignore_index)
+    count = max(1, int(counted.sum()))
+    rows = np.arange(targets.size)
+
+    with np.errstate(all="ignore"):
+        scores = logits.reshape(-1, classes)
+        scores = scores - scores.max(axis=1, keepdims=True)
+        target_score = scores[rows, targets]
+        np.exp(scores, out=scores)
+        total = scores.sum(axis=1)
+        losses = np.log(total) - target_score
+        loss = losses.sum(where=counted, dtype=np.float64) / count
+
+        dlogits = scores
+        dlogits *= (1 / (count * total))[:, None]
+        dlogits[rows, targets] -= 1 / count
+        dlogits[~counted] = 0
+    return float(loss), dlogits.reshape(logits.shape)
+
+
+def mean_squared_error(prediction: npt.ArrayLike, target: npt.ArrayLike) -> tuple[float, Array]:
+    """Mean of (prediction - target)^2 over all elements; the gradient is 2 (prediction - target) / count.
+
+    Parameters
+    ----------
+    prediction : array_like, any shape, float32 or float64
+    target : array_like, same shape and dtype
+
+    Returns
+    -------
+    loss : float
+    dprediction : ndarray, shape of `prediction`
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of float32 or float64, or the two differ.
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> loss, dprediction = mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    >>> loss, dprediction.tolist()
+    (2.0, [0.0, -2.0])
+    """
+    prediction = _floats("prediction", prediction)
+    target = checks.float_array("target", target, prediction.shape)
+    checks.same_dtype(prediction=prediction, target=target)
+    count = max(1, prediction.size)
+
+    with np.errstate(all="ignore"):
+        error = prediction.reshape(-1) - target.reshape(-1)
+        loss = np.square(error, dtype=np.float64).sum() / count
+        error *= 2 / count
+    return float(loss), error.reshape(prediction.shape)
+
+
+def binary_cross_entropy_with_logits(logits: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[float, Array]:
+    """Mean over all elements of -t log s - (1 - t) log(1 - s), where s = sigmoid(logit) and t is the target.
+
+    Computed as max(x, 0) - x t + log(1 + exp(-|x|)), in which no exponential overflows; the gradient is
+    (s - t) / count (Bishop 2006, equation 4.91).
+
+    Parameters
+    ----------
+    logits : array_like, any shape, float32 or float64
+        Log-odds.
+    targets : array_like, same shape and dtype
+        Probabilities from 0 to 1.
+
+    Returns
+    -------
+    loss : float
+    dlogits : ndarray, shape of `logits`
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of float32 or float64, or the two differ.
+    ValueError
+        If the shapes differ, or a target is below 0 or above 1.
+
+    Examples
+    --------
+    >>> loss, dlogits = binary_cross_entropy_with_logits(np.array([0.0, 0.0]), np.array([1.0, 0.0]))
+    >>> round(loss, 4), dlogits.tolist()
+    (0.6931, [-0.25, 0.25])
+    """
+    logits = _floats("logits", logits)
+    targets = checks.float_array("targets", targets, logits.shape)
+    checks.same_dtype(logits=logits, targets=targets)
+    _require_probabilities("targets", targets)
+    count = max(1, logits.size)
+
+    with np.errstate(all="ignore"):
+        x, t = logits.reshape(-1), targets.reshape(-1)
+        decay = np.exp(-np.abs(x))
+        losses = np.maximum(x, 0) - x * t + np.log1p(decay)
+        loss = losses.sum(dtype=np.float64) / count
+        sigmoid = np.where(x < 0, decay, 1) / (1 + decay)
+        dlogits = (sigmoid - t) / count
+    return float(loss), dlogits.reshape(logits.shape)
+
+
+def _floats(name: str, value: npt.ArrayLike) -> Array:
+    """A float32 or float64 array of any shape."""
+    array = checks.array(name, value, "a float32 or float64 array")
+    return checks.float_array(name, array, array.shape)
+
+
+def _classes(
+    targets: npt.ArrayLike, shape: tuple[int, ...], classes: int, ignore_index: int | None
+) -> tuple[Array, Array]:
+    """The targets as one row of classes, with 0 for those ignored, and which of them are counted."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral | None):
+        raise TypeError(f"ignore_index must be an integer or None, got {checks.came(ignore_index)}")
+    int64 = np.iinfo(np.int64)
+    integers = checks.int_array("targets", targets, shape, int64.min, int64.max, "int64")
+    counted = np.full(shape, True) if ignore_index is None else integers != ignore_index
+    integers = checks.int_array("targets", np.where(counted, integers, 0), shape, 0, classes - 1, "0..V-1")
+    return integers.reshape(-1), counted.reshape(-1)
+
+
+def _require_probabilities(name: str, array: Array) -> None:
+    outside = (array < 0) | (array > 1)
+    if outside.any():
+        position = tuple(map(int, np.argwhere(outside)[0]))
+        where = ", ".join(map(str, position))
+        raise ValueError(f"{name} must be from 0 to 1, got {name}[{where}] = {array[position]}")
