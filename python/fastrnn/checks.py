@@ -122,14 +122,14 @@ def float_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
     ValueError
         If its shape is another one.
     """
-    expected = f"a float32 or float64 array of shape {_shape(shape)}"
-    floats = array(name, value, expected)
-    native = floats.dtype.newbyteorder("=")
-    if native not in FLOATS:
-        hint = f'; cast it first: {name}.astype("float32")' if native == np.float16 else ""
-        raise TypeError(f"{name} must be {expected}, got dtype {floats.dtype}{hint}")
+    # A streaming step is short and passes here seven times, hence no words are made before they are needed.
+    floats = value if type(value) is np.ndarray else array(name, value, _floats_of(shape))
+    dtype = floats.dtype if floats.dtype in FLOATS else floats.dtype.newbyteorder("=")
+    if dtype not in FLOATS:
+        hint = f'; cast it first: {name}.astype("float32")' if dtype == np.float16 else ""
+        raise TypeError(f"{name} must be {_floats_of(shape)}, got dtype {floats.dtype}{hint}")
     require_shape(name, floats, shape)
-    return plain(floats, native)
+    return plain(floats, dtype)
 
 
 def int_array(
@@ -180,11 +180,7 @@ def int_array(
 
 def require_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
     """Raise unless the array has the shape; a letter stands for any size."""
-    fits = array.ndim == len(shape) and all(
-        isinstance(expected, str) or size == expected
-        for size, expected in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
+    if array.shape != shape and not _fits(array.shape, shape):
         raise ValueError(f"{name} must have shape {_shape(shape)}, got {array.shape}")
 
 
@@ -234,6 +230,16 @@ def _number(name: str, value: object, low: float, high: float, ends: str, expect
     if not (above and below):  # which is also how NaN, being neither, is refused
         raise ValueError(f"{name} must be {expected}, got {value}")
     return number
+
+
+def _fits(shape: tuple[int, ...], expected: Sequence[int | str]) -> bool:
+    return len(shape) == len(expected) and all(
+        size == wanted or isinstance(wanted, str) for size, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _floats_of(shape: Sequence[int | str]) -> str:
+    return f"a float32 or float64 array of shape {_shape(shape)}"
 
 
 def _shape(shape: Sequence[int | str]) -> str:
