@@ -12,6 +12,9 @@ namespace fastrnn {
 
 using Index = std::int64_t;
 
+// For the few functions that both sides use: no symbol may be shared between ISAs.
+#define FASTRNN_INLINE inline __attribute__((always_inline))
+
 // One thread among those that work on a call.
 class Barrier;
 struct Team {
@@ -31,8 +34,10 @@ struct Steps {
   const Index* offset;  // [count + 1]  rows of all steps before s
   bool reverse;
 
-  Index active(Index s) const { return offset[s + 1] - offset[s]; }
-  Index at(Index s, Index r) const { return (reverse ? length[r] - 1 - s : s) * B + order[r]; }  // in [T, B]
+  FASTRNN_INLINE Index active(Index s) const { return offset[s + 1] - offset[s]; }
+  FASTRNN_INLINE Index at(Index s, Index r) const {  // in [T, B]
+    return (reverse ? length[r] - 1 - s : s) * B + order[r];
+  }
 };
 
 // One layer in one direction, and what forward leaves for backward.

@@ -5,7 +5,6 @@
 // are shared out or how K is cut.
 #pragma once
 
-#include "../fastrnn.h"
 #include "simd.h"
 
 namespace fastrnn::FASTRNN_ISA {

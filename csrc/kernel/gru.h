@@ -1,4 +1,4 @@
-// r, z = sigmoid<R>(a), n = tanh(a_n + r q), q = W_hn h + b_hn, h' = (1 - z) n + z h.
+// r, z = sigmoid(a), n = tanh(a_n + r q), q = W_hn h + b_hn, h' = (1 - z) n + z h.
 // Cho et al., "Learning phrase representations", 2014, in the reset-after form of cuDNN.
 #pragma once
 

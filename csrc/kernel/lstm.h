@@ -1,4 +1,4 @@
-// i, f, o = sigmoid<R>(a), g = tanh<R>(a), c' = f c + i g, h' = o tanh(c').
+// i, f, o = sigmoid(a), g = tanh(a), c' = f c + i g, h' = o tanh(c').
 // Hochreiter & Schmidhuber, "Long short-term memory", 1997, with the forget gate of Gers et al., 2000.
 #pragma once
 

@@ -1,7 +1,6 @@
 // Weights in the order in which the products read them, and gradients back in PyTorch's.
 #pragma once
 
-#include "../fastrnn.h"
 #include "share.h"
 #include "simd.h"
 

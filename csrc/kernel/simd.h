@@ -5,16 +5,13 @@
 // explicit, so that one expression gives the same bits wherever it is inlined.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include "../fastrnn.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
-
-#define FASTRNN_INLINE inline __attribute__((always_inline))
 
 namespace fastrnn::FASTRNN_ISA {
 

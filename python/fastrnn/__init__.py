@@ -1,3 +1,56 @@
 """Recurrent neural networks at the full speed of a CPU, from NumPy."""
 
+from importlib import import_module
+from typing import Any
+
+from fastrnn.config import get_num_threads, set_num_threads, show_config
+from fastrnn.functional import (
+    gru,
+    gru_backward,
+    gru_forward,
+    lstm,
+    lstm_backward,
+    lstm_forward,
+    rnn,
+    rnn_backward,
+    rnn_forward,
+    use_backend,
+)
+# from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Dropout",
+    "Embedding",
+    "Linear",
+    "get_num_threads",
+    "gru",
+    "gru_backward",
+    "gru_forward",
+    "lstm",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn",
+    "rnn_backward",
+    "rnn_forward",
+    "set_num_threads",
+    "show_config",
+    "use_backend",
+]
+
+_MODULES = ("checkpoint", "data", "functional", "losses", "models", "optim", "reference", "training")
+
+
+def __getattr__(name: str) -> Any:
+    """Submodules load when they are first used, so that importing fastrnn stays quick."""
+    if name in _MODULES:
+        return import_module(f"fastrnn.{name}")
+    raise AttributeError(f"module 'fastrnn' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

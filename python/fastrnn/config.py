@@ -1,0 +1,70 @@
+"""The build and the machine: which kernels run here, on how many threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.util import find_spec
+
+import numpy as np
+
+from fastrnn import functional
+from fastrnn.checks import non_negative_int
+
+# Loaded with the package: an ISA that FASTRNN_ISA names and the machine lacks is an error on import.
+if find_spec("fastrnn._core"):
+    from fastrnn import _core
+else:
+    _core = None
+
+__all__ = ["get_num_threads", "set_num_threads", "show_config"]
+
+
+def get_num_threads() -> int:
+    """The number of threads that a call of the native kernels may use now.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` has set, or else what OpenMP allows (processor affinity, ``OMP_NUM_THREADS``,
+        threadpoolctl) within the CPU quota of the process's control group. Small calls use one.
+    """
+    return _core.get_num_threads() if _core else 1
+
+
+def set_num_threads(n: int) -> None:
+    """Set the number of threads that calls of the native kernels may use, in the whole process.
+
+    Results do not depend on it, not in a single bit.
+
+    Parameters
+    ----------
+    n : int
+        The number of threads; 0 goes back to the automatic choice.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not an integer of at least 0.
+    """
+    n = non_negative_int("n", n)
+    if _core:
+        _core.set_num_threads(n)
+
+
+def show_config() -> None:
+    """Print the versions, the backend, the ISA of the kernels, the threads and the compiler."""
+    from fastrnn import __version__
+
+    print(f"fastrnn   {__version__}")
+    print(f"python    {platform.python_version()}, numpy {np.__version__}, {platform.machine()}")
+    print(f"backend   {functional._backend}")
+    if _core is None:
+        print("kernels   not built")
+        return
+    config = _core.config()
+    chosen = "FASTRNN_ISA" if os.environ.get("FASTRNN_ISA") else "the best available"
+    print(f"isa       {config['isa']} ({chosen}; available: {', '.join(config['isas'])})")
+    print(f"threads   {get_num_threads()}")
+    print(f"compiler  {config['compiler']}")
+    print(f"openmp    {config['openmp'] or 'no: one thread'}")

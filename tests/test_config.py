@@ -1,0 +1,67 @@
+"""The choice of the ISA and of the number of threads, and what is printed of them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import fastrnn
+
+_core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+
+
+def python(code, **env):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env}, timeout=120
+    )
+
+
+@pytest.mark.parametrize("isa", _core.config()["isas"])
+def test_the_environment_forces_an_isa(isa):
+    done = python("import fastrnn; fastrnn.show_config()", FASTRNN_ISA=isa)
+    assert f"isa       {isa} (FASTRNN_ISA;" in done.stdout, done.stderr
+
+
+def test_an_isa_that_is_not_here_is_an_error_at_import():
+    done = python("import fastrnn", FASTRNN_ISA="altivec")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: FASTRNN_ISA is 'altivec'")
+    assert all(isa in last for isa in _core.config()["isas"])
+
+
+def test_show_config_tells_all(capsys):
+    fastrnn.show_config()
+    text = capsys.readouterr().out
+    for word in (fastrnn.__version__, _core.config()["isa"], "threads", "compiler", "openmp", "backend"):
+        assert word in text
+
+
+def test_import_needs_numpy_alone():
+    """What `import fastrnn` loads beyond NumPy is fastrnn and the standard library."""
+    done = python(
+        "import sys, numpy; before = set(sys.modules); import fastrnn\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new - set(sys.stdlib_module_names) - {'numpy'}))"
+    )
+    assert done.stdout == "['fastrnn']\n", done.stderr
+
+
+def test_threads_are_set_and_set_back():
+    automatic = fastrnn.get_num_threads()
+    fastrnn.set_num_threads(3)
+    assert fastrnn.get_num_threads() == 3
+    fastrnn.set_num_threads(0)
+    assert fastrnn.get_num_threads() == automatic
+
+
+def test_omp_num_threads_is_kept_to():
+    done = python("import fastrnn; print(fastrnn.get_num_threads())", OMP_NUM_THREADS="1")
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize("n, error", [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)])
+def test_a_number_of_threads_that_is_none_is_refused(n, error):
+    with pytest.raises(error, match="^n must be"):
+        fastrnn.set_num_threads(n)

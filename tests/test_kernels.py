@@ -1,0 +1,315 @@
+"""The native kernels against the float64 reference: every cell, dtype, ISA, awkward size and number of threads."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from fastrnn import reference
+
+_core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+
+CELLS = sorted(reference.CELLS)
+ISAS = _core.config()["isas"]
+DTYPES = ["float32", "float64"]
+# Largest error in units of the result's largest entry, for sums of up to some hundred terms over tens of steps.
+TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
+
+# One, one lane less and more than a vector of any ISA holds (2, 4, 8, 16), primes, and 257.
+SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33, 257]
+
+
+@pytest.fixture(params=ISAS)
+def isa(request):
+    before = _core.config()["isa"]
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)
+
+
+@pytest.fixture
+def threads():
+    yield _core.set_num_threads
+    _core.set_num_threads(0)
+
+
+class Problem:
+    """Random arguments of one call, forward and backward."""
+
+    def __init__(self, cell, dtype, T, B, I, H, *, lengths=False, reverse=False, tokens=False, seed=0):
+        rng = np.random.default_rng([T, B, I, H, lengths, reverse, seed])
+        self.cell, self.reverse, self.rng = cell, reverse, rng
+        G, states = reference.CELLS[cell].gates, reference.CELLS[cell].states
+
+        def normal(*shape):
+            return rng.normal(size=shape).astype(dtype)
+
+        self.x = rng.integers(0, I, (T, B)) if tokens else normal(T, B, I)
+        self.weights = [
+            normal(G * H, I) / np.sqrt(I).astype(dtype),
+            normal(G * H, H) * np.array(0.5 / np.sqrt(H), dtype),
+            normal(G * H),
+            normal(G * H),
+        ]
+        self.states = tuple(normal(B, H) for _ in range(states))
+        self.lengths = rng.integers(0, T + 1, B) if lengths else None
+        self.dy = normal(T, B, H)
+        self.dstates = tuple(normal(B, H) for _ in range(states))
+
+    def run(self, backend, convert=lambda a: a):
+        """All results of forward and backward, in one flat list."""
+        x = self.x if self.x.ndim == 2 else convert(self.x)
+        weights, states, dstates = ([convert(a) for a in arrays] for arrays in (self.weights, self.states, self.dstates))
+        y, states_n, reserve = backend.forward(
+            self.cell, x, *weights, tuple(states), self.lengths, self.reverse, True
+        )
+        results = backend.backward(reserve, convert(self.dy), tuple(dstates))
+        *gradients, dstates_0 = results
+        return list(chain([y], states_n, (g for g in gradients if g is not None), dstates_0))
+
+    def truth(self):
+        return self.run(reference, lambda a: a.astype(np.float64))
+
+    def infer(self):
+        y, states_n, reserve = _core.forward(
+            self.cell, self.x, *self.weights, self.states, self.lengths, self.reverse, False
+        )
+        assert reserve is None
+        return [y, *states_n]
+
+
+def assert_close(results, truth, tolerance):
+    assert len(results) == len(truth)
+    for k, (a, b) in enumerate(zip(results, truth, strict=True)):
+        assert a.shape == b.shape, k
+        scale = max(1.0, np.abs(b).max(initial=0))
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=f"result {k}")
+
+
+def assert_same_bits(results, others):
+    for k, (a, b) in enumerate(zip(results, others, strict=True)):
+        assert a.tobytes() == b.tobytes(), f"result {k}"
+
+
+def test_the_cells_are_those_of_the_reference():
+    assert sorted(_core.cells()) == CELLS
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("size", SIZES)
+def test_awkward_sizes(isa, cell, dtype, size):
+    """Each letter in turn takes the size; lengths and direction alternate."""
+    small = {"T": 3, "B": 2, "I": 3, "H": 5}
+    for k, letter in enumerate(small):
+        shape = {**small, letter: size}
+        problem = Problem(cell, dtype, *shape.values(), lengths=bool(k & 1), reverse=bool(size & 1))
+        assert_close(problem.run(_core), problem.truth(), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("tokens", [False, True])
+def test_lengths_directions_and_tokens(isa, cell, dtype, lengths, reverse, tokens):
+    problem = Problem(cell, dtype, 9, 11, 18, 21, lengths=lengths, reverse=reverse, tokens=tokens)
+    assert_close(problem.run(_core), problem.truth(), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2, 2), (4, 0, 2, 2), (0, 0, 1, 1), (1, 1, 1, 1)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_nothing_to_do(cell, shape):
+    problem = Problem(cell, "float32", *shape, lengths=True)
+    assert_close(problem.run(_core), problem.truth(), TOLERANCE["float32"])
+
+
+# By rows with an equal and an unequal share; by units; the recurrence on one thread beside others that wait.
+SPLITS = [(6, 24, 40, 40), (5, 13, 33, 47), (20, 3, 20, 70), (10, 1, 5, 257), (500, 2, 24, 24)]
+
+
+@pytest.mark.parametrize("shape", SPLITS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths, tokens", [(False, False), (True, False), (True, True)])
+def test_the_same_bits_for_any_number_of_threads(threads, isa, cell, dtype, shape, lengths, tokens):
+    problem = Problem(cell, dtype, *shape, lengths=lengths, tokens=tokens)
+    threads(1)
+    alone, inferred = problem.run(_core), problem.infer()
+    assert_same_bits(alone[: len(inferred)], inferred)
+    for count in (2, 3):
+        threads(count)
+        assert_same_bits(problem.run(_core), alone)
+        assert_same_bits(problem.infer(), inferred)
+
+
+@pytest.mark.parametrize("shape", SPLITS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_threads_against_the_reference(threads, cell, shape):
+    threads(3)
+    problem = Problem(cell, "float64", *shape, lengths=True)
+    # Hundreds of steps and up to a thousand summands: a longer sum than the other tests'.
+    assert_close(problem.run(_core), problem.truth(), 50 * TOLERANCE["float64"])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_row_does_not_depend_on_its_batch(isa, cell):
+    problem = Problem(cell, "float32", 7, 23, 19, 37)
+    y, *_ = problem.infer()
+    for row in range(23):
+        alone, *_ = _core.forward(
+            cell,
+            np.ascontiguousarray(problem.x[:, row : row + 1]),
+            *problem.weights,
+            tuple(s[row : row + 1].copy() for s in problem.states),
+            None,
+            False,
+            False,
+        )
+        assert alone.tobytes() == np.ascontiguousarray(y[:, row : row + 1]).tobytes()
+
+
+@pytest.mark.parametrize("cut", [1, 50, 99])
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sequence_cut_in_two_gives_the_same_bits(isa, cell, cut):
+    problem = Problem(cell, "float32", 100, 3, 19, 37)
+    whole = problem.infer()
+    y1, states, _ = _core.forward(
+        cell, problem.x[:cut].copy(), *problem.weights, problem.states, None, False, False
+    )
+    y2, states, _ = _core.forward(cell, problem.x[cut:].copy(), *problem.weights, states, None, False, False)
+    assert_same_bits([np.concatenate([y1, y2]), *states], whole)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_not_a_number_stays_in_its_row(isa, cell):
+    problem = Problem(cell, "float32", 5, 4, 6, 20)
+    problem.x[2, 1, 0] = np.nan
+    y, *_ = problem.infer()
+    assert np.isnan(y[2:, 1]).all()
+    assert np.isfinite(y[:, [0, 2, 3]]).all() and np.isfinite(y[:2]).all()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_infinity_reaches_the_gates_bounds(isa, cell):
+    problem = Problem(cell, "float32", 2, 1, 1, 5)
+    problem.x[:] = np.inf
+    for got, want in zip(problem.infer(), problem.truth(), strict=False):
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_inputs_are_not_written(threads):
+    threads(2)
+    for cell in CELLS:
+        problem = Problem(cell, "float32", 6, 24, 40, 40, lengths=True)
+        arrays = [problem.x, *problem.weights, *problem.states, problem.dy, *problem.dstates, problem.lengths]
+        before = [a.copy() for a in arrays]
+        problem.run(_core)
+        assert_same_bits(arrays, before)
+
+
+def test_denormal_numbers_are_as_before_a_call(threads):
+    """The kernels flush denormals, but only in themselves."""
+    tiny = np.array([1e-40], np.float32)
+    for count in (1, 2):
+        threads(count)
+        Problem("lstm", "float32", 6, 24, 40, 40).run(_core)
+        assert (tiny * np.float32(0.5))[0] != 0
+
+
+def test_calls_from_several_python_threads(threads):
+    threads(2)
+    problems = [Problem(cell, "float32", 6, 24, 40, 40, seed=k) for k, cell in enumerate(CELLS)]
+    alone = [p.run(_core) for p in problems]
+    results = [[] for _ in problems]
+
+    def work(k):
+        results[k] = [problems[k].run(_core) for _ in range(5)]
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(len(problems))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for k, runs in enumerate(results):
+        assert len(runs) == 5
+        for run in runs:
+            assert_same_bits(run, alone[k])
+
+
+SCRIPT = """
+import numpy as np, os, sys
+from fastrnn import lstm, set_num_threads
+rng = np.random.default_rng(0)
+def run():
+    return lstm(x, w_ih, w_hh)[0]
+x = rng.normal(size=(6, 24, 40)); w_ih, w_hh = rng.normal(size=(2, 160, 40)) / 9
+set_num_threads(2)
+"""
+
+
+def run_script(body, **env):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", SCRIPT + body],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **env},
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_computes_the_same():
+    """A thread pool does not survive a fork; the child must not wait for it."""
+    done = run_script("""
+before = run()
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(run(), before) and np.array_equal(run(), before) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+assert np.array_equal(run(), before)
+print("same")
+""")
+    assert done.stdout == "same\n", done.stderr
+
+
+def test_interrupt_ends_a_long_call():
+    """Ctrl-C is seen within a call, not after it: the call here would take minutes."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + """
+x = np.zeros((100000, 64, 256), np.float32); w_ih, w_hh = np.zeros((2, 1024, 256), np.float32)
+print("ready", flush=True)
+lstm(x, w_ih, w_hh)
+"""],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    try:
+        process.wait(timeout=1)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"w_hh": np.zeros((8, 3))}, "w_ih"),
+        ({"w_ih": np.zeros((8, 3), np.float32)}, "dtype"),
+        ({"x": np.zeros((4, 3, 2)).transpose(1, 0, 2)}, "x"),
+        ({"cell": "transformer"}, "transformer"),
+    ],
+)
+def test_the_binding_refuses_what_would_crash(change, message):
+    arguments = {"cell": "lstm", "x": np.zeros((3, 4, 3)), "w_ih": np.zeros((8, 3)), "w_hh": np.zeros((8, 2)), **change}
+    with pytest.raises(ValueError, match=message):
+        _core.forward(*arguments.values(), None, None, (None, None), None, False, False)

@@ -1,0 +1,143 @@
+"""The rules of the house (ARCHITECTURE.md), checked: what may use what, in Python, in C++ and in the objects."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "python" / "fastrnn"
+CSRC = ROOT / "csrc"
+
+# Each module and what of fastrnn it may import, at its top level or within. What is not listed may be imported by none.
+BASE = {"checks"}
+DOOR = BASE | {"functional", "reference"}
+MAY_IMPORT = {
+    "checks": set(),
+    "reference": BASE,
+    "functional": DOOR | {"_core"},
+    "config": DOOR | {"_core"},
+    "layers": DOOR,
+    "losses": BASE,
+    "optim": BASE,
+    "data": BASE,
+    "checkpoint": BASE,
+    "training": BASE | {"losses", "optim", "data", "checkpoint"},
+}
+THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib"}
+EAGER = {"numpy"}
+
+
+def imports(path):
+    """(module, at top level) for each import in a file."""
+    tree = ast.parse(path.read_text())
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: imports are absolute"
+            names = [node.module] if node.module != "fastrnn" else [f"fastrnn.{a.name}" for a in node.names]
+        else:
+            continue
+        for name in names:
+            yield name, id(node) in top
+
+
+@pytest.mark.parametrize("module", MAY_IMPORT)
+def test_python_modules_import_what_is_below_them(module):
+    for name, _ in imports(PACKAGE / f"{module}.py"):
+        package, _, rest = name.partition(".")
+        if package == "fastrnn" and rest and rest != "__version__":
+            assert rest.partition(".")[0] in MAY_IMPORT[module] | {module}, name
+
+
+def test_every_module_has_a_place():
+    names = {p.stem for p in PACKAGE.glob("*.py")}
+    assert names - set(MAY_IMPORT) == {"__init__", "__main__", "cli", "demo"}
+
+
+def test_optional_packages_are_imported_where_they_are_used():
+    for path in PACKAGE.rglob("*.py"):
+        for name, top in imports(path):
+            package = name.partition(".")[0]
+            if package in sys.stdlib_module_names or package == "fastrnn":
+                continue
+            assert package in THIRD_PARTY, f"{path.name} imports {package}"
+            assert not top or package in EAGER, f"{path.name} imports {package} at its top level"
+
+
+def includes(path):
+    return re.findall(r'^#include ["<]([^">]+)[">]', path.read_text(), re.MULTILINE)
+
+
+def test_what_is_compiled_once_does_not_see_the_kernels():
+    for path in CSRC.glob("*.*"):
+        assert not [name for name in includes(path) if "kernel/" in name], path.name
+        if path.name != "bindings.cpp":
+            assert not [name for name in includes(path) if "pybind11" in name], path.name
+
+
+KERNEL_INCLUDES = {
+    "simd.h": {"../fastrnn.h", "immintrin.h", "arm_neon.h"},
+    "math.h": {"simd.h"},
+    "rnn.h": {"math.h"},
+    "lstm.h": {"math.h"},
+    "gru.h": {"math.h"},
+    "cells.h": {"rnn.h", "lstm.h", "gru.h"},
+    "share.h": {"../fastrnn.h"},
+    "gemm.h": {"simd.h"},
+    "pack.h": {"share.h", "simd.h"},
+    "sequence.h": {"gemm.h", "pack.h"},
+    "kernels.cpp": {"cells.h", "sequence.h"},
+}
+
+
+def test_kernels_include_no_more_than_they_may():
+    assert {p.name for p in (CSRC / "kernel").glob("*.[hc]*")} - {"coefficients.py"} == set(KERNEL_INCLUDES)
+    for name, allowed in KERNEL_INCLUDES.items():
+        assert set(includes(CSRC / "kernel" / name)) <= allowed, name
+    assert set(includes(CSRC / "fastrnn.h")) == {"cstdint"}
+
+
+def test_the_loop_over_time_knows_no_cell_by_name():
+    text = re.sub(r"//.*", "", (CSRC / "kernel" / "sequence.h").read_text())
+    assert not re.search(r"\b(rnn|lstm|gru)\b", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("flags", [[], ["-mavx2", "-mfma"], ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]])
+def test_symbols_of_an_isa_carry_its_name(tmp_path, flags):
+    """A weak symbol that two ISAs share would let the linker keep the one that this CPU cannot run.
+
+    Without optimisation nothing is inlined away, so that each function that could be shared is seen.
+    """
+    compiler, nm = shutil.which("g++"), shutil.which("nm")
+    if not compiler or not nm:
+        pytest.skip("needs g++ and nm")
+    machine = subprocess.run([compiler, "-dumpmachine"], capture_output=True, text=True).stdout
+    if flags and not machine.startswith("x86_64"):
+        pytest.skip("an ISA of another processor")
+    compiled = subprocess.run(
+        [compiler, "-std=c++20", "-O0", "-w", "-fno-exceptions", "-DFASTRNN_ISA=marked", *flags, "-c"]
+        + [str(CSRC / "kernel" / "kernels.cpp"), "-o", str(tmp_path / "kernels.o")],
+        capture_output=True,
+        text=True,
+    )
+    assert compiled.returncode == 0, compiled.stderr
+    symbols = subprocess.run(
+        [nm, "-C", "--defined-only", tmp_path / "kernels.o"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    shared = [line for line in symbols if line.split()[1].isupper() or line.split()[1] in "uvw"]
+    assert len(shared) > 10
+    assert not [line for line in shared if "fastrnn::marked::" not in line]
+
+
+def test_stub_names_what_the_module_has():
+    core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    tree = ast.parse((PACKAGE / "_core.pyi").read_text())
+    named = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"}
+    assert named == {name for name in dir(core) if name[0] != "_"}
