@@ -1,0 +1,228 @@
+"""Layers without memory, for what comes before and after the recurrent ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks
+from fastrnn.checks import Array
+from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
+
+
+class Linear(Layer):
+    """y = x W^T + b on the last axis.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Sizes of the last axis of x and y.
+    bias : bool
+        Whether b is there.
+    dtype : {"float32", "float64"}
+        Of parameters, inputs and outputs.
+    seed : int or numpy.random.Generator, optional
+        Of the initial values, uniform between -1/sqrt(in_features) and 1/sqrt(in_features) as in PyTorch.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        ``weight`` (out_features, in_features) and ``bias`` (out_features,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range.
+
+    Examples
+    --------
+    >>> layer = Linear(3, 2, seed=0)
+    >>> layer(np.ones((7, 4, 3), "float32")).shape
+    (7, 4, 2)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = checks.positive_int("in_features", in_features)
+        self.out_features = checks.positive_int("out_features", out_features)
+        self.bias = checks.boolean("bias", bias)
+        self.dtype = checks.float_dtype("dtype", dtype)
+        rng, bound = generator(seed), 1 / math.sqrt(self.in_features)
+        shape = (self.out_features, self.in_features)
+        self.parameters["weight"] = uniform(rng, bound, shape, self.dtype)
+        if self.bias:
+            self.parameters["bias"] = uniform(rng, bound, shape[:1], self.dtype)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Inference: y, (..., out_features), of x, (..., in_features)."""
+        return self._apply(self._input(x))
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """The same as a call, keeping x for `backward`: do not write to it before."""
+        array = self._input(x)
+        self._kept = array
+        return self._apply(array)
+
+    def backward(self, dy: npt.ArrayLike) -> Array:
+        """dx, (..., in_features), of dy, (..., out_features); sets `gradients`."""
+        x = self._forward_kept()
+        dy = floats("dy", dy, self.dtype, (*x.shape[:-1], self.out_features))
+        self._kept = None
+        rows, drows = x.reshape(-1, self.in_features), dy.reshape(-1, self.out_features)
+        with np.errstate(all="ignore"):
+            self.gradients = {"weight": drows.T @ rows}
+            if self.bias:
+                self.gradients["bias"] = drows.sum(axis=0)
+            dx = drows @ self.parameters["weight"]
+        return np.reshape(dx, x.shape)
+
+    def _input(self, x: npt.ArrayLike) -> Array:
+        array = checks.array("x", x, f"a {self.dtype} array of shape (..., {self.in_features})")
+        return floats("x", array, self.dtype, (*array.shape[:-1], self.in_features))
+
+    def _apply(self, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            y = x.reshape(-1, self.in_features) @ self.parameters["weight"].T
+            if self.bias:
+                y += self.parameters["bias"]
+        return np.reshape(y, (*x.shape[:-1], self.out_features))
+
+
+class Embedding(Layer):
+    """A vector for each token: y = weight[x].
+
+    Parameters
+    ----------
+    num_embeddings : int
+        V, the size of the vocabulary.
+    embedding_dim : int
+        E, the size of a vector.
+    dtype : {"float32", "float64"}
+        Of parameters and outputs.
+    seed : int or numpy.random.Generator, optional
+        Of the initial values, standard normal as in PyTorch.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        ``weight`` (V, E).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range.
+
+    Examples
+    --------
+    >>> layer = Embedding(100, 8, seed=0)
+    >>> layer(np.array([[7, 99, 0], [3, 3, 3]])).shape
+    (2, 3, 8)
+    """
+
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, *, dtype: npt.DTypeLike = "float32", seed: Seed = None
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = checks.positive_int("num_embeddings", num_embeddings)
+        self.embedding_dim = checks.positive_int("embedding_dim", embedding_dim)
+        self.dtype = checks.float_dtype("dtype", dtype)
+        normal = generator(seed).standard_normal((self.num_embeddings, self.embedding_dim))
+        self.parameters["weight"] = normal.astype(self.dtype)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Inference: y, (..., E), of tokens x, (...), within 0 to V-1."""
+        weight: Array = self.parameters["weight"]
+        return weight[self._input(x)]
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """The same as a call, keeping x for `backward`: do not write to it before."""
+        tokens = self._input(x)
+        self._kept = tokens
+        return self(tokens)
+
+    def backward(self, dy: npt.ArrayLike) -> None:
+        """Set `gradients` from dy, (..., E). Tokens have no gradient: nothing is returned."""
+        x = self._forward_kept()
+        dy = floats("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
+        self._kept = None
+        order = np.argsort(x, axis=None, kind="stable")
+        tokens, first = np.unique(x.reshape(-1)[order], return_index=True)
+        dweight = np.zeros_like(self.parameters["weight"])
+        with np.errstate(all="ignore"):  # equal tokens side by side, one sum for each
+            dweight[tokens] = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], first, axis=0)
+        self.gradients = {"weight": dweight}
+
+    def _input(self, x: npt.ArrayLike) -> Array:
+        array = checks.array("x", x, "an integer array")
+        return checks.int_array("x", x, array.shape, 0, self.num_embeddings - 1, "0..num_embeddings-1")
+
+
+class Dropout(Layer):
+    """In training each element is zeroed with probability p, and the others are multiplied by 1 / (1 - p), so
+    that the mean stays (Srivastava et al. 2014, in the inverted form); in inference y = x.
+
+    Parameters
+    ----------
+    p : float
+        From 0 to 1.
+    seed : int or numpy.random.Generator, optional
+        Of the masks, a new one for each call of `forward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If p is not a number from 0 to 1.
+
+    Examples
+    --------
+    >>> layer = Dropout(0.5, seed=0)
+    >>> layer.forward(np.ones(8)).tolist()
+    [2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    >>> layer.backward(np.ones(8)).tolist()
+    [2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, p: float, *, seed: Seed = None) -> None:
+        super().__init__()
+        self.p = checks.probability("p", p)
+        self._rng = generator(seed)
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Inference: x, unchanged."""
+        return self._input(x)
+
+    def forward(self, x: npt.ArrayLike) -> Array:
+        """x with elements dropped; with p = 0 x itself."""
+        array = self._input(x)
+        mask = self._rng.random(array.shape, dtype=np.float32) >= self.p if self.p else None
+        self._kept = array.shape, mask
+        return self._drop(array, mask)
+
+    def backward(self, dy: npt.ArrayLike) -> Array:
+        """dx of dy, by the mask that `forward` drew."""
+        shape, mask = self._forward_kept()
+        dy = checks.float_array("dy", dy, shape)
+        self._kept = None
+        return self._drop(dy, mask)
+
+    def _input(self, x: npt.ArrayLike) -> Array:
+        array = checks.array("x", x, "a float32 or float64 array")
+        return checks.float_array("x", array, array.shape)
+
+    def _drop(self, array: Array, mask: Array | None) -> Array:
+        if mask is None:
+            return array
+        with np.errstate(all="ignore"):
+            dropped: Array = array * mask
+            dropped *= 1 / (1 - self.p) if self.p < 1 else 0.0
+        return dropped

@@ -1,0 +1,408 @@
+"""Recurrent layers: stacking, directions and dropout between layers, around the functions of one layer in one
+direction.
+
+Letters: T time, B batch, I input, H hidden, G gates, L layers, D directions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks, functional
+from fastrnn.checks import Array
+from fastrnn.layers.feedforward import Dropout
+from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
+
+StateT = TypeVar("StateT")
+
+
+class Recurrent(Layer, Generic[StateT]):
+    """One or more recurrent layers on top of each other, in one or both directions: `RNN`, `LSTM` or `GRU`.
+
+    Parameters
+    ----------
+    input_size : int
+        I, the features of a step; or the size of the vocabulary, if the input is tokens.
+    hidden_size : int
+        H, the units of a layer and direction.
+    num_layers : int
+        L. Every layer but the first has the output of the one below as its input.
+    nonlinearity : {"tanh", "relu"}
+        Of `RNN` only.
+    bias : bool
+        Whether there are bias vectors.
+    batch_first : bool
+        Whether `x`, `y` and their gradients are (B, T, ...) instead of (T, B, ...). States never are.
+    dropout : float
+        The probability with which `forward` zeroes each output of every layer but the last (see `Dropout`).
+    bidirectional : bool
+        Whether a second direction (D = 2) runs through each sequence backwards.
+    dtype : {"float32", "float64"}
+        Of parameters, inputs and outputs.
+    seed : int or numpy.random.Generator, optional
+        Of the initial values, uniform between -1/sqrt(H) and 1/sqrt(H) as in PyTorch, and of dropout. The
+        same int gives the same bits; layers given the same Generator draw from it in turn.
+
+    Attributes
+    ----------
+    parameters : dict of str to ndarray
+        By PyTorch's names: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and
+        ``bias_hh_l0`` (G*H,), the same with ``_reverse`` for the second direction, and so on with ``_l1``,
+        where the input has D*H features.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range.
+
+    Warns
+    -----
+    UserWarning
+        If there is dropout but a single layer, which has nothing between layers.
+    """
+
+    _gates: int
+    _states = 1
+    _functions: tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = checks.positive_int("input_size", input_size)
+        self.hidden_size = checks.positive_int("hidden_size", hidden_size)
+        self.num_layers = checks.positive_int("num_layers", num_layers)
+        self.bias = checks.boolean("bias", bias)
+        self.batch_first = checks.boolean("batch_first", batch_first)
+        self.dropout = checks.probability("dropout", dropout)
+        self.bidirectional = checks.boolean("bidirectional", bidirectional)
+        self.dtype = checks.float_dtype("dtype", dtype)
+        if self.dropout and self.num_layers == 1:
+            warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
+
+        rng = generator(seed)
+        bound = 1 / math.sqrt(self.hidden_size)
+        self.parameters = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
+        self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
+
+    def __call__(
+        self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, StateT]:
+        """Inference: no dropout, nothing kept, safe from many threads.
+
+        Parameters
+        ----------
+        x : array_like, (T, B, I) floats or (T, B) integers
+            The input. Integers are tokens, 0 to I-1: each stands for a column of ``weight_ih_l0``, which a
+            one-hot input would select. With `batch_first` (B, T, I) or (B, T).
+        state : array_like, (L*D, B, H), or for `LSTM` a pair (h, c) of them, optional
+            The initial state of each layer and direction, in the order of the parameters. Zeros if left out.
+        lengths : array_like of integers, (B,), optional
+            How many steps of each sequence are valid, 0 to T, in any order; all T if left out.
+
+        Returns
+        -------
+        y : ndarray, (T, B, D*H), or (B, T, D*H) with `batch_first`
+            The last layer's h after each step, both directions side by side; 0 where a sequence is padded.
+        state_n : as `state`
+            The state after the last valid step: for the second direction that is step 0.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another dtype, masked, or None.
+        ValueError
+            If an argument has another shape, or a token or a length is out of range.
+        """
+        infer, _, _ = self._functions
+        y, state_n, _ = self._run(infer, x, state, lengths, training=False)
+        return y, state_n
+
+    def forward(
+        self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
+    ) -> tuple[Array, StateT]:
+        """Training: the same as a call, but with dropout, and keeping what `backward` needs.
+
+        Parameters
+        ----------
+        x, state, lengths
+            As of a call. Do not write to them before `backward`.
+
+        Returns
+        -------
+        y, state_n
+            As of a call; `y` may be read-only, because `backward` reads it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of a call.
+        """
+        _, forward, _ = self._functions
+        y, state_n, self._kept = self._run(forward, x, state, lengths, training=True)
+        return y, state_n
+
+    def backward(self, dy: npt.ArrayLike | None, dstate_n: Any = None) -> tuple[Array | None, StateT]:
+        """Backpropagation through time, layers and directions; sets `gradients`.
+
+        Parameters
+        ----------
+        dy : array_like, shape of `y`, or None
+            The gradient of a loss with respect to `y`. None is zeros, and then `dstate_n` must be given. What
+            it holds where a sequence is padded does not matter.
+        dstate_n : as `state_n`, optional
+            The gradient with respect to `state_n`. Zeros if left out, and so is a member of a pair that is
+            None.
+
+        Returns
+        -------
+        dx : ndarray, shape of `x`, or None
+            The gradient with respect to `x`; None if that was tokens.
+        dstate : as `state_n`
+            The gradient with respect to the initial state, also where that was left out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a gradient is of another dtype or shape, or both are None.
+        RuntimeError
+            If there was no call of `forward`, or this one has been used.
+        """
+        reserves, (T, B, width) = self._forward_kept()
+        if dy is None and dstate_n is None:
+            raise ValueError("dy or dstate_n must be given, got None for both")
+        if dy is not None:
+            shape = (B, T, width) if self.batch_first else (T, B, width)
+            dy = self._swap(floats("dy", dy, self.dtype, shape))
+        dstates = self._by_place("dstate_n", dstate_n, B)
+        self._kept = None
+
+        _, _, backward = self._functions
+        gradients: dict[str, Array] = {}
+        for layer in reversed(range(self.num_layers)):
+            dx: Any = None
+            for direction, suffix in enumerate(self._suffixes(layer)):
+                place = layer * self._directions + direction
+                units = slice(direction * self.hidden_size, (direction + 1) * self.hidden_size)
+                found = backward(reserves[place], None if dy is None else dy[..., units], dstates[place])
+                gradients.update(zip(self._names(suffix), found[1:5], strict=False))
+                dstates[place] = found.state
+                dx = _sum(dx, found.x)
+            dy = self._dropouts[layer - 1].backward(dx) if layer else dx
+        self.gradients = {name: gradients[name] for name in self.parameters}
+        return None if dy is None else self._swap(dy), self._as_given(dstates)
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        x: npt.ArrayLike,
+        state: Any,
+        lengths: npt.ArrayLike | None,
+        training: bool,
+    ) -> tuple[Array, StateT, Any]:
+        """Layer by layer, direction by direction; the last value returned is what `backward` needs."""
+        x = self._input(x)
+        states = self._by_place("state", state, x.shape[1])
+        reserves = []
+        for layer in range(self.num_layers):
+            if training and layer:
+                x = self._dropouts[layer - 1].forward(x)
+            outputs = []
+            for direction, suffix in enumerate(self._suffixes(layer)):
+                place = layer * self._directions + direction
+                weights = (self.parameters[name] for name in self._names(suffix))
+                y, states[place], *reserve = function(
+                    x, *weights, state=states[place], lengths=lengths, reverse=direction == 1
+                )
+                outputs.append(y)
+                reserves += reserve
+            x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
+        return self._swap(x), self._as_given(states), (reserves, x.shape)
+
+    def _input(self, x: npt.ArrayLike) -> Array:
+        """x as time-major floats or tokens, whichever it is."""
+        axes = ("B", "T") if self.batch_first else ("T", "B")
+        array = checks.array("x", x, f"a {self.dtype} array of shape ({', '.join(axes)}, {self.input_size})")
+        if array.dtype.kind in "iu" and array.ndim != 3:
+            array = checks.int_array("x", x, axes, 0, self.input_size - 1, "0..input_size-1")
+        else:
+            array = floats("x", x, self.dtype, (*axes, self.input_size))
+        return self._swap(array)
+
+    def _swap(self, array: Array) -> Array:
+        """A view from `batch_first` to the kernels' time first, or back."""
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _by_place(self, name: str, state: Any, batch: int) -> list[Any]:
+        """The state of each layer and direction, as the functions take it."""
+        places = self.num_layers * self._directions
+        if self._states == 1:
+            return self._members(name, state, batch)
+        if state is None:
+            return [None] * places
+        if not isinstance(state, (tuple, list)) or len(state) != self._states:
+            raise TypeError(f"{name} must be a pair (h, c), got {checks.came(state)}")
+        members = [self._members(f"{name}[{k}]", member, batch) for k, member in enumerate(state)]
+        return list(zip(*members, strict=True))
+
+    def _members(self, name: str, state: npt.ArrayLike | None, batch: int) -> list[Any]:
+        """One array of the state in its rows, or as many times None."""
+        shape = (self.num_layers * self._directions, batch, self.hidden_size)
+        if state is None:
+            return [None] * shape[0]
+        array = checks.array(name, state, f"a {self.dtype} array of shape (L*D, B, H)")
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape (L*D, B, H) = {shape}, got {array.shape}")
+        return list(floats(name, array, self.dtype, shape))
+
+    def _as_given(self, states: list[Any]) -> StateT:
+        """What `_by_place` took apart, put together again."""
+        if self._states == 1:
+            return np.stack(states)  # type: ignore[return-value]
+        return tuple(np.stack(members) for members in zip(*states, strict=True))  # type: ignore[return-value]
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _suffixes(self, layer: int) -> list[str]:
+        """How the names of the parameters end, by direction."""
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+
+    def _names(self, suffix: str) -> list[str]:
+        """The parameters of a layer and direction, in the order of the functions' arguments."""
+        parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
+        return [part + suffix for part in parts]
+
+    def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Every parameter's name and shape, in PyTorch's order."""
+        rows = self._gates * self.hidden_size
+        for layer in range(self.num_layers):
+            inputs = self._directions * self.hidden_size if layer else self.input_size
+            shapes = (rows, inputs), (rows, self.hidden_size), (rows,), (rows,)
+            for suffix in self._suffixes(layer):
+                yield from zip(self._names(suffix), shapes, strict=False)
+
+
+class RNN(Recurrent[Array]):
+    """Simple recurrent layers: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) (Elman 1990).
+
+    Arguments, parameters and methods are those of `Recurrent`, with G = 1; ``nonlinearity="relu"`` is
+    max(0, ...) in the place of tanh. The state is h.
+
+    Examples
+    --------
+    >>> layer = RNN(3, 5, nonlinearity="relu", seed=0)
+    >>> y, h = layer(np.ones((7, 2, 3), "float32"))
+    >>> y.shape, h.shape
+    ((7, 2, 5), (1, 2, 5))
+    """
+
+    _gates = 1
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: npt.DTypeLike = "float32",
+        seed: Seed = None,
+    ) -> None:
+        self.nonlinearity = checks.one_of("nonlinearity", nonlinearity, ("tanh", "relu"))
+        self._functions = (
+            functools.partial(functional.rnn, nonlinearity=nonlinearity),
+            functools.partial(functional.rnn_forward, nonlinearity=nonlinearity),
+            functional.rnn_backward,
+        )
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            dtype=dtype,
+            seed=seed,
+        )
+
+
+class LSTM(Recurrent[tuple[Array, Array]]):
+    """Long short-term memory layers (Hochreiter & Schmidhuber 1997; forget gate of Gers et al. 2000).
+
+    ::
+
+        i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(the same)
+        c_t     = f c_{t-1} + i g                                    h_t = o tanh(c_t)
+
+    Arguments, parameters and methods are those of `Recurrent`, with G = 4 gates in the order i f g o. The
+    state is the pair (h, c).
+
+    Examples
+    --------
+    >>> layer = LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
+    >>> y, (h, c) = layer.forward(np.ones((7, 2, 3), "float32"), lengths=[7, 4])
+    >>> y.shape, h.shape, c.shape
+    ((7, 2, 10), (4, 2, 5), (4, 2, 5))
+    >>> dx, (dh, dc) = layer.backward(np.ones_like(y))
+    >>> dx.shape, layer.gradients["weight_ih_l1_reverse"].shape
+    ((7, 2, 3), (20, 10))
+    """
+
+    _gates = 4
+    _states = 2
+    _functions = (functional.lstm, functional.lstm_forward, functional.lstm_backward)
+
+
+class GRU(Recurrent[Array]):
+    """Layers of gated recurrent units (Cho et al. 2014), with the reset gate after the product as in cuDNN.
+
+    ::
+
+        r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+        n    = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn))       h_t = (1 - z) n + z h_{t-1}
+
+    Arguments, parameters and methods are those of `Recurrent`, with G = 3 gates in the order r z n. The state
+    is h.
+
+    Examples
+    --------
+    >>> layer = GRU(100, 5, batch_first=True, seed=0)
+    >>> y, h = layer(np.array([[7, 99, 0], [3, 3, 3]]))  # tokens of a vocabulary of 100
+    >>> y.shape, h.shape
+    ((2, 3, 5), (1, 2, 5))
+    """
+
+    _gates = 3
+    _functions = (functional.gru, functional.gru_forward, functional.gru_backward)
+
+
+def _sum(a: Array | None, b: Array | None) -> Array | None:
+    """a + b, written over a; None is nothing to add."""
+    if a is None or b is None:
+        return b
+    with np.errstate(all="ignore"):
+        return np.add(a, b, out=a)
