@@ -1,0 +1,6 @@
+"""Complete, trainable models built from the layers."""
+
+from fastrnn.models.ngram import NGram
+from fastrnn.models.text import TextGenerator
+
+__all__ = ["NGram", "TextGenerator"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from typing import Any
+from typing import Any, TypeVar
+
+Self = TypeVar("Self", bound="Estimator")
 
 
 class Estimator:
@@ -24,7 +26,7 @@ class Estimator:
         """
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def set_params(self, **params: Any) -> Estimator:
+    def set_params(self: Self, **params: Any) -> Self:
         """Change parameters by name, for the next `fit`, and return the model.
 
         An unknown name is a ValueError.
