@@ -1,0 +1,222 @@
+"""The commands, run as their users run them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import fastrnn
+from fastrnn import cli, demo
+from fastrnn.models import TextGenerator
+
+PATTERN = "the cat sat on the mat. "
+TINY = "--hidden-size 8 --batch-size 4 --bptt-steps 12 --learning-rate 0.02 --seed 0".split()
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "fastrnn", *map(str, arguments)]
+
+
+def run(*arguments):
+    """What a command writes to standard output; it must succeed and have nothing to complain of."""
+    done = subprocess.run(command(*arguments), capture_output=True, encoding="utf-8", timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "cat.txt"
+    path.write_text(PATTERN * 40)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "model.safetensors"
+    options = {"hidden_size": 8, "epochs": 3, "batch_size": 4, "bptt_steps": 12, "seed": 0}
+    TextGenerator(**options).fit("\n" + PATTERN * 40).save(path)
+    return path
+
+
+def test_train_then_generate(text_file, tmp_path):
+    model = tmp_path / "model.safetensors"
+    first, *epochs, last = run("train", text_file, text_file, "-o", model, *TINY, "--epochs", 2).splitlines()
+    assert first == "1,920 characters, 11 different ones"
+    assert [line[:9] for line in epochs] == ["epoch   1", "epoch   2"]
+    assert all(re.search(r" characters/s  bits per character: train \d\.\d+, val", line) for line in epochs)
+    assert re.match(r"the weights of epoch 2, \d\.\d+ bits per character in validation, are in ", last)
+    assert last.endswith(str(model))
+
+    options = ("--prompt", "the cat", "-n", 30, "--temperature", 0.5, "--seed", 1)
+    expected = TextGenerator.load(model).generate("the cat", 30, 0.5, seed=1)
+    assert run("generate", model, *options) == f"the cat{expected}\n"
+
+
+def test_training_options_reach_the_model(text_file, tmp_path):
+    model = tmp_path / "model.safetensors"
+    run("train", text_file, "-o", model, *TINY, "--epochs", 1, "--cell", "gru", "--dtype", "float64")
+    params = TextGenerator.load(model).get_params()
+    assert (params["cell"], params["dtype"], params["hidden_size"]) == ("gru", "float64", 8)
+    assert params["clip_norm"] == TextGenerator().clip_norm
+
+
+def test_every_parameter_is_an_option():
+    assert set(cli.PARAMETERS) == set(TextGenerator().get_params()) - {"vocabulary", "verbose"}
+
+
+def test_generate_goes_on_from_a_new_line_by_default(model_file, capsys):
+    options = "-n 5 --top-k 3 --top-p 0.9 --seed 1".split()
+    assert cli.main(["generate", str(model_file), *options]) == 0
+    expected = TextGenerator.load(model_file).generate("\n", 5, top_k=3, top_p=0.9, seed=1)
+    assert capsys.readouterr().out == f"\n{expected}\n"
+
+
+def test_generate_writes_as_it_goes_until_nobody_reads(model_file):
+    """It has more to write than anyone waits for, so what arrives has not waited for the end."""
+    arguments = command("generate", model_file, "--prompt", "the", "-n", 10**9)
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.read(20).startswith(b"the")
+        process.stdout.close()
+        assert process.wait(timeout=30) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == b""
+
+
+def test_info_is_show_config(capsys):
+    assert cli.main(["info"]) == 0
+    out = capsys.readouterr().out
+    fastrnn.show_config()
+    assert out == capsys.readouterr().out != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("train missing.txt -o m", r"No such file or directory: 'missing.txt'"),
+        ("train . -o m", r"Is a directory: '\.'"),
+        ("train latin.txt -o m", r"'latin.txt' is not UTF-8 text: .* at byte 3"),
+        ("train empty.txt -o m", "text must have at least one character, got an empty str"),
+        ("train cat.txt -o nowhere/m", "No such file or directory: .*nowhere"),
+        ("train cat.txt -o .", r"'\.' is a directory"),
+        ("train cat.txt -o m --cell elman", "cell must be one of 'lstm', 'gru', 'rnn', got 'elman'"),
+        ("train cat.txt -o m --learning-rate nan", "learning_rate must be a positive finite number"),
+        ("generate missing", "No such file or directory: 'missing'"),
+        ("generate cat.txt", "'cat.txt' is not a readable model file"),
+        ("generate half", "'half' is not a readable model file"),
+        ("generate model --prompt Ünix", r"prompt must use .*, got 'Ü' \(U\+00DC\), 'i' \(U\+0069\)"),
+        ("generate model --prompt=", "prompt must have at least one character"),
+        ("generate model --temperature -1", "temperature must be a non-negative finite number, got -1.0"),
+        ("generate model -n -1", "n must be a non-negative integer, got -1"),
+    ],
+)
+def test_errors_are_one_readable_line(tmp_path, model_file, monkeypatch, capsys, arguments, error):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cat.txt").write_text(PATTERN * 40)
+    (tmp_path / "latin.txt").write_bytes("cafés".encode("latin-1") * 10)
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "model").write_bytes(model_file.read_bytes())
+    (tmp_path / "half").write_bytes(model_file.read_bytes()[:500])
+    before = sorted(os.listdir())
+    assert cli.main(arguments.split()) == 1
+    assert re.fullmatch(rf"fastrnn: error: .*{error}.*\n", capsys.readouterr().err)
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("arguments", ["", "fly", "train", "train x", "generate m -n many"])
+def test_wrong_usage_is_explained(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments.split())
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: fastrnn")
+
+
+def test_ctrl_c_leaves_the_best_so_far_and_says_where(text_file, tmp_path):
+    model = tmp_path / "model.safetensors"
+    endless = ("--epochs", 10**9, "--patience", 10**9)
+    arguments = command("train", text_file, "-o", model, *TINY, *endless)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+    with subprocess.Popen(arguments, **pipes) as process:
+        while not process.stdout.readline().startswith("epoch   2"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (128 + signal.SIGINT, "fastrnn: interrupted\n")
+    loaded = TextGenerator.load(model)
+    assert out.splitlines()[-1] == (
+        f"the weights of epoch {loaded.best_epoch_}, {loaded.best_bits_per_character_:.3f} bits per character "
+        f"in validation, are in {model}"
+    )
+    assert len(loaded.generate("the", 10)) == 10
+    assert sorted(os.listdir(tmp_path)) == ["cat.txt", "model.safetensors"]
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_the_weights(text_file, tmp_path, capsys, monkeypatch):
+    def interrupted(network, windows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastrnn.models.text._training_steps", interrupted)
+    model = tmp_path / "model.safetensors"
+    assert cli.main(["train", str(text_file), "-o", str(model), *TINY]) == 128 + signal.SIGINT
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"the weights, 0 epochs old and not validated, are in {model}"
+    assert len(TextGenerator.load(model).generate("the", 10)) == 10
+
+
+def test_diverged_training_keeps_the_last_good_model(text_file, tmp_path, capsys, monkeypatch):
+    save = TextGenerator.save
+
+    def save_and_fail(self, path):
+        save(self, path)
+        raise FloatingPointError("the loss became nan")
+
+    monkeypatch.setattr(TextGenerator, "save", save_and_fail)
+    model = tmp_path / "model.safetensors"
+    assert cli.main(["train", str(text_file), "-o", str(model), *TINY]) == 1
+    assert capsys.readouterr().err == "fastrnn: error: the loss became nan\n"
+    assert len(TextGenerator.load(model).history_) == 1
+
+
+class TestDemo:
+    @pytest.fixture
+    def text(self, monkeypatch):
+        """A small demo: of which the last tenth is like nothing before."""
+        text = "The cat sat. " * 90 + "Dogs bark. " * 12
+        monkeypatch.setattr(demo, "prose", lambda: text)
+        monkeypatch.setattr(demo, "PARAMETERS", {"hidden_size": 8, "epochs": 3, "batch_size": 4, "seed": 0})
+        return text
+
+    def test_shows_what_was_learned(self, text, tmp_path, capsys):
+        pytest.importorskip("matplotlib")
+        assert cli.main(["demo", "-o", str(tmp_path / "results")]) == 0
+        out = capsys.readouterr().out
+        steps = ["the baseline, ", "--- before training", "epoch   1", "epoch   3", "--- after training"]
+        assert sorted(steps, key=out.index) == steps
+        assert re.search(r"held out: \d+\.\d{3} bits per character; the baseline: \d+\.\d{3}", out)
+        assert len(TextGenerator.load(tmp_path / "results" / "model.safetensors").history_) == 3
+        assert (tmp_path / "results" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_no_model_sees_the_held_out_text(self, text, tmp_path, monkeypatch):
+        seen = []
+        for model in (TextGenerator, demo.NGram):
+
+            def fit(self, text, fit=model.fit, **options):
+                seen.append(text)
+                return fit(self, text, **options)
+
+            monkeypatch.setattr(model, "fit", fit)
+        demo.run(str(tmp_path))
+        assert len(seen) == 3 and set(seen) == {text[: len(text) * 9 // 10]}
+
+    def test_without_matplotlib_says_what_is_missing(self, text, tmp_path, capsys, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        demo.run(str(tmp_path))
+        assert "pip install 'fastrnn[plot]'" in capsys.readouterr().out
+        assert os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_the_demos_prose_is_there():
+    text = demo.prose()
+    assert len(text) > 300_000 and "statement" in text
