@@ -146,8 +146,8 @@ def test_ctrl_c_leaves_the_best_so_far_and_says_where(text_file, tmp_path):
     assert (process.returncode, err) == (128 + signal.SIGINT, "fastrnn: interrupted\n")
     loaded = TextGenerator.load(model)
     assert out.splitlines()[-1] == (
-        f"the weights of epoch {loaded.best_epoch_}, {loaded.best_bits_per_character_:.3f} bits per character "
-        f"in validation, are in {model}"
+        f"the weights of epoch {loaded.best_epoch_}, {loaded.best_bits_per_character_:.3f} bits "
+        f"per character in validation, are in {model}"
     )
     assert len(loaded.generate("the", 10)) == 10
     assert sorted(os.listdir(tmp_path)) == ["cat.txt", "model.safetensors"]
