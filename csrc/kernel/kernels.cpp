@@ -1,15 +1,16 @@
 // The one translation unit of an ISA: every cell in every dtype, behind one table.
+#include "backward.h"
 #include "cells.h"
-#include "sequence.h"
+#include "forward.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
 
 template <class C, class R>
 constexpr Kernel<R> kernel() {
-  using S = Sequence<C, R>;
-  return {lanes<R>, C::gates, C::slots, C::states, S::forward_workspace, S::backward_workspace,
-          S::forward, S::backward};
+  using F = ForwardPass<C, R>;
+  using B = BackwardPass<C, R>;
+  return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace, F::run, B::run};
 }
 
 template <class List>

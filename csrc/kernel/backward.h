@@ -1,0 +1,244 @@
+// Back-propagation through time (Werbos, 1990). Each step writes the gradients of its slots over what forward
+// left in them; then sums over many steps at once make those of the weights, of the biases and of the input.
+#pragma once
+
+#include "sequence.h"
+
+namespace fastrnn::FASTRNN_ISA {
+
+template <class C, class R>
+class BackwardPass : Sequence<C, R> {
+  using Base = Sequence<C, R>;
+  using typename Base::L;
+  using Base::layer, Base::team, Base::steps, Base::layout, Base::share, Base::Hp;
+  using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
+  using Base::own_units, Base::rows_at, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
+  using V = Vec<R>;
+
+  static constexpr Index depth = 128;  // rows that the sums over time take in at once
+  static constexpr int columns = 4;    // vectors in a panel of their product
+
+  // What the sums over time are made from: rows of the slots' gradients, of x and of h, last step first.
+  struct Samples {
+    const R** da;
+    const R** x;
+    const R** h;
+    Index* at;  // in [T, B]
+    Index count = 0;
+
+    explicit Samples(Workspace& memory)
+        : da(memory.take<const R*>(depth)), x(memory.take<const R*>(depth)), h(memory.take<const R*>(depth)),
+          at(memory.take<Index>(depth)) {}
+  };
+
+  struct Memory {
+    Lists<R> list;
+    Samples samples;
+    R* packed;  // [own blocks of slots, depth, U]
+    R* panel;   // [depth, columns * U]
+
+    static Index most(Index B, Index row) { return B > row ? (B > depth ? B : depth) : (row > depth ? row : depth); }
+
+    Memory(Workspace& workspace, Index B, Index row)
+        : list(workspace, most(B, row)), samples(workspace), packed(workspace.take<R>(depth * row)),
+          panel(workspace.take<R>(depth * columns * U)) {}
+  };
+
+  const Backward<R>& b;
+  const Memory memory;
+  const Lists<R>& list = memory.list;
+  const Range blocks;  // of slots, whose weights' gradient is a member's own
+
+  BackwardPass(const Backward<R>& b, const Team& team, Workspace workspace)
+      : Base(b, team), b(b), memory(workspace, b.steps.B, layout.row()),
+        blocks(part(layout.units() * S, team.rank, team.size)) {}
+
+  void pack() const {
+    const Index panel = G * Hp * U;
+    const Range own = own_units();
+    for (Index q = own.first; q < own.last; ++q)
+      layout.pack_transposed(layer.w_hh, layer.H, L::h_slot, q, b.packed_hh + q * panel);
+    if (b.dx) {
+      const Range inputs = part((layer.I + U - 1) / U, team.rank, team.size);
+      for (Index q = inputs.first; q < inputs.last; ++q)
+        layout.pack_transposed(layer.w_ih, layer.I, L::x_slot, q, b.packed_ih + q * panel);
+    }
+    team.wait();
+  }
+
+  // Columns of a row of slots that one side feeds, as the products go through them.
+  Runs slot_runs() const {
+    if (S == G) return {1, layout.row(), 0};
+    return {layout.units(), G * U, S * U};
+  }
+
+  void step_back(Index s) const {
+    const Range rows = rows_at(s);
+    Index n = 0;
+    for (Index r = rows.first; r < rows.last; ++r, ++n) {
+      differentiate(s, r);
+      list.a[n] = slots(s, r) + L::h_slot * U;
+      list.c[n] = b.dh + r * Hp;
+    }
+    share.hand_over(team);
+    gemm<1>(list.a, list.c, n, slot_runs(),
+            Panels<R>{b.packed_hh, G * Hp * U, share.units.first, share.units.last, U, no_width, nullptr});
+  }
+
+  void differentiate(Index s, Index r) const {
+    R* row = slots(s, r);
+    const R* h_prev = h_before(s, r);
+    const R* h_next = h(s, r);
+    const R* dy = b.dy ? b.dy + steps.at(s, r) * layer.H : nullptr;
+    const R* c_prev = has_cells ? c_before(s, r) : nullptr;
+    const R* c_next = has_cells ? c(s, r) : nullptr;
+    for (Index u = share.units.first; u < share.units.last; ++u) {
+      const int count = units_in<R>(u, layer.H);
+      R* dh = b.dh + r * Hp + u * U;
+      R* dc = b.dc + r * Hp + u * U;
+      V a[S], prev[2], next[2], dnext[2], dprev[2];
+      for (Index j = 0; j < S; ++j) a[j] = load(row + (u * S + j) * U);
+      prev[0] = load(h_prev + u * U, count);
+      next[0] = load(h_next + u * U, count);
+      dnext[0] = load(dh);
+      if (dy) dnext[0] += load(dy + u * U, count);
+      if constexpr (has_cells) {
+        prev[1] = load(c_prev + u * U);
+        next[1] = load(c_next + u * U);
+        dnext[1] = load(dc);
+      }
+      C::template backward<R>(a, prev, next, dnext, dprev);
+      for (Index j = 0; j < S; ++j) store(row + (u * S + j) * U, a[j]);
+      store(dh, dprev[0]);
+      if constexpr (has_cells) store(dc, dprev[1]);
+    }
+  }
+
+  // Takes as many rows as fit from step s, row r on downwards; moves s and r past them.
+  void take(Samples& samples, Index& s, Index& r, Index s0) const {
+    samples.count = 0;
+    for (; s >= s0; --s, r = 0)
+      for (; r < steps.active(s); ++r) {
+        if (samples.count == depth) return;
+        const Index k = samples.count++;
+        samples.da[k] = slots(s, r);
+        samples.h[k] = h_before(s, r);
+        samples.at[k] = steps.at(s, r);
+        if (layer.x) samples.x[k] = layer.x + samples.at[k] * layer.I;
+      }
+  }
+
+  // Columns of own slots, block by block: [block, count, U]; their sums are the biases' gradient.
+  void pack_slots(const Samples& samples) const {
+    R* packed = memory.packed;
+    for (Index block = blocks.first; block < blocks.last; ++block) {
+      V sum = load(b.dbias + block * U);
+      for (Index k = 0; k < samples.count; ++k, packed += U) {
+        const V v = load(samples.da[k] + block * U);
+        store(packed, v);
+        sum += v;
+      }
+      store(b.dbias + block * U, sum);
+    }
+  }
+
+  static void pack_columns(const R* const* rows, Index count, Index column, Index width, R* packed) {
+    const Index whole = columns * U, valid = width - column < whole ? width - column : whole;
+    for (Index k = 0; k < count; ++k, packed += whole) {
+      const R* from = rows[k] + column;
+      if (valid == whole) {
+        for (int j = 0; j < columns; ++j) store(packed + j * U, load(from + j * U));
+      } else {
+        for (Index j = 0; j < whole; ++j) packed[j] = j < valid ? from[j] : R(0);
+      }
+    }
+  }
+
+  // dw [G*H, N] += (slots' gradients)^T rows [count, N], for the G slots from first_slot on.
+  void outer_product(Index count, const R* const* rows, Index N, Index first_slot, R* dw) const {
+    Index n = 0;
+    for (Index block = blocks.first; block < blocks.last; ++block) {
+      const Index u = block / S, slot = block % S;
+      if (slot < first_slot || slot >= first_slot + G) continue;
+      for (Index lane = 0; lane < units_in<R>(u, layer.H); ++lane, ++n) {
+        list.a[n] = memory.packed + (block - blocks.first) * count * U + lane;
+        list.c[n] = dw + (layout.weight_row(slot, u) + lane) * N;
+      }
+    }
+    constexpr Index width = columns * U;
+    for (Index q = 0; q * width < N; ++q) {
+      pack_columns(rows, count, q * width, N, memory.panel);
+      gemm<columns, int(U)>(list.a, list.c, n, {1, count, 0},
+                            Panels<R>{memory.panel, 0, q, q + 1, width, N, nullptr});
+    }
+  }
+
+  // Rows of the table that own blocks of units gather from the tokens.
+  void scatter(const Samples& samples) const {
+    const Range own = own_units();
+    for (Index k = 0; k < samples.count; ++k)
+      for (Index u = own.first; u < own.last; ++u)
+        for (Index g = 0; g < G; ++g) {
+          R* sum = b.dtable + ((u * layer.I + layer.tokens[samples.at[k]]) * G + g) * U;
+          store(sum, load(sum) + load(samples.da[k] + (u * S + L::x_slot + g) * U));
+        }
+  }
+
+  void input_gradient(const Samples& samples) const {
+    const Range own = part(samples.count, team.rank, team.size);
+    for (Index k = own.first; k < own.last; ++k) {
+      list.a[k] = samples.da[k] + L::x_slot * U;
+      list.c[k] = b.dx + samples.at[k] * layer.I;
+    }
+    gemm<1>(list.a + own.first, list.c + own.first, own.last - own.first, slot_runs(),
+            Panels<R>{b.packed_ih, G * Hp * U, 0, (layer.I + U - 1) / U, U, layer.I, nullptr});
+  }
+
+  // After the first step has been reached: from the kernels' layout to PyTorch's.
+  void unpack() const {
+    team.wait();
+    const Range own = own_units();
+    for (Index u = own.first; u < own.last; ++u) {
+      if (layer.tokens) layout.unpack(b.dtable + u * layer.I * G * U, layer.I, u, b.dw_ih);
+      const int count = units_in<R>(u, layer.H);
+      for (Index slot = 0; slot < S; ++slot) {
+        const V sum = load(b.dbias + (u * S + slot) * U);
+        if (b.db_ih && slot < G) store(b.db_ih + layout.weight_row(slot, u), sum, count);
+        if (b.db_hh && slot >= L::h_slot) store(b.db_hh + layout.weight_row(slot, u), sum, count);
+      }
+    }
+  }
+
+  // The sums over steps s0 .. s1-1, last step first: their order does not depend on where a call is cut.
+  void sum(Index s0, Index s1) const {
+    Samples samples = memory.samples;
+    for (Index s = s1 - 1, r = 0; s >= s0;) {
+      take(samples, s, r, s0);
+      pack_slots(samples);
+      outer_product(samples.count, samples.h, layer.H, L::h_slot, b.dw_hh);
+      if (layer.tokens)
+        scatter(samples);
+      else
+        outer_product(samples.count, samples.x, layer.I, L::x_slot, b.dw_ih);
+      if (b.dx) input_gradient(samples);
+    }
+  }
+
+ public:
+  static Index workspace(const Layer<R>& layer) {
+    Workspace workspace;
+    Memory(workspace, layer.steps.B, L{layer.H}.row());
+    return workspace.taken();
+  }
+
+  static void run(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
+    const BackwardPass pass(b, team, Workspace(b.workspace, team.rank * workspace(b)));
+    if (s1 == b.steps.count) pass.pack();
+    for (Index s = s1 - 1; s >= s0; --s) pass.step_back(s);
+    team.wait();
+    pass.sum(s0, s1);
+    if (s0 == 0) pass.unpack();
+  }
+};
+
+}  // namespace fastrnn::FASTRNN_ISA

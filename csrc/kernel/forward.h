@@ -1,0 +1,119 @@
+// Forward through time. The input's part of a chunk of steps is one product, large enough to run at full speed;
+// then each step adds the recurrence's part and applies the cell while its slots are near.
+#pragma once
+
+#include "sequence.h"
+
+namespace fastrnn::FASTRNN_ISA {
+
+template <class C, class R>
+class ForwardPass : Sequence<C, R> {
+  using Base = Sequence<C, R>;
+  using typename Base::L;
+  using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
+  using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
+  using Base::own_units, Base::rows_at, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
+
+  using V = Vec<R>;
+
+  static constexpr Index units_at_once = 8;  // blocks whose product and pointwise part follow each other
+
+  const Forward<R>& f;
+  const Lists<R> list;
+
+  static Lists<R> take(Workspace& memory, const Layer<R>& layer) { return {memory, layer.chunk * layer.steps.B}; }
+
+  ForwardPass(const Forward<R>& f, const Team& team, Workspace memory) : Base(f, team), f(f), list(take(memory, f)) {}
+
+  void pack() const {
+    const Range own = own_units();
+    for (Index u = own.first; u < own.last; ++u) {
+      layout.pack(layer.w_ih, layer.I, L::x_slot, u, f.packed_ih + u * layer.I * G * U);
+      layout.pack(layer.w_hh, layer.H, L::h_slot, u, f.packed_hh + u * layer.H * G * U);
+      layout.pack_bias(layer.b_ih, layer.b_hh, u, f.bias + u * S * U);
+    }
+    team.wait();
+  }
+
+  // The pre-activations' part of the input, for a chunk of steps.
+  void project(Index s0, Index s1) const {
+    Index n = 0;
+    for (Index s = s0; s < s1; ++s)
+      for (Index r = rows_at(s).first; r < rows_at(s).last; ++r, ++n) {
+        list.c[n] = slots(s, r);
+        if (layer.tokens)
+          look_up(layer.tokens[steps.at(s, r)], list.c[n]);
+        else
+          list.a[n] = layer.x + steps.at(s, r) * layer.I;
+        // What only the recurrence feeds still starts from its bias.
+        if constexpr (S > G)
+          for (Index u = share.units.first; u < share.units.last; ++u)
+            for (Index j = u * S + G; j < (u + 1) * S; ++j) store(list.c[n] + j * U, load(f.bias + j * U));
+      }
+    if (!layer.tokens)
+      gemm<G>(list.a, list.c, n, {1, layer.I, 0},
+              Panels<R>{f.packed_ih, layer.I * G * U, share.units.first, share.units.last, S * U, no_width, f.bias});
+  }
+
+  // The product with a one-hot vector is a row of the table.
+  void look_up(Index token, R* row) const {
+    for (Index u = share.units.first; u < share.units.last; ++u)
+      for (Index g = 0; g < G; ++g)
+        store(row + (u * S + g) * U,
+              load(f.bias + (u * S + g) * U) + load(f.packed_ih + ((u * layer.I + token) * G + g) * U));
+  }
+
+  void step(Index s) const {
+    const Range rows = rows_at(s);
+    Index n = 0;
+    for (Index r = rows.first; r < rows.last; ++r, ++n) {
+      list.a[n] = h_before(s, r);
+      list.c[n] = slots(s, r) + L::h_slot * U;
+    }
+    for (Index u = share.units.first; u < share.units.last; u += units_at_once) {
+      const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
+      gemm<G>(list.a, list.c, n, {1, layer.H, 0},
+              Panels<R>{f.packed_hh, layer.H * G * U, units.first, units.last, S * U, no_width, nullptr});
+      for (Index r = rows.first; r < rows.last; ++r) activate(s, r, units);
+    }
+  }
+
+  void activate(Index s, Index r, Range units) const {
+    R* row = slots(s, r);
+    const R* h_prev = h_before(s, r);
+    R* h_next = h(s, r);
+    const R* c_prev = has_cells ? c_before(s, r) : nullptr;
+    R* c_next = has_cells ? c(s, r) : nullptr;
+    for (Index u = units.first; u < units.last; ++u) {
+      const int count = units_in<R>(u, layer.H);
+      V a[S], prev[2], next[2];
+      for (Index j = 0; j < S; ++j) a[j] = load(row + (u * S + j) * U);
+      prev[0] = load(h_prev + u * U, count);
+      if constexpr (has_cells) prev[1] = load(c_prev + u * U);
+      C::template forward<R>(a, prev, next);
+      if (layer.training)
+        for (Index j = 0; j < S; ++j) store(row + (u * S + j) * U, a[j]);
+      store(h_next + u * U, next[0], count);
+      if constexpr (has_cells) store(c_next + u * U, next[1]);
+    }
+  }
+
+ public:
+  static Index workspace(const Layer<R>& layer) {
+    Workspace memory;
+    take(memory, layer);
+    return memory.taken();
+  }
+
+  static void run(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
+    const ForwardPass pass(f, team, Workspace(f.workspace, team.rank * workspace(f)));
+    if (s0 == 0) pass.pack();
+    for (Index s = s0; s < s1; ++s) {
+      if ((s - s0) % f.chunk == 0) pass.project(s, s + f.chunk < s1 ? s + f.chunk : s1);
+      pass.step(s);
+      pass.share.hand_over(team);
+    }
+  }
+};
+
+}  // namespace fastrnn::FASTRNN_ISA
