@@ -44,10 +44,14 @@ class Layer:
 
         Raises
         ------
+        TypeError
+            If `state` is not a mapping.
         ValueError
             If entries are missing, unexpected, misshapen or not floats: it names them all, and no parameter
             has changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be a mapping of names to arrays, got {checks.came(state)}")
         problems = [f"{name!r} is missing" for name in self.parameters if name not in state]
         problems += [f"{name!r} is unexpected" for name in state if name not in self.parameters]
         common = [name for name in self.parameters if name in state]
@@ -86,5 +90,6 @@ def floats(name: str, value: npt.ArrayLike, dtype: np.dtype[Any], shape: Sequenc
     """A float array of a shape, in which letters stand for any size, and of the layer's dtype."""
     array = checks.float_array(name, value, shape)
     if array.dtype != dtype:
-        raise TypeError(f"{name} must have the layer's dtype {dtype}, got {array.dtype}")
+        hint = f'cast it first: {name}.astype("{dtype}")'
+        raise TypeError(f"{name} must have the layer's dtype {dtype}, got {array.dtype}; {hint}")
     return array

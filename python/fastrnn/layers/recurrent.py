@@ -143,7 +143,7 @@ class Recurrent(Layer, Generic[StateT]):
         Parameters
         ----------
         x, state, lengths
-            As of a call. Do not write to them before `backward`.
+            As of a call. Do not write to them, nor to the parameters, before `backward`.
 
         Returns
         -------
