@@ -1,0 +1,354 @@
+"""Losses: equal to PyTorch's, with gradients that central differences confirm; at the extremes; and what they
+refuse."""
+
+import doctest
+import math
+import re
+
+import numpy as np
+import pytest
+from fastrnn import losses
+from fastrnn.losses import binary_cross_entropy_with_logits, mean_squared_error, softmax_cross_entropy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+# Relative to the largest element expected.
+TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+
+
+def normal(*shape, dtype="float64", seed=0):
+    return np.asarray(np.random.default_rng((seed, *shape)).standard_normal(shape) * 3).astype(dtype)
+
+
+def uniform(*shape, dtype="float64"):
+    return np.asarray(np.random.default_rng(9).random(shape)).astype(dtype)
+
+
+def assert_close(got, expected, tolerance):
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.shape == expected.shape
+    scale = np.abs(expected).max(initial=0) or 1
+    assert np.abs(got - expected).max(initial=0) <= tolerance * scale
+
+
+def in_torch(loss, x):
+    """Value and gradient of a loss by PyTorch."""
+    torch = pytest.importorskip("torch")
+    x = torch.tensor(x, requires_grad=True)
+    value = loss(torch.nn.functional, x)
+    value.backward()
+    return value.item(), x.grad.numpy()
+
+
+def assert_equals_torch(result, loss, x):
+    (value, gradient), (expected, expected_gradient) = result, in_torch(loss, x)
+    assert type(value) is float
+    assert (type(gradient), gradient.dtype) == (np.ndarray, x.dtype)
+    tolerance = TOLERANCE[x.dtype.name]
+    assert_close(value, expected, tolerance)
+    assert_close(gradient, expected_gradient, tolerance)
+
+
+def assert_gradient(loss, x):
+    """Central differences in float64."""
+    gradient = loss(x)[1]
+    numeric = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[index] = 1e-6
+        numeric[index] = (loss(x + step)[0] - loss(x - step)[0]) / 2e-6
+    np.testing.assert_allclose(gradient, numeric, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("classes", [1, 2, 7])
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
+def test_softmax_cross_entropy_equals_torch(shape, classes, dtype):
+    torch = pytest.importorskip("torch")
+    logits = normal(*shape, classes, dtype=dtype)
+    targets = np.asarray(np.random.default_rng(0).integers(0, classes, shape))
+    flat = torch.tensor(targets.reshape(-1))
+    result = softmax_cross_entropy(logits, targets)
+    assert_equals_torch(result, lambda F, x: F.cross_entropy(x.reshape(-1, classes), flat), logits)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("ignored", [2, -100])
+def test_ignored_targets_equal_torch(ignored, dtype):
+    torch = pytest.importorskip("torch")
+    logits, targets = normal(8, 5, dtype=dtype), np.array([0, 4, ignored, 2, 3, 2, ignored, 1])
+    given = torch.tensor(targets)
+    result = softmax_cross_entropy(logits, targets, ignore_index=ignored)
+    assert_equals_torch(result, lambda F, x: F.cross_entropy(x, given, ignore_index=ignored), logits)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
+def test_mean_squared_error_equals_torch(shape, dtype):
+    torch = pytest.importorskip("torch")
+    prediction, target = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
+    result = mean_squared_error(prediction, target)
+    assert_equals_torch(result, lambda F, x: F.mse_loss(x, torch.tensor(target)), prediction)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
+def test_binary_cross_entropy_equals_torch(shape, dtype):
+    torch = pytest.importorskip("torch")
+    logits, targets = normal(*shape, dtype=dtype), uniform(*shape, dtype=dtype)
+    result = binary_cross_entropy_with_logits(logits, targets)
+    assert_equals_torch(
+        result, lambda F, x: F.binary_cross_entropy_with_logits(x, torch.tensor(targets)), logits
+    )
+
+
+def test_gradients():
+    targets = np.random.default_rng(0).integers(0, 5, (3, 4))
+    for ignore_index in None, 2:
+        assert_gradient(
+            lambda x, i=ignore_index: softmax_cross_entropy(x, targets, ignore_index=i), normal(3, 4, 5)
+        )
+    assert_gradient(lambda x: mean_squared_error(x, normal(3, 4, seed=1)), normal(3, 4))
+    assert_gradient(lambda x: binary_cross_entropy_with_logits(x, uniform(3, 4)), normal(3, 4))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=6), st.data())
+def test_softmax_cross_entropy_is_what_it_says(scores, data):
+    """By its definition, in exact enough arithmetic; the gradient sums to 0 over the classes."""
+    target = data.draw(st.integers(0, len(scores) - 1))
+    loss, dlogits = softmax_cross_entropy(np.array(scores), target)
+    largest = max(scores)
+    log_sum = largest + math.log(math.fsum(math.exp(score - largest) for score in scores))
+    assert loss == pytest.approx(log_sum - scores[target], rel=1e-12, abs=1e-11)
+    assert dlogits.sum() == pytest.approx(0, abs=1e-12)
+    p = [math.exp(score - log_sum) for score in scores]
+    p[target] -= 1
+    np.testing.assert_allclose(dlogits, p, atol=1e-11)
+
+
+# -- the extremes
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_large_logits(dtype):
+    huge = np.finfo(dtype).max
+    for logits, target, loss, gradient in [
+        ([1e4, 0, -1e4], 0, 0.0, [0, 0, 0]),
+        ([1e4, 0, -1e4], 2, 2e4, [1, 0, -1]),
+        ([huge, huge, -huge], 0, math.log(2), [-0.5, 0.5, 0]),
+        ([0.0, -np.inf, 0.0], 0, math.log(2), [-0.5, 0, 0.5]),
+    ]:
+        got, dlogits = softmax_cross_entropy(np.array(logits, dtype), target)
+        assert got == pytest.approx(loss, rel=1e-6)
+        np.testing.assert_allclose(dlogits, gradient, atol=1e-7)
+    got, dlogits = binary_cross_entropy_with_logits(
+        np.array([huge, -huge, 1e4, -1e4], dtype), np.array([1, 0, 0, 1], dtype)
+    )
+    assert got == pytest.approx(2e4 / 4, rel=1e-6)
+    np.testing.assert_array_equal(dlogits, [0, 0, 0.25, -0.25])
+
+
+def test_small_probabilities_keep_their_digits():
+    """log(1 + exp(-40)) is 4e-18, which the naive formula in float64 takes for 0."""
+    got, _ = binary_cross_entropy_with_logits(np.array([40.0]), np.array([1.0]))
+    assert got == pytest.approx(math.exp(-40), rel=1e-12)
+
+
+def test_sum_does_not_overflow_in_float32():
+    loss, gradient = mean_squared_error(np.full(3, 1e30, "float32"), np.zeros(3, "float32"))
+    assert loss == pytest.approx(1e60, rel=1e-6)
+    np.testing.assert_allclose(gradient, 2e30 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_non_finite_values_flow_through_without_a_word(value):
+    x = normal(3, 4)
+    x[1, 2] = value
+    loss, gradient = softmax_cross_entropy(x, [0, 2, 1])
+    assert not math.isfinite(loss)
+    assert np.isfinite(gradient[[0, 2]]).all()
+    loss, gradient = softmax_cross_entropy(x, [0, 2, 1], ignore_index=2)
+    assert math.isfinite(loss)
+    assert not gradient[1].any()
+    for loss in mean_squared_error, binary_cross_entropy_with_logits:
+        got, gradient = loss(x, np.full_like(x, 0.5))
+        assert not math.isfinite(got)
+        assert np.isfinite(np.delete(gradient, 6)).all()
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0)], ids=str)
+def test_nothing_is_0(shape):
+    empty = np.zeros(shape, "float32")
+    for loss, gradient in (
+        softmax_cross_entropy(np.zeros((*shape, 3), "float32"), np.zeros(shape, int))[:2],
+        mean_squared_error(empty, empty),
+        binary_cross_entropy_with_logits(empty, empty),
+    ):
+        assert loss == 0.0
+        assert gradient.size == 0
+        assert gradient.dtype == np.float32
+    loss, gradient = softmax_cross_entropy(normal(3, 4), [-1, -1, -1], ignore_index=-1)
+    assert loss == 0.0
+    np.testing.assert_array_equal(gradient, np.zeros((3, 4)))
+
+
+def test_ignored_rows_are_as_if_absent():
+    logits, targets = normal(6, 4), np.array([0, -1, 3, -1, 2, 1])
+    loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=-1)
+    counted = targets != -1
+    expected, dexpected = softmax_cross_entropy(logits[counted], targets[counted])
+    assert loss == pytest.approx(expected, rel=1e-14)
+    np.testing.assert_allclose(dlogits[counted], dexpected, rtol=1e-14)
+    assert not dlogits[~counted].any()
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i4", ">i8", "u8"])
+def test_integers_of_any_type_are_targets(dtype):
+    logits, targets = normal(6, 4), np.array([0, 1, 3, 1, 2, 1])
+    for ignore_index in None, 1, -100, 300:
+        got = softmax_cross_entropy(logits, targets.astype(dtype), ignore_index=ignore_index)
+        expected = softmax_cross_entropy(logits, targets, ignore_index=ignore_index)
+        assert got[0] == expected[0]
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    "name", ["softmax_cross_entropy", "mean_squared_error", "binary_cross_entropy_with_logits"]
+)
+def test_layouts_and_that_nothing_is_written(name):
+    x, y = normal(4, 6), uniform(4, 6)
+    if name == "softmax_cross_entropy":
+        y = np.array([0, 5, 3, 1])
+    loss = getattr(losses, name)
+    expected = loss(x, y)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    for array in (
+        x[::-1].copy()[::-1],
+        np.asfortranarray(x),
+        np.repeat(x, 2, -1)[:, ::2],
+        x.astype(">f8"),
+        frozen,
+    ):
+        got = loss(array, y)
+        assert got[0] == expected[0]
+        np.testing.assert_array_equal(got[1], expected[1])
+        np.testing.assert_array_equal(array, x)
+
+
+# -- what is refused
+
+LOGITS = normal(3, 4)
+TARGETS = np.array([0, 3, 1])
+
+BAD_CALLS = [
+    (
+        lambda: softmax_cross_entropy(LOGITS, [0, 4, 1]),
+        ValueError,
+        "targets must be within 0..V-1 = 0..3, got targets[1] = 4",
+    ),
+    (lambda: softmax_cross_entropy(LOGITS, [0, -1, 1]), ValueError, "got targets[1] = -1"),
+    (lambda: softmax_cross_entropy(LOGITS, [0, 7, 5], ignore_index=7), ValueError, "got targets[2] = 5"),
+    (lambda: softmax_cross_entropy(LOGITS, [0, 1]), ValueError, "targets must have shape (3,), got (2,)"),
+    (
+        lambda: softmax_cross_entropy(LOGITS, LOGITS),
+        TypeError,
+        "targets must be an integer array of shape (3,), got dtype float64",
+    ),
+    (lambda: softmax_cross_entropy(LOGITS, TARGETS == 0), TypeError, "got dtype bool"),
+    (
+        lambda: softmax_cross_entropy(LOGITS, None),
+        TypeError,
+        "targets must be an integer array of shape (3,), got None",
+    ),
+    (
+        lambda: softmax_cross_entropy(LOGITS, np.ma.array(TARGETS)),
+        TypeError,
+        "targets must be an integer array of shape (3,), got a masked array",
+    ),
+    (
+        lambda: softmax_cross_entropy(LOGITS, TARGETS, ignore_index=1.0),
+        TypeError,
+        "ignore_index must be an integer or None, got 1.0",
+    ),
+    (
+        lambda: softmax_cross_entropy(LOGITS, TARGETS, ignore_index=True),
+        TypeError,
+        "ignore_index must be an integer or None, got True",
+    ),
+    (
+        lambda: softmax_cross_entropy(LOGITS[:, :0], TARGETS),
+        ValueError,
+        "logits must have shape (..., V) with V >= 1, got (3, 0)",
+    ),
+    (
+        lambda: softmax_cross_entropy(np.float64(1), 0),
+        ValueError,
+        "logits must have shape (..., V) with V >= 1, got ()",
+    ),
+    (
+        lambda: softmax_cross_entropy(LOGITS.astype(int), TARGETS),
+        TypeError,
+        "logits must be a float32 or float64 array",
+    ),
+    (
+        lambda: softmax_cross_entropy(LOGITS.astype("f2"), TARGETS),
+        TypeError,
+        'cast it first: logits.astype("float32")',
+    ),
+    (lambda: mean_squared_error(LOGITS, LOGITS[0]), ValueError, "target must have shape (3, 4), got (4,)"),
+    (
+        lambda: mean_squared_error(LOGITS, LOGITS.astype("f4")),
+        TypeError,
+        "prediction and target must have the same dtype",
+    ),
+    (
+        lambda: mean_squared_error(LOGITS, LOGITS.astype(int)),
+        TypeError,
+        "target must be a float32 or float64 array",
+    ),
+    (
+        lambda: mean_squared_error(None, LOGITS),
+        TypeError,
+        "prediction must be a float32 or float64 array, got None",
+    ),
+    (
+        lambda: mean_squared_error(LOGITS.astype("c16"), LOGITS),
+        TypeError,
+        "prediction must be a float32 or float64 array",
+    ),
+    (
+        lambda: binary_cross_entropy_with_logits(LOGITS, LOGITS[:2]),
+        ValueError,
+        "targets must have shape (3, 4), got (2, 4)",
+    ),
+    (
+        lambda: binary_cross_entropy_with_logits(LOGITS, np.full((3, 4), 1.5)),
+        ValueError,
+        "targets must be from 0 to 1, got targets[0, 0] = 1.5",
+    ),
+    (lambda: binary_cross_entropy_with_logits(LOGITS, -np.eye(3, 4)), ValueError, "got targets[0, 0] = -1.0"),
+    (
+        lambda: binary_cross_entropy_with_logits(LOGITS, np.eye(3, 4, dtype="f4")),
+        TypeError,
+        "logits and targets must have the same dtype",
+    ),
+    (
+        lambda: binary_cross_entropy_with_logits(LOGITS, np.eye(3, 4) > 0),
+        TypeError,
+        "targets must be a float32 or float64 array",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "words"), BAD_CALLS, ids=[words[:40] for _, _, words in BAD_CALLS])
+def test_bad_calls(call, error, words):
+    with pytest.raises(error, match=re.escape(words)):
+        call()
+
+
+def test_examples():
+    results = doctest.testmod(losses)
+    assert results.attempted
+    assert not results.failed
