@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fastrnn import checks
 
 NAN, INF = float("nan"), float("inf")

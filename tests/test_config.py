@@ -61,7 +61,10 @@ def test_omp_num_threads_is_kept_to():
     assert done.stdout == "1\n"
 
 
-@pytest.mark.parametrize("n, error", [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)])
+BAD_COUNTS = [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)]
+
+
+@pytest.mark.parametrize("n, error", BAD_COUNTS)
 def test_a_number_of_threads_that_is_none_is_refused(n, error):
-    with pytest.raises(error, match="^n must be"):
+    with pytest.raises(error, match=r"^n must be"):
         fastrnn.set_num_threads(n)

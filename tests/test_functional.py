@@ -9,10 +9,11 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from fastrnn import functional, reference
-from fastrnn.reference import CELLS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fastrnn import functional, reference
+from fastrnn.reference import CELLS
 
 KINDS = ("rnn", "lstm", "gru")
 
@@ -272,7 +273,7 @@ def problems(draw):
     """A cell, plain arrays for a forward and a backward function, a layout for each, and a direction."""
     cell = draw(st.sampled_from(list(CELLS)))
     T, B = draw(st.integers(0, 6)), draw(st.integers(0, 4))
-    I, H = draw(st.integers(1, 5)), draw(st.integers(1, 18))  # noqa: E741
+    I, H = draw(st.integers(1, 5)), draw(st.integers(1, 18))
     dtype = draw(st.sampled_from(["f4", "f8"]))
     token_dtype = draw(st.sampled_from([None, "i1", "u2", "i4", "i8", "u8"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))

@@ -1,4 +1,4 @@
-"""The native kernels against the float64 reference: every cell, dtype, ISA, awkward size and number of threads."""
+"""The native kernels against the float64 reference: cells, dtypes, ISAs, sizes and numbers of threads."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ _core = pytest.importorskip("fastrnn._core", reason="the native kernels are not 
 CELLS = sorted(reference.CELLS)
 ISAS = _core.config()["isas"]
 DTYPES = ["float32", "float64"]
-# Largest error in units of the result's largest entry, for sums of up to some hundred terms over tens of steps.
+# Largest error in units of the result's largest entry: sums of some hundred terms, over tens of steps.
 TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
 
 # One, one lane less and more than a vector of any ISA holds (2, 4, 8, 16), primes, and 257.
@@ -64,7 +64,8 @@ class Problem:
     def run(self, backend, convert=lambda a: a):
         """All results of forward and backward, in one flat list."""
         x = self.x if self.x.ndim == 2 else convert(self.x)
-        weights, states, dstates = ([convert(a) for a in arrays] for arrays in (self.weights, self.states, self.dstates))
+        arrays = self.weights, self.states, self.dstates
+        weights, states, dstates = ([convert(a) for a in group] for group in arrays)
         y, states_n, reserve = backend.forward(
             self.cell, x, *weights, tuple(states), self.lengths, self.reverse, True
         )
@@ -310,6 +311,7 @@ lstm(x, w_ih, w_hh)
     ],
 )
 def test_the_binding_refuses_what_would_crash(change, message):
-    arguments = {"cell": "lstm", "x": np.zeros((3, 4, 3)), "w_ih": np.zeros((8, 3)), "w_hh": np.zeros((8, 2)), **change}
+    x, w_ih, w_hh = np.zeros((3, 4, 3)), np.zeros((8, 3)), np.zeros((8, 2))
+    arguments = {"cell": "lstm", "x": x, "w_ih": w_ih, "w_hh": w_hh, **change}
     with pytest.raises(ValueError, match=message):
         _core.forward(*arguments.values(), None, None, (None, None), None, False, False)

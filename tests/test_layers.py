@@ -9,10 +9,11 @@ import warnings
 
 import numpy as np
 import pytest
-from fastrnn import functional
-from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fastrnn import functional
+from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
 
 RECURRENT = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 

@@ -7,10 +7,11 @@ import re
 
 import numpy as np
 import pytest
-from fastrnn import losses
-from fastrnn.losses import binary_cross_entropy_with_logits, mean_squared_error, softmax_cross_entropy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fastrnn import losses
+from fastrnn.losses import binary_cross_entropy_with_logits, mean_squared_error, softmax_cross_entropy
 
 # Relative to the largest element expected.
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}

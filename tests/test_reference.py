@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+
 from fastrnn import reference
 from fastrnn.reference import CELLS, Gradients
 
-T, B, I, H, V = 4, 3, 2, 3, 5  # noqa: E741
+T, B, I, H, V = 4, 3, 2, 3, 5
 
 cells = pytest.mark.parametrize("cell", CELLS)
 directions = pytest.mark.parametrize("reverse", [False, True], ids=["onward", "reverse"])

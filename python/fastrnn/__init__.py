@@ -16,7 +16,7 @@ from fastrnn.functional import (
     rnn_forward,
     use_backend,
 )
-# from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
+from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
 
 __version__ = "0.1.0"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -12,10 +13,7 @@ from fastrnn import functional
 from fastrnn.checks import non_negative_int
 
 # Loaded with the package: an ISA that FASTRNN_ISA names and the machine lacks is an error on import.
-if find_spec("fastrnn._core"):
-    from fastrnn import _core
-else:
-    _core = None
+_core = import_module("fastrnn._core") if find_spec("fastrnn._core") else None
 
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 
@@ -29,7 +27,7 @@ def get_num_threads() -> int:
         What `set_num_threads` has set, or else what OpenMP allows (processor affinity, ``OMP_NUM_THREADS``,
         threadpoolctl) within the CPU quota of the process's control group. Small calls use one.
     """
-    return _core.get_num_threads() if _core else 1
+    return int(_core.get_num_threads()) if _core else 1
 
 
 def set_num_threads(n: int) -> None:
@@ -58,7 +56,7 @@ def show_config() -> None:
 
     print(f"fastrnn   {__version__}")
     print(f"python    {platform.python_version()}, numpy {np.__version__}, {platform.machine()}")
-    print(f"backend   {functional._backend}")
+    print(f"backend   {functional.backend()}")
     if _core is None:
         print("kernels   not built")
         return

@@ -74,6 +74,11 @@ def _module(backend: str) -> ModuleType:
 _backend = one_of("FASTRNN_BACKEND", os.environ.get("FASTRNN_BACKEND") or "native", BACKENDS)
 
 
+def backend() -> str:
+    """The name of the backend in use."""
+    return _backend
+
+
 def _set_backend(name: str) -> None:
     global _backend
     _backend = name
