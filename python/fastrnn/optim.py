@@ -41,7 +41,7 @@ class Optimizer:
     _slots: tuple[str, ...] = ()  # a subclass's moving averages, as its `_update` takes them
 
     def __init__(self, parameters: Mapping[str, Array], lr: float) -> None:
-        self.parameters = {name: _writable("parameters", name, array) for name, array in parameters.items()}
+        self.parameters = _writable("parameters", parameters)
         self.lr = lr
         self.steps = 0
         self._averages = {
@@ -71,6 +71,8 @@ class Optimizer:
 
         Raises
         ------
+        TypeError
+            If `gradients` is not a mapping.
         ValueError
             If gradients are missing, unexpected, or of another shape or dtype: it names them all, and no
             parameter has been touched.
@@ -111,6 +113,8 @@ class Optimizer:
 
         Raises
         ------
+        TypeError
+            If `state` is not a mapping.
         ValueError
             If entries are missing, unexpected, or of another shape or dtype: it names them all, and nothing
             has changed.
@@ -323,7 +327,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     (5.0, [0.6, 0.8])
     """
     max_norm = checks.positive_float("max_norm", max_norm)
-    arrays = [_writable("gradients", name, array) for name, array in gradients.items()]
+    arrays = _writable("gradients", gradients).values()
     norm = math.sqrt(sum(_sum_of_squares(array) for array in arrays))
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
@@ -350,7 +354,7 @@ def clip_grad_value(gradients: Mapping[str, Array], clip_value: float) -> None:
     [1.0, -0.5]
     """
     clip_value = checks.positive_float("clip_value", clip_value)
-    arrays = [_writable("gradients", name, array) for name, array in gradients.items()]
+    arrays = _writable("gradients", gradients).values()
     for array in arrays:
         np.clip(array, -clip_value, clip_value, out=array)
 
@@ -379,14 +383,17 @@ def _blocks(*arrays: Array) -> Iterator[list[Array]]:
         yield [view[start : start + rows_at_once] for view in views]
 
 
-def _writable(what: str, name: str, array: Array) -> Array:
-    """An array that can be updated in place."""
-    place = f"{what}[{name!r}]"
-    if type(array) is not np.ndarray or array.dtype not in checks.FLOATS:
-        raise TypeError(f"{place} must be a float32 or float64 NumPy array, got {checks.came(array)}")
-    if not array.flags.writeable:
-        raise ValueError(f"{place} is updated in place and must be writable, got a read-only array")
-    return array
+def _writable(what: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays that can be updated in place, by name."""
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"{what} must be a mapping of names to arrays, got {checks.came(arrays)}")
+    for name, array in arrays.items():
+        place = f"{what}[{name!r}]"
+        if type(array) is not np.ndarray or array.dtype not in checks.FLOATS:
+            raise TypeError(f"{place} must be a float32 or float64 NumPy array, got {checks.came(array)}")
+        if not array.flags.writeable:
+            raise ValueError(f"{place} is updated in place and must be writable, got a read-only array")
+    return dict(arrays)
 
 
 def _betas(betas: tuple[float, float]) -> tuple[float, float]:
@@ -398,6 +405,8 @@ def _betas(betas: tuple[float, float]) -> tuple[float, float]:
 def _matching(what: str, given: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Array]:
     """One array for each expected one, of its shape and of a dtype that casts to its own; an error names all
     that is wrong."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} must be a mapping of names to arrays, got {checks.came(given)}")
     problems = [f"{name!r} is missing" for name in expected if name not in given]
     problems += [f"{name!r} is unexpected" for name in given if name not in expected]
     common = [name for name in expected if name in given]
