@@ -1,5 +1,6 @@
 """The models learn, score, write and come back from disk; the n-gram baseline counts as its formula says."""
 
+import doctest
 import math
 from collections import Counter
 
@@ -11,6 +12,7 @@ from fastrnn import checkpoint
 from fastrnn.functional import BACKENDS
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models import NGram, TextGenerator
+from fastrnn.models import text as text_module
 from fastrnn.models.text import CharacterNetwork, _choose
 
 
@@ -56,8 +58,8 @@ class TestNGram:
 
 
 PATTERN = "the cat sat on the mat. "
-TEXT = PATTERN * 40
-TINY = {"hidden_size": 16, "epochs": 40, "batch_size": 4, "bptt_steps": 12, "learning_rate": 0.02, "seed": 0}
+TEXT = PATTERN * 20
+TINY = {"hidden_size": 16, "epochs": 30, "batch_size": 4, "bptt_steps": 12, "learning_rate": 0.03, "seed": 0}
 OPTIONS = (
     {},
     {"cell": "gru"},
@@ -75,7 +77,7 @@ def entropy(text):
 @pytest.fixture(scope="module")
 def fitted():
     """A model that has learned the pattern; tests only read it."""
-    return TextGenerator(**TINY).fit(TEXT)
+    return TextGenerator(**TINY, validation_fraction=0).fit(TEXT)
 
 
 @pytest.fixture
@@ -87,13 +89,10 @@ def quick():
 class TestTextGenerator:
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
     def test_learns_a_pattern(self, options):
-        model = TextGenerator(**{**TINY, **options}).fit(TEXT)
+        model = TextGenerator(**TINY, **options, validation_fraction=0).fit(TEXT)
         first, last = model.history_[0], model.history_[-1]
         assert last["train_loss"] < first["train_loss"] / 2
         assert model.bits_per_character(TEXT) < 0.3 < entropy(TEXT) / 5
-        assert model.best_bits_per_character_ == min(
-            r["validation_bits_per_character"] for r in model.history_
-        )
 
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
     def test_backends_agree(self, quick, options):
@@ -228,7 +227,7 @@ class TestFailingFit:
         assert quick.generate("the", 30, seed=0) == text
 
     def test_divergence(self, quick, text):
-        quick.set_params(learning_rate=1e30, clip_norm=None, epochs=10, cell="rnn")
+        quick.set_params(learning_rate=1e300, clip_norm=None, epochs=10, cell="rnn")
         with (
             np.errstate(all="ignore"),
             pytest.raises(FloatingPointError, match=r"became .* at step \d+"),
@@ -447,3 +446,8 @@ class TestBadInput:
         for use in (lambda: quick.generate("a", 1), lambda: quick.bits_per_character("ab")):
             with pytest.raises(RuntimeError, match="this TextGenerator is not fitted yet: call fit first"):
                 use()
+
+
+def test_the_examples_in_the_docstrings():
+    results = doctest.testmod(text_module)
+    assert results.attempted and not results.failed

@@ -81,8 +81,10 @@ class TextGenerator(Estimator):
 
     Examples
     --------
-    >>> model = TextGenerator(hidden_size=16, epochs=60, learning_rate=0.02, seed=0)
-    >>> model.fit("the cat sat on the mat. " * 40).generate("the cat sat", 13, temperature=0)
+    >>> model = TextGenerator(hidden_size=16, epochs=40, batch_size=4, bptt_steps=12, seed=0)
+    >>> _ = model.set_params(learning_rate=0.02, validation_fraction=0)
+    >>> _ = model.fit("the cat sat on the mat. " * 30)
+    >>> model.generate("the cat sat", 13, temperature=0)
     ' on the mat. '
     """
 
