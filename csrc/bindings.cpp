@@ -111,7 +111,7 @@ class TypedCall : public Reserve {
   }
 
   py::tuple forward() {
-    const auto [T, B, H] = std::tuple{inputs_.T, inputs_.B, inputs_.H};
+    const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
     y_ = inputs_.lengths ? zeros<R>({T, B, H}) : py::array_t<R>({T, B, H});
     py::array_t<R> h_n({B, H}), c_n({has_cells_ ? B : 0, H});
     R *y = y_.mutable_data(), *h = h_n.mutable_data(), *c = has_cells_ ? c_n.mutable_data() : nullptr;
@@ -123,7 +123,7 @@ class TypedCall : public Reserve {
   }
 
   py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates) override {
-    const auto [T, B, I, H] = std::tuple{inputs_.T, inputs_.B, inputs_.I, inputs_.H};
+    const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H;
     const R* dy_data = pointer<R>(dy, {T, B, H}, "dy");
     const R* dh_n = pointer<R>(dstates.at(0), {B, H}, "dstate_n");
     const R* dc_n = has_cells_ ? pointer<R>(dstates.at(1), {B, H}, "dstate_n") : nullptr;

@@ -15,7 +15,10 @@
 
 #if defined(_OPENMP)
 #include <omp.h>
-// Missing in some runtimes: without it a forked child may use one thread only.
+#if !defined(__clang__)
+#define FASTRNN_LIBGOMP 1
+#endif
+// Missing in old versions of libgomp: without it a forked child may use one thread only.
 extern "C" int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak));
 #endif
 #if defined(__x86_64__)
@@ -69,9 +72,9 @@ void pause() {
 #endif
 }
 
-#if defined(_OPENMP)
-// A forked child inherits the runtime's bookkeeping but not its threads, and would wait for them for ever. So the
-// pool of the thread that forks is given up first; it comes back with the next call.
+#if defined(FASTRNN_LIBGOMP)
+// A forked child inherits libgomp's bookkeeping but not its threads, and would wait for them for ever. So the pool
+// of the thread that forks is given up first; it comes back with the next call. (Clang's libomp sees to it itself.)
 void before_fork() {
   if (!omp_in_parallel() && omp_pause_resource_all) omp_pause_resource_all(omp_pause_hard);
 }
