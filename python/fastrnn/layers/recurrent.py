@@ -241,9 +241,9 @@ class Recurrent(Layer, Generic[StateT]):
         axes = ("B", "T") if self.batch_first else ("T", "B")
         array = checks.array("x", x, f"a {self.dtype} array of shape ({', '.join(axes)}, {self.input_size})")
         if array.dtype.kind in "iu" and array.ndim != 3:
-            array = checks.int_array("x", x, axes, 0, self.input_size - 1, "0..input_size-1")
+            array = checks.int_array("x", array, axes, 0, self.input_size - 1, "0..input_size-1")
         else:
-            array = floats("x", x, self.dtype, (*axes, self.input_size))
+            array = floats("x", array, self.dtype, (*axes, self.input_size))
         return self._swap(array)
 
     def _swap(self, array: Array) -> Array:
