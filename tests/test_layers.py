@@ -606,7 +606,7 @@ BAD_STATES = {
     ),
     "integers": (
         lambda s: s.update(weight_ih_l0=np.zeros((20, 3), int)),
-        ["'weight_ih_l0' must be of floats, got dtype int64"],
+        ["'weight_ih_l0' must have dtype float32, got int64"],
     ),
     "all at once": (
         lambda s: (s.pop("bias_ih_l0"), s.pop("bias_hh_l0"), s.update(x=1, weight_hh_l0=np.zeros(4))),
@@ -625,7 +625,7 @@ def test_bad_states_change_nothing(spoil, words):
     layer = LSTM(3, 5, seed=0)
     before, bad = layer.state_dict(), LSTM(3, 5, seed=1).state_dict()
     spoil(bad)
-    with pytest.raises(ValueError, match="state does not fit LSTM") as error:
+    with pytest.raises(ValueError, match="state of LSTM does not fit: ") as error:
         layer.load_state_dict(bad)
     for word in words:
         assert word in str(error.value)
@@ -634,7 +634,7 @@ def test_bad_states_change_nothing(spoil, words):
 
 
 def test_state_must_be_a_mapping():
-    with pytest.raises(TypeError, match=r"state must be a mapping.* got 'model.bin' of type str"):
+    with pytest.raises(TypeError, match=r"state of LSTM must be a mapping.* got 'model.bin' of type str"):
         LSTM(3, 5).load_state_dict("model.bin")
 
 

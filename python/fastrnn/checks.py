@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -201,6 +201,27 @@ def plain(array: Array, dtype: np.dtype[Any]) -> Array:
     if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
         return array
     return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def matching_arrays(
+    name: str, given: Mapping[str, npt.ArrayLike], expected: Mapping[str, Array]
+) -> dict[str, Array]:
+    """One array for each expected one, of its name, shape and kind of number; the error names all others."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} must be a mapping of names to arrays, got {came(given)}")
+    problems = [f"{key!r} is missing" for key in expected if key not in given]
+    problems += [f"{key!r} is unexpected" for key in given if key not in expected]
+    common = [key for key in expected if key in given]
+    arrays = {key: array(f"{name}[{key!r}]", given[key], "an array") for key in common}
+    for key, value in arrays.items():
+        shape, dtype = expected[key].shape, expected[key].dtype
+        if value.shape != shape:
+            problems.append(f"{key!r} must have shape {shape}, got {value.shape}")
+        elif value.dtype.kind != dtype.kind:
+            problems.append(f"{key!r} must have dtype {dtype}, got {value.dtype}")
+    if problems:
+        raise ValueError(f"{name} does not fit: {'; '.join(problems)}")
+    return arrays
 
 
 # -- the words

@@ -77,7 +77,7 @@ class Optimizer:
             If gradients are missing, unexpected, or of another shape or dtype: it names them all, and no
             parameter has been touched.
         """
-        arrays = _matching("gradients", gradients, self.parameters)
+        arrays = checks.matching_arrays("gradients", gradients, self.parameters)
         self.steps += 1
         with np.errstate(all="ignore"):
             for name, parameter in self.parameters.items():
@@ -119,7 +119,7 @@ class Optimizer:
             If entries are missing, unexpected, or of another shape or dtype: it names them all, and nothing
             has changed.
         """
-        arrays = _matching("state", state, self._state())
+        arrays = checks.matching_arrays("state", state, self._state())
         steps = checks.non_negative_int("state['step']", int(arrays["step"]))
         self.lr = float(arrays["lr"])
         self.steps = steps
@@ -400,23 +400,3 @@ def _betas(betas: tuple[float, float]) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise TypeError(f"betas must be a pair of numbers, got {checks.came(betas)}")
     return checks.fraction("betas[0]", betas[0]), checks.fraction("betas[1]", betas[1])
-
-
-def _matching(what: str, given: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Array]:
-    """One array for each expected one, of its shape and of a dtype that casts to its own; an error names all
-    that is wrong."""
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what} must be a mapping of names to arrays, got {checks.came(given)}")
-    problems = [f"{name!r} is missing" for name in expected if name not in given]
-    problems += [f"{name!r} is unexpected" for name in given if name not in expected]
-    common = [name for name in expected if name in given]
-    arrays = {name: checks.array(f"{what}[{name!r}]", given[name], "an array") for name in common}
-    for name, array in arrays.items():
-        shape, dtype = expected[name].shape, expected[name].dtype
-        if array.shape != shape:
-            problems.append(f"{name!r} must have shape {shape}, got {array.shape}")
-        elif not np.can_cast(array.dtype, dtype, "same_kind"):
-            problems.append(f"{name!r} must have dtype {dtype}, got {array.dtype}")
-    if problems:
-        raise ValueError(f"{what} does not fit: {'; '.join(problems)}")
-    return arrays

@@ -50,20 +50,7 @@ class Layer:
             If entries are missing, unexpected, misshapen or not floats: it names them all, and no parameter
             has changed.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state must be a mapping of names to arrays, got {checks.came(state)}")
-        problems = [f"{name!r} is missing" for name in self.parameters if name not in state]
-        problems += [f"{name!r} is unexpected" for name in state if name not in self.parameters]
-        common = [name for name in self.parameters if name in state]
-        arrays = {name: checks.array(f"state[{name!r}]", state[name], "a float array") for name in common}
-        for name, array in arrays.items():
-            shape = self.parameters[name].shape
-            if array.shape != shape:
-                problems.append(f"{name!r} must have shape {shape}, got {array.shape}")
-            elif array.dtype.kind != "f":
-                problems.append(f"{name!r} must be of floats, got dtype {array.dtype}")
-        if problems:
-            raise ValueError(f"state does not fit {type(self).__name__}: {'; '.join(problems)}")
+        arrays = checks.matching_arrays(f"state of {type(self).__name__}", state, self.parameters)
         for name, array in arrays.items():
             self.parameters[name][...] = array
 
