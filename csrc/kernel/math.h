@@ -64,12 +64,20 @@ FASTRNN_INLINE Vec<double> tanh_quotient(Vec<double> y) {
 }
 // to here
 
-// NaN if x is; GCC 12 makes no minimum of the choice for 512 bits.
+#if defined(__AVX512F__)
+#define FASTRNN_MM(operation) _mm512_##operation
+#elif defined(__AVX2__)
+#define FASTRNN_MM(operation) _mm256_##operation
+#elif defined(__x86_64__)
+#define FASTRNN_MM(operation) _mm_##operation
+#endif
+
+// NaN if x is. (GCC 12 compares and blends where one side of the choice is constant.)
 template <class R>
 FASTRNN_INLINE Vec<R> at_most(R bound, Vec<R> x) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(R) == 4) return _mm512_min_ps(splat(bound), x);
-  else return _mm512_min_pd(splat(bound), x);
+#if defined(FASTRNN_MM)
+  if constexpr (sizeof(R) == 4) return FASTRNN_MM(min_ps)(splat(bound), x);
+  else return FASTRNN_MM(min_pd)(splat(bound), x);
 #else
   return splat(bound) < x ? splat(bound) : x;
 #endif
@@ -77,13 +85,15 @@ FASTRNN_INLINE Vec<R> at_most(R bound, Vec<R> x) {
 
 template <class R>
 FASTRNN_INLINE Vec<R> at_least(R bound, Vec<R> x) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(R) == 4) return _mm512_max_ps(splat(bound), x);
-  else return _mm512_max_pd(splat(bound), x);
+#if defined(FASTRNN_MM)
+  if constexpr (sizeof(R) == 4) return FASTRNN_MM(max_ps)(splat(bound), x);
+  else return FASTRNN_MM(max_pd)(splat(bound), x);
 #else
   return splat(bound) > x ? splat(bound) : x;
 #endif
 }
+
+#undef FASTRNN_MM
 
 // n / d to 0.6 ULP, and of the sign of n if n is 0. Dividing 512 bits keeps the divider busy for 16 cycles, twice
 // what all the rest of a tanh takes. There: 1 / d to 14 bits, Newton's step to 28 bits for double, and one
@@ -145,9 +155,9 @@ FASTRNN_INLINE Vec<float> tanh<float>(Vec<float> x) {
   x = at_least(-16.0f, at_most(16.0f, x));
   const Vec<float> sum = fma(x, splat(2 * Constant<float>::log2e), splat(rounder<float>)), n = sum - splat(rounder<float>);
   const Vec<float> r = fma(n, splat(Constant<float>::ln2 / -2), x), y = r * r;
-  const Vec<float> t = fma(r * y, tanh_quotient(y), r);
-  const Vec<float> power = power_of_two<float>(sum), plus = power + splat(1.0f), minus = power - splat(1.0f);
-  return divide(fma(plus, t, minus), fma(minus, t, plus));
+  const Vec<float> one = splat(1.0f), t = r * fma(y, tanh_quotient(y), one);
+  const Vec<float> power = power_of_two<float>(sum), plus = one + power, minus = one - power;
+  return divide(fma(plus, t, -minus), fma(minus, -t, plus));  // these signs keep that of a zero
 }
 
 // 1 - (1 - t) / (2^(n-1) + 1/2 + (2^(n-1) - 1/2) t) of |x|, n as above but 0 below 0.5625, where the result is t by a
