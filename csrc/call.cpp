@@ -10,9 +10,15 @@ namespace fastrnn {
 namespace {
 
 constexpr Index project_rows = 64;    // enough rows for the input's product to run at full speed
-constexpr Index gradient_rows = 512;  // steps whose gradients are turned into weights' while they are near
-constexpr double flops_of_piece = 1e9;
-constexpr double flops_to_thread = 1e6;  // below, waking another thread costs more than it does
+constexpr Index gradient_rows = 512;  // after which gradients of steps are turned into those of weights, while they are near
+constexpr double flops_to_thread = 4e6;  // below, waking another thread costs more than it does
+
+// Steps between two looks at signals and at how busy the machine is: long enough that starting a team does not
+// count, short enough that a team that must wait for a core is soon given up.
+Index steps_at_once(double step_flops) {
+  const double few = std::max(32.0, 1e7 / step_flops);
+  return Index(std::clamp(1e9 / step_flops, 1.0, few));
+}
 
 class Patience {
   using Clock = std::chrono::steady_clock;
@@ -86,8 +92,7 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   Buffer<R> packed_ih{Hp, kernel_.gates, layer_.I}, packed_hh{Hp, kernel_.gates, H}, bias{kernel_.slots, Hp};
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
   const Forward<R> task{layer_, packed_ih, packed_hh, bias, workspace};
-  const Index chunk = layer_.chunk;
-  const Index piece = std::max<Index>(1, Index(flops_of_piece / step_flops()) / chunk) * chunk;
+  const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);
   Patience patience(poll);
   for (Index s = 0; s < steps.count; s += piece) {
     parallel(size, [&](const Team& team) { kernel_.forward(task, s, std::min(s + piece, steps.count), team); });
@@ -118,10 +123,16 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   }
   const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
                          gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
-  const Index piece = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));
+  const Index piece = steps_at_once(2 * step_flops()), block = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));
   Patience patience(poll);
-  for (Index end = steps.count; end > 0; end -= std::min(piece, end)) {
-    parallel(size, [&](const Team& team) { kernel_.backward(task, std::max<Index>(0, end - piece), end, team); });
+  for (Index end = steps.count, first; end > 0; end = first) {
+    first = std::max<Index>(0, end - block);
+    for (Index s1 = end, s0; s1 > first; s1 = s0) {
+      s0 = std::max(first, s1 - piece);
+      parallel(size, [&](const Team& team) { kernel_.backward(task, s0, s1, team); });
+      patience.check();
+    }
+    parallel(size, [&](const Team& team) { kernel_.gradients(task, first, end, team); });
     patience.check();
   }
   for (Index r = 0; r < B; ++r) {

@@ -92,6 +92,7 @@ struct Kernel {
   Index (*backward_workspace)(const Layer<R>&);
   void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1
   void (*backward)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // steps s1-1 .. s0
+  void (*gradients)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // the sums over these steps
 };
 
 struct Cell {

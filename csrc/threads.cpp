@@ -88,40 +88,51 @@ void in_child() {
 
 }  // namespace
 
+using Clock = std::chrono::steady_clock;
+
 // Each member counts its arrivals on a cache line of its own and watches those of the others: no line is written
 // by two. Waiting is bounded in time, since on a busy machine the others may not be running at all.
 class Barrier {
-  struct alignas(128) Arrivals {
-    std::atomic<std::uint64_t> count{0};
+  struct alignas(128) Member {
+    std::atomic<std::uint64_t> arrivals{0};
+    Clock::duration waited{0};
   };
-  std::vector<Arrivals> members_;
+  std::vector<Member> members_;
 
-  static void wait_for(const Arrivals& other, std::uint64_t count) {
-    using namespace std::chrono;
-    for (int polls = 0; polls < 64; ++polls) {
-      if (other.count.load(std::memory_order_acquire) >= count) return;
-      pause();
-    }
-    for (const auto start = steady_clock::now(); other.count.load(std::memory_order_acquire) < count;) {
-      const auto waited = steady_clock::now() - start;
+  static bool arrived(const Member& other, std::uint64_t count) {
+    return other.arrivals.load(std::memory_order_acquire) >= count;
+  }
+
+  static Clock::duration wait_long(const Member& other, std::uint64_t count) {
+    using std::chrono::microseconds;
+    const auto start = Clock::now();
+    Clock::duration waited{0};
+    while (!arrived(other, count)) {
       if (waited < microseconds(2))
         pause();
       else if (waited < microseconds(50))
         sched_yield();
       else
         std::this_thread::sleep_for(microseconds(20));
+      waited = Clock::now() - start;
     }
+    return waited;
   }
 
  public:
   explicit Barrier(int size) : members_(size) {}
 
   void wait(int rank, int size) {
-    const std::uint64_t count = members_[rank].count.load(std::memory_order_relaxed) + 1;
-    members_[rank].count.store(count, std::memory_order_release);
-    for (int other = 0; other < size; ++other)
-      if (other != rank) wait_for(members_[other], count);
+    Member& self = members_[rank];
+    const std::uint64_t count = self.arrivals.load(std::memory_order_relaxed) + 1;
+    self.arrivals.store(count, std::memory_order_release);
+    for (int other = 0; other < size; ++other) {
+      for (int polls = 0; polls < 64 && !arrived(members_[other], count); ++polls) pause();
+      if (!arrived(members_[other], count)) self.waited += wait_long(members_[other], count);
+    }
   }
+
+  Clock::duration waited(int rank) const { return members_[rank].waited; }
 };
 
 void Team::wait() const {
@@ -149,16 +160,39 @@ int openmp_version() {
 #endif
 }
 
+#if defined(_OPENMP)
+namespace {
+
+// A team whose members have to wait for a core is slower than one thread, up to a hundred times. When that shows,
+// one thread works alone for a while, long against what was lost.
+std::atomic<Clock::rep> alone_until{0};
+
+void learn(int size, Clock::duration total, Clock::duration waited) {
+  const Clock::duration lost = waited - (size - 1) * (total - waited);  // against one thread doing everything
+  if (lost < std::chrono::microseconds(50)) return;
+  const Clock::duration pause = std::min<Clock::duration>(16 * lost, std::chrono::seconds(1));
+  alone_until = (Clock::now() + pause).time_since_epoch().count();
+}
+
+bool better_alone() { return Clock::now().time_since_epoch().count() < alone_until; }
+
+}  // namespace
+#endif
+
 void parallel(int size, const std::function<void(const Team&)>& fn) {
 #if defined(_OPENMP)
-  if (size > 1) {
+  if (size > 1 && !better_alone()) {
     Barrier barrier(size);
+    const auto start = Clock::now();
+    Clock::time_point done;
 #pragma omp parallel num_threads(size)
     {
       const FlushDenormals flush;
       fn(Team{omp_get_thread_num(), omp_get_num_threads(), &barrier});
+      if (omp_get_thread_num() == 0) done = Clock::now();
     }
-    return;
+    const auto end = Clock::now();
+    return learn(size, end - start, end - done + barrier.waited(0));
   }
 #endif
   const FlushDenormals flush;

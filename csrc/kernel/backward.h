@@ -209,7 +209,7 @@ class BackwardPass : Sequence<C, R> {
     }
   }
 
-  // The sums over steps s0 .. s1-1, last step first: their order does not depend on where a call is cut.
+  // Takes all rows of steps s1-1 .. s0, last step first: their order does not depend on where a call is cut.
   void sum(Index s0, Index s1) const {
     Samples samples = memory.samples;
     for (Index s = s1 - 1, r = 0; s >= s0;) {
@@ -224,6 +224,10 @@ class BackwardPass : Sequence<C, R> {
     }
   }
 
+  static BackwardPass pass(const Backward<R>& b, const Team& team) {
+    return {b, team, Workspace(b.workspace, team.rank * workspace(b))};
+  }
+
  public:
   static Index workspace(const Layer<R>& layer) {
     Workspace workspace;
@@ -232,12 +236,15 @@ class BackwardPass : Sequence<C, R> {
   }
 
   static void run(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
-    const BackwardPass pass(b, team, Workspace(b.workspace, team.rank * workspace(b)));
-    if (s1 == b.steps.count) pass.pack();
-    for (Index s = s1 - 1; s >= s0; --s) pass.step_back(s);
-    team.wait();
-    pass.sum(s0, s1);
-    if (s0 == 0) pass.unpack();
+    const BackwardPass self = pass(b, team);
+    if (s1 == b.steps.count) self.pack();
+    for (Index s = s1 - 1; s >= s0; --s) self.step_back(s);
+  }
+
+  static void gradients(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
+    const BackwardPass self = pass(b, team);
+    self.sum(s0, s1);
+    if (s0 == 0) self.unpack();
   }
 };
 

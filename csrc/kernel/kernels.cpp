@@ -10,7 +10,7 @@ template <class C, class R>
 constexpr Kernel<R> kernel() {
   using F = ForwardPass<C, R>;
   using B = BackwardPass<C, R>;
-  return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace, F::run, B::run};
+  return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace, F::run, B::run, B::gradients};
 }
 
 template <class List>
