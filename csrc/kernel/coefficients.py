@@ -1,12 +1,11 @@
-"""Computes the coefficients in math.h: minimax polynomials by Remez's exchange, from nothing but exp and tanh.
+"""Computes the coefficients in math.h: minimax polynomials by Remez's exchange, from exp and tanh alone.
 
     python coefficients.py            print the block of C++, and each polynomial's error on standard error
     python coefficients.py --write    put the block into math.h
     python coefficients.py --check    fail if math.h holds another one
 
-Needs mpmath. The lowest coefficients are fixed at numbers that the machine holds exactly; rounding the others then
-costs little, because they meet a power of the small variable. (Remez 1934; Muller, "Elementary Functions",
-chapter 3.)
+Needs mpmath. The lowest coefficients are fixed at numbers that the machine holds exactly; rounding the others
+costs little then, because they meet a power of the small variable. Remez 1934; Muller, "Elementary Functions".
 """
 
 import argparse
@@ -75,7 +74,8 @@ def fit(name, bits, f, points, known, degree):
     table, values = [[x**k for k in range(degree + 1)] for x in points], [f(x) for x in points]
     held = [rounded(c, bits) for c in exact]
     before, after = (max(map(abs, relative_errors(c, table, values))) * 2**bits for c in (exact, held))
-    print(f"{name}: degree {degree}, error {mp.nstr(before, 3)}, rounded {mp.nstr(after, 3)} / 2^{bits}", file=sys.stderr)
+    report = f"{name}: degree {degree}, error {mp.nstr(before, 3)}, rounded {mp.nstr(after, 3)} / 2^{bits}"
+    print(report, file=sys.stderr)
     return held[1:]
 
 
@@ -94,12 +94,14 @@ def constants(real, bits):
         "ln2_low": ln2 - high,
         "log_smallest": {24: -126, 53: -1022}[bits] * ln2,  # of the normal numbers
     }
-    lines = (f"  static constexpr {real} {name} = {literal(rounded(v, bits), bits)};" for name, v in values.items())
+    literals = {name: literal(rounded(value, bits), bits) for name, value in values.items()}
+    lines = [f"  static constexpr {real} {name} = {text};" for name, text in literals.items()]
     return "\n".join([f"template <>\nstruct Constant<{real}> {{", *lines, "};\n"])
 
 
 def function(name, real, variable, coefficients, bits):
-    head = f"FASTRNN_INLINE Vec<{real}> {name}(Vec<{real}> {variable}) {{\n  return polynomial<{real}>({variable}"
+    head = f"FASTRNN_INLINE Vec<{real}> {name}(Vec<{real}> {variable}) {{\n"
+    head += f"  return polynomial<{real}>({variable}"
     words = [literal(c, bits) for c in coefficients]
     text, width = head, len(head) - head.index("\n") - 1
     for word in words:
@@ -110,15 +112,19 @@ def function(name, real, variable, coefficients, bits):
 
 
 def block():
-    ln2, wider = mp.log(2), 1 + mp.mpf(2) ** -10  # n comes from a rounded product
     parts = [constants(real, bits) for real, bits in REALS]
+    one, wider = mp.mpf(1), 1 + mp.mpf(2) ** -10  # n comes from a rounded product: r may be a little larger
+    points = nodes(-mp.log(2) / 2 * wider, mp.log(2) / 2 * wider)
     for (real, bits), degree in zip(REALS, (6, 11), strict=True):
-        points = nodes(-ln2 / 2 * wider, ln2 / 2 * wider)
-        c = fit(f"{real} e^-r", bits, lambda r: mp.exp(-r), points, [mp.mpf(1), mp.mpf(-1), mp.mpf(1) / 2], degree)
+        c = fit(f"{real} e^-r", bits, lambda r: mp.exp(-r), points, [one, -one, one / 2], degree)
         parts.append(function("exp_quotient", real, "r", c, bits))
-    for (real, bits), reach, degree in zip(REALS, (ln2 / 4 * wider, mp.mpf("0.5625")), (2, 10), strict=True):
-        points = nodes(mp.mpf("1e-8"), reach**2)
-        c = fit(f"{real} tanh(r) / r", bits, lambda y: mp.tanh(mp.sqrt(y)) / mp.sqrt(y), points, [mp.mpf(1)], degree)
+    for (real, bits), reach, degree in zip(
+        REALS, (mp.log(2) / 4 * wider, mp.mpf("0.5625")), (2, 10), strict=True
+    ):
+        points = nodes(mp.mpf("1e-8"), reach**2)  # of y = r^2
+        c = fit(
+            f"{real} tanh(r) / r", bits, lambda y: mp.tanh(mp.sqrt(y)) / mp.sqrt(y), points, [one], degree
+        )
         parts.append(function("tanh_quotient", real, "y", c, bits))
     return "\n".join(parts) + "\n"
 
