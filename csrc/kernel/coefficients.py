@@ -5,7 +5,7 @@
     python coefficients.py --check    fail if math.h holds another one
 
 Needs mpmath. The lowest coefficients are fixed at numbers that the machine holds exactly; rounding the others
-costs little then, because they meet a power of the small variable. Remez 1934; Muller, "Elementary Functions".
+costs little then, as they meet a power of the small variable. Remez 1934; Muller, "Elementary Functions".
 """
 
 import argparse
