@@ -131,8 +131,9 @@ def test_nothing_to_do(cell, shape):
     assert_close(problem.run(_core), problem.truth(), TOLERANCE["float32"])
 
 
-# By rows with an equal and an unequal share; by units; the recurrence on one thread beside others that wait.
-SPLITS = [(6, 24, 40, 40), (5, 13, 33, 47), (20, 3, 20, 70), (10, 1, 5, 257), (500, 2, 24, 24)]
+# By rows with an equal and an unequal share; by units; the recurrence on one thread beside others that wait. All
+# are large enough to be given to several threads, whatever the cell.
+SPLITS = [(30, 24, 40, 40), (60, 13, 33, 47), (120, 3, 20, 70), (40, 1, 5, 257), (1000, 2, 24, 24)]
 
 
 @pytest.mark.parametrize("shape", SPLITS)
@@ -148,6 +149,17 @@ def test_the_same_bits_for_any_number_of_threads(threads, isa, cell, dtype, shap
         threads(count)
         assert_same_bits(problem.run(_core), alone)
         assert_same_bits(problem.infer(), inferred)
+
+
+def test_the_same_bits_where_weights_outgrow_a_cache(threads):
+    """Then units are split although there are rows enough."""
+    problem = Problem("lstm", "float64", 3, 16, 3, 340, lengths=True)
+    threads(1)
+    alone = problem.run(_core)
+    assert_close(alone, problem.truth(), TOLERANCE["float64"])
+    for count in (2, 3):
+        threads(count)
+        assert_same_bits(problem.run(_core), alone)
 
 
 @pytest.mark.parametrize("shape", SPLITS)

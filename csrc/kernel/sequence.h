@@ -44,7 +44,8 @@ class Sequence {
   const Steps& steps = layer.steps;
   const L layout{layer.H};
   const Index Hp = layout.units() * U;
-  const Share share = share_of(steps, layout.units(), 2 * G * layer.H * layer.H * steps.B, team);
+  const Index weights = G * layer.H * layer.H;  // that a step multiplies with
+  const Share share = share_of(steps, layout.units(), {2 * weights, weights * Index(sizeof(R))}, team);
 
   Sequence(const Layer<R>& layer, const Team& team) : layer(layer), team(team) {}
 

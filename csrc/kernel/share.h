@@ -34,14 +34,21 @@ struct Share {
   }
 };
 
+// What one step of the recurrence takes, for each row and in all.
+struct StepCost {
+  Index flops, weight_bytes;
+};
+
 // A split by rows needs no barrier, and pays while each member has enough rows to reuse a weight that it has
-// loaded. A split by units pays for its barrier once a step is some microseconds long.
-inline Share share_of(const Steps& steps, Index units, Index step_flops, const Team& team) {
-  constexpr Index rows_to_split = 4, flops_to_split = 1 << 16;
+// loaded, and a cache that holds the weights. A split by units leaves each member its own part of the weights, and
+// pays for its barrier once a step is some microseconds long.
+inline Share share_of(const Steps& steps, Index units, StepCost cost, const Team& team) {
+  constexpr Index rows_to_split = 4, bytes_to_share = 3 << 20, flops_to_split = 1 << 16;
   const Range all{0, steps.B}, every{0, units};
   if (team.size == 1) return {all, every, false};
-  if (steps.B >= rows_to_split * team.size) return {rows_part(steps, team.rank, team.size), every, false};
-  if (step_flops >= flops_to_split) return {all, part(units, team.rank, team.size), true};
+  const bool by_rows = steps.B >= rows_to_split * team.size;
+  if (by_rows && cost.weight_bytes <= bytes_to_share) return {rows_part(steps, team.rank, team.size), every, false};
+  if (steps.B * cost.flops >= flops_to_split) return {all, part(units, team.rank, team.size), true};
   return {team.rank == 0 ? all : Range{0, 0}, every, false};
 }
 
