@@ -9,7 +9,7 @@
 
 namespace fastrnn {
 
-// Called between pieces of about 50 ms; an exception that it throws ends the call.
+// Called now and then; an exception that it throws ends the call.
 using Poll = std::function<void()>;
 
 // The letters of a call, and the arrays that it reads. All are C-contiguous; pointers may be null where said.

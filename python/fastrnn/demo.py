@@ -11,7 +11,17 @@ from fastrnn.data import Vocabulary
 from fastrnn.models.ngram import NGram
 from fastrnn.models.text import TextGenerator
 
-PARAMETERS = {"hidden_size": 256, "dropout": 0.4, "epochs": 12, "max_seconds": 95, "seed": 1}
+PARAMETERS = {
+    "hidden_size": 192,
+    "num_layers": 2,
+    "dropout": 0.25,
+    "epochs": 8,
+    "bptt_steps": 32,
+    "learning_rate": 1e-2,
+    "validation_fraction": 0.05,
+    "max_seconds": 95,
+    "seed": 1,
+}
 
 SAMPLED_EPOCHS = (1, 3)  # early on is when the writing changes most
 
