@@ -13,6 +13,7 @@
 
 #include "call.h"
 #include "dispatch.h"
+#include "linear.h"
 #include "threads.h"
 
 namespace py = pybind11;
@@ -42,6 +43,8 @@ py::array_t<R> zeros(const Shape& shape) {
   std::fill_n(array.mutable_data(), array.size(), R(0));
   return array;
 }
+
+bool is_float(const py::array& array) { return py::dtype::of<float>().equal(array.dtype()); }
 
 void poll() {
   const py::gil_scoped_acquire gil;
@@ -159,9 +162,61 @@ py::tuple run(const Cell& cell, Arguments arguments, bool training) {
 py::tuple forward(const std::string& name, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
                   std::vector<Optional> states, Optional lengths, bool reverse, bool training) {
   const Cell& cell = find_cell(name);
-  const bool is_float = py::dtype::of<float>().equal(w_ih.dtype());
   Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, std::move(states), lengths, reverse};
-  return is_float ? run<float>(cell, std::move(arguments), training) : run<double>(cell, std::move(arguments), training);
+  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training)
+                        : run<double>(cell, std::move(arguments), training);
+}
+
+template <class R>
+const LinearKernel<R>& linear_kernel() {
+  if constexpr (sizeof(R) == sizeof(float))
+    return isa().linear_f32;
+  else
+    return isa().linear_f64;
+}
+
+template <class R>
+Linear<R> linear_task(const py::array& x, const py::array& w, const Optional& b) {
+  if (x.ndim() != 2 || w.ndim() != 2) throw std::invalid_argument("x or weight: wrong rank for the kernels");
+  Linear<R> task{};
+  task.N = x.shape(0), task.I = w.shape(1), task.O = w.shape(0);
+  task.x = pointer<R>(x, {task.N, task.I}, "x");
+  task.w = pointer<R>(w, {task.O, task.I}, "weight");
+  task.b = pointer<R>(b, {task.O}, "bias");
+  return task;
+}
+
+template <class R>
+py::array run_linear(const py::array& x, const py::array& w, const Optional& b) {
+  Linear<R> task = linear_task<R>(x, w, b);
+  py::array_t<R> y({task.N, task.O});
+  task.y = y.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    linear_forward(linear_kernel<R>(), task, poll);
+  }
+  return y;
+}
+
+template <class R>
+py::tuple run_linear_backward(const py::array& x, const py::array& w, const py::array& dy) {
+  Linear<R> task = linear_task<R>(x, w, std::nullopt);
+  py::array_t<R> dx = zeros<R>({task.N, task.I}), dw = zeros<R>({task.O, task.I}), db = zeros<R>({task.O});
+  task.dy = pointer<R>(dy, {task.N, task.O}, "dy");
+  task.dx = dx.mutable_data(), task.dw = dw.mutable_data(), task.db = db.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    linear_backward(linear_kernel<R>(), task, poll);
+  }
+  return py::make_tuple(dx, dw, db);
+}
+
+py::array linear(const py::array& x, const py::array& w, const Optional& b) {
+  return is_float(w) ? run_linear<float>(x, w, b) : run_linear<double>(x, w, b);
+}
+
+py::tuple linear_gradients(const py::array& x, const py::array& w, const py::array& dy) {
+  return is_float(w) ? run_linear_backward<float>(x, w, dy) : run_linear_backward<double>(x, w, dy);
 }
 
 Activation activation_of(const std::string& name) {
@@ -179,7 +234,7 @@ py::array activate(Activate* activate, const std::string& name, const py::array&
 }
 
 py::array activation(const std::string& name, const py::array& x) {
-  if (py::dtype::of<float>().equal(x.dtype())) return activate<float>(isa().activate_f32, name, x);
+  if (is_float(x)) return activate<float>(isa().activate_f32, name, x);
   return activate<double>(isa().activate_f64, name, x);
 }
 
@@ -212,6 +267,10 @@ PYBIND11_MODULE(_core, module) {
         return reserve.backward(dy, dstates);
       },
       "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a, "dy"_a.noconvert(), "dstates"_a);
+  module.def("linear", &linear, "See fastrnn.functional.linear.", "x"_a.noconvert(), "weight"_a.noconvert(),
+             "bias"_a.noconvert());
+  module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
+             "weight"_a.noconvert(), "dy"_a.noconvert());
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");
   module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests.", "name"_a);

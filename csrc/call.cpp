@@ -1,7 +1,6 @@
 #include "call.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 
 #include "threads.h"
@@ -10,8 +9,7 @@ namespace fastrnn {
 namespace {
 
 constexpr Index project_rows = 64;    // enough rows for the input's product to run at full speed
-constexpr Index gradient_rows = 512;  // after which gradients of steps are turned into those of weights, while they are near
-constexpr double flops_to_thread = 4e6;  // below, waking another thread costs more than it does
+constexpr Index gradient_rows = 512;  // whose gradients become those of weights while they are near
 
 // Steps between two looks at signals and at how busy the machine is: long enough that starting a team does not
 // count, short enough that a team that must wait for a core is soon given up.
@@ -19,22 +17,6 @@ Index steps_at_once(double step_flops) {
   const double few = std::max(32.0, 1e7 / step_flops);
   return Index(std::clamp(1e9 / step_flops, 1.0, few));
 }
-
-class Patience {
-  using Clock = std::chrono::steady_clock;
-  const Poll& poll_;
-  Clock::time_point last_ = Clock::now();
-
- public:
-  explicit Patience(const Poll& poll) : poll_(poll) {}
-  void check() {
-    if (Clock::now() - last_ < std::chrono::milliseconds(30)) return;
-    poll_();
-    last_ = Clock::now();
-  }
-};
-
-int team_size(double flops) { return flops < flops_to_thread ? 1 : max_threads(); }
 
 }  // namespace
 
@@ -88,7 +70,7 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, Hp = padded(H);
   layer_.y = y;
-  const int size = team_size(step_flops() * double(steps.count));
+  const int size = team_for(step_flops() * double(steps.count));
   Buffer<R> packed_ih{Hp, kernel_.gates, layer_.I}, packed_hh{Hp, kernel_.gates, H}, bias{kernel_.slots, Hp};
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
   const Forward<R> task{layer_, packed_ih, packed_hh, bias, workspace};
@@ -111,7 +93,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, B = steps.B, Hp = padded(H), G = kernel_.gates;
   const bool has_cells = kernel_.states > 1;
-  const int size = team_size(2 * step_flops() * double(steps.count));
+  const int size = team_for(2 * step_flops() * double(steps.count));
   Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? padded(layer_.I) : 0, G, Hp};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
   Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, G, Hp});
@@ -123,7 +105,8 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   }
   const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
                          gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
-  const Index piece = steps_at_once(2 * step_flops()), block = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));
+  const Index piece = steps_at_once(2 * step_flops());
+  const Index block = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));
   Patience patience(poll);
   for (Index end = steps.count, first; end > 0; end = first) {
     first = std::max<Index>(0, end - block);

@@ -1,16 +1,13 @@
 // One call of a cell: the memory that its kernel works in, and the steps in pieces that can be interrupted.
 #pragma once
 
-#include <functional>
 #include <vector>
 
 #include "buffer.h"
 #include "fastrnn.h"
+#include "poll.h"
 
 namespace fastrnn {
-
-// Called now and then; an exception that it throws ends the call.
-using Poll = std::function<void()>;
 
 // The letters of a call, and the arrays that it reads. All are C-contiguous; pointers may be null where said.
 template <class R>

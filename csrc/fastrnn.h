@@ -101,6 +101,32 @@ struct Cell {
   Kernel<double> f64;
 };
 
+// y = x W^T + b, or its gradients.
+template <class R>
+struct Linear {
+  Index N, I, O;
+  const R* x;      // [N, I]
+  const R* w;      // [O, I]
+  const R* b;      // [O] or null
+  R* y;            // [N, O]
+  const R* dy;     // [N, O]
+  R* dx;           // [N, I] zeros
+  R* dw;           // [O, I] zeros
+  R* db;           // [O] or null
+  R* packed;       // forward: [Op/U, I, U]; backward: [Ip/U, Op, U]
+  R* padded_bias;  // [Op], zeros for backward
+  void* workspace; // [team, workspace]
+};
+
+template <class R>
+struct LinearKernel {
+  Index lanes;
+  FASTRNN_INLINE Index padded(Index n) const { return (n + lanes - 1) / lanes * lanes; }
+  Index (*workspace)(const Linear<R>&);
+  void (*forward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;   // rows n0 .. n1-1, in order
+  void (*backward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;
+};
+
 enum class Activation { sigmoid, tanh, relu };
 
 // All that one ISA offers.
@@ -108,6 +134,8 @@ struct Isa {
   const char* name;
   const Cell* cells;
   int cell_count;
+  LinearKernel<float> linear_f32;
+  LinearKernel<double> linear_f64;
   void (*activate_f32)(Activation, const float* x, float* y, Index n) noexcept;
   void (*activate_f64)(Activation, const double* x, double* y, Index n) noexcept;
 };

@@ -150,6 +150,8 @@ int max_threads() {
 #endif
 }
 
+int team_for(double flops) { return flops < 4e6 ? 1 : max_threads(); }
+
 void set_threads(int count) { threads_set = count; }
 
 int openmp_version() {

@@ -11,6 +11,9 @@ namespace fastrnn {
 // threadpoolctl) within the quota of the control group.
 int max_threads();
 
+// How many a call of so many operations should use: a small one is done before another thread is awake.
+int team_for(double flops);
+
 // 0: automatic.
 void set_threads(int count);
 

@@ -171,6 +171,26 @@ def test_threads_against_the_reference(threads, cell, shape):
     assert_close(problem.run(_core), problem.truth(), 50 * TOLERANCE["float64"])
 
 
+LINEAR_SHAPES = [(0, 3, 2), (1, 1, 1), (5, 1, 17), (129, 16, 16), (130, 7, 5), (3, 33, 65), (700, 70, 103)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", LINEAR_SHAPES)
+def test_linear(threads, isa, rng, shape, dtype):
+    """Against the reference, and the same bits for any number of threads; the last shape is split."""
+    N, I, O = shape
+    x, w, b, dy = (rng.normal(size=s).astype(dtype) for s in ((N, I), (O, I), (O,), (N, O)))
+    wide = [a.astype(np.float64) for a in (x, w, b, dy)]
+    threads(1)
+    y, gradients = _core.linear(x, w, b), _core.linear_backward(x, w, dy)
+    truth = [reference.linear(*wide[:3]), *reference.linear_backward(*wide[:2], wide[3])]
+    assert_close([y, *gradients], truth, TOLERANCE[dtype])
+    assert_close([_core.linear(x, w, None)], [reference.linear(*wide[:2])], TOLERANCE[dtype])
+    for count in (2, 3):
+        threads(count)
+        assert_same_bits([_core.linear(x, w, b), *_core.linear_backward(x, w, dy)], [y, *gradients])
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_row_does_not_depend_on_its_batch(isa, cell):
     problem = Problem(cell, "float32", 7, 23, 19, 37)

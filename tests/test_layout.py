@@ -106,10 +106,13 @@ KERNEL_INCLUDES = {
     "share.h": {"../fastrnn.h"},
     "gemm.h": {"simd.h"},
     "pack.h": {"share.h", "simd.h"},
-    "sequence.h": {"gemm.h", "pack.h"},
+    "sequence.h": {"gemm.h", "pack.h", "workspace.h"},
+    "workspace.h": {"../fastrnn.h"},
+    "outer.h": {"gemm.h"},
     "forward.h": {"sequence.h"},
-    "backward.h": {"sequence.h"},
-    "kernels.cpp": {"backward.h", "cells.h", "forward.h"},
+    "backward.h": {"outer.h", "sequence.h"},
+    "linear.h": {"outer.h", "pack.h", "workspace.h"},
+    "kernels.cpp": {"backward.h", "cells.h", "forward.h", "linear.h"},
 }
 
 

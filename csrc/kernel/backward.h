@@ -2,6 +2,7 @@
 // left in them; then sums over many steps at once make those of the weights, of the biases and of the input.
 #pragma once
 
+#include "outer.h"
 #include "sequence.h"
 
 namespace fastrnn::FASTRNN_ISA {
@@ -15,8 +16,7 @@ class BackwardPass : Sequence<C, R> {
   using Base::own_units, Base::rows_at, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using V = Vec<R>;
 
-  static constexpr Index depth = 128;  // rows that the sums over time take in at once
-  static constexpr int columns = 4;    // vectors in a panel of their product
+  static constexpr Index depth = outer_depth;
 
   // What the sums over time are made from: rows of the slots' gradients, of x and of h, last step first.
   struct Samples {
@@ -35,13 +35,13 @@ class BackwardPass : Sequence<C, R> {
     Lists<R> list;
     Samples samples;
     R* packed;  // [own blocks of slots, depth, U]
-    R* panel;   // [depth, columns * U]
+    R* panel;
 
     static Index most(Index B, Index row) { return B > row ? (B > depth ? B : depth) : (row > depth ? row : depth); }
 
     Memory(Workspace& workspace, Index B, Index row)
         : list(workspace, most(B, row)), samples(workspace), packed(workspace.take<R>(depth * row)),
-          panel(workspace.take<R>(depth * columns * U)) {}
+          panel(workspace.take<R>(outer_panel<R>)) {}
   };
 
   const Backward<R>& b;
@@ -128,30 +128,11 @@ class BackwardPass : Sequence<C, R> {
       }
   }
 
-  // Columns of own slots, block by block: [block, count, U]; their sums are the biases' gradient.
+  // Own slots, block by block; their sums are the biases' gradient.
   void pack_slots(const Samples& samples) const {
     R* packed = memory.packed;
-    for (Index block = blocks.first; block < blocks.last; ++block) {
-      V sum = load(b.dbias + block * U);
-      for (Index k = 0; k < samples.count; ++k, packed += U) {
-        const V v = load(samples.da[k] + block * U);
-        store(packed, v);
-        sum += v;
-      }
-      store(b.dbias + block * U, sum);
-    }
-  }
-
-  static void pack_columns(const R* const* rows, Index count, Index column, Index width, R* packed) {
-    const Index whole = columns * U, valid = width - column < whole ? width - column : whole;
-    for (Index k = 0; k < count; ++k, packed += whole) {
-      const R* from = rows[k] + column;
-      if (valid == whole) {
-        for (int j = 0; j < columns; ++j) store(packed + j * U, load(from + j * U));
-      } else {
-        for (Index j = 0; j < whole; ++j) packed[j] = j < valid ? from[j] : R(0);
-      }
-    }
+    for (Index block = blocks.first; block < blocks.last; ++block, packed += samples.count * U)
+      pack_block(samples.da, samples.count, block * U, int(U), b.dbias + block * U, packed);
   }
 
   // dw [G*H, N] += (slots' gradients)^T rows [count, N], for the G slots from first_slot on.
@@ -165,12 +146,7 @@ class BackwardPass : Sequence<C, R> {
         list.c[n] = dw + (layout.weight_row(slot, u) + lane) * N;
       }
     }
-    constexpr Index width = columns * U;
-    for (Index q = 0; q * width < N; ++q) {
-      pack_columns(rows, count, q * width, N, memory.panel);
-      gemm<columns, int(U)>(list.a, list.c, n, {1, count, 0},
-                            Panels<R>{memory.panel, 0, q, q + 1, width, N, nullptr});
-    }
+    add_outer(list.a, list.c, n, rows, count, N, memory.panel);
   }
 
   // Rows of the table that own blocks of units gather from the tokens.

@@ -87,12 +87,13 @@ FASTRNN_INLINE void tile(const R* const* a, R* const* c, const R* bias, const Ru
 
 // The same where C ends within the tile: on a copy, of which `valid` columns go back.
 template <int STEP, int MR, int NP, int NV, class R>
-void edge_tile(const R* const* a, R* const* c, const Runs& runs, const Panels<R>& panels, Index p, Index valid) {
+void edge_tile(const R* const* a, R* const* c, const R* bias, const Runs& runs, const Panels<R>& panels, Index p,
+               Index valid) {
   alignas(vector_bytes) R copy[MR][NP * NV * lanes<R>] = {};
   R* rows[MR];
   for (int i = 0; i < MR; ++i) {
     rows[i] = copy[i];
-    for (Index j = 0; j < valid; ++j) copy[i][j] = c[i][j];
+    for (Index j = 0; j < valid; ++j) copy[i][j] = bias ? bias[j] : c[i][j];
   }
   tile<STEP, MR, NP, NV, R>(a, rows, nullptr, runs, panels, p);
   for (int i = 0; i < MR; ++i)
@@ -105,9 +106,11 @@ FASTRNN_INLINE void tile_at(const R* const* a, R* const* c, const Runs& runs, co
   R* rows[MR];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) rows[i] = c[i] + column;
+  const R* bias = panels.bias ? panels.bias + column : nullptr;
   if (panels.width - column < NP * NV * lanes<R>)
-    return edge_tile<STEP, MR, NP, NV, R>(a, rows, runs, panels, p, panels.width - column);
-  tile<STEP, MR, NP, NV, R>(a, rows, panels.bias ? panels.bias + column : nullptr, runs, panels, p);
+    edge_tile<STEP, MR, NP, NV, R>(a, rows, bias, runs, panels, p, panels.width - column);
+  else
+    tile<STEP, MR, NP, NV, R>(a, rows, bias, runs, panels, p);
 }
 
 // `count` blocks of MR rows. The panels are the outer loop: one stays in the nearest cache while rows pass.

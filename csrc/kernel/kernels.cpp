@@ -2,6 +2,7 @@
 #include "backward.h"
 #include "cells.h"
 #include "forward.h"
+#include "linear.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -11,6 +12,12 @@ constexpr Kernel<R> kernel() {
   using F = ForwardPass<C, R>;
   using B = BackwardPass<C, R>;
   return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace, F::run, B::run, B::gradients};
+}
+
+template <class R>
+constexpr LinearKernel<R> linear() {
+  using L = LinearPass<R>;
+  return {lanes<R>, L::workspace, L::forward, L::backward};
 }
 
 template <class List>
@@ -41,6 +48,7 @@ void activate(Activation activation, const R* x, R* y, Index n) noexcept {
 #define FASTRNN_STRING(name) FASTRNN_STRING_(name)
 
 extern const Isa isa;
-const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), Table<Cells>::cells, Table<Cells>::count, activate<float>, activate<double>};
+const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), Table<Cells>::cells, Table<Cells>::count, linear<float>(), linear<double>(),
+                 activate<float>, activate<double>};
 
 }  // namespace fastrnn::FASTRNN_ISA

@@ -630,3 +630,39 @@ def gru_backward(reserve: Reserve, dy: Array | None = None, dstate_n: Array | No
     """
     gradients = Gradients(*backward(reserve, dy, (dstate_n,)))
     return gradients._replace(state=gradients.state[0])
+
+
+# -- the layer without memory
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """y = x W^T + b.
+
+    Parameters
+    ----------
+    x : ndarray, (N, I) float32 or float64
+    weight : ndarray, (O, I)
+    bias : ndarray, (O,), optional
+
+    Returns
+    -------
+    y : ndarray, (N, O)
+    """
+    return _affine(x, weight, bias)
+
+
+def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """The gradients of `linear` with respect to x, weight and bias, given that with respect to y.
+
+    Parameters
+    ----------
+    x : ndarray, (N, I)
+    weight : ndarray, (O, I)
+    dy : ndarray, (N, O)
+
+    Returns
+    -------
+    dx, dweight, dbias : ndarray, (N, I), (O, I) and (O,)
+    """
+    with np.errstate(all="ignore"):
+        return dy @ weight, dy.T @ x, dy.sum(axis=0)

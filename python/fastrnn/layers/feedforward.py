@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks
+from fastrnn import checks, functional
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
 
@@ -78,24 +78,16 @@ class Linear(Layer):
         x = self._forward_kept()
         dy = floats("dy", dy, self.dtype, (*x.shape[:-1], self.out_features))
         self._kept = None
-        rows, drows = x.reshape(-1, self.in_features), dy.reshape(-1, self.out_features)
-        with np.errstate(all="ignore"):
-            self.gradients = {"weight": drows.T @ rows}
-            if self.bias:
-                self.gradients["bias"] = drows.sum(axis=0)
-            dx = drows @ self.parameters["weight"]
-        return np.reshape(dx, x.shape)
+        dx, dweight, dbias = functional.linear_backward(x, self.parameters["weight"], dy)
+        self.gradients = {"weight": dweight} | ({"bias": dbias} if self.bias else {})
+        return dx
 
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, f"a {self.dtype} array of shape (..., {self.in_features})")
         return floats("x", array, self.dtype, (*array.shape[:-1], self.in_features))
 
     def _apply(self, x: Array) -> Array:
-        with np.errstate(all="ignore"):
-            y = x.reshape(-1, self.in_features) @ self.parameters["weight"].T
-            if self.bias:
-                y += self.parameters["bias"]
-        return np.reshape(y, (*x.shape[:-1], self.out_features))
+        return functional.linear(x, self.parameters["weight"], self.parameters.get("bias"))
 
 
 class Embedding(Layer):
