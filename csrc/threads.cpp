@@ -172,7 +172,7 @@ std::atomic<Clock::rep> alone_until{0};
 void learn(int size, Clock::duration total, Clock::duration waited) {
   const Clock::duration lost = waited - (size - 1) * (total - waited);  // against one thread doing everything
   if (lost < std::chrono::microseconds(50)) return;
-  const Clock::duration pause = std::min<Clock::duration>(16 * lost, std::chrono::seconds(1));
+  const Clock::duration pause = std::min<Clock::duration>(4 * lost, std::chrono::seconds(1));
   alone_until = (Clock::now() + pause).time_since_epoch().count();
 }
 
