@@ -18,6 +18,7 @@ PARAMETERS = {
     "epochs": 8,
     "bptt_steps": 32,
     "learning_rate": 1e-2,
+    "clip_norm": 0.3,
     "validation_fraction": 0.05,
     "max_seconds": 95,
     "seed": 1,
