@@ -6,7 +6,7 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
-// The lanes of unit block u that are hidden units.
+// The lanes of block u that are among H units.
 template <class R>
 FASTRNN_INLINE int units_in(Index u, Index H) {
   const Index left = H - u * lanes<R>;
@@ -30,9 +30,14 @@ struct Layout {
     const int count = units_in<R>(u, H);
     for (Index g = 0; g < G; ++g) {
       const R* from = w + weight_row(first_slot + g, u) * K;
-      for (Index k = 0; k < K; ++k)
+      for (Index k = 0; k < K; k += U) {
+        const int valid = units_in<R>(k / U, K);
+        Vec<R> block[U];
         for (Index lane = 0; lane < U; ++lane)
-          packed[(k * G + g) * U + lane] = lane < count ? from[lane * K + k] : R(0);
+          block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
+        transpose<R>(block);
+        for (Index i = 0; i < valid; ++i) store(packed + ((k + i) * G + g) * U, block[i]);
+      }
     }
   }
 
@@ -64,9 +69,14 @@ struct Layout {
   void unpack(const R* packed, Index K, Index u, R* dw) const {
     const int count = units_in<R>(u, H);
     for (Index g = 0; g < G; ++g)
-      for (Index lane = 0; lane < count; ++lane)
-        for (Index k = 0; k < K; ++k)
-          dw[(weight_row(x_slot + g, u) + lane) * K + k] = packed[(k * G + g) * U + lane];
+      for (Index k = 0; k < K; k += U) {
+        const int valid = units_in<R>(k / U, K);
+        Vec<R> block[U];
+        for (Index i = 0; i < U; ++i) block[i] = i < valid ? load(packed + ((k + i) * G + g) * U) : Vec<R>{};
+        transpose<R>(block);
+        for (Index lane = 0; lane < count; ++lane)
+          store(dw + (weight_row(x_slot + g, u) + lane) * K + k, block[lane], valid);
+      }
   }
 };
 

@@ -81,6 +81,48 @@ FASTRNN_INLINE void store(R* p, Vec<R> v, int count) {
   for (int i = 0; i < count; ++i) p[i] = v[i];
 }
 
+// a0 b0 a1 b1 ... of the lower and of the upper halves of a and b.
+template <class R>
+FASTRNN_INLINE Vec<R> interleave_low(Vec<R> a, Vec<R> b) {
+  if constexpr (lanes<R> == 2)
+    return __builtin_shufflevector(a, b, 0, 2);
+  else if constexpr (lanes<R> == 4)
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  else if constexpr (lanes<R> == 8)
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+  else
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+
+template <class R>
+FASTRNN_INLINE Vec<R> interleave_high(Vec<R> a, Vec<R> b) {
+  if constexpr (lanes<R> == 2)
+    return __builtin_shufflevector(a, b, 1, 3);
+  else if constexpr (lanes<R> == 4)
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  else if constexpr (lanes<R> == 8)
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  else
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+
+// Rows become columns. A round of interleaving rotates the bits of (row, column) by one place.
+template <class R>
+FASTRNN_INLINE void transpose(Vec<R> (&v)[lanes<R>]) {
+  constexpr int half = lanes<R> / 2;
+#pragma GCC unroll 4
+  for (int round = 1; round < lanes<R>; round *= 2) {
+    Vec<R> turned[lanes<R>];
+#pragma GCC unroll 8
+    for (int i = 0; i < half; ++i) {
+      turned[2 * i] = interleave_low<R>(v[i], v[i + half]);
+      turned[2 * i + 1] = interleave_high<R>(v[i], v[i + half]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes<R>; ++i) v[i] = turned[i];
+  }
+}
+
 // a b + c with one rounding, where the ISA can.
 FASTRNN_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 #if defined(__AVX512F__)
