@@ -27,15 +27,15 @@ Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training)
             in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.b_ih, in.b_hh, in.h0,
             nullptr, nullptr, nullptr, training, 1};
   sort_rows(in.lengths);
-  const Index B = in.B, rows = offset_.back(), row = product({kernel.slots, padded(in.H)});
+  const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
   layer_.chunk = std::clamp<Index>(project_rows / std::max<Index>(B, 1), 1, std::max<Index>(layer_.steps.count, 1));
   if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.H});
-  layer_.slots = slots_ = Buffer<R>{training ? rows : layer_.chunk * B, row};
+  layer_.slots = slots_ = Buffer<R>{training ? rows : layer_.chunk * B, kernel.slots, Hp};
   if (kernel.states > 1) {
-    layer_.cells = cells_ = Buffer<R>{training ? B + rows : B, padded(in.H)};
-    std::fill_n(layer_.cells, B * padded(in.H), R(0));
+    layer_.cells = cells_ = Buffer<R>{training ? B + rows : B, Hp};
+    std::fill_n(layer_.cells, B * Hp, R(0));
     if (c0_)
-      for (Index r = 0; r < B; ++r) std::copy_n(c0_ + order_[r] * in.H, in.H, layer_.cells + r * padded(in.H));
+      for (Index r = 0; r < B; ++r) std::copy_n(c0_ + order_[r] * in.H, in.H, layer_.cells + r * Hp);
   }
 }
 
@@ -68,7 +68,7 @@ double Call<R>::step_flops() const {
 template <class R>
 void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   const Steps& steps = layer_.steps;
-  const Index H = layer_.H, Hp = padded(H);
+  const Index H = layer_.H, Hp = padded(H, kernel_.lanes);
   layer_.y = y;
   const int size = team_for(step_flops() * double(steps.count));
   Buffer<R> packed_ih{Hp, kernel_.gates, layer_.I}, packed_hh{Hp, kernel_.gates, H}, bias{kernel_.slots, Hp};
@@ -91,10 +91,10 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
 template <class R>
 void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradients<R>& gradients, const Poll& poll) {
   const Steps& steps = layer_.steps;
-  const Index H = layer_.H, B = steps.B, Hp = padded(H), G = kernel_.gates;
+  const Index H = layer_.H, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
   const bool has_cells = kernel_.states > 1;
   const int size = team_for(2 * step_flops() * double(steps.count));
-  Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? padded(layer_.I) : 0, G, Hp};
+  Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? padded(layer_.I, kernel_.lanes) : 0, G, Hp};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
   Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, G, Hp});
   Buffer<R> dbias = Buffer<R>::zeros({kernel_.slots, Hp});

@@ -47,7 +47,6 @@ class Call {
  private:
   void sort_rows(const Index* lengths);
   double step_flops() const;
-  Index padded(Index n) const { return (n + kernel_.lanes - 1) / kernel_.lanes * kernel_.lanes; }
 
   const Kernel<R>& kernel_;
   const R* c0_;

@@ -84,6 +84,9 @@ struct Backward : Layer<R> {
   void* workspace;  // [team, backward_workspace]
 };
 
+// n, padded to whole vectors.
+FASTRNN_INLINE Index padded(Index n, Index lanes) { return (n + lanes - 1) / lanes * lanes; }
+
 // A cell in one dtype on one ISA. Every member of a team calls the same function; steps run in order.
 template <class R>
 struct Kernel {
@@ -115,13 +118,12 @@ struct Linear {
   R* db;           // [O] or null
   R* packed;       // forward: [Op/U, I, U]; backward: [Ip/U, Op, U]
   R* padded_bias;  // [Op], zeros for backward
-  void* workspace; // [team, workspace]
+  void* workspace;  // [team, workspace]
 };
 
 template <class R>
 struct LinearKernel {
   Index lanes;
-  FASTRNN_INLINE Index padded(Index n) const { return (n + lanes - 1) / lanes * lanes; }
   Index (*workspace)(const Linear<R>&);
   void (*forward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;   // rows n0 .. n1-1, in order
   void (*backward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;

@@ -28,7 +28,7 @@ void run(const LinearKernel<R>& kernel, Pass<R> pass, Linear<R>& task, double ro
 
 template <class R>
 void linear_forward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll) {
-  const Index Op = kernel.padded(task.O);
+  const Index Op = padded(task.O, kernel.lanes);
   Buffer<R> packed{Op, task.I}, bias{Op};
   task.packed = packed;
   task.padded_bias = bias;
@@ -37,8 +37,8 @@ void linear_forward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& p
 
 template <class R>
 void linear_backward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll) {
-  const Index Op = kernel.padded(task.O);
-  Buffer<R> packed{kernel.padded(task.I), Op}, bias = Buffer<R>::zeros({Op});
+  const Index Op = padded(task.O, kernel.lanes);
+  Buffer<R> packed{padded(task.I, kernel.lanes), Op}, bias = Buffer<R>::zeros({Op});
   task.packed = packed;
   task.padded_bias = bias;
   run(kernel, kernel.backward, task, 4.0 * double(task.I) * double(task.O), poll);

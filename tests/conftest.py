@@ -3,7 +3,28 @@
 import numpy as np
 import pytest
 
+from fastrnn import functional
+from fastrnn.config import _core
+
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261122)
+
+
+@pytest.fixture(params=functional.BACKENDS)
+def backend(request):
+    """Each backend in turn, in use."""
+    if request.param == "native":
+        pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    with functional.use_backend(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=_core.config()["isas"] if _core else [])
+def isa(request):
+    """Each ISA that the machine has in turn, in use."""
+    before = _core.config()["isa"]
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(before)

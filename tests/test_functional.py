@@ -18,15 +18,6 @@ from fastrnn.reference import CELLS
 KINDS = ("rnn", "lstm", "gru")
 
 
-@pytest.fixture(params=functional.BACKENDS)
-def backend(request):
-    """Each backend in turn, in use."""
-    if request.param == "native":
-        pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
-    with functional.use_backend(request.param):
-        yield request.param
-
-
 def good_arguments(kind="lstm", dtype="f8"):
     """Arguments that any function of the kind takes, by name: T=4, B=2, I=3, H=5."""
     rng = np.random.default_rng(0)

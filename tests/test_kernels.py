@@ -16,21 +16,12 @@ from fastrnn import reference
 _core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
 
 CELLS = sorted(reference.CELLS)
-ISAS = _core.config()["isas"]
 DTYPES = ["float32", "float64"]
 # Largest error in units of the result's largest entry: sums of some hundred terms, over tens of steps.
 TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
 
 # One, one lane less and more than a vector of any ISA holds (2, 4, 8, 16), primes, and 257.
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33, 257]
-
-
-@pytest.fixture(params=ISAS)
-def isa(request):
-    before = _core.config()["isa"]
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
 
 
 @pytest.fixture

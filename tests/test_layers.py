@@ -21,15 +21,6 @@ RECURRENT = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 TOLERANCE = {"float32": 2e-5, "float64": 1e-10}
 
 
-@pytest.fixture(params=functional.BACKENDS)
-def backend(request):
-    """Each backend in turn, in use."""
-    if request.param == "native":
-        pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
-    with functional.use_backend(request.param):
-        yield request.param
-
-
 @pytest.fixture
 def reference():
     with functional.use_backend("reference"):

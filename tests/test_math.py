@@ -30,14 +30,6 @@ CASES = pytest.mark.parametrize("name, dtype", BOUND)
 DTYPES = pytest.mark.parametrize("dtype", WIDER)
 
 
-@pytest.fixture(params=ISAS)
-def isa(request):
-    before = _core.config()["isa"]
-    _core.set_isa(request.param)
-    yield request.param
-    _core.set_isa(before)
-
-
 def truth(name, x):
     wider = WIDER[x.dtype.name]
     if np.finfo(wider).nmant == np.finfo(x.dtype).nmant:

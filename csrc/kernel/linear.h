@@ -47,25 +47,19 @@ class LinearPass {
     return {l, team, Workspace(l.workspace, team.rank * workspace(l))};
   }
 
-  void multiply(Index first, Index last) const {
-    const Panels<R> panels{l.packed, l.I * U, 0, layout.units(), U, l.O, l.padded_bias};
-    each(first, last, [&](Index n, Index count) {
-      for (Index k = 0; k < count; ++k) {
-        memory.a[k] = l.x + (n + k) * l.I;
-        memory.c[k] = l.y + (n + k) * l.O;
-      }
-      gemm<1>(memory.a, memory.c, count, {1, l.I, 0}, panels);
-    });
+  Range own_rows(Index n0, Index n1) const {
+    const Range own = part(n1 - n0, team.rank, team.size);
+    return {n0 + own.first, n0 + own.last};
   }
 
-  void input_gradient(Index first, Index last) const {
-    const Panels<R> panels{l.packed, layout.row() * U, 0, (l.I + U - 1) / U, U, l.I, nullptr};
-    each(first, last, [&](Index n, Index count) {
+  // Rows `own` of `to` from those of `from`, which have K columns.
+  void multiply(const R* from, Index K, const Panels<R>& panels, R* to, Range own) const {
+    each(own.first, own.last, [&](Index n, Index count) {
       for (Index k = 0; k < count; ++k) {
-        memory.a[k] = l.dy + (n + k) * l.O;
-        memory.c[k] = l.dx + (n + k) * l.I;
+        memory.a[k] = from + (n + k) * K;
+        memory.c[k] = to + (n + k) * panels.width;
       }
-      gemm<1>(memory.a, memory.c, count, {1, l.O, 0}, panels);
+      gemm<1>(memory.a, memory.c, count, {1, K, 0}, panels);
     });
   }
 
@@ -111,8 +105,8 @@ class LinearPass {
       }
       team.wait();
     }
-    const Range own = part(n1 - n0, team.rank, team.size);
-    self.multiply(n0 + own.first, n0 + own.last);
+    const Panels<R> panels{l.packed, l.I * U, 0, self.layout.units(), U, l.O, l.padded_bias};
+    self.multiply(l.x, l.I, panels, l.y, self.own_rows(n0, n1));
   }
 
   // What rows n0 .. n1-1 of dy give.
@@ -124,8 +118,8 @@ class LinearPass {
         self.layout.pack_transposed(l.w, l.I, 0, q, l.packed + q * self.layout.row() * U);
       team.wait();
     }
-    const Range own = part(n1 - n0, team.rank, team.size);
-    self.input_gradient(n0 + own.first, n0 + own.last);
+    const Panels<R> panels{l.packed, self.layout.row() * U, 0, (l.I + U - 1) / U, U, l.I, nullptr};
+    self.multiply(l.dy, l.O, panels, l.dx, self.own_rows(n0, n1));
     self.weight_gradient(n0, n1);
     if (n1 == l.N && l.db)
       for (Index u = self.blocks.first; u < self.blocks.last; ++u)

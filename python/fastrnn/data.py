@@ -137,9 +137,10 @@ def text_argument(name: str, value: object) -> str:
 
 def nonempty_text(name: str, value: object) -> str:
     """A str of at least one character."""
-    if not text_argument(name, value):
+    text = text_argument(name, value)
+    if not text:
         raise ValueError(f"{name} must have at least one character, got an empty str")
-    return value  # type: ignore[return-value]
+    return text
 
 
 def _code_points(text: str) -> npt.NDArray[np.uint32]:

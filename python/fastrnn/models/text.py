@@ -408,12 +408,8 @@ class CharacterNetwork:
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Take over arrays by the names in `parameters`; a ValueError if they are not exactly those."""
-        expected = {name: array.shape for name, array in self.parameters.items()}
-        came = {name: array.shape for name, array in tensors.items()}
-        if came != expected:
-            raise ValueError(f"expected tensors of shapes {expected}, got {came}")
-        for name, array in self.parameters.items():
-            array[...] = tensors[name]
+        for name, array in checks.matching_arrays("tensors", tensors, self.parameters).items():
+            self.parameters[name][...] = array
 
     @staticmethod
     def _named(recurrent: Mapping[str, Array], head: Mapping[str, Array]) -> dict[str, Array]:
@@ -476,9 +472,10 @@ def _describe(loss: float) -> str:
 
 
 def _positive_probability(name: str, value: object) -> float:
-    if checks.probability(name, value) == 0:
+    part = checks.probability(name, value)
+    if part == 0:
         raise ValueError(f"{name} must be greater than 0, got {value}")
-    return float(value)  # type: ignore[arg-type]
+    return part
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
