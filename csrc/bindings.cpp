@@ -37,9 +37,23 @@ const R* pointer(const std::optional<py::array>& array, const Shape& shape, cons
   return array ? pointer<R>(*array, shape, name) : nullptr;
 }
 
+// A new array; a large one in memory that is used again.
+template <class R>
+py::array_t<R> empty(const Shape& shape) {
+  constexpr Index large = Index(1) << 20;
+  Index size = 1;
+  for (const py::ssize_t n : shape) size = product({size, n});
+  if (size < large / Index(sizeof(R))) return py::array_t<R>(shape);
+  auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
+  R* data = *buffer;
+  const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });
+  buffer.release();
+  return py::array_t<R>(shape, data, owner);
+}
+
 template <class R>
 py::array_t<R> zeros(const Shape& shape) {
-  py::array_t<R> array(shape);
+  py::array_t<R> array = empty<R>(shape);
   std::fill_n(array.mutable_data(), array.size(), R(0));
   return array;
 }
@@ -115,7 +129,7 @@ class TypedCall : public Reserve {
 
   py::tuple forward() {
     const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
-    y_ = inputs_.lengths ? zeros<R>({T, B, H}) : py::array_t<R>({T, B, H});
+    y_ = inputs_.lengths ? zeros<R>({T, B, H}) : empty<R>({T, B, H});
     py::array_t<R> h_n({B, H}), c_n({has_cells_ ? B : 0, H});
     R *y = y_.mutable_data(), *h = h_n.mutable_data(), *c = has_cells_ ? c_n.mutable_data() : nullptr;
     {
@@ -189,7 +203,7 @@ Linear<R> linear_task(const py::array& x, const py::array& w, const Optional& b)
 template <class R>
 py::array run_linear(const py::array& x, const py::array& w, const Optional& b) {
   Linear<R> task = linear_task<R>(x, w, b);
-  py::array_t<R> y({task.N, task.O});
+  py::array_t<R> y = empty<R>({task.N, task.O});
   task.y = y.mutable_data();
   {
     const py::gil_scoped_release release;
