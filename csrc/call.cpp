@@ -9,7 +9,7 @@ namespace fastrnn {
 namespace {
 
 constexpr Index project_rows = 64;    // enough rows for the input's product to run at full speed
-constexpr Index gradient_rows = 512;  // whose gradients become those of weights while they are near
+constexpr Index gradient_rows = 512;  // whose gradients become those of weights while they are near (outer_depth)
 
 // Steps between two looks at signals and at how busy the machine is: long enough that starting a team does not
 // count, short enough that a team that must wait for a core is soon given up.
@@ -94,7 +94,9 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   const Index H = layer_.H, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
   const bool has_cells = kernel_.states > 1;
   const int size = team_for(2 * step_flops() * double(steps.count));
-  Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? padded(layer_.I, kernel_.lanes) : 0, G, Hp};
+  const Index Ip = padded(layer_.I, kernel_.lanes);
+  Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? Ip : 0, G, Hp};
+  Buffer<R> packed_h{Hp, kernel_.outer_depth}, packed_x{layer_.x ? Ip : 0, kernel_.outer_depth};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
   Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, G, Hp});
   Buffer<R> dbias = Buffer<R>::zeros({kernel_.slots, Hp});
@@ -103,7 +105,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
     if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);
     if (dc_n) std::copy_n(dc_n + steps.order[r] * H, H, dc + r * Hp);
   }
-  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
+  const Backward<R> task{layer_, dy, packed_hh, packed_ih, packed_h, packed_x, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
                          gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
   const Index piece = steps_at_once(2 * step_flops());
   const Index block = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));

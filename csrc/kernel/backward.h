@@ -34,14 +34,11 @@ class BackwardPass : Sequence<C, R> {
   struct Memory {
     Lists<R> list;
     Samples samples;
-    R* packed;  // [own blocks of slots, depth, U]
-    R* panel;
+    R* packed;  // [outer_blocks, depth, U]
 
-    static Index most(Index B, Index row) { return B > row ? (B > depth ? B : depth) : (row > depth ? row : depth); }
-
-    Memory(Workspace& workspace, Index B, Index row)
-        : list(workspace, most(B, row)), samples(workspace), packed(workspace.take<R>(depth * row)),
-          panel(workspace.take<R>(outer_panel<R>)) {}
+    Memory(Workspace& workspace, Index B)
+        : list(workspace, B > depth ? B : depth), samples(workspace),
+          packed(workspace.take<R>(outer_blocks * depth * U)) {}
   };
 
   const Backward<R>& b;
@@ -50,21 +47,22 @@ class BackwardPass : Sequence<C, R> {
   const Range blocks;  // of slots, whose weights' gradient is a member's own
 
   BackwardPass(const Backward<R>& b, const Team& team, Workspace workspace)
-      : Base(b, team), b(b), memory(workspace, b.steps.B, layout.row()),
+      : Base(b, team), b(b), memory(workspace, b.steps.B),
         blocks(part(layout.units() * S, team.rank, team.size)) {}
 
   void pack() const {
-    const Index panel = G * Hp * U;
-    const Range own = own_units();
-    for (Index q = own.first; q < own.last; ++q)
-      layout.pack_transposed(layer.w_hh, layer.H, L::h_slot, q, b.packed_hh + q * panel);
+    const Range own = part(layout.transposed(layer.H).panels(), team.rank, team.size);
+    for (Index p = own.first; p < own.last; ++p)
+      layout.pack_transposed(layer.w_hh, layer.H, L::h_slot, p, b.packed_hh);
     if (b.dx) {
-      const Range inputs = part((layer.I + U - 1) / U, team.rank, team.size);
-      for (Index q = inputs.first; q < inputs.last; ++q)
-        layout.pack_transposed(layer.w_ih, layer.I, L::x_slot, q, b.packed_ih + q * panel);
+      const Range inputs = part(layout.transposed(layer.I).panels(), team.rank, team.size);
+      for (Index p = inputs.first; p < inputs.last; ++p)
+        layout.pack_transposed(layer.w_ih, layer.I, L::x_slot, p, b.packed_ih);
     }
     team.wait();
   }
+
+  Range own_inputs() const { return part((layer.I + U - 1) / U, team.rank, team.size); }
 
   // Columns of a row of slots that one side feeds, as the products go through them.
   Runs slot_runs() const {
@@ -81,8 +79,8 @@ class BackwardPass : Sequence<C, R> {
       list.c[n] = b.dh + r * Hp;
     }
     share.hand_over(team);
-    gemm<1>(list.a, list.c, n, slot_runs(),
-            Panels<R>{b.packed_hh, G * Hp * U, share.units.first, share.units.last, U, no_width, nullptr});
+    gemm_wide(list.a, list.c, n, slot_runs(), b.packed_hh, layout.transposed(layer.H), share.units.first,
+              share.units.last, no_width);
   }
 
   void differentiate(Index s, Index r) const {
@@ -128,25 +126,40 @@ class BackwardPass : Sequence<C, R> {
       }
   }
 
-  // Own slots, block by block; their sums are the biases' gradient.
-  void pack_slots(const Samples& samples) const {
-    R* packed = memory.packed;
-    for (Index block = blocks.first; block < blocks.last; ++block, packed += samples.count * U)
-      pack_block(samples.da, samples.count, block * U, int(U), b.dbias + block * U, packed);
+  // Rows of x and of h as the right sides of the products.
+  void pack_rows(const Samples& samples) const {
+    const Range own = own_units(), inputs = own_inputs();
+    pack_columns(samples.h, h_panels(samples), own.first, own.last, layer.H, b.packed_h);
+    if (layer.x) pack_columns(samples.x, x_panels(samples), inputs.first, inputs.last, layer.I, b.packed_x);
+  }
+
+  WidePanels<R> h_panels(const Samples& samples) const { return {layout.units(), samples.count}; }
+  WidePanels<R> x_panels(const Samples& samples) const { return {(layer.I + U - 1) / U, samples.count}; }
+
+  // Own slots, some blocks at a time; their sums are the biases' gradient.
+  void weight_gradients(const Samples& samples) const {
+    for (Range some{blocks.first, 0}; some.first < blocks.last; some.first = some.last) {
+      some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
+      pack_blocks(samples.da, samples.count, some.first * U, some.last - some.first, layout.row(),
+                  b.dbias + some.first * U, memory.packed);
+      outer_product(some, samples.count, b.packed_h, h_panels(samples), layer.H, L::h_slot, b.dw_hh);
+      if (layer.x) outer_product(some, samples.count, b.packed_x, x_panels(samples), layer.I, L::x_slot, b.dw_ih);
+    }
   }
 
   // dw [G*H, N] += (slots' gradients)^T rows [count, N], for the G slots from first_slot on.
-  void outer_product(Index count, const R* const* rows, Index N, Index first_slot, R* dw) const {
+  void outer_product(Range some, Index count, const R* rows, const WidePanels<R>& panels, Index N, Index first_slot,
+                     R* dw) const {
     Index n = 0;
-    for (Index block = blocks.first; block < blocks.last; ++block) {
+    for (Index block = some.first; block < some.last; ++block) {
       const Index u = block / S, slot = block % S;
       if (slot < first_slot || slot >= first_slot + G) continue;
       for (Index lane = 0; lane < units_in<R>(u, layer.H); ++lane, ++n) {
-        list.a[n] = memory.packed + (block - blocks.first) * count * U + lane;
+        list.a[n] = memory.packed + (block - some.first) * count * U + lane;
         list.c[n] = dw + (layout.weight_row(slot, u) + lane) * N;
       }
     }
-    add_outer(list.a, list.c, n, rows, count, N, memory.panel);
+    gemm_wide<U>(list.a, list.c, n, {1, count, 0}, rows, panels, 0, panels.count, N);
   }
 
   // Rows of the table that own blocks of units gather from the tokens.
@@ -166,8 +179,9 @@ class BackwardPass : Sequence<C, R> {
       list.a[k] = samples.da[k] + L::x_slot * U;
       list.c[k] = b.dx + samples.at[k] * layer.I;
     }
-    gemm<1>(list.a + own.first, list.c + own.first, own.last - own.first, slot_runs(),
-            Panels<R>{b.packed_ih, G * Hp * U, 0, (layer.I + U - 1) / U, U, layer.I, nullptr});
+    const WidePanels<R> panels = layout.transposed(layer.I);
+    gemm_wide(list.a + own.first, list.c + own.first, own.last - own.first, slot_runs(), b.packed_ih, panels, 0,
+              panels.count, layer.I);
   }
 
   // After the first step has been reached: from the kernels' layout to PyTorch's.
@@ -190,13 +204,12 @@ class BackwardPass : Sequence<C, R> {
     Samples samples = memory.samples;
     for (Index s = s1 - 1, r = 0; s >= s0;) {
       take(samples, s, r, s0);
-      pack_slots(samples);
-      outer_product(samples.count, samples.h, layer.H, L::h_slot, b.dw_hh);
-      if (layer.tokens)
-        scatter(samples);
-      else
-        outer_product(samples.count, samples.x, layer.I, L::x_slot, b.dw_ih);
+      pack_rows(samples);
+      team.wait();
+      weight_gradients(samples);
+      if (layer.tokens) scatter(samples);
       if (b.dx) input_gradient(samples);
+      team.wait();
     }
   }
 
@@ -207,7 +220,7 @@ class BackwardPass : Sequence<C, R> {
  public:
   static Index workspace(const Layer<R>& layer) {
     Workspace workspace;
-    Memory(workspace, layer.steps.B, L{layer.H}.row());
+    Memory(workspace, layer.steps.B);
     return workspace.taken();
   }
 

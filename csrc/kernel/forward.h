@@ -52,7 +52,14 @@ class ForwardPass : Sequence<C, R> {
       }
     if (!layer.tokens)
       gemm<G>(list.a, list.c, n, {1, layer.I, 0},
-              Panels<R>{f.packed_ih, layer.I * G * U, share.units.first, share.units.last, S * U, no_width, f.bias});
+              unit_panels(f.packed_ih, layer.I, share.units, f.bias));
+  }
+
+  // Panels of blocks of units: [K, G, U] each.
+  static Panels<R> unit_panels(const R* packed, Index K, Range units, const R* bias) {
+    const Index panel = K * G * U;
+    return {packed + units.first * panel, G * U, panel, units.last - units.first,
+            units.first * S * U, S * U, no_width, bias};
   }
 
   // The product with a one-hot vector is a row of the table.
@@ -73,7 +80,7 @@ class ForwardPass : Sequence<C, R> {
     for (Index u = share.units.first; u < share.units.last; u += units_at_once) {
       const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
       gemm<G>(list.a, list.c, n, {1, layer.H, 0},
-              Panels<R>{f.packed_hh, layer.H * G * U, units.first, units.last, S * U, no_width, nullptr});
+              unit_panels(f.packed_hh, layer.H, units, nullptr));
       for (Index r = rows.first; r < rows.last; ++r) activate(s, r, units);
     }
   }

@@ -1,6 +1,6 @@
 // The matrix product, once: C += A W with W packed in panels.
 //
-// A panel is NV vectors wide and K rows deep, [K, NV*lanes]. Every output has one accumulator and adds its K
+// A panel is NV vectors wide and K rows deep. Every output has one accumulator and adds its K
 // products in order, whatever the tile that it falls in: so a result does not depend on how rows and panels
 // are shared out or how K is cut.
 #pragma once
@@ -31,17 +31,19 @@ struct Ahead {
 
 template <class R>
 struct Panels {
-  const R* w;     // [panels, K, NV*lanes]
-  Index stride;   // from panel to panel in w
-  Index first, last;
-  Index columns;  // from panel to panel in C
-  Index width;    // of C: the last panel may hang over
-  const R* bias;  // what each row of C starts from, or null: C itself
+  const R* w;      // [count, K, row]: of each row the first NV vectors
+  Index row;       // from k to k
+  Index stride;    // from panel to panel
+  Index count;
+  Index column;    // of C that the first panel gives
+  Index columns;   // from panel to panel in C
+  Index width;     // of C: the last panel may hang over
+  const R* bias;   // what each row of C starts from, or null: C itself
 };
 
 // Rows of a full tile: with NV columns of vectors it fills the registers, less what W and A pass through.
 template <int NV>
-constexpr int tile_rows = vector_registers == 32 ? (NV == 3 ? 8 : 6) : (NV == 3 ? 4 : 3);
+constexpr int tile_rows = vector_registers == 32 ? (NV == 3 ? 8 : 6) : (NV == 4 || NV == 1 ? 3 : 4);
 
 // Panels side by side in a tile of MR rows: few rows need several, or the FMA's latency shows.
 template <int MR, int NV>
@@ -55,16 +57,16 @@ struct Accumulators {
   Vec<R> c[MR][N];
 };
 
-// acc[i][j] += a[i] * w[j] over K, for NP panels of NV vectors `stride` apart.
+// acc[i][j] += a[i] * w[j] over K, for NP panels of NV vectors.
 template <int STEP, int NP, int NV, class R, int MR>
 FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* rows, const Runs& runs,
-                             const R* w, Index stride, Ahead outer) {
-  constexpr Index ahead = 16;  // rows of a panel, for the nearest cache
+                             const R* w, const Panels<R>& panels, Ahead outer) {
+  const Index row = panels.row, stride = panels.stride, ahead = 16 * row;  // for the nearest cache
   const R* a[MR];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) a[i] = rows[i];
   for (Index run = 0; run < runs.count; ++run) {
-    for (Index k = 0; k < runs.length; ++k, w += NV * lanes<R>) {
+    for (Index k = 0; k < runs.length; ++k, w += row) {
       Vec<R> ak[MR];
 #pragma GCC unroll 16
       for (int i = 0; i < MR; ++i) ak[i] = splat(a[i][k * STEP]);
@@ -74,7 +76,7 @@ FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* 
 #pragma GCC unroll 16
       for (int j = 0; j < NP * NV; ++j) {
         const Vec<R> wk = load(w + (j / NV) * stride + (j % NV) * lanes<R>);
-        __builtin_prefetch(w + (j / NV) * stride + (j % NV) * lanes<R> + ahead * NV * lanes<R>);
+        __builtin_prefetch(w + (j / NV) * stride + (j % NV) * lanes<R> + ahead);
 #pragma GCC unroll 16
         for (int i = 0; i < MR; ++i) acc.c[i][j] = fma(ak[i], wk, acc.c[i][j]);
       }
@@ -93,41 +95,26 @@ struct Tile {
   const R* bias;
 };
 
+// `valid` columns of C exist: where all do, the compiler knows.
 template <int STEP, int MR, int NP, int NV, class R>
-FASTRNN_INLINE void compute(const Tile<R, MR>& t, const Runs& runs, const Panels<R>& panels, Ahead outer) {
-  const Index columns = panels.columns;
+FASTRNN_INLINE void compute(const Tile<R, MR>& t, const Runs& runs, const Panels<R>& panels, Ahead outer, Index valid) {
   Accumulators<R, MR, NP * NV> acc;
-#pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i) {
-    const R* from = t.bias ? t.bias : t.c[i];
-#pragma GCC unroll 16
-    for (int j = 0; j < NP * NV; ++j) acc.c[i][j] = load(from + (j / NV) * columns + (j % NV) * lanes<R>);
-  }
-  multiply<STEP, NP, NV>(acc, t.a, runs, t.w, panels.stride, outer);
+  const auto at = [&](int j) { return (j / NV) * panels.columns + (j % NV) * lanes<R>; };
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
-    for (int j = 0; j < NP * NV; ++j) store(t.c[i] + (j / NV) * columns + (j % NV) * lanes<R>, acc.c[i][j]);
-}
-
-// The same where C ends within the tile: on a copy, of which `valid` columns go back.
-template <int STEP, int MR, int NP, int NV, class R>
-void compute_edge(Tile<R, MR> t, const Runs& runs, const Panels<R>& panels, Index valid) {
-  alignas(vector_bytes) R copy[MR][NP * NV * lanes<R>] = {};
-  Tile<R, MR> inner = t;
-  inner.bias = nullptr;
-  for (int i = 0; i < MR; ++i) {
-    inner.c[i] = copy[i];
-    for (Index j = 0; j < valid; ++j) copy[i][j] = t.bias ? t.bias[j] : t.c[i][j];
-  }
-  compute<STEP, MR, NP, NV, R>(inner, runs, panels, {reinterpret_cast<const char*>(t.w), 0});
+    for (int j = 0; j < NP * NV; ++j) acc.c[i][j] = load((t.bias ? t.bias : t.c[i]) + at(j), valid - at(j));
+  multiply<STEP, NP, NV>(acc, t.a, runs, t.w, panels, outer);
+#pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
-    for (Index j = 0; j < valid; ++j) t.c[i][j] = copy[i][j];
+#pragma GCC unroll 16
+    for (int j = 0; j < NP * NV; ++j) store(t.c[i] + at(j), acc.c[i][j], valid - at(j));
 }
 
-// Depth of the part of NV vectors of panels that is taken at once: it stays near while rows pass.
-template <int NV>
-constexpr Index slice_depth = 2048 / NV;
+// Depth of the part of NV vectors of panels that is taken at once: it stays near while rows pass. Nearer where A is
+// packed and each of its lines serves one k.
+template <int STEP, int NV>
+constexpr Index slice_depth = (STEP == 1 ? 2048 : 512) / NV;
 
 // Blocks of rows: `many` of MR, then `less` of MR - 1, so that no block is left with a few.
 template <class R>
@@ -141,15 +128,16 @@ struct Blocks {
 template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const R* w, const R* bias, const Runs& slice,
                             const Panels<R>& panels, Index p, Ahead outer) {
-  const Index column = p * panels.columns, valid = panels.width - column;
+  const Index column = panels.column + p * panels.columns, valid = panels.width - column;
+  constexpr Index all = Index(1) << 40;
   Tile<R, MR> t;
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) t.a[i] = a[i] + offset, t.c[i] = c[i] + column;
   t.w = w, t.bias = bias ? bias + column : nullptr;
-  if (valid < NP * NV * lanes<R>)
-    compute_edge<STEP, MR, NP, NV, R>(t, slice, panels, valid);
+  if (valid >= (NP - 1) * panels.columns + NV * lanes<R>)
+    compute<STEP, MR, NP, NV, R>(t, slice, panels, outer, all);
   else
-    compute<STEP, MR, NP, NV, R>(t, slice, panels, outer);
+    compute<STEP, MR, NP, NV, R>(t, slice, panels, outer, valid);
 }
 
 // All rows times NP panels from p on. While the rows of one slice pass, the next is fetched from the outer caches.
@@ -157,9 +145,9 @@ template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void panel_group(const Blocks<R>& blocks, const Runs& runs, const Panels<R>& panels, Index p) {
   const R* bias = panels.bias;
   for (Index k = 0, depth; k < runs.depth(); k += depth, bias = nullptr) {
-    const Runs slice = runs.after(k, slice_depth<NP * NV>);
+    const Runs slice = runs.after(k, slice_depth<STEP, NP * NV>);
     depth = slice.depth();
-    const R* w = panels.w + p * panels.stride + k * NV * lanes<R>;
+    const R* w = panels.w + p * panels.stride + k * panels.row;
     const Index offset = runs.offset(k) * STEP, pace = NP * NV * vector_bytes / (blocks.many + blocks.less);
     Ahead outer{reinterpret_cast<const char*>(w + depth * NP * NV * lanes<R>), pace};
     const R* const* a = blocks.a;
@@ -176,10 +164,10 @@ FASTRNN_INLINE void panel_group(const Blocks<R>& blocks, const Runs& runs, const
 template <int STEP, int MR, int NV, class R>
 void row_blocks(const Blocks<R>& blocks, const Runs& runs, const Panels<R>& panels) {
   constexpr int NP = tile_panels<MR, NV>();
-  Index p = panels.first;
-  for (; p + NP <= panels.last; p += NP) panel_group<STEP, MR, NP, NV, R>(blocks, runs, panels, p);
+  Index p = 0;
+  for (; p + NP <= panels.count; p += NP) panel_group<STEP, MR, NP, NV, R>(blocks, runs, panels, p);
   if constexpr (NP > 1)
-    for (; p < panels.last; ++p) panel_group<STEP, MR, 1, NV, R>(blocks, runs, panels, p);
+    for (; p < panels.count; ++p) panel_group<STEP, MR, 1, NV, R>(blocks, runs, panels, p);
 }
 
 template <int STEP, int MR, int NV, class R>
@@ -200,6 +188,45 @@ void gemm(const R* const* a, R* const* c, Index rows, const Runs& runs, const Pa
   const Index count = (rows + most - 1) / most, largest = (rows + count - 1) / count;
   const Index less = count * largest - rows;
   largest_block<STEP, most, NV, R>(largest, {a, c, count - less, less}, runs, panels);
+}
+
+// ---- panels as wide as tiles are, for a matrix of vectors of columns without groups of their own
+
+constexpr Index wide = 4;  // vectors
+
+// Where vector q of `count` stands in each row, and how rows of its panel follow: [count / wide, K, wide, U], the
+// last panel as narrow as what is left.
+template <class R>
+struct WidePanels {
+  Index count, K;
+
+  Index panels() const { return (count + wide - 1) / wide; }
+  Index row(Index q) const {
+    const Index left = count - q / wide * wide;
+    return (left < wide ? left : wide) * lanes<R>;
+  }
+  Index start(Index q) const { return q / wide * wide * K * lanes<R> + q % wide * lanes<R>; }
+};
+
+// C[m] += A[m] W for the vectors first .. last-1 of columns.
+template <int STEP = 1, class R>
+void gemm_wide(const R* const* a, R* const* c, Index rows, const Runs& runs, const R* w, const WidePanels<R>& layout,
+               Index first, Index last, Index width) {
+  for (Index q = first, next; q < last; q = next) {
+    next = q / wide * wide + wide < last ? q / wide * wide + wide : last;
+    Panels<R> panels{w + layout.start(q), layout.row(q), 0, 1, q * lanes<R>, 0, width, nullptr};
+    switch (next - q) {
+      case 1: gemm<1, STEP>(a, c, rows, runs, panels); break;
+      case 2: gemm<2, STEP>(a, c, rows, runs, panels); break;
+      case 3: gemm<3, STEP>(a, c, rows, runs, panels); break;
+      default:
+        panels.count = (last - q) / wide;
+        panels.stride = wide * layout.K * lanes<R>;
+        panels.columns = wide * lanes<R>;
+        gemm<wide, STEP>(a, c, rows, runs, panels);
+        next = q + panels.count * wide;
+    }
+  }
 }
 
 }  // namespace fastrnn::FASTRNN_ISA

@@ -18,20 +18,12 @@ class LinearPass {
   struct Memory {
     const R** a;
     R** c;
-    const R** x;
-    const R** dy;
-    R* packed;  // [own blocks, outer_depth, U]
-    R* panel;
+    const R** rows;
+    R* packed;  // [outer_blocks, outer_depth, U]
 
-    Memory(Workspace& workspace, Index O) {
-      const Index most = O > outer_depth ? O : outer_depth;
-      a = workspace.take<const R*>(most);
-      c = workspace.take<R*>(most);
-      x = workspace.take<const R*>(outer_depth);
-      dy = workspace.take<const R*>(outer_depth);
-      packed = workspace.take<R>((O + U) * outer_depth);
-      panel = workspace.take<R>(outer_panel<R>);
-    }
+    explicit Memory(Workspace& workspace)
+        : a(workspace.take<const R*>(outer_depth)), c(workspace.take<R*>(outer_depth)),
+          rows(workspace.take<const R*>(outer_depth)), packed(workspace.take<R>(outer_blocks * outer_depth * U)) {}
   };
 
   const Linear<R>& l;
@@ -41,10 +33,10 @@ class LinearPass {
   const Memory memory;
 
   LinearPass(const Linear<R>& l, const Team& team, Workspace workspace)
-      : l(l), team(team), memory(workspace, l.O) {}
+      : l(l), team(team), memory(workspace) {}
 
   static LinearPass pass(const Linear<R>& l, const Team& team) {
-    return {l, team, Workspace(l.workspace, team.rank * workspace(l))};
+    return {l, team, Workspace(l.workspace, team.rank * workspace())};
   }
 
   Range own_rows(Index n0, Index n1) const {
@@ -52,35 +44,56 @@ class LinearPass {
     return {n0 + own.first, n0 + own.last};
   }
 
-  // Rows `own` of `to` from those of `from`, which have K columns.
-  void multiply(const R* from, Index K, const Panels<R>& panels, R* to, Range own) const {
-    each(own.first, own.last, [&](Index n, Index count) {
+  // For some of the rows n0 .. n1-1 at a time: lists of their starts in a matrix of K columns and in one of N.
+  template <class F>
+  void lists(Range rows, const R* from, Index K, R* to, Index N, const F& multiply) const {
+    each(rows.first, rows.last, [&](Index n, Index count) {
       for (Index k = 0; k < count; ++k) {
         memory.a[k] = from + (n + k) * K;
-        memory.c[k] = to + (n + k) * panels.width;
+        memory.c[k] = to + (n + k) * N;
       }
-      gemm<1>(memory.a, memory.c, count, {1, K, 0}, panels);
+      multiply(count);
+    });
+  }
+
+  void output(Range rows) const {
+    const Panels<R> panels{l.packed, U, l.I * U, layout.units(), 0, U, l.O, l.padded_bias};
+    lists(rows, l.x, l.I, l.y, l.O, [&](Index count) { gemm<1>(memory.a, memory.c, count, {1, l.I, 0}, panels); });
+  }
+
+  void input_gradient(Range rows) const {
+    const WidePanels<R> panels = layout.transposed(l.I);
+    lists(rows, l.dy, l.O, l.dx, l.I, [&](Index count) {
+      gemm_wide(memory.a, memory.c, count, {1, l.O, 0}, l.packed, panels, 0, panels.count, l.I);
     });
   }
 
   void weight_gradient(Index first, Index last) const {
+    const Range inputs = part((l.I + U - 1) / U, team.rank, team.size);
     each(first, last, [&](Index n, Index count) {
-      for (Index k = 0; k < count; ++k) {
-        memory.x[k] = l.x + (n + k) * l.I;
-        memory.dy[k] = l.dy + (n + k) * l.O;
+      const WidePanels<R> panels{(l.I + U - 1) / U, count};
+      for (Index k = 0; k < count; ++k) memory.rows[k] = l.x + (n + k) * l.I;
+      pack_columns(memory.rows, panels, inputs.first, inputs.last, l.I, l.packed_x);
+      team.wait();
+      for (Index k = 0; k < count; ++k) memory.rows[k] = l.dy + (n + k) * l.O;
+      for (Range some{blocks.first, 0}; some.first < blocks.last; some.first = some.last) {
+        some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
+        outer_product(some, panels);
       }
-      Index rows = 0;
-      for (Index u = blocks.first; u < blocks.last; ++u) {
-        R* packed = memory.packed + (u - blocks.first) * count * U;
-        const int valid = units_in<R>(u, l.O);
-        pack_block(memory.dy, count, u * U, valid, l.padded_bias + u * U, packed);
-        for (Index lane = 0; lane < valid; ++lane, ++rows) {
-          memory.a[rows] = packed + lane;
-          memory.c[rows] = l.dw + (u * U + lane) * l.I;
-        }
-      }
-      add_outer(memory.a, memory.c, rows, memory.x, count, l.I, memory.panel);
+      team.wait();
     });
+  }
+
+  // dw += dy^T x for some blocks of outputs.
+  void outer_product(Range some, const WidePanels<R>& panels) const {
+    pack_blocks(memory.rows, panels.K, some.first * U, some.last - some.first, l.O, l.padded_bias + some.first * U,
+                memory.packed);
+    const Index left = l.O - some.first * U, whole = (some.last - some.first) * U, n = left < whole ? left : whole;
+    for (Index j = 0; j < n; ++j) {
+      memory.a[j] = memory.packed + j / U * panels.K * U + j % U;
+      memory.c[j] = l.dw + (some.first * U + j) * l.I;
+    }
+    gemm_wide<U>(memory.a, memory.c, n, {1, panels.K, 0}, l.packed_x, panels, 0, panels.count, l.I);
   }
 
   template <class F>
@@ -89,9 +102,9 @@ class LinearPass {
   }
 
  public:
-  static Index workspace(const Linear<R>& l) {
+  static Index workspace() {
     Workspace workspace;
-    Memory(workspace, l.O);
+    Memory{workspace};
     return workspace.taken();
   }
 
@@ -105,21 +118,18 @@ class LinearPass {
       }
       team.wait();
     }
-    const Panels<R> panels{l.packed, l.I * U, 0, self.layout.units(), U, l.O, l.padded_bias};
-    self.multiply(l.x, l.I, panels, l.y, self.own_rows(n0, n1));
+    self.output(self.own_rows(n0, n1));
   }
 
   // What rows n0 .. n1-1 of dy give.
   static void backward(const Linear<R>& l, Index n0, Index n1, const Team& team) noexcept {
     const LinearPass self = pass(l, team);
     if (n0 == 0) {
-      const Range inputs = part((l.I + U - 1) / U, team.rank, team.size);
-      for (Index q = inputs.first; q < inputs.last; ++q)
-        self.layout.pack_transposed(l.w, l.I, 0, q, l.packed + q * self.layout.row() * U);
+      const Range inputs = part(self.layout.transposed(l.I).panels(), team.rank, team.size);
+      for (Index p = inputs.first; p < inputs.last; ++p) self.layout.pack_transposed(l.w, l.I, 0, p, l.packed);
       team.wait();
     }
-    const Panels<R> panels{l.packed, self.layout.row() * U, 0, (l.I + U - 1) / U, U, l.I, nullptr};
-    self.multiply(l.dy, l.O, panels, l.dx, self.own_rows(n0, n1));
+    self.input_gradient(self.own_rows(n0, n1));
     self.weight_gradient(n0, n1);
     if (n1 == l.N && l.db)
       for (Index u = self.blocks.first; u < self.blocks.last; ++u)

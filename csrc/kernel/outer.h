@@ -1,52 +1,44 @@
 // Sums of outer products over many rows, as the weights' gradients are: C[j] += sum over k of A[k, j] B[k].
-// `depth` rows at a time are packed so that both sides are read in order; C takes their sum up in between.
+// `outer_depth` rows at a time are packed, so that C, which is large, is read and written rarely.
 #pragma once
 
 #include "gemm.h"
+#include "workspace.h"
 
 namespace fastrnn::FASTRNN_ISA {
 
-constexpr Index outer_depth = 128;
-constexpr int outer_columns = 4;  // vectors in a panel of B
+constexpr Index outer_depth = 512;
+constexpr Index outer_blocks = 16;  // of columns of A that are packed at a time: what the second cache holds
 
-// Memory that one call of add_outer works in.
+// `count` blocks of columns from `column` on, the last one `valid` wide, as [count, depth, U]; what the rows add up
+// to goes to `sum` [count, U].
 template <class R>
-constexpr Index outer_panel = outer_depth * outer_columns * lanes<R>;
-
-// `valid` columns of the rows as a block [count, U]; what they add up to goes to `sum` [U].
-template <class R>
-void pack_block(const R* const* rows, Index count, Index column, int valid, R* sum, R* packed) {
-  Vec<R> total = load(sum);
-  for (Index k = 0; k < count; ++k, packed += lanes<R>) {
-    const Vec<R> v = load(rows[k] + column, valid);
-    store(packed, v);
-    total += v;
-  }
-  store(sum, total);
-}
-
-// A panel of columns [count, outer_columns * U], of rows of `width`.
-template <class R>
-void pack_columns(const R* const* rows, Index count, Index column, Index width, R* packed) {
-  constexpr Index whole = outer_columns * lanes<R>;
-  const Index valid = width - column < whole ? width - column : whole;
-  for (Index k = 0; k < count; ++k, packed += whole) {
-    const R* from = rows[k] + column;
-    if (valid == whole) {
-      for (int j = 0; j < outer_columns; ++j) store(packed + j * lanes<R>, load(from + j * lanes<R>));
-    } else {
-      for (Index j = 0; j < whole; ++j) packed[j] = j < valid ? from[j] : R(0);
-    }
+void pack_blocks(const R* const* rows, Index depth, Index column, Index count, Index width, R* sum, R* packed) {
+  constexpr Index U = lanes<R>, together = 4;  // so that a line's neighbours are used while they are near
+  for (Index first = 0; first < count; first += together, packed += together * depth * U) {
+    const Index from = column + first * U, n = count - first < together ? count - first : together;
+    Vec<R> total[together] = {};
+    for (Index k = 0; k < depth; ++k)
+#pragma GCC unroll 4
+      for (Index j = 0; j < together; ++j)
+        if (j < n) {
+          const Vec<R> v = load(rows[k] + from + j * U, width - from - j * U);
+          store(packed + (j * depth + k) * U, v);
+          total[j] += v;
+        }
+    for (Index j = 0; j < n; ++j) store(sum + (first + j) * U, load(sum + (first + j) * U) + total[j]);
   }
 }
 
-// Row c[m] of C, of `width`, gets lane a[m] of a packed block times the rows of B.
+// Vectors first .. last-1 of the columns of B, which is `width` wide, in wide panels.
 template <class R>
-void add_outer(const R* const* a, R* const* c, Index n, const R* const* rows, Index count, Index width, R* panel) {
-  constexpr Index whole = outer_columns * lanes<R>;
-  for (Index q = 0; q * whole < width; ++q) {
-    pack_columns(rows, count, q * whole, width, panel);
-    gemm<outer_columns, lanes<R>>(a, c, n, {1, count, 0}, Panels<R>{panel, 0, q, q + 1, whole, width, nullptr});
+void pack_columns(const R* const* rows, const WidePanels<R>& layout, Index first, Index last, Index width, R* packed) {
+  constexpr Index U = lanes<R>;
+  for (Index q = first, next; q < last; q = next) {
+    next = q / wide * wide + wide < last ? q / wide * wide + wide : last;
+    R* to = packed + layout.start(q);
+    for (Index k = 0; k < layout.K; ++k, to += layout.row(q))
+      for (Index j = q; j < next; ++j) store(to + (j - q) * U, load(rows[k] + j * U, width - j * U));
   }
 }
 

@@ -1,6 +1,7 @@
 // Weights in the order in which the products read them, and gradients back in PyTorch's.
 #pragma once
 
+#include "gemm.h"
 #include "share.h"
 #include "simd.h"
 
@@ -25,31 +26,38 @@ struct Layout {
   Index row() const { return units() * S * U; }
   Index weight_row(Index slot, Index u) const { return C::gate(int(slot)) * H + u * U; }
 
-  // w [G*H, K] -> panels of block u: [K, G, U]
+  // w [G*H, K] -> panel of block u: [K, G, U]
   void pack(const R* w, Index K, Index first_slot, Index u, R* packed) const {
+    constexpr Index stretch = 16 * U;  // of k: short enough that all gates' numbers meet in a near cache
     const int count = units_in<R>(u, H);
-    for (Index g = 0; g < G; ++g) {
-      const R* from = w + weight_row(first_slot + g, u) * K;
-      for (Index k = 0; k < K; k += U) {
-        const int valid = units_in<R>(k / U, K);
-        Vec<R> block[U];
-        for (Index lane = 0; lane < U; ++lane)
-          block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
-        transpose<R>(block);
-        for (Index i = 0; i < valid; ++i) store(packed + ((k + i) * G + g) * U, block[i]);
+    for (Index start = 0; start < K; start += stretch)
+      for (Index g = 0; g < G; ++g) {
+        const R* from = w + weight_row(first_slot + g, u) * K;
+        for (Index k = start; k < K && k < start + stretch; k += U) {
+          const int valid = units_in<R>(k / U, K);
+          Vec<R> block[U];
+          for (Index lane = 0; lane < U; ++lane)
+            block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
+          transpose<R>(block);
+          for (Index i = 0; i < valid; ++i) store(packed + ((k + i) * G + g) * U, block[i]);
+        }
       }
-    }
   }
 
-  // w [G*H, N] -> panel q of its columns, rows interleaved: [Hp/U, G, U, U]
-  void pack_transposed(const R* w, Index N, Index first_slot, Index q, R* packed) const {
-    const int columns = units_in<R>(q, N);
+  // w [G*H, N] -> wide panel p of its columns, rows interleaved as slots are: K = [Hp/U, G, U]
+  WidePanels<R> transposed(Index N) const { return {(N + U - 1) / U, units() * G * U}; }
+
+  void pack_transposed(const R* w, Index N, Index first_slot, Index p, R* packed) const {
+    const WidePanels<R> panels = transposed(N);
+    const Index q = p * wide, row = panels.row(q);
+    packed += panels.start(q);
     for (Index u = 0; u < units(); ++u) {
       const int count = units_in<R>(u, H);
       for (Index g = 0; g < G; ++g) {
         const R* from = w + weight_row(first_slot + g, u) * N + q * U;
-        for (Index lane = 0; lane < U; ++lane, packed += U)
-          store(packed, lane < count ? load(from + lane * N, columns) : Vec<R>{});
+        for (Index lane = 0; lane < U; ++lane, from += N, packed += row)
+          for (Index j = 0; j < row; j += U)
+            store(packed + j, lane < count ? load(from + j, N - q * U - j) : Vec<R>{});
       }
     }
   }

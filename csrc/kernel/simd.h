@@ -66,19 +66,58 @@ FASTRNN_INLINE void store(R* p, Vec<R> v) {
   *reinterpret_cast<typename Simd<R>::Unaligned*>(p) = v;
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// All bits of the first `count` lanes.
+template <class R>
+FASTRNN_INLINE __m256i first_lanes(Index count) {
+  if constexpr (sizeof(R) == 4)
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count < 0 ? 0 : count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  else
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+#endif
+
 // The first `count` numbers; the other lanes are 0 and their memory is not touched.
 template <class R>
-FASTRNN_INLINE Vec<R> load(const R* p, int count) {
+FASTRNN_INLINE Vec<R> load(const R* p, Index count) {
   if (count >= lanes<R>) return load(p);
+#if defined(__AVX512F__)
+  const unsigned mask = count > 0 ? (1u << count) - 1 : 0;
+  if constexpr (sizeof(R) == 4)
+    return _mm512_maskz_loadu_ps(__mmask16(mask), p);
+  else
+    return _mm512_maskz_loadu_pd(__mmask8(mask), p);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(R) == 4)
+    return _mm256_maskload_ps(p, first_lanes<R>(count));
+  else
+    return _mm256_maskload_pd(p, first_lanes<R>(count));
+#else
   Vec<R> v{};
-  for (int i = 0; i < count; ++i) v[i] = p[i];
+  for (int i = 0; i < lanes<R>; ++i)
+    if (i < count) v[i] = p[i];
   return v;
+#endif
 }
 
 template <class R>
-FASTRNN_INLINE void store(R* p, Vec<R> v, int count) {
+FASTRNN_INLINE void store(R* p, Vec<R> v, Index count) {
   if (count >= lanes<R>) return store(p, v);
-  for (int i = 0; i < count; ++i) p[i] = v[i];
+#if defined(__AVX512F__)
+  const unsigned mask = count > 0 ? (1u << count) - 1 : 0;
+  if constexpr (sizeof(R) == 4)
+    _mm512_mask_storeu_ps(p, __mmask16(mask), v);
+  else
+    _mm512_mask_storeu_pd(p, __mmask8(mask), v);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(R) == 4)
+    _mm256_maskstore_ps(p, first_lanes<R>(count), v);
+  else
+    _mm256_maskstore_pd(p, first_lanes<R>(count), v);
+#else
+  for (int i = 0; i < lanes<R>; ++i)
+    if (i < count) p[i] = v[i];
+#endif
 }
 
 // a0 b0 a1 b1 ... of the lower and of the upper halves of a and b.
