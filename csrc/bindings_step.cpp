@@ -57,7 +57,7 @@ void update(Rule<R> rule, py::array& p, const py::array& g, py::array* m, py::ar
                        options.rate, options.decay, options.beta1, options.beta2, options.eps};
   const auto size = p.size();
   const py::gil_scoped_release release;
-  split(size, 16.0, poll, [&](Index first, Index last) { (kernel<R>().*rule)(task, first, last); });
+  split(size, 32.0, poll, [&](Index first, Index last) { (kernel<R>().*rule)(task, first, last); });
 }
 
 void update(Rule<float> f32, Rule<double> f64, py::array& p, const py::array& g, py::array* m, py::array* v,
@@ -106,7 +106,7 @@ py::array drop(const py::array& x, const py::array& random, int threshold, doubl
                      threshold, R(scale)};
   {
     const py::gil_scoped_release release;
-    split(size, 8.0, poll, [&](Index first, Index last) { kernel<R>().drop(task, first, last); });
+    split(size, 16.0, poll, [&](Index first, Index last) { kernel<R>().drop(task, first, last); });
   }
   return y;
 }

@@ -49,7 +49,7 @@ def domain(name, x):
 
 
 def ulps(name, x):
-    """The error of each result; what sigmoid and exp may flush to 0 counts as right if it is no larger than that."""
+    """The error of each result; what sigmoid and exp may flush to 0 is right if it is no larger than that."""
     y, true = _core.activation(name, x), truth(name, x)
     smallest = np.finfo(x.dtype).smallest_normal
     _, exponent = np.frexp(np.maximum(np.abs(true), smallest))

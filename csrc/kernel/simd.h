@@ -68,17 +68,33 @@ FASTRNN_INLINE void store(R* p, Vec<R> v) {
 
 // The first `count` numbers; the other lanes are 0 and their memory is not touched.
 template <class R>
-FASTRNN_INLINE Vec<R> load(const R* p, int count) {
+FASTRNN_INLINE Vec<R> load(const R* p, Index count) {
   if (count >= lanes<R>) return load(p);
+#if defined(__AVX512F__)
+  const unsigned mask = count > 0 ? (1u << count) - 1 : 0;
+  if constexpr (sizeof(R) == 4)
+    return _mm512_maskz_loadu_ps(__mmask16(mask), p);
+  else
+    return _mm512_maskz_loadu_pd(__mmask8(mask), p);
+#else
   Vec<R> v{};
   for (int i = 0; i < count; ++i) v[i] = p[i];
   return v;
+#endif
 }
 
 template <class R>
-FASTRNN_INLINE void store(R* p, Vec<R> v, int count) {
+FASTRNN_INLINE void store(R* p, Vec<R> v, Index count) {
   if (count >= lanes<R>) return store(p, v);
+#if defined(__AVX512F__)
+  const unsigned mask = count > 0 ? (1u << count) - 1 : 0;
+  if constexpr (sizeof(R) == 4)
+    _mm512_mask_storeu_ps(p, __mmask16(mask), v);
+  else
+    _mm512_mask_storeu_pd(p, __mmask8(mask), v);
+#else
   for (int i = 0; i < count; ++i) p[i] = v[i];
+#endif
 }
 
 // a0 b0 a1 b1 ... of the lower and of the upper halves of a and b.

@@ -6,17 +6,18 @@
 namespace fastrnn::FASTRNN_ISA {
 
 template <class R>
-FASTRNN_INLINE R largest_lane(Vec<R> v) {
-  R result = v[0];
-  for (int i = 1; i < lanes<R>; ++i) result = v[i] > result ? v[i] : result;
-  return result;
+FASTRNN_INLINE Int<R> first_lanes(int count) {
+  Int<R> lane{};
+  for (int i = 0; i < lanes<R>; ++i) lane[i] = i;
+  return lane < count - Int<R>{};
 }
 
-template <class R>
-FASTRNN_INLINE R sum_of_lanes(Vec<R> v) {
-  R result = v[0];
-  for (int i = 1; i < lanes<R>; ++i) result += v[i];
-  return result;
+// What fn makes of all lanes, two at a time.
+template <class R, class F>
+FASTRNN_INLINE R fold(Vec<R> v, const F& fn) {
+#pragma GCC unroll 4
+  for (int left = lanes<R>; left > 1; left /= 2) v = fn(interleave_low<R>(v, v), interleave_high<R>(v, v));
+  return v[0];
 }
 
 // A row of V numbers as whole vectors and a rest: fn(i, count) for each.
@@ -32,11 +33,10 @@ template <class R>
 FASTRNN_INLINE R largest(const R* x, Index V) {
   Vec<R> most = splat(x[0]);
   each_vector<R>(V, [&](Index i, int count) {
-    Vec<R> v = load(x + i, count);
-    for (int lane = count; lane < lanes<R>; ++lane) v[lane] = x[0];
-    most = v > most ? v : most;
+    const Vec<R> v = load(x + i, count);
+    most = (v > most) & first_lanes<R>(count) ? v : most;
   });
-  return largest_lane<R>(most);
+  return fold<R>(most, [](Vec<R> a, Vec<R> b) { return a > b ? a : b; });
 }
 
 // e = exp(x - offset), and their sum.
@@ -44,12 +44,11 @@ template <class R>
 FASTRNN_INLINE R exponentials(const R* x, R offset, R* e, Index V) {
   Vec<R> sum{};
   each_vector<R>(V, [&](Index i, int count) {
-    Vec<R> v = exp<R>(load(x + i, count) - splat(offset));
-    for (int lane = count; lane < lanes<R>; ++lane) v[lane] = 0;
+    const Vec<R> v = exp<R>(load(x + i, count) - splat(offset));
     store(e + i, v, count);
-    sum += v;
+    sum += first_lanes<R>(count) ? v : Vec<R>{};
   });
-  return sum_of_lanes<R>(sum);
+  return fold<R>(sum, [](Vec<R> a, Vec<R> b) { return a + b; });
 }
 
 // Rows n0 .. n1-1: the losses -log softmax(logits)[target], and (softmax(logits) - onehot(target)) / count.
