@@ -7,10 +7,13 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "buffer.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -33,9 +36,23 @@ const R* pointer(const std::optional<py::array>& array, const Shape& shape, cons
   return array ? pointer<R>(*array, shape, name) : nullptr;
 }
 
+// A new array; a large one in memory that is used again.
+template <class R>
+py::array_t<R> empty(const Shape& shape) {
+  constexpr Index large = Index(1) << 20;
+  Index size = 1;
+  for (const py::ssize_t n : shape) size = product({size, n});
+  if (size < large / Index(sizeof(R))) return py::array_t<R>(shape);
+  auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
+  R* data = *buffer;
+  const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });
+  buffer.release();
+  return py::array_t<R>(shape, data, owner);
+}
+
 template <class R>
 py::array_t<R> zeros(const Shape& shape) {
-  py::array_t<R> array(shape);
+  py::array_t<R> array = empty<R>(shape);
   std::fill_n(array.mutable_data(), array.size(), R(0));
   return array;
 }

@@ -76,7 +76,7 @@ class TypedCall : public Reserve {
 
   py::tuple forward() {
     const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
-    y_ = inputs_.lengths ? zeros<R>({T, B, H}) : py::array_t<R>({T, B, H});
+    y_ = inputs_.lengths ? zeros<R>({T, B, H}) : empty<R>({T, B, H});
     py::array_t<R> h_n({B, H}), c_n({has_cells_ ? B : 0, H});
     R *y = y_.mutable_data(), *h = h_n.mutable_data(), *c = has_cells_ ? c_n.mutable_data() : nullptr;
     {
@@ -150,7 +150,7 @@ Linear<R> linear_task(const py::array& x, const py::array& w, const Optional& b)
 template <class R>
 py::array run_linear(const py::array& x, const py::array& w, const Optional& b) {
   Linear<R> task = linear_task<R>(x, w, b);
-  py::array_t<R> y({task.N, task.O});
+  py::array_t<R> y = empty<R>({task.N, task.O});
   task.y = y.mutable_data();
   {
     const py::gil_scoped_release release;

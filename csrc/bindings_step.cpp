@@ -31,7 +31,7 @@ py::tuple cross_entropy(const py::array& logits, const py::array& targets) {
   task.N = logits.shape(0), task.V = logits.shape(1);
   task.logits = pointer<R>(logits, {task.N, task.V}, "logits");
   task.targets = pointer<Index>(targets, {task.N}, "targets");
-  py::array_t<R> dlogits({task.N, task.V});
+  py::array_t<R> dlogits = empty<R>({task.N, task.V});
   task.dlogits = dlogits.mutable_data();
   double loss;
   {
@@ -100,7 +100,7 @@ void multiply(py::array& x, double factor) {
 template <class R>
 py::array drop(const py::array& x, const py::array& random, int threshold, double scale) {
   const Shape shape = shape_of(x);
-  py::array_t<R> y(shape);
+  py::array_t<R> y = empty<R>(shape);
   const auto size = x.size();
   const Drop<R> task{pointer<R>(x, shape, "x"), pointer<std::uint16_t>(random, {size}, "random"), y.mutable_data(),
                      threshold, R(scale)};
