@@ -150,9 +150,7 @@ def _floats(name: str, value: npt.ArrayLike) -> Array:
     return checks.float_array(name, array, array.shape)
 
 
-def _classes(
-    targets: npt.ArrayLike, shape: tuple[int, ...], classes: int, ignore_index: int | None
-) -> Array:
+def _classes(targets: npt.ArrayLike, shape: tuple[int, ...], classes: int, ignore_index: int | None) -> Array:
     """The targets as int64 classes, with -1 for those ignored."""
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral | None):
         raise TypeError(f"ignore_index must be an integer or None, got {checks.came(ignore_index)}")
