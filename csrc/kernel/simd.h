@@ -66,6 +66,14 @@ FASTRNN_INLINE void store(R* p, Vec<R> v) {
   *reinterpret_cast<typename Simd<R>::Unaligned*>(p) = v;
 }
 
+// Which lanes are among the first `count`.
+template <class R>
+FASTRNN_INLINE Int<R> first_lanes(int count) {
+  Int<R> lane{};
+  for (int i = 0; i < lanes<R>; ++i) lane[i] = i;
+  return lane < count - Int<R>{};
+}
+
 // The first `count` numbers; the other lanes are 0 and their memory is not touched.
 template <class R>
 FASTRNN_INLINE Vec<R> load(const R* p, Index count) {
@@ -76,6 +84,12 @@ FASTRNN_INLINE Vec<R> load(const R* p, Index count) {
     return _mm512_maskz_loadu_ps(__mmask16(mask), p);
   else
     return _mm512_maskz_loadu_pd(__mmask8(mask), p);
+#elif defined(__AVX2__)
+  const auto mask = (__m256i)first_lanes<R>(int(count));
+  if constexpr (sizeof(R) == 4)
+    return _mm256_maskload_ps(p, mask);
+  else
+    return _mm256_maskload_pd(p, mask);
 #else
   Vec<R> v{};
   for (int i = 0; i < count; ++i) v[i] = p[i];
@@ -92,6 +106,12 @@ FASTRNN_INLINE void store(R* p, Vec<R> v, Index count) {
     _mm512_mask_storeu_ps(p, __mmask16(mask), v);
   else
     _mm512_mask_storeu_pd(p, __mmask8(mask), v);
+#elif defined(__AVX2__)
+  const auto mask = (__m256i)first_lanes<R>(int(count));
+  if constexpr (sizeof(R) == 4)
+    _mm256_maskstore_ps(p, mask, v);
+  else
+    _mm256_maskstore_pd(p, mask, v);
 #else
   for (int i = 0; i < count; ++i) p[i] = v[i];
 #endif

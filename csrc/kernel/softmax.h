@@ -5,13 +5,6 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
-template <class R>
-FASTRNN_INLINE Int<R> first_lanes(int count) {
-  Int<R> lane{};
-  for (int i = 0; i < lanes<R>; ++i) lane[i] = i;
-  return lane < count - Int<R>{};
-}
-
 // What fn makes of all lanes, two at a time.
 template <class R, class F>
 FASTRNN_INLINE R fold(Vec<R> v, const F& fn) {
