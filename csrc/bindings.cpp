@@ -1,71 +1,18 @@
 // NumPy arrays in, pointers out, the GIL released. Arguments have been checked by fastrnn.functional; what is
 // checked again here is what would crash.
-#include <pybind11/functional.h>
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "arrays.h"
 #include "call.h"
 #include "dispatch.h"
 #include "linear.h"
 #include "threads.h"
 
-namespace py = pybind11;
-using namespace py::literals;
-
 namespace fastrnn {
 namespace {
-
-using Shape = std::vector<py::ssize_t>;
-
-template <class R>
-const R* pointer(const py::array& array, const Shape& shape, const char* name) {
-  if (!py::dtype::of<R>().equal(array.dtype()) || !(array.flags() & py::array::c_style) ||
-      array.ndim() != py::ssize_t(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
-    throw std::invalid_argument(std::string(name) + ": wrong dtype, layout or shape for the kernels");
-  return static_cast<const R*>(array.data());
-}
-
-template <class R>
-const R* pointer(const std::optional<py::array>& array, const Shape& shape, const char* name) {
-  return array ? pointer<R>(*array, shape, name) : nullptr;
-}
-
-// A new array; a large one in memory that is used again.
-template <class R>
-py::array_t<R> empty(const Shape& shape) {
-  constexpr Index large = Index(1) << 20;
-  Index size = 1;
-  for (const py::ssize_t n : shape) size = product({size, n});
-  if (size < large / Index(sizeof(R))) return py::array_t<R>(shape);
-  auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
-  R* data = *buffer;
-  const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });
-  buffer.release();
-  return py::array_t<R>(shape, data, owner);
-}
-
-template <class R>
-py::array_t<R> zeros(const Shape& shape) {
-  py::array_t<R> array = empty<R>(shape);
-  std::fill_n(array.mutable_data(), array.size(), R(0));
-  return array;
-}
-
-bool is_float(const py::array& array) { return py::dtype::of<float>().equal(array.dtype()); }
-
-void poll() {
-  const py::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
-using Optional = std::optional<py::array>;
 
 struct Arguments {
   py::array x, w_ih, w_hh;
@@ -237,6 +184,7 @@ Activation activation_of(const std::string& name) {
   if (name == "sigmoid") return Activation::sigmoid;
   if (name == "tanh") return Activation::tanh;
   if (name == "relu") return Activation::relu;
+  if (name == "exp") return Activation::exp;
   throw std::invalid_argument("unknown activation '" + name + "'");
 }
 
@@ -285,6 +233,7 @@ PYBIND11_MODULE(_core, module) {
              "bias"_a.noconvert());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
              "weight"_a.noconvert(), "dy"_a.noconvert());
+  bind_step(module);
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");
   module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests.", "name"_a);

@@ -132,7 +132,51 @@ struct LinearKernel {
   void (*backward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;
 };
 
-enum class Activation { sigmoid, tanh, relu };
+// The cross-entropy of rows of logits with the classes that they should have given, and its gradient.
+template <class R>
+struct CrossEntropy {
+  Index N, V;
+  const R* logits;       // [N, V]
+  const Index* targets;  // [N]  below 0 where a row is not counted
+  R count;               // of the rows that are
+  double* losses;        // [N]  0 where a row is not counted
+  R* dlogits;            // [N, V]  of the losses' sum / count
+};
+
+// One optimizer's step on one array; reference.training has the formulas and what the numbers are in them.
+template <class R>
+struct Update {
+  R* p;        // [n]  the parameters
+  const R* g;  // [n]  their gradient
+  R* m;        // [n]  moving average of the gradient, or null
+  R* v;        // [n]  moving average of its square, or null
+  double rate, decay, beta1, beta2, eps;
+};
+
+// An element is kept where its random number is not below the threshold.
+template <class R>
+struct Drop {
+  const R* x;                   // [n]
+  const std::uint16_t* random;  // [n]
+  R* y;                         // [n]
+  int threshold;
+  R scale;  // of what is kept
+};
+
+// What a training step does besides products, for rows n0 .. n1-1 or for elements first .. last-1: no result depends
+// on how they are split.
+template <class R>
+struct StepKernel {
+  void (*cross_entropy)(const CrossEntropy<R>&, Index n0, Index n1) noexcept;
+  void (*sgd)(const Update<R>&, Index first, Index last) noexcept;
+  void (*rmsprop)(const Update<R>&, Index first, Index last) noexcept;
+  void (*adam)(const Update<R>&, Index first, Index last) noexcept;
+  void (*scale)(R* x, R factor, Index first, Index last) noexcept;
+  double (*sum_of_squares)(const R* x, Index first, Index last) noexcept;
+  void (*drop)(const Drop<R>&, Index first, Index last) noexcept;
+};
+
+enum class Activation { sigmoid, tanh, relu, exp };
 
 // All that one ISA offers.
 struct Isa {
@@ -143,6 +187,8 @@ struct Isa {
   LinearKernel<double> linear_f64;
   void (*activate_f32)(Activation, const float* x, float* y, Index n) noexcept;
   void (*activate_f64)(Activation, const double* x, double* y, Index n) noexcept;
+  StepKernel<float> step_f32;
+  StepKernel<double> step_f64;
 };
 
 }  // namespace fastrnn

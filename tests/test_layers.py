@@ -474,6 +474,7 @@ def test_dtype():
 # -- dropout
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_statistics(p, dtype):
@@ -492,6 +493,7 @@ def test_dropout_statistics(p, dtype):
     assert (x == 1).all()
 
 
+@pytest.mark.usefixtures("backend")
 def test_dropout_of_nothing_and_of_all():
     x = normal(3, 4)
     for layer, y in (Dropout(0), x), (Dropout(1), np.zeros_like(x)):

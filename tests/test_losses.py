@@ -61,6 +61,7 @@ def assert_gradient(loss, x):
     np.testing.assert_allclose(gradient, numeric, atol=1e-8)
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("classes", [1, 2, 7])
 @pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
@@ -73,6 +74,7 @@ def test_softmax_cross_entropy_equals_torch(shape, classes, dtype):
     assert_equals_torch(result, lambda F, x: F.cross_entropy(x.reshape(-1, classes), flat), logits)
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("ignored", [2, -100])
 def test_ignored_targets_equal_torch(ignored, dtype):
@@ -103,6 +105,7 @@ def test_binary_cross_entropy_equals_torch(shape, dtype):
     )
 
 
+@pytest.mark.usefixtures("backend")
 def test_gradients():
     targets = np.random.default_rng(0).integers(0, 5, (3, 4))
     for ignore_index in None, 2:
@@ -131,6 +134,7 @@ def test_softmax_cross_entropy_is_what_it_says(scores, data):
 # -- the extremes
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_large_logits(dtype):
     huge = np.finfo(dtype).max
@@ -162,6 +166,7 @@ def test_sum_does_not_overflow_in_float32():
     np.testing.assert_allclose(gradient, 2e30 / 3, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_non_finite_values_flow_through_without_a_word(value):
     x = normal(3, 4)
@@ -178,6 +183,7 @@ def test_non_finite_values_flow_through_without_a_word(value):
         assert np.isfinite(np.delete(gradient, 6)).all()
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("shape", [(0,), (2, 0)], ids=str)
 def test_nothing_is_0(shape):
     empty = np.zeros(shape, "float32")
@@ -194,6 +200,7 @@ def test_nothing_is_0(shape):
     np.testing.assert_array_equal(gradient, np.zeros((3, 4)))
 
 
+@pytest.mark.usefixtures("backend")
 def test_ignored_rows_are_as_if_absent():
     logits, targets = normal(6, 4), np.array([0, -1, 3, -1, 2, 1])
     loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=-1)
@@ -204,6 +211,7 @@ def test_ignored_rows_are_as_if_absent():
     assert not dlogits[~counted].any()
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i4", ">i8", "u8"])
 def test_integers_of_any_type_are_targets(dtype):
     logits, targets = normal(6, 4), np.array([0, 1, 3, 1, 2, 1])
@@ -214,6 +222,7 @@ def test_integers_of_any_type_are_targets(dtype):
         np.testing.assert_array_equal(got[1], expected[1])
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(
     "name", ["softmax_cross_entropy", "mean_squared_error", "binary_cross_entropy_with_logits"]
 )

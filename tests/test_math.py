@@ -21,9 +21,11 @@ BOUND = {
     ("sigmoid", "float64"): 2.0,
     ("tanh", "float32"): 2.8,
     ("tanh", "float64"): 1.7,
+    ("exp", "float32"): 1.5,
+    ("exp", "float64"): 1.5,
 }
 # Largest step back between neighbours, in the same units.
-STEP_BACK = {"sigmoid": 1, "tanh": 4}
+STEP_BACK = {"sigmoid": 1, "tanh": 4, "exp": 1}
 WIDER = {"float32": np.float64, "float64": np.longdouble}
 BITS = {"float32": np.uint32, "float64": np.uint64}
 CASES = pytest.mark.parametrize("name, dtype", BOUND)
@@ -38,17 +40,22 @@ def truth(name, x):
     if name == "tanh":
         return np.tanh(x)
     with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+        return np.exp(x) if name == "exp" else 1 / (1 + np.exp(-x))
+
+
+def domain(name, x):
+    """Those of the numbers for which the function is made."""
+    return x[x <= 0] if name == "exp" else x
 
 
 def ulps(name, x):
-    """The error of each result; what sigmoid may flush to 0 counts as right if it is no larger than that."""
+    """The error of each result; what sigmoid and exp may flush to 0 is right if it is no larger than that."""
     y, true = _core.activation(name, x), truth(name, x)
     smallest = np.finfo(x.dtype).smallest_normal
     _, exponent = np.frexp(np.maximum(np.abs(true), smallest))
     unit = np.ldexp(true.dtype.type(1), exponent - np.finfo(x.dtype).nmant - 1)
     errors = np.abs(y - true) / unit
-    if name == "sigmoid":
+    if name != "tanh":
         errors[(true < smallest) & (y <= smallest)] = 0
     return errors
 
@@ -75,19 +82,20 @@ def neighbours(dtype):
 def test_error(isa, name, dtype):
     rng = np.random.default_rng(3)
     where_it_bends = rng.normal(scale=[[0.1], [1], [10]], size=(3, 100_000)).ravel().astype(dtype)
-    for x in numbers(dtype), where_it_bends:
+    for x in domain(name, numbers(dtype)), domain(name, where_it_bends):
         errors = ulps(name, x)
         assert errors.max() <= BOUND[name, dtype], x[errors.argmax()]
 
 
 @CASES
 def test_order_and_bounds(isa, name, dtype):
-    y = _core.activation(name, numbers(dtype))
+    y = _core.activation(name, domain(name, numbers(dtype)))
     low = -1 if name == "tanh" else 0
     assert y[0] == y.min() == low
     assert y[-1] == y.max() == 1
-    runs = [y, *(_core.activation(name, run) for run in neighbours(dtype))]
-    runs += [_core.activation(name, -run[::-1]) for run in neighbours(dtype)]
+    runs = [y]
+    for run in neighbours(dtype):
+        runs = [*runs, *(_core.activation(name, x) for x in (run, -run[::-1]) if domain(name, x).size)]
     for run in runs:
         back = (run[:-1] - run[1:]) / np.spacing(np.abs(run[:-1]))
         assert back.max() <= STEP_BACK[name]
@@ -138,7 +146,7 @@ def test_each_lane_gives_the_same_bits(isa, name, dtype):
 
 @CASES
 def test_each_isa_with_fma_gives_the_same_bits(name, dtype):
-    before, x = _core.config()["isa"], numbers(dtype)
+    before, x = _core.config()["isa"], domain(name, numbers(dtype))
     results = set()
     for isa in {"avx2", "avx512"} & set(ISAS):
         _core.set_isa(isa)
@@ -156,11 +164,11 @@ def test_the_coefficients_are_those_that_the_script_computes():
 def all_of_float32():
     for isa in ISAS:
         _core.set_isa(isa)
-        for name in "sigmoid", "tanh":
+        for name in "sigmoid", "tanh", "exp":
             worst, where = 0.0, 0.0
             for first in range(0, 2**32, 2**22):
                 x = np.arange(first, first + 2**22, dtype=np.uint64).astype(np.uint32).view(np.float32)
-                x = x[~np.isnan(x)]
+                x = domain(name, x[~np.isnan(x)])
                 if x.size and (errors := ulps(name, x)).max() > worst:
                     worst, where = errors.max(), x[errors.argmax()]
             print(f"{isa} {name}: {worst:.3f} ULP at {where!r}", flush=True)

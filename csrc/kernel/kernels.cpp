@@ -1,8 +1,10 @@
 // The one translation unit of an ISA: every cell in every dtype, behind one table.
 #include "backward.h"
 #include "cells.h"
+#include "elementwise.h"
 #include "forward.h"
 #include "linear.h"
+#include "softmax.h"
 
 namespace fastrnn::FASTRNN_ISA {
 namespace {
@@ -18,6 +20,11 @@ template <class R>
 constexpr LinearKernel<R> linear() {
   using L = LinearPass<R>;
   return {lanes<R>, outer_depth, L::workspace, L::forward, L::backward};
+}
+
+template <class R>
+constexpr StepKernel<R> step() {
+  return {cross_entropy<R>, sgd<R>, rmsprop<R>, adam<R>, scale<R>, sum_of_squares<R>, drop<R>};
 }
 
 template <class List>
@@ -38,6 +45,7 @@ void activate(Activation activation, const R* x, R* y, Index n) noexcept {
       case Activation::sigmoid: store(y + i, sigmoid<R>(v), left); break;
       case Activation::tanh: store(y + i, tanh<R>(v), left); break;
       case Activation::relu: store(y + i, relu<R>(v), left); break;
+      case Activation::exp: store(y + i, exp<R>(v), left); break;
     }
   }
 }
@@ -49,6 +57,6 @@ void activate(Activation activation, const R* x, R* y, Index n) noexcept {
 
 extern const Isa isa;
 const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), Table<Cells>::cells, Table<Cells>::count, linear<float>(), linear<double>(),
-                 activate<float>, activate<double>};
+                 activate<float>, activate<double>, step<float>(), step<double>()};
 
 }  // namespace fastrnn::FASTRNN_ISA

@@ -66,16 +66,13 @@ FASTRNN_INLINE void store(R* p, Vec<R> v) {
   *reinterpret_cast<typename Simd<R>::Unaligned*>(p) = v;
 }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
-// All bits of the first `count` lanes.
+// Which lanes are among the first `count`.
 template <class R>
-FASTRNN_INLINE __m256i first_lanes(Index count) {
-  if constexpr (sizeof(R) == 4)
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count < 0 ? 0 : count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-  else
-    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+FASTRNN_INLINE Int<R> first_lanes(int count) {
+  Int<R> lane{};
+  for (int i = 0; i < lanes<R>; ++i) lane[i] = i;
+  return lane < count - Int<R>{};
 }
-#endif
 
 // The first `count` numbers; the other lanes are 0 and their memory is not touched.
 template <class R>
@@ -88,14 +85,14 @@ FASTRNN_INLINE Vec<R> load(const R* p, Index count) {
   else
     return _mm512_maskz_loadu_pd(__mmask8(mask), p);
 #elif defined(__AVX2__)
+  const auto mask = (__m256i)first_lanes<R>(int(count));
   if constexpr (sizeof(R) == 4)
-    return _mm256_maskload_ps(p, first_lanes<R>(count));
+    return _mm256_maskload_ps(p, mask);
   else
-    return _mm256_maskload_pd(p, first_lanes<R>(count));
+    return _mm256_maskload_pd(p, mask);
 #else
   Vec<R> v{};
-  for (int i = 0; i < lanes<R>; ++i)
-    if (i < count) v[i] = p[i];
+  for (int i = 0; i < count; ++i) v[i] = p[i];
   return v;
 #endif
 }
@@ -110,13 +107,13 @@ FASTRNN_INLINE void store(R* p, Vec<R> v, Index count) {
   else
     _mm512_mask_storeu_pd(p, __mmask8(mask), v);
 #elif defined(__AVX2__)
+  const auto mask = (__m256i)first_lanes<R>(int(count));
   if constexpr (sizeof(R) == 4)
-    _mm256_maskstore_ps(p, first_lanes<R>(count), v);
+    _mm256_maskstore_ps(p, mask, v);
   else
-    _mm256_maskstore_pd(p, first_lanes<R>(count), v);
+    _mm256_maskstore_pd(p, mask, v);
 #else
-  for (int i = 0; i < lanes<R>; ++i)
-    if (i < count) p[i] = v[i];
+  for (int i = 0; i < count; ++i) p[i] = v[i];
 #endif
 }
 

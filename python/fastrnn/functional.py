@@ -81,6 +81,11 @@ def backend() -> str:
     return _backend
 
 
+def kernels() -> ModuleType:
+    """The module of the backend in use, for callers that have checked the arguments."""
+    return _module(_backend)
+
+
 def _set_backend(name: str) -> None:
     global _backend
     _backend = name

@@ -9,14 +9,14 @@ from numbers import Integral
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks
+from fastrnn import checks, functional
 from fastrnn.checks import Array
 
 
 def softmax_cross_entropy(
     logits: npt.ArrayLike, targets: npt.ArrayLike, *, ignore_index: int | None = None
 ) -> tuple[float, Array]:
-    """Mean over the counted targets of -log softmax(logits)[target], in nats.
+    """Mean over the counted targets of -log softmax(logits)[target], in nats, on the threads of the kernels.
 
     With p = softmax(logits) the gradient is (p - onehot(target)) / count (Bishop 2006, equation 4.109). The
     largest logit of each row is subtracted first, so that no exponential overflows.
@@ -53,24 +53,10 @@ def softmax_cross_entropy(
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits must have shape (..., V) with V >= 1, got {logits.shape}")
     classes = logits.shape[-1]
-    targets, counted = _classes(targets, logits.shape[:-1], classes, ignore_index)
-    count = max(1, int(counted.sum()))
-    rows = np.arange(targets.size)
-
-    with np.errstate(all="ignore"):
-        scores = logits.reshape(-1, classes)
-        scores = scores - scores.max(axis=1, keepdims=True)
-        target_score = scores[rows, targets]
-        np.exp(scores, out=scores)
-        total = scores.sum(axis=1)
-        losses = np.log(total) - target_score
-        loss = losses.sum(where=counted, dtype=np.float64) / count
-
-        dlogits = scores
-        dlogits *= (1 / (count * total))[:, None]
-        dlogits[rows, targets] -= 1 / count
-        dlogits[~counted] = 0
-    return float(loss), dlogits.reshape(logits.shape)
+    rows = _classes(targets, logits.shape[:-1], classes, ignore_index)
+    flat = logits.reshape(-1, classes), rows.reshape(-1)
+    loss, dlogits = functional.kernels().softmax_cross_entropy(*flat)
+    return loss, dlogits.reshape(logits.shape)
 
 
 def mean_squared_error(prediction: npt.ArrayLike, target: npt.ArrayLike) -> tuple[float, Array]:
@@ -164,17 +150,17 @@ def _floats(name: str, value: npt.ArrayLike) -> Array:
     return checks.float_array(name, array, array.shape)
 
 
-def _classes(
-    targets: npt.ArrayLike, shape: tuple[int, ...], classes: int, ignore_index: int | None
-) -> tuple[Array, Array]:
-    """The targets as one row of classes, with 0 for those ignored, and which of them are counted."""
+def _classes(targets: npt.ArrayLike, shape: tuple[int, ...], classes: int, ignore_index: int | None) -> Array:
+    """The targets as int64 classes, with -1 for those ignored."""
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, Integral | None):
         raise TypeError(f"ignore_index must be an integer or None, got {checks.came(ignore_index)}")
+    if ignore_index is None:
+        return checks.int_array("targets", targets, shape, 0, classes - 1, "0..V-1")
     int64 = np.iinfo(np.int64)
     integers = checks.int_array("targets", targets, shape, int64.min, int64.max, "int64")
-    counted = np.full(shape, True) if ignore_index is None else integers != ignore_index
-    integers = checks.int_array("targets", np.where(counted, integers, 0), shape, 0, classes - 1, "0..V-1")
-    return integers.reshape(-1), counted.reshape(-1)
+    counted = integers != ignore_index
+    checks.int_array("targets", np.where(counted, integers, 0), shape, 0, classes - 1, "0..V-1")
+    return np.where(counted, integers, -1)
 
 
 def _require_probabilities(name: str, array: Array) -> None:

@@ -1,22 +1,18 @@
 """Optimizers and gradient clipping, by PyTorch's formulas.
 
 An optimizer is made from a dict of parameter arrays, which every step updates in place from a dict of
-gradients with the same keys. The work goes block by block through the arrays, so that the intermediate
-values of an update stay in the processor's cache and take no memory of the model's size. NaN and infinity
-in the gradients flow through.
+gradients with the same keys, on the threads of the kernels. NaN and infinity in the gradients flow through.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, functional
 from fastrnn.checks import Array
-
-BLOCK = 32768  # elements at a time: measured the fastest for Adam, whose five operands then fit into L2
 
 
 class Optimizer:
@@ -45,12 +41,10 @@ class Optimizer:
         self.lr = lr
         self.steps = 0
         self._averages = {
-            f"{slot}.{name}": np.zeros_like(array)
+            f"{slot}.{name}": np.zeros(array.shape, array.dtype)
             for slot in self._slots
             for name, array in self.parameters.items()
         }
-        sizes = [block.size for array in self.parameters.values() for (block,) in _blocks(array)]
-        self._scratch = np.empty(max(sizes, default=0), dtype=np.float64)
 
     @property
     def lr(self) -> float:
@@ -79,15 +73,13 @@ class Optimizer:
         """
         arrays = checks.matching_arrays("gradients", gradients, self.parameters)
         self.steps += 1
-        with np.errstate(all="ignore"):
-            for name, parameter in self.parameters.items():
-                averages = [self._averages[f"{slot}.{name}"] for slot in self._slots]
-                for p, g, *slots in _blocks(parameter, arrays[name], *averages):
-                    scratch = self._scratch.view(p.dtype)[: p.size].reshape(p.shape)
-                    self._update(scratch, p, g, *slots)
+        for name, parameter in self.parameters.items():
+            p, g = _plain(parameter), checks.plain(arrays[name], parameter.dtype)
+            self._update(p, g, *(self._averages[f"{slot}.{name}"] for slot in self._slots))
+            _write_back(p, parameter)
 
-    def _update(self, scratch: Array, p: Array, g: Array, *slots: Array) -> None:
-        """Update one block: parameter `p` and its slots in place, from gradient `g`."""
+    def _update(self, p: Array, g: Array, *slots: Array) -> None:
+        """Update parameter `p` and its slots in place, from gradient `g`."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Array]:
@@ -163,16 +155,9 @@ class SGD(Optimizer):
             self._slots = ("m",)
         super().__init__(parameters, lr)
 
-    def _update(self, scratch: Array, p: Array, g: Array, *slots: Array) -> None:
-        direction = g
-        if self.weight_decay:
-            direction = np.multiply(p, self.weight_decay, out=scratch)
-            direction += g
-        for m in slots:
-            m *= self.momentum
-            m += direction
-            direction = m
-        p -= np.multiply(direction, self.lr, out=scratch)
+    def _update(self, p: Array, g: Array, *slots: Array) -> None:
+        m = slots[0] if slots else None
+        functional.kernels().sgd(p, g, m, self.lr, self.momentum, self.weight_decay)
 
 
 class RMSprop(Optimizer):
@@ -202,14 +187,8 @@ class RMSprop(Optimizer):
         self.eps = checks.positive_float("eps", eps)
         super().__init__(parameters, lr)
 
-    def _update(self, scratch: Array, p: Array, g: Array, *slots: Array) -> None:
-        (v,) = slots
-        _average_square(scratch, v, g, self.alpha)
-        np.sqrt(v, out=scratch)
-        scratch += self.eps
-        np.divide(g, scratch, out=scratch)
-        scratch *= self.lr
-        p -= scratch
+    def _update(self, p: Array, g: Array, *slots: Array) -> None:
+        functional.kernels().rmsprop(p, g, *slots, self.lr, self.alpha, self.eps)
 
 
 class Adam(Optimizer):
@@ -254,22 +233,17 @@ class Adam(Optimizer):
         self.eps = checks.positive_float("eps", eps)
         super().__init__(parameters, lr)
 
-    def _update(self, scratch: Array, p: Array, g: Array, *slots: Array) -> None:
-        m, v = slots
+    def _update(self, p: Array, g: Array, *slots: Array) -> None:
+        # lr (m / c1) / (sqrt(v) / c2 + eps) = (lr c2 / c1) m / (sqrt(v) + c2 eps): two divisions less
         beta1, beta2 = self.betas
-        np.subtract(g, m, out=scratch)
-        scratch *= 1 - beta1
-        m += scratch
-        _average_square(scratch, v, g, beta2)
-
-        # lr (m / c1) / (sqrt(v) / c2 + eps) = (lr c2 / c1) m / (sqrt(v) + c2 eps): one pass less
         correction1 = 1 - beta1**self.steps
         correction2 = (1 - beta2**self.steps) ** 0.5
-        np.sqrt(v, out=scratch)
-        scratch += correction2 * self.eps
-        np.divide(m, scratch, out=scratch)
-        scratch *= self.lr * correction2 / correction1
-        p -= scratch
+        rate, eps = self.lr * correction2 / correction1, self.eps * correction2
+        functional.kernels().adam(p, g, *slots, rate, self._kept(), beta1, beta2, eps)
+
+    def _kept(self) -> float:
+        """The part of a parameter that stays before the step."""
+        return 1.0
 
 
 class AdamW(Adam):
@@ -297,9 +271,8 @@ class AdamW(Adam):
         self.weight_decay = checks.non_negative_float("weight_decay", weight_decay)
         super().__init__(parameters, lr, betas=betas, eps=eps)
 
-    def _update(self, scratch: Array, p: Array, g: Array, *slots: Array) -> None:
-        p *= 1 - self.lr * self.weight_decay
-        super()._update(scratch, p, g, *slots)
+    def _kept(self) -> float:
+        return 1 - self.lr * self.weight_decay
 
 
 def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
@@ -328,12 +301,14 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     """
     max_norm = checks.positive_float("max_norm", max_norm)
     arrays = _writable("gradients", gradients).values()
-    norm = math.sqrt(sum(_sum_of_squares(array) for array in arrays))
+    kernels = functional.kernels()
+    norm = math.sqrt(sum(kernels.sum_of_squares(_plain(array)) for array in arrays))
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
-        with np.errstate(all="ignore"):
-            for array in arrays:
-                array *= factor
+        for array in arrays:
+            plain = _plain(array)
+            kernels.scale(plain, factor)
+            _write_back(plain, array)
     return norm
 
 
@@ -359,28 +334,14 @@ def clip_grad_value(gradients: Mapping[str, Array], clip_value: float) -> None:
         np.clip(array, -clip_value, clip_value, out=array)
 
 
-def _average_square(scratch: Array, v: Array, g: Array, decay: float) -> None:
-    """v' = decay v + (1 - decay) g^2"""
-    v *= decay
-    np.multiply(g, g, out=scratch)
-    scratch *= 1 - decay
-    v += scratch
+def _plain(array: Array) -> Array:
+    """The array itself, or a copy if it has a layout that the kernels do not work in."""
+    return checks.plain(array, array.dtype)
 
 
-def _sum_of_squares(array: Array) -> float:
-    """In float64, in which no float32's square overflows; einsum takes no temporary array and no BLAS."""
-    flat = array.ravel("K")
-    return float(np.einsum("i,i", flat, flat, dtype=np.float64))
-
-
-def _blocks(*arrays: Array) -> Iterator[list[Array]]:
-    """Arrays of one shape in matching blocks of about BLOCK elements: slices of the first axis, which are
-    views whatever the memory layout."""
-    views = [np.atleast_1d(array) for array in arrays]
-    rows = len(views[0])
-    rows_at_once = max(1, BLOCK * rows // max(1, views[0].size))
-    for start in range(0, rows, rows_at_once):
-        yield [view[start : start + rows_at_once] for view in views]
+def _write_back(plain: Array, array: Array) -> None:
+    if plain is not array:
+        array[...] = plain
 
 
 def _writable(what: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""The specification in plain NumPy, to be read: the cells, and the one loop over time for them all.
+"""The cells, and the one loop over time for them all.
 
 A cell says what happens in one step, given ``x = W_ih x_t + b_ih`` and ``h = W_hh h_{t-1} + b_hh``, which
 arrive separately and split by gate because the GRU does not simply add them. Four members, in C++ as here:
@@ -630,39 +630,3 @@ def gru_backward(reserve: Reserve, dy: Array | None = None, dstate_n: Array | No
     """
     gradients = Gradients(*backward(reserve, dy, (dstate_n,)))
     return gradients._replace(state=gradients.state[0])
-
-
-# -- the layer without memory
-
-
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """y = x W^T + b.
-
-    Parameters
-    ----------
-    x : ndarray, (N, I) float32 or float64
-    weight : ndarray, (O, I)
-    bias : ndarray, (O,), optional
-
-    Returns
-    -------
-    y : ndarray, (N, O)
-    """
-    return _affine(x, weight, bias)
-
-
-def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]:
-    """The gradients of `linear` with respect to x, weight and bias, given that with respect to y.
-
-    Parameters
-    ----------
-    x : ndarray, (N, I)
-    weight : ndarray, (O, I)
-    dy : ndarray, (N, O)
-
-    Returns
-    -------
-    dx, dweight, dbias : ndarray, (N, I), (O, I) and (O,)
-    """
-    with np.errstate(all="ignore"):
-        return dy @ weight, dy.T @ x, dy.sum(axis=0)

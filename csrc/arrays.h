@@ -1,0 +1,71 @@
+// What the bindings have in common: NumPy arrays as pointers, and a look at Ctrl-C.
+#pragma once
+
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace fastrnn {
+
+using Optional = std::optional<py::array>;
+using Shape = std::vector<py::ssize_t>;
+
+template <class R>
+const R* pointer(const py::array& array, const Shape& shape, const char* name) {
+  if (!py::dtype::of<R>().equal(array.dtype()) || !(array.flags() & py::array::c_style) ||
+      array.ndim() != py::ssize_t(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
+    throw std::invalid_argument(std::string(name) + ": wrong dtype, layout or shape for the kernels");
+  return static_cast<const R*>(array.data());
+}
+
+template <class R>
+const R* pointer(const std::optional<py::array>& array, const Shape& shape, const char* name) {
+  return array ? pointer<R>(*array, shape, name) : nullptr;
+}
+
+// A new array; a large one in memory that is used again.
+template <class R>
+py::array_t<R> empty(const Shape& shape) {
+  constexpr Index large = Index(1) << 20;
+  Index size = 1;
+  for (const py::ssize_t n : shape) size = product({size, n});
+  if (size < large / Index(sizeof(R))) return py::array_t<R>(shape);
+  auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
+  R* data = *buffer;
+  const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });
+  buffer.release();
+  return py::array_t<R>(shape, data, owner);
+}
+
+template <class R>
+py::array_t<R> zeros(const Shape& shape) {
+  py::array_t<R> array = empty<R>(shape);
+  std::fill_n(array.mutable_data(), array.size(), R(0));
+  return array;
+}
+
+inline bool is_float(const py::array& array) { return py::dtype::of<float>().equal(array.dtype()); }
+
+// What long calls do now and then: see whether Ctrl-C was pressed.
+inline void poll() {
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// The functions of a training step, in bindings_step.cpp.
+void bind_step(py::module_& module);
+
+}  // namespace fastrnn

@@ -1,0 +1,144 @@
+// The second half of the bindings: what a training step does besides products. As in bindings.cpp, arguments have
+// been checked in Python, and what is checked again is what would crash.
+#include "arrays.h"
+#include "dispatch.h"
+#include "step.h"
+
+namespace fastrnn {
+namespace {
+
+template <class R>
+const StepKernel<R>& kernel() {
+  if constexpr (sizeof(R) == sizeof(float))
+    return isa().step_f32;
+  else
+    return isa().step_f64;
+}
+
+Shape shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
+
+// An array that is written to.
+template <class R>
+R* target(py::array& array, const Shape& shape, const char* name) {
+  pointer<R>(array, shape, name);
+  return static_cast<R*>(array.mutable_data());  // throws if it is read-only
+}
+
+template <class R>
+py::tuple cross_entropy(const py::array& logits, const py::array& targets) {
+  if (logits.ndim() != 2 || logits.shape(1) == 0) throw std::invalid_argument("logits: wrong shape for the kernels");
+  CrossEntropy<R> task{};
+  task.N = logits.shape(0), task.V = logits.shape(1);
+  task.logits = pointer<R>(logits, {task.N, task.V}, "logits");
+  task.targets = pointer<Index>(targets, {task.N}, "targets");
+  py::array_t<R> dlogits = empty<R>({task.N, task.V});
+  task.dlogits = dlogits.mutable_data();
+  double loss;
+  {
+    const py::gil_scoped_release release;
+    loss = softmax_cross_entropy(kernel<R>(), task, poll);
+  }
+  return py::make_tuple(loss, dlogits);
+}
+
+// The numbers of an update, and one of the kernels' three rules.
+struct Options {
+  double rate = 0, decay = 0, beta1 = 0, beta2 = 0, eps = 0;
+};
+
+template <class R>
+using Rule = void (*StepKernel<R>::*)(const Update<R>&, Index, Index) noexcept;
+
+template <class R>
+void update(Rule<R> rule, py::array& p, const py::array& g, py::array* m, py::array* v, const Options& options) {
+  const Shape shape = shape_of(p);
+  const Update<R> task{target<R>(p, shape, "parameter"), pointer<R>(g, shape, "gradient"),
+                       m ? target<R>(*m, shape, "m") : nullptr, v ? target<R>(*v, shape, "v") : nullptr,
+                       options.rate, options.decay, options.beta1, options.beta2, options.eps};
+  const auto size = p.size();
+  const py::gil_scoped_release release;
+  split(size, 32.0, poll, [&](Index first, Index last) { (kernel<R>().*rule)(task, first, last); });
+}
+
+void update(Rule<float> f32, Rule<double> f64, py::array& p, const py::array& g, py::array* m, py::array* v,
+            const Options& options) {
+  is_float(p) ? update<float>(f32, p, g, m, v, options) : update<double>(f64, p, g, m, v, options);
+}
+
+void sgd(py::array p, py::array g, Optional m, double lr, double momentum, double weight_decay) {
+  update(&StepKernel<float>::sgd, &StepKernel<double>::sgd, p, g, m ? &*m : nullptr, nullptr,
+         {.rate = lr, .decay = weight_decay, .beta1 = momentum});
+}
+
+void rmsprop(py::array p, py::array g, py::array v, double lr, double alpha, double eps) {
+  update(&StepKernel<float>::rmsprop, &StepKernel<double>::rmsprop, p, g, nullptr, &v,
+         {.rate = lr, .beta2 = alpha, .eps = eps});
+}
+
+void adam(py::array p, py::array g, py::array m, py::array v, double rate, double kept, double beta1, double beta2,
+          double eps) {
+  update(&StepKernel<float>::adam, &StepKernel<double>::adam, p, g, &m, &v,
+         {.rate = rate, .decay = kept, .beta1 = beta1, .beta2 = beta2, .eps = eps});
+}
+
+template <class R>
+double squares(const py::array& x) {
+  const R* data = pointer<R>(x, shape_of(x), "x");
+  const auto size = x.size();
+  const py::gil_scoped_release release;
+  return sum_of_squares(kernel<R>(), data, size, poll);
+}
+
+template <class R>
+void multiply(py::array& x, double factor) {
+  R* data = target<R>(x, shape_of(x), "x");
+  const auto size = x.size();
+  const py::gil_scoped_release release;
+  split(size, 8.0, poll, [&](Index first, Index last) { kernel<R>().scale(data, R(factor), first, last); });
+}
+
+template <class R>
+py::array drop(const py::array& x, const py::array& random, int threshold, double scale) {
+  const Shape shape = shape_of(x);
+  py::array_t<R> y = empty<R>(shape);
+  const auto size = x.size();
+  const Drop<R> task{pointer<R>(x, shape, "x"), pointer<std::uint16_t>(random, {size}, "random"), y.mutable_data(),
+                     threshold, R(scale)};
+  {
+    const py::gil_scoped_release release;
+    split(size, 16.0, poll, [&](Index first, Index last) { kernel<R>().drop(task, first, last); });
+  }
+  return y;
+}
+
+}  // namespace
+
+void bind_step(py::module_& module) {
+  module.def(
+      "softmax_cross_entropy",
+      [](const py::array& logits, const py::array& targets) {
+        return is_float(logits) ? cross_entropy<float>(logits, targets) : cross_entropy<double>(logits, targets);
+      },
+      "See fastrnn.reference.softmax_cross_entropy.", "logits"_a.noconvert(), "targets"_a.noconvert());
+  module.def("sgd", &sgd, "See fastrnn.reference.sgd.", "p"_a.noconvert(), "g"_a.noconvert(), "m"_a.noconvert(),
+             "lr"_a, "momentum"_a, "weight_decay"_a);
+  module.def("rmsprop", &rmsprop, "See fastrnn.reference.rmsprop.", "p"_a.noconvert(), "g"_a.noconvert(),
+             "v"_a.noconvert(), "lr"_a, "alpha"_a, "eps"_a);
+  module.def("adam", &adam, "See fastrnn.reference.adam.", "p"_a.noconvert(), "g"_a.noconvert(), "m"_a.noconvert(),
+             "v"_a.noconvert(), "rate"_a, "kept"_a, "beta1"_a, "beta2"_a, "eps"_a);
+  module.def(
+      "sum_of_squares", [](const py::array& x) { return is_float(x) ? squares<float>(x) : squares<double>(x); },
+      "See fastrnn.reference.sum_of_squares.", "x"_a.noconvert());
+  module.def(
+      "scale",
+      [](py::array x, double factor) { is_float(x) ? multiply<float>(x, factor) : multiply<double>(x, factor); },
+      "See fastrnn.reference.scale.", "x"_a.noconvert(), "factor"_a);
+  module.def(
+      "drop",
+      [](const py::array& x, const py::array& random, int threshold, double scale) {
+        return is_float(x) ? drop<float>(x, random, threshold, scale) : drop<double>(x, random, threshold, scale);
+      },
+      "See fastrnn.reference.drop.", "x"_a.noconvert(), "random"_a.noconvert(), "threshold"_a, "scale"_a);
+}
+
+}  // namespace fastrnn
