@@ -1,0 +1,179 @@
+"""A process of its own for each peer and thread count: `Worker` is the measuring side's handle to it.
+
+Pools of threads in one process disturb each other, and many libraries read their number of threads from the
+environment when they are imported, once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import os
+import pickle
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from cases import Case
+
+HERE = Path(__file__).parent
+
+THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")
+
+
+class PeerError(Exception):
+    """A peer could not do what it was asked for."""
+
+
+class Worker:
+    """Runs one peer on so many threads, or the fastrnn that `path` holds.
+
+    Every method raises PeerError with the reason if the peer fails, or dies.
+    """
+
+    def __init__(self, peer: str, threads: int, path: str | None = None) -> None:
+        self.peer, self.threads, self.path = peer, threads, path
+        self._start()
+
+    def _start(self) -> None:
+        environment = os.environ | {f"{name}_NUM_THREADS": str(self.threads) for name in THREADS}
+        if self.path is not None:
+            environment["PYTHONPATH"] = os.pathsep.join([self.path, environment.get("PYTHONPATH", "")])
+        command = [sys.executable, str(HERE / "worker.py"), self.peer, str(self.threads)]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None
+        )
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """What the method of `Served` returns."""
+        if self._process.poll() is not None:
+            self._start()
+        try:
+            pickle.dump((method, arguments), self._process.stdin)
+            self._process.stdin.flush()
+            worked, answer = pickle.load(self._process.stdout)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            raise PeerError(f"died with exit code {self._process.wait()}") from None
+        if not worked:
+            raise PeerError(answer)
+        return answer
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+class Served:
+    """The other side, in the process of the peer."""
+
+    def __init__(self, peer: str, threads: int) -> None:
+        self.name, self.threads = peer, threads
+        self._peer = None
+        self._runs = {}
+
+    @property
+    def peer(self):
+        if self._peer is None:
+            self._peer = importlib.import_module(f"peers.{self.name}").Peer(self.threads)
+        return self._peer
+
+    def about(self) -> dict[str, str]:
+        return {"label": self.peer.label, "version": self.peer.version}
+
+    def prepare(self, case: Case) -> dict[str, dict | None]:
+        """Get ready; the results of each way to compute the case, None where they cannot be compared."""
+        self._runs = {}
+        gc.collect()
+        self._runs = self.peer.runs(case, case.data())
+        return {name: run.results and run.results() for name, run in self._runs.items()}
+
+    def choose(self, names: list[str], seconds: float) -> str:
+        """Keep the fastest of these ways, in the median of three rounds."""
+        runs, best = self._runs, names[0]
+        if len(names) > 1:
+            took = {name: [] for name in names}
+            for _ in range(3):
+                for name in names:
+                    self._runs = {name: runs[name]}
+                    took[name].append(self.round(seconds))
+            best = min(names, key=lambda name: statistics.median(took[name]))
+        self._runs = {best: runs[best]}
+        return best
+
+    def round(self, seconds: float) -> float:
+        """Seconds per call, over so many calls as take the seconds given; before them an untimed part, so that
+        threads are awake and caches warm."""
+        (run,) = self._runs.values()
+        gc.disable()
+        per_call = _time(run.call, 1)
+        if per_call < seconds / 4:
+            per_call = _time(run.call, max(1, round(seconds / 4 / per_call)))
+        took = _time(run.call, max(1, round(seconds / per_call)))
+        gc.enable()
+        _settle()
+        return took
+
+    def memory(self, case: Case) -> int:
+        """Bytes by which the process grows at most while one call runs, the libraries being loaded."""
+        small = Case(case.set, case.cell, 2, 2, case.I, case.H)
+        for run in self.peer.runs(small, small.data()).values():
+            run.call()
+        data = case.data()
+        (run,) = self.peer.runs(case, data).values()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        before = _status("VmRSS")
+        kept = run.call()
+        grown = _status("VmHWM") - before
+        del kept
+        return grown
+
+
+def _time(call, count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+def _settle() -> None:
+    """Wait until this process's threads sleep: pools spin for a while after their work."""
+    for _ in range(100):
+        before = time.process_time()
+        time.sleep(0.005)
+        if time.process_time() - before < 0.0005:
+            return
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def main(peer: str, threads: str) -> None:
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    if hasattr(os, "sched_setaffinity"):  # some libraries know no other way to be told
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(threads) :])
+    served = Served(peer, int(threads))
+    while True:
+        try:
+            method, arguments = pickle.load(requests)
+        except EOFError:
+            return
+        try:
+            answer = True, getattr(served, method)(*arguments)
+        except Exception as error:
+            answer = False, f"{type(error).__name__}: {error}".splitlines()[0]
+        pickle.dump(answer, answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
