@@ -15,10 +15,13 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
 from cases import Case
+from peers.base import Unsupported
 
 HERE = Path(__file__).parent
 
@@ -26,13 +29,17 @@ THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")
 
 
 class PeerError(Exception):
-    """A peer could not do what it was asked for."""
+    """A peer has failed at what it was asked for."""
+
+
+class NotOffered(PeerError):
+    """A peer has nothing for this case."""
 
 
 class Worker:
     """Runs one peer on so many threads, or the fastrnn that `path` holds.
 
-    Every method raises PeerError with the reason if the peer fails, or dies.
+    What it is asked raises PeerError with the reason if the peer fails, or dies.
     """
 
     def __init__(self, peer: str, threads: int, path: str | None = None) -> None:
@@ -45,7 +52,7 @@ class Worker:
             environment["PYTHONPATH"] = os.pathsep.join([self.path, environment.get("PYTHONPATH", "")])
         command = [sys.executable, str(HERE / "worker.py"), self.peer, str(self.threads)]
         self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
     def ask(self, method: str, *arguments: Any) -> Any:
@@ -55,11 +62,11 @@ class Worker:
         try:
             pickle.dump((method, arguments), self._process.stdin)
             self._process.stdin.flush()
-            worked, answer = pickle.load(self._process.stdout)
+            failure, answer = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise PeerError(f"died with exit code {self._process.wait()}") from None
-        if not worked:
-            raise PeerError(answer)
+        if failure is not None:
+            raise failure(answer)
         return answer
 
     def close(self) -> None:
@@ -115,7 +122,6 @@ class Served:
             per_call = _time(run.call, max(1, round(seconds / 4 / per_call)))
         took = _time(run.call, max(1, round(seconds / per_call)))
         gc.enable()
-        _settle()
         return took
 
     def memory(self, case: Case) -> int:
@@ -161,6 +167,7 @@ def main(peer: str, threads: str) -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     if hasattr(os, "sched_setaffinity"):  # some libraries know no other way to be told
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(threads) :])
+    warnings.simplefilter("ignore")
     served = Served(peer, int(threads))
     while True:
         try:
@@ -168,12 +175,18 @@ def main(peer: str, threads: str) -> None:
         except EOFError:
             return
         try:
-            answer = True, getattr(served, method)(*arguments)
+            answer = None, getattr(served, method)(*arguments)
+        except Unsupported as error:
+            answer = NotOffered, str(error)
         except Exception as error:
-            answer = False, f"{type(error).__name__}: {error}".splitlines()[0]
+            traceback.print_exc()
+            answer = PeerError, f"{type(error).__name__}: {error}".splitlines()[0]
+        _settle()
         pickle.dump(answer, answers)
         answers.flush()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from worker import main as serve  # so that what is pickled is not of a module "__main__"
+
+    serve(*sys.argv[1:])
