@@ -16,8 +16,8 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 class Case:
     """One thing to measure.
 
-    set : "train", "infer", "stream" (one step), "ragged" (training), "text" (a whole training step of a language
-    model) and, for fastrnn's own figures, "equal" (as ragged, but all of full length) and "float64" (training).
+    set : "train", "infer", "stream" (one step), "ragged" (training), "text" (a language model's training
+    step); for fastrnn's own figures "equal" (as ragged, but all of full length) and "float64" (training)
     """
 
     set: str

@@ -1,11 +1,10 @@
-"""fastrnn side by side with its peers: README.md beside this file says how, and how to read what comes out."""
+"""fastrnn side by side with its peers: README.md says how it is measured, and how to read what comes out."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import statistics
 from pathlib import Path
@@ -33,7 +32,7 @@ def main() -> None:
     cases = [case for case in (QUICK if options.quick else CASES) if case.set in options.sets]
     run: dict[str, Any] = {
         "cpu": probe.cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": probe.processors(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "rounds": options.rounds,
         "peak": {},
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    processors = len(os.sched_getaffinity(0))
+    processors = probe.processors()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=_list_of(SETS), default=list(SETS), help=f"of {','.join(SETS)}")
     parser.add_argument("--peers", type=_list_of(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
@@ -145,7 +144,8 @@ def _measure(
     found: dict[str, dict[str, Any]] = {}
     for name, worker in crew.items():
         try:
-            found[name] = {"way": _ready(case, worker, expected), "rounds": []}
+            way, ways = _ready(case, worker, expected)
+            found[name] = {"way": way, "ways": ways, "rounds": []}
         except NotOffered as reason:
             found[name] = {"not offered": str(reason)}
         except PeerError as error:
@@ -168,14 +168,15 @@ def _measure(
     return found
 
 
-def _ready(case: Case, worker: Worker, expected: dict[str, np.ndarray]) -> str:
-    """The fastest of a peer's ways whose results are right, or are of another function and not to compare."""
+def _ready(case: Case, worker: Worker, expected: dict[str, np.ndarray]) -> tuple[str, int]:
+    """The fastest of a peer's ways, and how many there are: those with the right results, or with none to
+    compare because they are another function."""
     ways = worker.ask("prepare", case)
     faults = {name: results and _fault(case, results, expected) for name, results in ways.items()}
     right = [name for name, fault in faults.items() if not fault]
     if not right:
         raise PeerError("; ".join(f"{name}: {fault}" for name, fault in faults.items()))
-    return worker.ask("choose", right, ROUND_SECONDS)
+    return worker.ask("choose", right, ROUND_SECONDS), len(right)
 
 
 def _fault(case: Case, results: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str | None:

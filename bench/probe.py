@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -23,6 +24,11 @@ def cpu_name() -> str:
     if "model" in value:
         name += f" (family {value.get('cpu family')}, model {value['model']})"
     return name
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_sizes() -> dict[str, int]:

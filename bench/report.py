@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,8 @@ def _most_threads(run: Run) -> int:
 
 
 def _of(run: Run, name: str) -> list[Record]:
-    """The records of a set on all threads; of a stream, whose steps are small, each peer on as many as are best
-    for it."""
+    """The records of a set on all threads; of a stream, whose steps are small, each peer on as many as suit
+    it best."""
     most = _most_threads(run)
     records = [record for record in run["records"] if record["set"] == name]
     if name != "stream":
@@ -211,7 +212,7 @@ def _markdown(run: Run) -> str:
     if run["memory"]:
         parts += ["## Memory of one call\n", _memory(run)]
     if notes := _notes(run):
-        parts += ["## What is not in the tables\n", notes]
+        parts += ["## Failures, and which of several ways was taken\n", notes]
     return "\n".join(parts)
 
 
@@ -267,14 +268,16 @@ def _memory(run: Run) -> str:
 
 
 def _notes(run: Run) -> str:
-    """Each failure once; and what was chosen where a peer has several ways."""
-    found: dict[str, list[str]] = {}
+    """Each failure, and which way was the fastest where a peer has several; how often each."""
+    found: Counter[str] = Counter()
     for record in run["records"]:
         for name, result in record["peers"].items():
+            head = f"{run['peers'][name]['label']}, {record['set']}"
             if "error" in result:
-                text = f"{run['peers'][name]['label']}, {record['set']} {record['cell']}: {result['error']}"
-                found.setdefault(text, []).append(record["case"])
-    return "".join(f"- {text} ({len(cases)} measurements)\n" for text, cases in found.items())
+                found[f"{head} {record['cell']}: left out, {result['error']}"] += 1
+            elif result.get("ways", 1) > 1:
+                found[f"{head}: {result['way']}"] += 1
+    return "".join(f"- {text} ({count})\n" for text, count in sorted(found.items()))
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
@@ -284,6 +287,10 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 
 def _figure(value: float, unit: str) -> str:
     return f"{value:.0%}" if unit == "%" else f"{value:.2f}×"
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.2f}×" if ratio < 0.995 else f"{ratio:.1f}×"
 
 
 def _time(value: float) -> str:
@@ -331,7 +338,9 @@ def _picture(run: Run, path: Path) -> None:
     axis.minorticks_off()
     axis.set_xlabel("bar: geometric mean over the shapes; line: from the least to the most", fontsize=9)
     n = _most_threads(run)
-    figure.suptitle("How many times as fast fastrnn is", x=0.02, ha="left", fontsize=14, fontweight="bold")
+    figure.suptitle(
+        "fastrnn is this many times as fast as", x=0.02, ha="left", fontsize=14, fontweight="bold"
+    )
     figure.text(
         0.02,
         1 - 0.42 / figure.get_figheight(),
@@ -353,7 +362,7 @@ def _panel(axis: Any, title: str, found: dict[str, list[float]]) -> None:
         least, most = min(found[label]), max(found[label])
         axis.plot([least, most], [label, label], color="black", linewidth=1)
         axis.annotate(
-            f"{mean:.1f}×",
+            _short(mean),
             (max(most, mean, 1), label),
             xytext=(5, 0),
             textcoords="offset points",

@@ -113,7 +113,7 @@ class Served:
         return best
 
     def round(self, seconds: float) -> float:
-        """Seconds per call, over so many calls as take the seconds given; before them an untimed part, so that
+        """Seconds per call, over as many calls as take the seconds given; untimed ones go before, so that
         threads are awake and caches warm."""
         (run,) = self._runs.values()
         gc.disable()

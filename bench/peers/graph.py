@@ -13,8 +13,8 @@ STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 
 
 def model(case: Case, data: Data) -> bytes:
-    """The serialized model: ``x`` (T, B, I) to ``y`` (T, 1, B, H), and for a stream also the state, from ``h0``
-    (and ``c0``) to ``h1`` (and ``c1``), each (1, B, H)."""
+    """The serialized model: ``x`` (T, B, I) to ``y`` (T, 1, B, H), and for a stream also the state, from
+    ``h0`` (and ``c0``) to ``h1`` (and ``c1``), each (1, B, H)."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
     w_ih, w_hh, b_ih, b_hh = (reordered(array, *TO[case.cell]) for array in data.layer())

@@ -1,5 +1,5 @@
-"""What the two hand-written loops share: weights transposed, so that the compiler can vectorise over the units,
-and inference only."""
+"""What the two hand-written loops share: inference only, and weights transposed, so that the compiler can
+vectorise over the units."""
 
 from __future__ import annotations
 
