@@ -20,11 +20,12 @@ from worker import NotOffered, PeerError, Worker
 
 TOLERANCE = 1e-4  # of each result's largest value
 ROUND_SECONDS = 0.02
-BUDGET = 20.0  # seconds for the rounds of a peer in one case, from LEAST_ROUNDS on
+BUDGET = 6.0  # seconds for the rounds of a peer in one case, from LEAST_ROUNDS on
 LEAST_ROUNDS = 3
 REQUIRED = {"infer": {"y"}, "stream": {"y"}, "text": {"losses"}}
 TRAINING = {"y", "dx", "dw_ih", "dw_hh", "db_ih"}
 OURS = "fastrnn"
+AGAINST = "against"
 
 
 def main() -> None:
@@ -52,16 +53,21 @@ def main() -> None:
             record["peers"] = _measure(case, crew, expected, options.rounds)
             run["records"].append(record)
             print(f"[{number}/{len(cases)}] {report.line(record)}", flush=True)
+        _save(run, options.out)
     for worker in (oracle, *workers.values()):
         worker.close()
     if "train" in options.sets and not options.quick and options.against is None:
         run["memory"] = [_memory(case, max(options.threads)) for case in MEMORY]
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(run, indent=1) + "\n")
+    _save(run, options.out)
     report.write(run, options.out)
     print(report.summary(run))
     print(f"written: {options.out}/results.json, results.md, results.png")
+
+
+def _save(run: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n")
 
 
 def _options() -> argparse.Namespace:
@@ -96,30 +102,29 @@ def _list_of(known: tuple[str, ...]):
 
 def _start(options: argparse.Namespace) -> tuple[dict[tuple[str, int], Worker], dict, dict[str, str]]:
     """Workers by peer and threads; about each peer; and the peers that do not run here, with the reason."""
-    names = [OURS, *(name for name in options.peers if name != OURS)]
-    paths: dict[str, str | None] = dict.fromkeys(names)
+    paths: dict[str, str | None] = dict.fromkeys([OURS, *options.peers])
     if options.against is not None:
-        paths = {OURS: None, "against": options.against}
+        paths = {OURS: None, AGAINST: options.against}
     workers, about, missing = {}, {}, {}
     for name, path in paths.items():
-        peer = OURS if name == "against" else name
+        peer = OURS if path else name
         crew = {(name, threads): Worker(peer, threads, path) for threads in options.threads}
         try:
             for worker in crew.values():
                 about[name] = worker.ask("about")
         except PeerError as error:
-            if name == OURS:
-                raise SystemExit(f"fastrnn does not run here: {error}") from None
-            about.pop(name, None)
-            missing[name] = str(error)
             for worker in crew.values():
                 worker.close()
+            if peer == OURS:
+                raise SystemExit(f"{name}: {error}") from None
+            about.pop(name, None)
+            missing[name] = str(error)
             print(f"missing: {name}: {error}")
-        else:
-            workers |= crew
-            print(f"{about[name]['label']} {about[name]['version']}")
-    if "against" in about:
-        about["against"]["label"] = "fastrnn before"
+            continue
+        workers |= crew
+        if path:
+            about[name]["label"] = "fastrnn before"
+        print(f"{about[name]['label']} {about[name]['version']}")
     return workers, about, missing
 
 

@@ -27,6 +27,9 @@ SERVERS = {"onnxruntime", "openvino", "torch", "jax"}
 # Of Okabe and Ito's palette, which colour-blind people can tell apart.
 FASTER, SLOWER = "#0072B2", "#D55E00"
 
+COLUMNS = (("train", "ragged", "text"), ("infer", "stream"))  # of the picture
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
 Run = dict[str, Any]
 Record = dict[str, Any]
 
@@ -309,47 +312,40 @@ def _picture(run: Run, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = [(name, _by_peer(run, name)) for name in _sets(run) if name not in ("equal", "float64")]
-    panels = [(name, found) for name, found in panels if found]
-    if not panels:
+    panels = {name: _by_peer(run, name) for name in _sets(run)}
+    columns = [[name for name in column if panels.get(name)] for column in COLUMNS]
+    columns = [column for column in columns if column]
+    if not columns:
         return
-    heights = [len(found) + 0.9 for _, found in panels]
-    figure, axes = pyplot.subplots(
-        len(panels),
-        1,
-        sharex=True,
-        squeeze=False,
-        height_ratios=heights,
-        figsize=(8, 0.8 + 0.3 * sum(heights)),
-    )
-    largest = max(max(values) for _, found in panels for values in found.values())
-    smallest = min(min(values) for _, found in panels for values in found.values())
-    for axis, (name, found) in zip(axes[:, 0], panels, strict=True):
-        _panel(axis, TITLES[name], {run["peers"][peer]["label"]: values for peer, values in found.items()})
-    axis = axes[-1, 0]
-    axis.set_xscale("log")
-    axis.set_xlim(min(0.8, smallest / 1.2), largest * 2.2)
-    ticks = [
-        t
-        for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-        if smallest / 1.2 < t < largest * 1.5
+    ratios = [
+        ratio for column in columns for name in column for found in panels[name].values() for ratio in found
     ]
-    axis.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
-    axis.minorticks_off()
-    axis.set_xlabel("bar: geometric mean over the shapes; line: from the least to the most", fontsize=9)
+    least, most = min(ratios), max(ratios)
+    heights = [[len(panels[name]) + 1.2 for name in column] for column in columns]
+    height = 1.3 + 0.27 * max(map(sum, heights))
+    figure = pyplot.figure(figsize=(0.5 + 5.2 * len(columns), height), layout="constrained")
+    parts = figure.subfigures(1, len(columns), squeeze=False)[0]
+    for part, column, ratio in zip(parts, columns, heights, strict=True):
+        axes = part.subplots(len(column), 1, squeeze=False, height_ratios=ratio)[:, 0]
+        for axis, name in zip(axes, column, strict=True):
+            labels = {peer: about["label"] for peer, about in run["peers"].items()}
+            if name == "ragged":
+                labels["torch"] = "PyTorch packed"
+            _panel(axis, TITLES[name], {labels[peer]: found for peer, found in panels[name].items()})
+            axis.set_xscale("log")
+            axis.set_xlim(min(0.8, least / 1.2), most * 2.5)
+            ticks = [tick for tick in TICKS if least / 1.2 < tick < most * 1.5]
+            axis.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+            axis.minorticks_off()
     n = _most_threads(run)
-    figure.suptitle(
-        "fastrnn is this many times as fast as", x=0.02, ha="left", fontsize=14, fontweight="bold"
-    )
+    where = f"{run['cpu']}, {n} thread{'s' * (n > 1)}"
+    how = "bar: geometric mean over the shapes; line: from the least to the most"
     figure.text(
-        0.02,
-        1 - 0.42 / figure.get_figheight(),
-        f"{run['cpu']}, {n} thread{'s' * (n > 1)}",
-        fontsize=9,
-        va="top",
+        0.01, 1 - 0.1 / height, "fastrnn is this many times as fast as", fontsize=14, weight="bold", va="top"
     )
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.45 / figure.get_figheight()))
-    figure.savefig(path, dpi=150)
+    figure.text(0.01, 1 - 0.42 / height, f"{where}\n{how}", fontsize=9, va="top")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.85 / height))
+    figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
 

@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import pickle
+import select
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from peers.base import Unsupported
 
 HERE = Path(__file__).parent
 
+PATIENCE = 600  # seconds for one answer
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB")
 
 
@@ -48,9 +50,9 @@ class Worker:
 
     def _start(self) -> None:
         environment = os.environ | {f"{name}_NUM_THREADS": str(self.threads) for name in THREADS}
-        if self.path is not None:
-            environment["PYTHONPATH"] = os.pathsep.join([self.path, environment.get("PYTHONPATH", "")])
         command = [sys.executable, str(HERE / "worker.py"), self.peer, str(self.threads)]
+        if self.path is not None:
+            command.append(self.path)
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -62,6 +64,9 @@ class Worker:
         try:
             pickle.dump((method, arguments), self._process.stdin)
             self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+                self._process.kill()
+                raise PeerError(f"no answer within {PATIENCE} seconds")
             failure, answer = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise PeerError(f"died with exit code {self._process.wait()}") from None
@@ -78,14 +83,16 @@ class Worker:
 class Served:
     """The other side, in the process of the peer."""
 
-    def __init__(self, peer: str, threads: int) -> None:
-        self.name, self.threads = peer, threads
+    def __init__(self, peer: str, threads: int, path: str | None) -> None:
+        self.name, self.threads, self.path = peer, threads, path
         self._peer = None
         self._runs = {}
 
     @property
     def peer(self):
         if self._peer is None:
+            if self.path is not None:
+                _import_from(self.path)
             self._peer = importlib.import_module(f"peers.{self.name}").Peer(self.threads)
         return self._peer
 
@@ -141,6 +148,13 @@ class Served:
         return grown
 
 
+def _import_from(path: str) -> None:
+    sys.path.insert(0, path)
+    found = Path(importlib.import_module("fastrnn").__path__[0]).resolve().parent
+    if found != Path(path):
+        raise ImportError(f"{path} holds no fastrnn; {found} does")
+
+
 def _time(call, count: int) -> float:
     start = time.perf_counter()
     for _ in range(count):
@@ -162,13 +176,13 @@ def _status(field: str) -> int:
     return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
-def main(peer: str, threads: str) -> None:
+def main(peer: str, threads: str, path: str | None = None) -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     if hasattr(os, "sched_setaffinity"):  # some libraries know no other way to be told
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(threads) :])
     warnings.simplefilter("ignore")
-    served = Served(peer, int(threads))
+    served = Served(peer, int(threads), path)
     while True:
         try:
             method, arguments = pickle.load(requests)
@@ -179,7 +193,8 @@ def main(peer: str, threads: str) -> None:
         except Unsupported as error:
             answer = NotOffered, str(error)
         except Exception as error:
-            traceback.print_exc()
+            if not isinstance(error, ImportError):
+                traceback.print_exc()
             answer = PeerError, f"{type(error).__name__}: {error}".splitlines()[0]
         _settle()
         pickle.dump(answer, answers)

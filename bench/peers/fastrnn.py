@@ -19,7 +19,9 @@ class Peer(Base):
 
     @property
     def version(self) -> str:
-        return f"{self.fastrnn.__version__} of {self.fastrnn.__path__[0]}"
+        from fastrnn import _core
+
+        return f"{self.fastrnn.__version__} ({_core.config()['isa']})"
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
         if case.set == "text":
