@@ -6,6 +6,7 @@ environment when they are imported, once.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -66,6 +67,7 @@ class Worker:
             self._process.stdin.flush()
             if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
                 self._process.kill()
+                self._process.wait()
                 raise PeerError(f"no answer within {PATIENCE} seconds")
             failure, answer = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
@@ -75,7 +77,8 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
@@ -86,6 +89,7 @@ class Served:
     def __init__(self, peer: str, threads: int, path: str | None) -> None:
         self.name, self.threads, self.path = peer, threads, path
         self._peer = None
+        self._data = None
         self._runs = {}
 
     @property
@@ -103,7 +107,8 @@ class Served:
         """Get ready; the results of each way to compute the case, None where they cannot be compared."""
         self._runs = {}
         gc.collect()
-        self._runs = self.peer.runs(case, case.data())
+        self._data = case.data()
+        self._runs = self.peer.runs(case, self._data)
         return {name: run.results and run.results() for name, run in self._runs.items()}
 
     def choose(self, names: list[str], seconds: float) -> str:

@@ -53,7 +53,8 @@ class Base:
         raise NotImplementedError
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
-        """The ways in which an expert may compute it, by name: the fastest is taken.
+        """The ways in which an expert may compute it, by name: the fastest is taken. The data stays alive as
+        long as they are used.
 
         Raises
         ------
