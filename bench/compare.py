@@ -37,6 +37,7 @@ def main() -> None:
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "rounds": options.rounds,
         "peak": {},
+        "peaks": {},
         "bandwidth": {},
         "records": [],
         "memory": [],
@@ -129,9 +130,12 @@ def _start(options: argparse.Namespace) -> tuple[dict[tuple[str, int], Worker], 
 
 
 def _probe(run: dict[str, Any], threads: list[int]) -> None:
-    """The machine's bounds, the best that has been seen so far."""
+    """The machine's bounds, the best that has been seen so far; and each peak, which tells how free the
+    processors were."""
     for n in threads:
-        run["peak"][str(n)] = max(run["peak"].get(str(n), 0.0), probe.peak(n))
+        peaks = run["peaks"].setdefault(str(n), [])
+        peaks.append(probe.peak(n))
+        run["peak"][str(n)] = max(peaks)
         seen = run["bandwidth"].setdefault(str(n), {})
         for level, rate in probe.bandwidth(n).items():
             seen[level] = max(seen.get(level, 0.0), rate)

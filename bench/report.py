@@ -49,7 +49,7 @@ def ratios(record: Record) -> dict[str, float]:
 
 def line(record: Record) -> str:
     """A record in a line, for the screen."""
-    head = f"{record['set']} {record['case']}, {record['threads']} threads: "
+    head = f"{record['set']} {record['case']}, {_threads(record['threads'])}: "
     ours = seconds(record)
     if ours is None:
         return head + f"fastrnn {record['peers'][OURS]}"
@@ -211,7 +211,7 @@ def _markdown(run: Run) -> str:
         threads = sorted({record["threads"] for record in run["records"] if record["set"] == name})
         for n in threads:
             records = [r for r in run["records"] if r["set"] == name and r["threads"] == n]
-            parts += [f"## {TITLES[name]}, {n} thread{'s' * (n > 1)}\n", _shapes(run, records)]
+            parts += [f"## {TITLES[name]}, {_threads(n)}\n", _shapes(run, records)]
     if run["memory"]:
         parts += ["## Memory of one call\n", _memory(run)]
     if notes := _notes(run):
@@ -223,7 +223,11 @@ def _machine(run: Run) -> str:
     lines = [f"{run['cpu']}, {run['cores']} cores; {run['system']}; medians of up to {run['rounds']} rounds."]
     for n, peak in run["peak"].items():
         read = ", ".join(f"{level} {rate:.0f}" for level, rate in run["bandwidth"][n].items())
-        lines.append(f"Threads: {n}. FMA peak {peak:.0f} GFLOP/s; reading, GB/s: {read}.")
+        least = min(run["peaks"][n])
+        lines.append(
+            f"{_threads(int(n))}: FMA peak {peak:.0f} GFLOP/s (at the worst moment {least:.0f}); "
+            f"reading, GB/s: {read}."
+        )
     versions = [
         f"{about['label']} {about['version']}" for name, about in run["peers"].items() if name != OURS
     ]
@@ -292,6 +296,10 @@ def _figure(value: float, unit: str) -> str:
     return f"{value:.0%}" if unit == "%" else f"{value:.2f}×"
 
 
+def _threads(n: int) -> str:
+    return f"{n} thread{'s' * (n > 1)}"
+
+
 def _short(ratio: float) -> str:
     return f"{ratio:.2f}×" if ratio < 0.995 else f"{ratio:.1f}×"
 
@@ -338,7 +346,7 @@ def _picture(run: Run, path: Path) -> None:
             axis.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
             axis.minorticks_off()
     n = _most_threads(run)
-    where = f"{run['cpu']}, {n} thread{'s' * (n > 1)}"
+    where = f"{run['cpu']}, {_threads(n)}"
     how = "bar: geometric mean over the shapes; line: from the least to the most"
     figure.text(
         0.01, 1 - 0.1 / height, "fastrnn is this many times as fast as", fontsize=14, weight="bold", va="top"

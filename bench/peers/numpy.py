@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from cases import Case, Data
 from peers import fastrnn
+from peers.base import Run
 
 
 class Peer(fastrnn.Peer):
@@ -17,3 +19,6 @@ class Peer(fastrnn.Peer):
         import numpy
 
         return numpy.__version__
+
+    def _stream(self, case: Case, data: Data) -> dict[str, Run]:
+        return self._calls_as_stream(self._layer(case, data.weights), data.x)
