@@ -1,17 +1,23 @@
-# make demo · make test: each is complete on a fresh clone (python3 with venv, g++).
+# make demo · make test · make bench · make compare: each is complete on a fresh clone (python3 with venv, g++).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test bench compare clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
 
 test: $(VENV)/test
-	$(BIN)/ruff check python tests
+	$(BIN)/ruff check python tests bench
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/bench
+	$(BIN)/python -m pytest bench -q
+
+compare: $(VENV)/peers
+	$(BIN)/python bench/compare.py $(OPTIONS)
 
 # A stamp for each set of extras; built again when a source has changed.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')

@@ -1,0 +1,162 @@
+"""What is measured: cells and shapes, and the arrays that every peer gets.
+
+Letters: T time, B batch, I input (in the set "text" the size of the vocabulary), H hidden, G gates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    set : "train", "infer", "stream" (one step), "ragged" (training), "text" (a language model's training
+    step); for fastrnn's own figures "equal" (as ragged, but all of full length) and "float64" (training)
+    """
+
+    set: str
+    cell: str
+    T: int
+    B: int
+    I: int
+    H: int
+    layers: int = 1
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        name = f"{self.cell} T={self.T} B={self.B} I={self.I} H={self.H}"
+        return name + f" L={self.layers}" * (self.layers > 1)
+
+    @property
+    def trains(self) -> bool:
+        return self.set not in ("infer", "stream")
+
+    @property
+    def recurrent_bytes(self) -> int:
+        """What one step reads of w_hh."""
+        return GATES[self.cell] * self.H * self.H * np.dtype(self.dtype).itemsize
+
+    def flops(self) -> float:
+        """Of the matrix products: 2 rows G H (I + H), three times as many for training; tokens need no input
+        product, and a padded step does not count."""
+        rows = float(self.data().lengths.sum())
+        gates = GATES[self.cell] * self.H
+        inputs = [0 if self.set == "text" else self.I] + [self.H] * (self.layers - 1)
+        products = sum(gates * (size + self.H) for size in inputs)
+        if self.set == "text":
+            products += self.H * self.I
+        return 2 * rows * products * (3 if self.trains else 1)
+
+    def data(self) -> Data:
+        return Data(self)
+
+
+class Data:
+    """The arrays of a case, the same in every process.
+
+    weights : dict, by PyTorch's names; in the set "text" also ``head.weight`` (V, H) and ``head.bias`` (V,)
+    lengths : (B,), all T but in the set "ragged", there uniform in T/4 .. T and unsorted
+    x, dy : (T, B, I), (T, B, H), zeros where a row is padded
+    tokens, targets : (T, B), of the set "text" instead
+    """
+
+    def __init__(self, case: Case) -> None:
+        rng = np.random.default_rng(0)
+        T, B, I, H = case.T, case.B, case.I, case.H
+        bound = H**-0.5
+
+        def uniform(*shape: int) -> np.ndarray:
+            return rng.uniform(-bound, bound, shape).astype(case.dtype)
+
+        rows = GATES[case.cell] * H
+        self.weights = {}
+        for layer in range(case.layers):
+            self.weights[f"weight_ih_l{layer}"] = uniform(rows, H if layer else I)
+            self.weights[f"weight_hh_l{layer}"] = uniform(rows, H)
+            self.weights[f"bias_ih_l{layer}"] = uniform(rows)
+            self.weights[f"bias_hh_l{layer}"] = uniform(rows)
+        self.lengths = np.full(B, T)
+        if case.set == "ragged":
+            self.lengths = rng.integers(T // 4, T, B, endpoint=True)
+        if case.set == "text":
+            self.weights |= {"head.weight": uniform(I, H), "head.bias": uniform(I)}
+            self.tokens, self.targets = rng.integers(0, I, (2, T, B))
+        else:
+            valid = (np.arange(T)[:, None] < self.lengths)[..., None]
+            self.mask = valid.astype(case.dtype)  # (T, B, 1)
+            self.x = rng.standard_normal((T, B, I)).astype(case.dtype) * self.mask
+            self.dy = rng.standard_normal((T, B, H)).astype(case.dtype) * self.mask
+
+    def layer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """w_ih (G*H, I), w_hh (G*H, H), b_ih and b_hh (G*H,) of a single layer."""
+        return tuple(self.weights[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
+
+def _cases(set: str, cell: str, *shapes: tuple[int, ...], **options: object) -> list[Case]:
+    return [Case(set, cell, *shape, **options) for shape in shapes]
+
+
+_TRAIN = {
+    "lstm": [
+        (40, 32, 64, 50),
+        (100, 32, 64, 128),
+        (100, 64, 256, 256),
+        (50, 64, 512, 512),
+        (25, 32, 1024, 1024),
+        (200, 1, 64, 128),
+        (100, 8, 128, 256),
+    ],
+    "gru": [(100, 32, 64, 128), (100, 64, 256, 256), (50, 64, 512, 512), (100, 8, 128, 256)],
+    "rnn": [(100, 32, 64, 128), (100, 64, 256, 256), (50, 64, 512, 512)],
+}
+_INFER = {
+    "lstm": [(100, 1, n, m) for n, m in [(64, 64), (64, 128), (256, 256), (512, 512), (1024, 1024)]]
+    + [(100, 32, 256, 256)],
+    "gru": [(100, 1, 64, 128), (100, 1, 256, 256), (100, 1, 512, 512)],
+    "rnn": [(100, 1, 256, 256)],
+}
+_STREAM = {"lstm": [(32, 32), (64, 64), (64, 128), (256, 256)], "gru": [(32, 32), (64, 128)]}
+_RAGGED = [(100, 16, 64, 128), (400, 8, 64, 128)]
+
+CASES = [
+    *(case for cell, shapes in _TRAIN.items() for case in _cases("train", cell, *shapes)),
+    *(case for cell, shapes in _INFER.items() for case in _cases("infer", cell, *shapes)),
+    *(case for cell, shapes in _TRAIN.items() for case in _cases("infer", cell, *shapes)),
+    *(Case("stream", cell, 1, 1, *shape) for cell, shapes in _STREAM.items() for shape in shapes),
+    *(case for cell in ("lstm", "gru") for case in _cases("ragged", cell, *_RAGGED)),
+    Case("text", "lstm", 64, 32, 100, 128),
+    Case("text", "lstm", 100, 64, 100, 256, layers=2),
+    Case("text", "gru", 100, 64, 100, 256),
+    Case("text", "lstm", 100, 64, 100, 512),
+    *(case for cell in ("lstm", "gru") for case in _cases("equal", cell, *_RAGGED)),
+    *(Case("float64", cell, 100, 64, 256, 256, dtype="float64") for cell in ("lstm", "gru", "rnn")),
+]
+
+SETS = tuple(dict.fromkeys(case.set for case in CASES))
+
+# Enough to see whether something is wrong.
+QUICK = [
+    *(Case("train", cell, 100, 32, 64, 128) for cell in GATES),
+    Case("train", "lstm", 100, 8, 128, 256),
+    Case("infer", "lstm", 100, 1, 64, 128),
+    Case("infer", "gru", 100, 1, 256, 256),
+    Case("infer", "lstm", 100, 32, 256, 256),
+    Case("stream", "lstm", 1, 1, 32, 32),
+    Case("stream", "gru", 1, 1, 64, 128),
+    Case("ragged", "lstm", 100, 16, 64, 128),
+    Case("text", "lstm", 64, 32, 100, 128),
+]
+
+# Training and inference whose memory is measured.
+MEMORY = [
+    Case("train", "lstm", 100, 64, 256, 256),
+    Case("train", "gru", 100, 64, 256, 256),
+    Case("train", "rnn", 100, 64, 256, 256),
+    Case("infer", "lstm", 100, 64, 256, 256),
+]

@@ -1,0 +1,218 @@
+"""fastrnn side by side with its peers: README.md says how it is measured, and how to read what comes out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import probe
+import report
+from cases import CASES, MEMORY, QUICK, SETS, Case
+from peers import PEERS
+from worker import NotOffered, PeerError, Worker
+
+TOLERANCE = 1e-4  # of each result's largest value
+ROUND_SECONDS = 0.02
+BUDGET = 6.0  # seconds for the rounds of a peer in one case, from LEAST_ROUNDS on
+LEAST_ROUNDS = 3
+REQUIRED = {"infer": {"y"}, "stream": {"y"}, "text": {"losses"}}
+TRAINING = {"y", "dx", "dw_ih", "dw_hh", "db_ih"}
+OURS = "fastrnn"
+AGAINST = "against"
+
+
+def main() -> None:
+    options = _options()
+    cases = [case for case in (QUICK if options.quick else CASES) if case.set in options.sets]
+    run: dict[str, Any] = {
+        "cpu": probe.cpu_name(),
+        "cores": probe.processors(),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "rounds": options.rounds,
+        "peak": {},
+        "peaks": {},
+        "bandwidth": {},
+        "records": [],
+        "memory": [],
+    }
+    workers, run["peers"], run["missing"] = _start(options)
+    oracle = Worker("numpy", max(options.threads))
+    for number, case in enumerate(cases, 1):
+        if case.set != cases[number - 2].set or number == 1:
+            _probe(run, options.threads)
+        expected = _expected(oracle, case)
+        for threads in options.threads:
+            crew = {name: worker for (name, n), worker in workers.items() if n == threads}
+            record = dataclasses.asdict(case) | {"case": str(case), "threads": threads, "flops": case.flops()}
+            record["peers"] = _measure(case, crew, expected, options.rounds)
+            run["records"].append(record)
+            print(f"[{number}/{len(cases)}] {report.line(record)}", flush=True)
+        _save(run, options.out)
+    for worker in (oracle, *workers.values()):
+        worker.close()
+    if "train" in options.sets and not options.quick and options.against is None:
+        run["memory"] = [_memory(case, max(options.threads)) for case in MEMORY]
+
+    _save(run, options.out)
+    report.write(run, options.out)
+    print(report.summary(run))
+    print(f"written: {options.out}/results.json, results.md, results.png")
+
+
+def _save(run: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    processors = probe.processors()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=_list_of(SETS), default=list(SETS), help=f"of {','.join(SETS)}")
+    parser.add_argument("--peers", type=_list_of(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
+    parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, all threads only")
+    parser.add_argument(
+        "--against", metavar="PATH", help="only another fastrnn: the folder that holds the package"
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    options.threads = options.threads or ([processors] if options.quick else sorted({1, processors}))
+    options.rounds = options.rounds or (5 if options.quick else 15)
+    if options.against is not None:
+        options.against = str(Path(options.against).resolve(strict=True))
+    return options
+
+
+def _list_of(known: tuple[str, ...]):
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := set(names) - set(known):
+            raise argparse.ArgumentTypeError(f"no {', '.join(sorted(unknown))} among {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def _start(options: argparse.Namespace) -> tuple[dict[tuple[str, int], Worker], dict, dict[str, str]]:
+    """Workers by peer and threads; about each peer; and the peers that do not run here, with the reason."""
+    paths: dict[str, str | None] = dict.fromkeys([OURS, *options.peers])
+    if options.against is not None:
+        paths = {OURS: None, AGAINST: options.against}
+    workers, about, missing = {}, {}, {}
+    for name, path in paths.items():
+        peer = OURS if path else name
+        crew = {(name, threads): Worker(peer, threads, path) for threads in options.threads}
+        try:
+            for worker in crew.values():
+                about[name] = worker.ask("about")
+        except PeerError as error:
+            for worker in crew.values():
+                worker.close()
+            if peer == OURS:
+                raise SystemExit(f"{name}: {error}") from None
+            about.pop(name, None)
+            missing[name] = str(error)
+            print(f"missing: {name}: {error}")
+            continue
+        workers |= crew
+        if path:
+            about[name]["label"] = "fastrnn before"
+        print(f"{about[name]['label']} {about[name]['version']}")
+    return workers, about, missing
+
+
+def _probe(run: dict[str, Any], threads: list[int]) -> None:
+    """The machine's bounds, the best that has been seen so far; and each peak, which tells how free the
+    processors were."""
+    for n in threads:
+        peaks = run["peaks"].setdefault(str(n), [])
+        peaks.append(probe.peak(n))
+        run["peak"][str(n)] = max(peaks)
+        seen = run["bandwidth"].setdefault(str(n), {})
+        for level, rate in probe.bandwidth(n).items():
+            seen[level] = max(seen.get(level, 0.0), rate)
+
+
+def _expected(oracle: Worker, case: Case) -> dict[str, np.ndarray]:
+    (results,) = oracle.ask("prepare", dataclasses.replace(case, dtype="float64")).values()
+    return results
+
+
+def _measure(
+    case: Case, crew: dict[str, Worker], expected: dict[str, np.ndarray], rounds: int
+) -> dict[str, dict[str, Any]]:
+    """For each peer the median of its rounds and these, or why there is none."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, worker in crew.items():
+        try:
+            way, ways = _ready(case, worker, expected)
+            found[name] = {"way": way, "ways": ways, "rounds": []}
+        except NotOffered as reason:
+            found[name] = {"not offered": str(reason)}
+        except PeerError as error:
+            found[name] = {"error": str(error)}
+    spent = dict.fromkeys(crew, 0.0)
+    for number in range(rounds):
+        for name, worker in crew.items():
+            took = found[name].get("rounds")
+            if took is None or (number >= LEAST_ROUNDS and spent[name] > BUDGET):
+                continue
+            try:
+                took.append(worker.ask("round", ROUND_SECONDS))
+            except PeerError as error:
+                found[name] = {"error": str(error)}
+                continue
+            spent[name] += max(2 * took[-1], ROUND_SECONDS)  # a call to warm up, and one that counts
+    for result in found.values():
+        if "rounds" in result:
+            result["seconds"] = statistics.median(result["rounds"])
+    return found
+
+
+def _ready(case: Case, worker: Worker, expected: dict[str, np.ndarray]) -> tuple[str, int]:
+    """The fastest of a peer's ways, and how many there are: those with the right results, or with none to
+    compare because they are another function."""
+    ways = worker.ask("prepare", case)
+    faults = {name: results and _fault(case, results, expected) for name, results in ways.items()}
+    right = [name for name, fault in faults.items() if not fault]
+    if not right:
+        raise PeerError("; ".join(f"{name}: {fault}" for name, fault in faults.items()))
+    return worker.ask("choose", right, ROUND_SECONDS), len(right)
+
+
+def _fault(case: Case, results: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str | None:
+    if absent := REQUIRED.get(case.set, TRAINING) - results.keys():
+        return f"no {', '.join(sorted(absent))}"
+    for name, found in results.items():
+        truth = expected[name]
+        if found.shape != truth.shape:
+            return f"{name} has shape {found.shape}, not {truth.shape}"
+        error = np.abs(found - truth).max() / np.abs(truth).max()
+        if not error <= TOLERANCE:
+            return f"{name} is off by {error:.0e} of its largest value"
+    return None
+
+
+def _memory(case: Case, threads: int) -> dict[str, Any]:
+    """Bytes by which a fresh process grows at most during one call."""
+    record: dict[str, Any] = {"set": case.set, "case": str(case), "bytes": {}}
+    for name in (OURS, "torch"):
+        worker = Worker(name, threads)
+        try:
+            record["bytes"][name] = worker.ask("memory", case)
+        except PeerError as error:
+            print(f"memory of {name}: {error}")
+        worker.close()
+    return record
+
+
+if __name__ == "__main__":
+    main()

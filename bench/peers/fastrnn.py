@@ -1,0 +1,117 @@
+"""fastrnn itself, by the interface that its users have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cases import Case, Data
+from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run
+
+
+class Peer(Base):
+    label = "fastrnn"
+
+    def __init__(self, threads: int) -> None:
+        import fastrnn
+
+        self.fastrnn = fastrnn
+        fastrnn.set_num_threads(threads)
+
+    @property
+    def version(self) -> str:
+        from fastrnn import _core
+
+        return f"{self.fastrnn.__version__} ({_core.config()['isa']})"
+
+    def runs(self, case: Case, data: Data) -> dict[str, Run]:
+        if case.set == "text":
+            return self._text(case, data)
+        if case.set == "stream":
+            return self._stream(case, data)
+        layer = self._layer(case, data.weights)
+        lengths = data.lengths if case.set == "ragged" else None
+        if case.set == "infer":
+            return {"layer": Run(lambda: layer(data.x), lambda: {"y": layer(data.x)[0]})}
+
+        def step():
+            y, _ = layer.forward(data.x, lengths=lengths)
+            return y, layer.backward(data.dy)
+
+        def results() -> Results:
+            y, (dx, _) = step()
+            names = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+            gradients = {f"d{short}": layer.gradients[f"{name}_l0"] for short, name in names.items()}
+            return {"y": y, "dx": dx, **gradients}
+
+        return {"layer": Run(step, results)}
+
+    def _layer(self, case: Case, weights: dict[str, np.ndarray]):
+        kind = getattr(self.fastrnn, case.cell.upper())
+        layer = kind(case.I, case.H, case.layers, dtype=case.dtype)
+        layer.load_state_dict({name: weights[name] for name in layer.parameters})
+        return layer
+
+    def _stream(self, case: Case, data: Data) -> dict[str, Run]:
+        layer = self._layer(case, data.weights)
+        x = data.x[0]
+        if not hasattr(layer, "stream"):
+            return self._calls_as_stream(layer, data.x)
+        stream = layer.stream(batch=case.B)
+
+        def results() -> Results:
+            stream.reset()
+            return {"y": np.array([stream.step(x) for _ in range(STREAM_STEPS)])[-1:]}
+
+        return {"stream": Run(lambda: stream.step(x), results)}
+
+    @staticmethod
+    def _calls_as_stream(layer, x: np.ndarray) -> dict[str, Run]:
+        state = None
+
+        def step():
+            nonlocal state
+            y, state = layer(x, state)
+            return y
+
+        def results() -> Results:
+            nonlocal state
+            state = None
+            return {"y": [step() for _ in range(STREAM_STEPS)][-1]}
+
+        return {"call": Run(step, results)}
+
+    def _text(self, case: Case, data: Data) -> dict[str, Run]:
+        from fastrnn.losses import softmax_cross_entropy
+        from fastrnn.optim import Adam, clip_grad_norm
+
+        def model():
+            layer = self._layer(case, data.weights)
+            head = self.fastrnn.Linear(case.H, case.I, dtype=case.dtype)
+            head.load_state_dict({name: data.weights[f"head.{name}"] for name in head.parameters})
+            parts = {"recurrent": layer, "head": head}
+
+            def named(attribute: str) -> dict[str, np.ndarray]:
+                return {
+                    f"{part}.{name}": array
+                    for part, owner in parts.items()
+                    for name, array in getattr(owner, attribute).items()
+                }
+
+            adam = Adam(named("parameters"), LEARNING_RATE)
+
+            def step() -> float:
+                hidden, _ = layer.forward(data.tokens)
+                loss, dlogits = softmax_cross_entropy(head.forward(hidden), data.targets)
+                layer.backward(head.backward(dlogits))
+                gradients = named("gradients")
+                clip_grad_norm(gradients, 1.0)
+                adam.step(gradients)
+                return loss
+
+            return step
+
+        def results() -> Results:
+            step = model()
+            return {"losses": np.array([step() for _ in range(TEXT_STEPS)])}
+
+        return {"tokens": Run(model(), results)}

@@ -1,0 +1,105 @@
+"""ONNX Runtime: a session of the layer's ONNX operator, with its inputs and outputs bound or not."""
+
+from __future__ import annotations
+
+from cases import Case, Data
+from peers.base import STREAM_STEPS, Base, Results, Run, require
+from peers.graph import model, zero_states
+
+
+class Peer(Base):
+    label = "ONNX Runtime"
+
+    def __init__(self, threads: int) -> None:
+        import onnxruntime
+
+        self.onnxruntime = onnxruntime
+        onnxruntime.disable_telemetry_events()
+        self.options = onnxruntime.SessionOptions()
+        self.options.intra_op_num_threads = threads
+        self.options.inter_op_num_threads = 1
+        self.options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        self.options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+    @property
+    def version(self) -> str:
+        return self.onnxruntime.__version__
+
+    def runs(self, case: Case, data: Data) -> dict[str, Run]:
+        require(case.set in ("infer", "stream"), "inference only")
+        session = self.onnxruntime.InferenceSession(
+            model(case, data), self.options, providers=["CPUExecutionProvider"]
+        )
+        if case.set == "stream":
+            return {
+                "run": self._stream(session, case, data),
+                "bound": self._bound_stream(session, case, data),
+            }
+        feeds = {"x": data.x}
+        return {
+            "run": Run(lambda: session.run(["y"], feeds), lambda: {"y": session.run(["y"], feeds)[0][:, 0]}),
+            "bound": self._bound(session, case, data),
+        }
+
+    def _bound(self, session, case: Case, data: Data) -> Run:
+        binding = session.io_binding()
+        y = self._value((case.T, 1, case.B, case.H))
+        binding.bind_ortvalue_input("x", self.onnxruntime.OrtValue.ortvalue_from_numpy(data.x))
+        binding.bind_ortvalue_output("y", y)
+
+        def results() -> Results:
+            session.run_with_iobinding(binding)
+            return {"y": y.numpy()[:, 0]}
+
+        return Run(lambda: session.run_with_iobinding(binding), results)
+
+    def _value(self, shape: tuple[int, ...]):
+        return self.onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), "float32")
+
+    @staticmethod
+    def _stream(session, case: Case, data: Data) -> Run:
+        feeds = {"x": data.x}
+        names = [name.replace("0", "1") for name in zero_states(case)]
+
+        def step():
+            for name, state in zip(names, session.run(names, feeds), strict=True):
+                feeds[name.replace("1", "0")] = state
+
+        def results() -> Results:
+            feeds.update(zero_states(case))
+            for _ in range(STREAM_STEPS):
+                step()
+            return {"y": feeds["h0"]}
+
+        feeds.update(zero_states(case))
+        return Run(step, results)
+
+    def _bound_stream(self, session, case: Case, data: Data) -> Run:
+        """Two bindings, each of which reads the state that the other has written."""
+        OrtValue = self.onnxruntime.OrtValue
+        starts = zero_states(case)
+        states = [{name: OrtValue.ortvalue_from_numpy(s) for name, s in starts.items()} for _ in range(2)]
+        y = self._value((1, 1, case.B, case.H))
+        bindings = []
+        for before, after in (states, states[::-1]):
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("x", OrtValue.ortvalue_from_numpy(data.x))
+            binding.bind_ortvalue_output("y", y)
+            for name in starts:
+                binding.bind_ortvalue_input(name, before[name])
+                binding.bind_ortvalue_output(name.replace("0", "1"), after[name])
+            bindings.append(binding)
+
+        def step():
+            session.run_with_iobinding(bindings[0])
+            bindings.reverse()
+
+        def results() -> Results:
+            for state in states:
+                for name, value in state.items():
+                    value.update_inplace(starts[name])
+            for _ in range(STREAM_STEPS):
+                step()
+            return {"y": y.numpy()[:, 0]}
+
+        return Run(step, results)

@@ -1,0 +1,388 @@
+"""The tables and the picture of a run of compare.py; `python report.py results.json` makes them again."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from cases import GATES
+from probe import level_of
+
+OURS = "fastrnn"
+TITLES = {
+    "train": "Training: forward and backward",
+    "infer": "Inference",
+    "stream": "Streaming: one step at a time",
+    "ragged": "Training on ragged batches",
+    "text": "A language model's training step",
+    "equal": "As the ragged batches, all of full length",
+    "float64": "Training in float64",
+}
+SERVERS = {"onnxruntime", "openvino", "torch", "jax"}
+# Of Okabe and Ito's palette, which colour-blind people can tell apart.
+FASTER, SLOWER = "#0072B2", "#D55E00"
+
+COLUMNS = (("train", "ragged", "text"), ("infer", "stream"))  # of the picture
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+Run = dict[str, Any]
+Record = dict[str, Any]
+
+
+def seconds(record: Record, name: str = OURS) -> float | None:
+    return record["peers"].get(name, {}).get("seconds")
+
+
+def ratios(record: Record) -> dict[str, float]:
+    """How many times as long as fastrnn each peer takes."""
+    ours = seconds(record)
+    if ours is None:
+        return {}
+    times = {name: seconds(record, name) for name in record["peers"] if name != OURS}
+    return {name: time / ours for name, time in times.items() if time is not None}
+
+
+def line(record: Record) -> str:
+    """A record in a line, for the screen."""
+    head = f"{record['set']} {record['case']}, {_threads(record['threads'])}: "
+    ours = seconds(record)
+    if ours is None:
+        return head + f"fastrnn {record['peers'][OURS]}"
+    parts = [f"{name} {ratio:.2f}×" for name, ratio in ratios(record).items()]
+    errors = [f"{name} ({found['error']})" for name, found in record["peers"].items() if "error" in found]
+    return head + f"{_time(ours)}, {record['flops'] / ours / 1e9:.1f} GFLOP/s; {', '.join(parts + errors)}"
+
+
+def write(run: Run, folder: Path) -> None:
+    (folder / "results.md").write_text(_markdown(run))
+    _picture(run, folder / "results.png")
+
+
+# -- what is taken from the records
+
+
+def _most_threads(run: Run) -> int:
+    return max(record["threads"] for record in run["records"])
+
+
+def _of(run: Run, name: str) -> list[Record]:
+    """The records of a set on all threads; of a stream, whose steps are small, each peer on as many as suit
+    it best."""
+    most = _most_threads(run)
+    records = [record for record in run["records"] if record["set"] == name]
+    if name != "stream":
+        return [record for record in records if record["threads"] == most]
+    best: dict[str, Record] = {}
+    for record in records:
+        kept = best.setdefault(record["case"], record | {"peers": dict(record["peers"])})
+        for peer, found in record["peers"].items():
+            if found.get("seconds", math.inf) < kept["peers"].get(peer, {}).get("seconds", math.inf):
+                kept["peers"][peer] = found
+    return list(best.values())
+
+
+def _sets(run: Run) -> list[str]:
+    return [name for name in TITLES if _of(run, name)]
+
+
+def _against(run: Run, name: str, peers: set[str] | None = None) -> list[tuple[float, str]]:
+    """The ratio to the best of some peers, or of all, for each shape of a set."""
+    found = []
+    for record in _of(run, name):
+        those = [ratio for peer, ratio in ratios(record).items() if peers is None or peer in peers]
+        if those:
+            found.append((min(those), record["case"]))
+    return found
+
+
+def _by_peer(run: Run, name: str) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for record in _of(run, name):
+        for peer, ratio in ratios(record).items():
+            found.setdefault(peer, []).append(ratio)
+    return found
+
+
+def _rates(records: Iterable[Record]) -> dict[str, float]:
+    return {r["case"]: r["flops"] / seconds(r) for r in records if seconds(r) is not None}
+
+
+def _fma_share(run: Run) -> list[tuple[float, str]]:
+    peak = run["peak"][str(_most_threads(run))] * 1e9
+    return [
+        (record["flops"] / seconds(record) / peak, record["case"])
+        for record in _of(run, "train")
+        if record["cell"] != "rnn" and record["H"] >= 256 and record["B"] >= 32 and seconds(record)
+    ]
+
+
+def _bandwidth_share(run: Run) -> list[tuple[float, str]]:
+    """w_hh is read once in each step."""
+    found = []
+    for record in run["records"]:
+        if record["set"] == "infer" and record["threads"] == record["B"] == 1 and record["H"] >= 256:
+            size = 4 * GATES[record["cell"]] * record["H"] ** 2
+            level = level_of(size)
+            if seconds(record) and level in run["bandwidth"]["1"]:
+                rate = size * record["T"] / seconds(record) / 1e9
+                found.append((rate / run["bandwidth"]["1"][level], f"{record['case']}, {level}"))
+    return found
+
+
+def _scaling(run: Run) -> list[tuple[float, str]]:
+    one = [r for r in run["records"] if r["set"] == "train" and r["threads"] == 1 and r["B"] >= 8]
+    alone, together = _rates(one), _rates(_of(run, "train"))
+    if _most_threads(run) == 1:
+        return []
+    return [(together[case] / alone[case], case) for case in alone if case in together]
+
+
+def _proportion(run: Run) -> list[tuple[float, str]]:
+    """Time per valid step, of ragged batches against full ones."""
+    ragged, full = _rates(_of(run, "ragged")), _rates(_of(run, "equal"))
+    return [(full[case] / ragged[case], case) for case in ragged if case in full]
+
+
+def _float64(run: Run) -> list[tuple[float, str]]:
+    double, single = _rates(_of(run, "float64")), _rates(_of(run, "train"))
+    return [(double[case] / single[case], case) for case in double if case in single]
+
+
+def _mean(values: Iterable[float]) -> float:
+    logs = [math.log(value) for value in values]
+    return math.exp(sum(logs) / len(logs))
+
+
+# -- words and tables
+
+
+def summary(run: Run) -> str:
+    """The figures of the run, a line each."""
+    n = _most_threads(run)
+    figures: list[tuple[str, list[tuple[float, str]], Callable[..., Any], str]] = [
+        ("training, against PyTorch", _against(run, "train", {"torch"}), min, "×"),
+        ("training, against the best of all peers", _against(run, "train"), min, "×"),
+        (
+            "inference, against the best of ONNX Runtime, OpenVINO, PyTorch, JAX",
+            _against(run, "infer", SERVERS),
+            min,
+            "×",
+        ),
+        ("inference, against the best of all peers", _against(run, "infer"), min, "×"),
+        ("a streamed step from Python, against the best of all peers", _against(run, "stream"), min, "×"),
+        ("ragged training, against PyTorch packed", _against(run, "ragged", {"torch"}), min, "×"),
+        ("ragged training, against the best of all peers", _against(run, "ragged"), min, "×"),
+        ("text step, against PyTorch", _against(run, "text", {"torch"}), min, "×"),
+        ("ragged training, time per valid step against full batches", _proportion(run), max, "×"),
+        (
+            f"training, LSTM and GRU, H ≥ 256, B ≥ 32: share of the FMA peak of {n} threads",
+            _fma_share(run),
+            min,
+            "%",
+        ),
+        ("inference, B = 1, H ≥ 256, 1 thread: share of the read bandwidth", _bandwidth_share(run), min, "%"),
+        (f"training, B ≥ 8: {n} threads against 1", _scaling(run), min, "×"),
+        ("training in float64, rate against float32", _float64(run), min, "×"),
+    ]
+    if "against" in run["peers"]:
+        figures = [(TITLES[name], _against(run, name, {"against"}), min, "×") for name in _sets(run)]
+    rows = [
+        [what, _figure(worst(found)[0], unit), worst(found)[1], _figure(_mean(v for v, _ in found), unit)]
+        for what, found, worst, unit in figures
+        if found
+    ]
+    return _table(["what", "worst shape", "which", "geometric mean"], rows)
+
+
+def _markdown(run: Run) -> str:
+    parts = ["# fastrnn beside its peers\n", _machine(run)]
+    parts += ["## In short\n", summary(run)]
+    parts += [
+        "## Times as fast as each peer\n",
+        "Geometric mean over the shapes, and the least.\n",
+        _means(run),
+    ]
+    for name in _sets(run):
+        threads = sorted({record["threads"] for record in run["records"] if record["set"] == name})
+        for n in threads:
+            records = [r for r in run["records"] if r["set"] == name and r["threads"] == n]
+            parts += [f"## {TITLES[name]}, {_threads(n)}\n", _shapes(run, records)]
+    if run["memory"]:
+        parts += ["## Memory of one call\n", _memory(run)]
+    if notes := _notes(run):
+        parts += ["## Failures, and which of several ways was taken\n", notes]
+    return "\n".join(parts)
+
+
+def _machine(run: Run) -> str:
+    lines = [f"{run['cpu']}, {run['cores']} cores; {run['system']}; medians of up to {run['rounds']} rounds."]
+    for n, peak in run["peak"].items():
+        read = ", ".join(f"{level} {rate:.0f}" for level, rate in run["bandwidth"][n].items())
+        least = min(run["peaks"][n])
+        lines.append(
+            f"{_threads(int(n))}: FMA peak {peak:.0f} GFLOP/s (at the worst moment {least:.0f}); "
+            f"reading, GB/s: {read}."
+        )
+    versions = [
+        f"{about['label']} {about['version']}" for name, about in run["peers"].items() if name != OURS
+    ]
+    lines.append(f"Peers: {', '.join(versions) or 'none'}.")
+    if run["missing"]:
+        lines.append(f"**Missing**: {'; '.join(f'{name} ({why})' for name, why in run['missing'].items())}.")
+    return "\n\n".join(lines) + "\n"
+
+
+def _means(run: Run) -> str:
+    peers = [name for name in run["peers"] if name != OURS]
+    rows = []
+    for name in _sets(run):
+        found = _by_peer(run, name)
+        cells = [f"{_mean(found[p]):.2f} ({min(found[p]):.2f})" if p in found else "–" for p in peers]
+        rows.append([name, *cells])
+    return _table(["set", *(run["peers"][name]["label"] for name in peers)], rows)
+
+
+def _shapes(run: Run, records: list[Record]) -> str:
+    measured = {name for record in records for name in ratios(record)}
+    peers = [name for name in run["peers"] if name in measured]
+    heads = ["shape", "fastrnn", "GFLOP/s", "of the peak", *(run["peers"][name]["label"] for name in peers)]
+    rows = []
+    for record in records:
+        ours, those = seconds(record), ratios(record)
+        if ours is None:
+            rows.append([record["case"], record["peers"][OURS].get("error", "–"), *["–"] * (len(heads) - 2)])
+            continue
+        rate = record["flops"] / ours / 1e9
+        share = rate / run["peak"][str(record["threads"])]
+        ratio = [f"{those[name]:.2f}×" if name in those else "–" for name in peers]
+        rows.append([record["case"], _time(ours), f"{rate:.1f}", f"{share:.0%}", *ratio])
+    return _table(heads, rows)
+
+
+def _memory(run: Run) -> str:
+    labels = {name: run["peers"].get(name, {}).get("label", name) for name in (OURS, "torch")}
+    rows = [
+        [f"{record['set']} {record['case']}"]
+        + [f"{record['bytes'][name] / 2**20:.1f} MB" if name in record["bytes"] else "–" for name in labels]
+        for record in run["memory"]
+    ]
+    return _table(["", *labels.values()], rows)
+
+
+def _notes(run: Run) -> str:
+    """Each failure, and which way was the fastest where a peer has several; how often each."""
+    found: Counter[str] = Counter()
+    for record in run["records"]:
+        for name, result in record["peers"].items():
+            head = f"{run['peers'][name]['label']}, {record['set']}"
+            if "error" in result:
+                found[f"{head} {record['cell']}: left out, {result['error']}"] += 1
+            elif result.get("ways", 1) > 1:
+                found[f"{head}: {result['way']}"] += 1
+    return "".join(f"- {text} ({count})\n" for text, count in sorted(found.items()))
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] + ["--:"] * (len(heads) - 1), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _figure(value: float, unit: str) -> str:
+    return f"{value:.0%}" if unit == "%" else f"{value:.2f}×"
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread{'s' * (n > 1)}"
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.2f}×" if ratio < 0.995 else f"{ratio:.1f}×"
+
+
+def _time(value: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size or unit == "µs":
+            return f"{value / size:.3g} {unit}"
+    raise AssertionError
+
+
+# -- the picture
+
+
+def _picture(run: Run, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    panels = {name: _by_peer(run, name) for name in _sets(run)}
+    columns = [[name for name in column if panels.get(name)] for column in COLUMNS]
+    columns = [column for column in columns if column]
+    if not columns:
+        return
+    ratios = [
+        ratio for column in columns for name in column for found in panels[name].values() for ratio in found
+    ]
+    least, most = min(ratios), max(ratios)
+    heights = [[len(panels[name]) + 1.2 for name in column] for column in columns]
+    height = 1.3 + 0.27 * max(map(sum, heights))
+    figure = pyplot.figure(figsize=(0.5 + 5.2 * len(columns), height), layout="constrained")
+    parts = figure.subfigures(1, len(columns), squeeze=False)[0]
+    for part, column, ratio in zip(parts, columns, heights, strict=True):
+        axes = part.subplots(len(column), 1, squeeze=False, height_ratios=ratio)[:, 0]
+        for axis, name in zip(axes, column, strict=True):
+            labels = {peer: about["label"] for peer, about in run["peers"].items()}
+            if name == "ragged":
+                labels["torch"] = "PyTorch packed"
+            _panel(axis, TITLES[name], {labels[peer]: found for peer, found in panels[name].items()})
+            axis.set_xscale("log")
+            axis.set_xlim(min(0.8, least / 1.2), most * 2.5)
+            ticks = [tick for tick in TICKS if least / 1.2 < tick < most * 1.5]
+            axis.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+            axis.minorticks_off()
+    n = _most_threads(run)
+    where = f"{run['cpu']}, {_threads(n)}"
+    how = "bar: geometric mean over the shapes; line: from the least to the most"
+    figure.text(
+        0.01, 1 - 0.1 / height, "fastrnn is this many times as fast as", fontsize=14, weight="bold", va="top"
+    )
+    figure.text(0.01, 1 - 0.42 / height, f"{where}\n{how}", fontsize=9, va="top")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.85 / height))
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _panel(axis: Any, title: str, found: dict[str, list[float]]) -> None:
+    order = sorted(found, key=lambda label: _mean(found[label]), reverse=True)
+    means = [_mean(found[label]) for label in order]
+    colours = [FASTER if mean >= 1 else SLOWER for mean in means]
+    axis.barh(order, [mean - 1 for mean in means], left=1, color=colours, height=0.66)
+    for label, mean in zip(order, means, strict=True):
+        least, most = min(found[label]), max(found[label])
+        axis.plot([least, most], [label, label], color="black", linewidth=1)
+        axis.annotate(
+            _short(mean),
+            (max(most, mean, 1), label),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    axis.axvline(1, color="black", linewidth=1)
+    axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    axis.tick_params(axis="y", length=0, labelsize=9)
+    axis.tick_params(axis="x", labelsize=9)
+    axis.grid(axis="x", color="0.9")
+    axis.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+
+
+if __name__ == "__main__":
+    source = Path(sys.argv[1])
+    write(json.loads(source.read_text()), source.parent)
