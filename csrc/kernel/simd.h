@@ -92,7 +92,8 @@ FASTRNN_INLINE Vec<R> load(const R* p, Index count) {
     return _mm256_maskload_pd(p, mask);
 #else
   Vec<R> v{};
-  for (int i = 0; i < count; ++i) v[i] = p[i];
+  for (int i = 0; i < lanes<R>; ++i)
+    if (i < count) v[i] = p[i];
   return v;
 #endif
 }
@@ -113,7 +114,8 @@ FASTRNN_INLINE void store(R* p, Vec<R> v, Index count) {
   else
     _mm256_maskstore_pd(p, mask, v);
 #else
-  for (int i = 0; i < count; ++i) p[i] = v[i];
+  for (int i = 0; i < lanes<R>; ++i)
+    if (i < count) p[i] = v[i];
 #endif
 }
 
