@@ -68,4 +68,7 @@ inline void poll() {
 // The functions of a training step, in bindings_step.cpp.
 void bind_step(py::module_& module);
 
+// Streams, in bindings_stream.cpp.
+void bind_stream(py::module_& module);
+
 }  // namespace fastrnn

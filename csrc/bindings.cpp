@@ -24,6 +24,22 @@ struct Arguments {
   bool tokens() const { return x.ndim() == 2; }
 };
 
+// Packed weights that a layer keeps in a dictionary of its own: those there if they are still the parameters', or
+// new ones. The caller puts them there once they are packed.
+template <class R>
+std::shared_ptr<Weights<R>> packed_weights(const Kernel<R>& kernel, const Parameters<R>& parameters,
+                                         const py::dict& packed) {
+  std::shared_ptr<Weights<R>> weights;
+  if (packed.contains("native"))
+    weights = std::dynamic_pointer_cast<Weights<R>>(packed["native"].cast<std::shared_ptr<AnyWeights>>());
+  const py::gil_scoped_release release;
+  const Fingerprint now = fingerprint(parameters, kernel.gates);
+  if (weights && weights->kernel == &kernel && weights->fingerprint == now) return weights;
+  weights = std::make_shared<Weights<R>>(kernel, parameters.I, parameters.H);
+  weights->fingerprint = now;
+  return weights;
+}
+
 // What forward leaves for backward.
 struct Reserve {
   virtual ~Reserve() = default;
@@ -45,19 +61,18 @@ class TypedCall : public Reserve {
   Index gates_;
   bool has_cells_;
   py::array_t<R> y_;
+  std::shared_ptr<Weights<R>> weights_;
   Call<R> call_;
 
   static Inputs<R> inputs_of(const Arguments& a, Index gates) {
     if (a.x.ndim() < 2 || a.w_ih.ndim() != 2 || a.w_hh.ndim() != 2 || a.states.empty())
       throw std::invalid_argument("x, w_ih, w_hh or states: wrong rank for the kernels");
     const Index T = a.x.shape(0), B = a.x.shape(1), I = a.w_ih.shape(1), H = a.w_hh.shape(1), rows = gates * H;
-    return {T, B, I, H,
+    return {{I, H, pointer<R>(a.w_ih, {rows, I}, "w_ih"), pointer<R>(a.w_hh, {rows, H}, "w_hh"),
+             pointer<R>(a.b_ih, {rows}, "b_ih"), pointer<R>(a.b_hh, {rows}, "b_hh")},
+            T, B,
             a.tokens() ? nullptr : pointer<R>(a.x, {T, B, I}, "x"),
             a.tokens() ? pointer<Index>(a.x, {T, B}, "x") : nullptr,
-            pointer<R>(a.w_ih, {rows, I}, "w_ih"),
-            pointer<R>(a.w_hh, {rows, H}, "w_hh"),
-            pointer<R>(a.b_ih, {rows}, "b_ih"),
-            pointer<R>(a.b_hh, {rows}, "b_hh"),
             pointer<R>(a.states[0], {B, H}, "state"),
             a.states.size() > 1 ? pointer<R>(a.states[1], {B, H}, "state") : nullptr,
             pointer<Index>(a.lengths, {B}, "lengths"),
@@ -65,9 +80,12 @@ class TypedCall : public Reserve {
   }
 
  public:
-  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training)
+  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training, const std::optional<py::dict>& packed)
       : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
-        has_cells_(kernel.states > 1), call_(kernel, inputs_, training) {}
+        has_cells_(kernel.states > 1), weights_(packed ? packed_weights<R>(kernel, inputs_, *packed) : nullptr),
+        call_(kernel, inputs_, training, weights_) {}
+
+  std::shared_ptr<AnyWeights> weights() const { return weights_; }
 
   py::tuple states(const py::array& h, const py::array& c) const {
     if (has_cells_) return py::make_tuple(h, c);
@@ -113,19 +131,21 @@ class TypedCall : public Reserve {
 };
 
 template <class R>
-py::tuple run(const Cell& cell, Arguments arguments, bool training) {
-  auto call = std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training);
+py::tuple run(const Cell& cell, Arguments arguments, bool training, std::optional<py::dict> packed) {
+  auto call = std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training, packed);
   const py::tuple results = call->forward();
+  if (packed) (*packed)["native"] = call->weights();
   const std::shared_ptr<Reserve> reserve = training ? std::shared_ptr<Reserve>(call) : nullptr;
   return py::make_tuple(results[0], results[1], reserve);
 }
 
 py::tuple forward(const std::string& name, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
-                  std::vector<Optional> states, Optional lengths, bool reverse, bool training) {
+                  std::vector<Optional> states, Optional lengths, bool reverse, bool training,
+                  std::optional<py::dict> packed) {
   const Cell& cell = find_cell(name);
   Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, std::move(states), lengths, reverse};
-  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training)
-                        : run<double>(cell, std::move(arguments), training);
+  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training, packed)
+                        : run<double>(cell, std::move(arguments), training, packed);
 }
 
 template <class R>
@@ -220,9 +240,10 @@ PYBIND11_MODULE(_core, module) {
   isa();  // an unusable FASTRNN_ISA is an error here, at import
 
   py::class_<Reserve, std::shared_ptr<Reserve>>(module, "Reserve", "What forward leaves for backward.");
+  py::class_<AnyWeights, std::shared_ptr<AnyWeights>>(module, "Weights", "Packed weights.");
   module.def("forward", &forward, "See fastrnn.functional.lstm.", "cell"_a, "x"_a.noconvert(), "w_ih"_a.noconvert(),
              "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
-             "reverse"_a, "training"_a);
+             "reverse"_a, "training"_a, "packed"_a = py::none());
   module.def(
       "backward",
       [](Reserve& reserve, const Optional& dy, const std::vector<Optional>& dstates) {
@@ -234,6 +255,7 @@ PYBIND11_MODULE(_core, module) {
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
              "weight"_a.noconvert(), "dy"_a.noconvert());
   bind_step(module);
+  bind_stream(module);
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");
   module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests.", "name"_a);

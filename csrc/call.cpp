@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "threads.h"
 
@@ -21,8 +22,8 @@ Index steps_at_once(double step_flops) {
 }  // namespace
 
 template <class R>
-Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training)
-    : kernel_(kernel), c0_(in.c0), length_(in.B, in.T) {
+Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, std::shared_ptr<Weights<R>> weights)
+    : kernel_(kernel), weights_(std::move(weights)), c0_(in.c0), length_(in.B, in.T) {
   layer_ = {{in.T, in.B, 0, nullptr, nullptr, nullptr, in.reverse},
             in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.b_ih, in.b_hh, in.h0,
             nullptr, nullptr, nullptr, training, 1};
@@ -71,13 +72,17 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   const Index H = layer_.H, Hp = padded(H, kernel_.lanes);
   layer_.y = y;
   const int size = team_for(step_flops() * double(steps.count));
-  Buffer<R> packed_ih{Hp, kernel_.gates, layer_.I}, packed_hh{Hp, kernel_.gates, H}, bias{kernel_.slots, Hp};
+  const std::shared_ptr<Weights<R>> weights = weights_ ? weights_ : std::make_shared<Weights<R>>(kernel_, layer_.I, H);
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
-  const Forward<R> task{layer_, packed_ih, packed_hh, bias, workspace};
+  const Forward<R> task{layer_, weights->ih, weights->hh, weights->bias, workspace};
   const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);
   Patience patience(poll);
   for (Index s = 0; s < steps.count; s += piece) {
-    parallel(size, [&](const Team& team) { kernel_.forward(task, s, std::min(s + piece, steps.count), team); });
+    parallel(size, [&](const Team& team) {
+      if (!weights->packed) kernel_.pack(task, team);
+      kernel_.forward(task, s, std::min(s + piece, steps.count), team);
+    });
+    weights->packed = true;
     patience.check();
   }
   for (Index r = 0; r < steps.B; ++r) {

@@ -1,24 +1,22 @@
 // One call of a cell: the memory that its kernel works in, and the steps in pieces that can be interrupted.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "buffer.h"
 #include "fastrnn.h"
 #include "poll.h"
+#include "weights.h"
 
 namespace fastrnn {
 
 // The letters of a call, and the arrays that it reads. All are C-contiguous; pointers may be null where said.
 template <class R>
-struct Inputs {
-  Index T, B, I, H;
+struct Inputs : Parameters<R> {
+  Index T, B;
   const R* x;            // [T, B, I], or null and
   const Index* tokens;   // [T, B]
-  const R* w_ih;         // [G*H, I]
-  const R* w_hh;         // [G*H, H]
-  const R* b_ih;         // [G*H] or null
-  const R* b_hh;         // [G*H] or null
   const R* h0;           // [B, H] or null
   const R* c0;           // [B, H] or null
   const Index* lengths;  // [B] or null
@@ -36,7 +34,8 @@ struct Gradients {
 template <class R>
 class Call {
  public:
-  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training);
+  // With weights that are packed, those of the inputs are not read; others are packed by forward.
+  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, std::shared_ptr<Weights<R>> weights = nullptr);
 
   // y [T, B, H] is zero where a row is padded; h_n and c_n are [B, H], c_n may be null.
   void forward(R* y, R* h_n, R* c_n, const Poll& poll);
@@ -49,6 +48,7 @@ class Call {
   double step_flops() const;
 
   const Kernel<R>& kernel_;
+  const std::shared_ptr<Weights<R>> weights_;
   const R* c0_;
   std::vector<Index> order_, length_, offset_;
   Buffer<R> no_state_, slots_, cells_;

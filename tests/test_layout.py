@@ -92,7 +92,7 @@ def includes(path):
 def test_what_is_compiled_once_does_not_see_the_kernels():
     for path in CSRC.glob("*.*"):
         assert not [name for name in includes(path) if "kernel/" in name], path.name
-        if path.name not in ("arrays.h", "bindings.cpp", "bindings_step.cpp"):
+        if path.name not in ("arrays.h", "bindings.cpp", "bindings_step.cpp", "bindings_stream.cpp"):
             assert not [name for name in includes(path) if "pybind11" in name], path.name
 
 
@@ -105,7 +105,7 @@ KERNEL_INCLUDES = {
     "cells.h": {"rnn.h", "lstm.h", "gru.h"},
     "share.h": {"../fastrnn.h"},
     "gemm.h": {"simd.h"},
-    "pack.h": {"share.h", "simd.h"},
+    "pack.h": {"gemm.h", "share.h"},
     "sequence.h": {"gemm.h", "pack.h", "workspace.h"},
     "workspace.h": {"../fastrnn.h"},
     "outer.h": {"gemm.h"},

@@ -25,14 +25,13 @@ class ForwardPass : Sequence<C, R> {
 
   ForwardPass(const Forward<R>& f, const Team& team, Workspace memory) : Base(f, team), f(f), list(take(memory, f)) {}
 
-  void pack() const {
+  void pack_own() const {
     const Range own = own_units();
     for (Index u = own.first; u < own.last; ++u) {
       layout.pack(layer.w_ih, layer.I, L::x_slot, u, f.packed_ih + u * layer.I * G * U);
       layout.pack(layer.w_hh, layer.H, L::h_slot, u, f.packed_hh + u * layer.H * G * U);
       layout.pack_bias(layer.b_ih, layer.b_hh, u, f.bias + u * S * U);
     }
-    team.wait();
   }
 
   // The pre-activations' part of the input, for a chunk of steps.
@@ -105,6 +104,10 @@ class ForwardPass : Sequence<C, R> {
     }
   }
 
+  static ForwardPass member(const Forward<R>& f, const Team& team) {
+    return {f, team, Workspace(f.workspace, team.rank * workspace(f))};
+  }
+
  public:
   static Index workspace(const Layer<R>& layer) {
     Workspace memory;
@@ -112,9 +115,13 @@ class ForwardPass : Sequence<C, R> {
     return memory.taken();
   }
 
+  static void pack(const Forward<R>& f, const Team& team) noexcept {
+    member(f, team).pack_own();
+    team.wait();
+  }
+
   static void run(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
-    const ForwardPass pass(f, team, Workspace(f.workspace, team.rank * workspace(f)));
-    if (s0 == 0) pass.pack();
+    const ForwardPass pass = member(f, team);
     for (Index s = s0; s < s1; ++s) {
       if ((s - s0) % f.chunk == 0) pass.project(s, s + f.chunk < s1 ? s + f.chunk : s1);
       pass.step(s);

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "gemm.h"
-#include "workspace.h"
 
 namespace fastrnn::FASTRNN_ISA {
 

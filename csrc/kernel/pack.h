@@ -3,7 +3,6 @@
 
 #include "gemm.h"
 #include "share.h"
-#include "simd.h"
 
 namespace fastrnn::FASTRNN_ISA {
 

@@ -116,9 +116,8 @@ def _replace(path: str | os.PathLike[str], data: bytes) -> None:
     target = os.path.realpath(path)
     directory = os.path.dirname(target)
     temporary = os.path.join(directory, f".fastrnn-{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with open(descriptor, "wb") as file:
+        with open(temporary, "xb") as file:
             if os.path.exists(target):
                 os.chmod(temporary, os.stat(target).st_mode & 0o7777)
             file.write(data)
@@ -126,7 +125,7 @@ def _replace(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # an interrupt may come just after the rename
+        with contextlib.suppress(FileNotFoundError):  # interrupts may come before the file and after the rename
             os.unlink(temporary)
         raise
     _sync_directory(directory)

@@ -164,6 +164,7 @@ def _forward(
     lengths: npt.ArrayLike | None,
     reverse: bool,
     training: bool,
+    packed: dict[str, Any] | None = None,
 ) -> tuple[Array, Any, Any]:
     w_ih, w_hh = _weights(cell, w_ih, w_hh)
     rows, H = w_hh.shape
@@ -180,12 +181,31 @@ def _forward(
 
     backend = _module(_backend)
     y, states_n, inner = backend.forward(
-        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training
+        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training, packed
     )
     if not training:
         return y, _unwrap(states_n), None
     y.flags.writeable = False  # backward will read it
     return y, _unwrap(states_n), Reserve(cell, backend, inner, y)
+
+
+def infer(
+    cell: str,
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None = None,
+    b_hh: npt.ArrayLike | None = None,
+    *,
+    state: Any,
+    lengths: npt.ArrayLike | None,
+    reverse: bool,
+    packed: dict[str, Any],
+) -> tuple[Array, Any]:
+    """What `rnn`, `lstm` and `gru` do, for a layer: the kernels keep its packed weights in a dict and use
+    them again while the weights have not changed, which they see for themselves."""
+    y, state_n, _ = _forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False, packed)
+    return y, state_n
 
 
 def _backward(maker: str, reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: Any) -> Gradients:

@@ -19,6 +19,7 @@ from fastrnn import checks, functional
 from fastrnn.checks import Array
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
+from fastrnn.layers.stream import Stream
 
 StateT = TypeVar("StateT")
 
@@ -70,7 +71,8 @@ class Recurrent(Layer, Generic[StateT]):
 
     _gates: int
     _states = 1
-    _functions: tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]
+    _cell: str
+    _functions: tuple[Callable[..., Any], Callable[..., Any]]
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Recurrent(Layer, Generic[StateT]):
         rng = generator(seed)
         bound = 1 / math.sqrt(self.hidden_size)
         self.parameters = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
+        self._packed: list[dict[str, Any]] = self._nothing_packed()
         self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
 
     def __call__(
@@ -131,8 +134,7 @@ class Recurrent(Layer, Generic[StateT]):
         ValueError
             If an argument has another shape, or a token or a length is out of range.
         """
-        infer, _, _ = self._functions
-        y, state_n, _ = self._run(infer, x, state, lengths, training=False)
+        y, state_n, _ = self._run(x, state, lengths, training=False)
         return y, state_n
 
     def forward(
@@ -155,8 +157,7 @@ class Recurrent(Layer, Generic[StateT]):
         TypeError, ValueError
             As of a call.
         """
-        _, forward, _ = self._functions
-        y, state_n, self._kept = self._run(forward, x, state, lengths, training=True)
+        y, state_n, self._kept = self._run(x, state, lengths, training=True)
         return y, state_n
 
     def backward(self, dy: npt.ArrayLike | None, dstate_n: Any = None) -> tuple[Array | None, StateT]:
@@ -194,7 +195,7 @@ class Recurrent(Layer, Generic[StateT]):
         dstates = self._by_place("dstate_n", dstate_n, B)
         self._kept = None
 
-        _, _, backward = self._functions
+        _, backward = self._functions
         gradients: dict[str, Array] = {}
         for layer in reversed(range(self.num_layers)):
             dx: Any = None
@@ -209,9 +210,56 @@ class Recurrent(Layer, Generic[StateT]):
         self.gradients = {name: gradients[name] for name in self.parameters}
         return None if dy is None else self._swap(dy), self._as_given(dstates)
 
+    def stream(self, batch: int = 1) -> Stream[StateT]:
+        """The layer's steps one at a time, from a state of zeros, with the weights that it has now.
+
+        Parameters
+        ----------
+        batch : int
+            B, how many sequences go side by side.
+
+        Returns
+        -------
+        Stream
+            ``step(x)`` takes (B, I) floats or (B,) tokens to h (B, H).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `batch` is not a positive integer, or the layer is bidirectional: its second direction begins
+            at an end that a stream does not have.
+
+        Examples
+        --------
+        >>> layer = LSTM(3, 5, num_layers=2, seed=0)
+        >>> x = np.ones((7, 1, 3), "float32")
+        >>> stream = layer.stream()
+        >>> h = [stream.step(x_t) for x_t in x]
+        >>> bool((np.array(h) == layer(x)[0]).all())
+        True
+        """
+        batch = checks.positive_int("batch", batch)
+        if self.bidirectional:
+            raise ValueError("a bidirectional layer has no stream: its second direction starts at the end")
+        weights = [self._weights(layer) for layer in range(self.num_layers)]
+        return Stream(self._cell, weights, batch, self._states)
+
+    def _weights(self, layer: int) -> tuple[Array, Array, Array | None, Array | None]:
+        """Of a layer's first direction; None for biases that there are not."""
+        w_ih, w_hh, *biases = (self.parameters[name] for name in self._names(f"_l{layer}"))
+        b_ih, b_hh = biases or (None, None)
+        return w_ih, w_hh, b_ih, b_hh
+
+    def _nothing_packed(self) -> list[dict[str, Any]]:
+        """Where the kernels keep packed weights, for each layer and direction."""
+        return [{} for _ in range(self.num_layers * self._directions)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle of the layer has: all but what the kernels keep."""
+        return {**self.__dict__, "_packed": self._nothing_packed(), "_kept": None}
+
     def _run(
         self,
-        function: Callable[..., Any],
         x: npt.ArrayLike,
         state: Any,
         lengths: npt.ArrayLike | None,
@@ -221,6 +269,8 @@ class Recurrent(Layer, Generic[StateT]):
         x = self._input(x)
         states = self._by_place("state", state, x.shape[1])
         reserves = []
+        forward, _ = self._functions
+        infer = functools.partial(functional.infer, self._cell)
         for layer in range(self.num_layers):
             if training and layer:
                 x = self._dropouts[layer - 1].forward(x)
@@ -228,11 +278,13 @@ class Recurrent(Layer, Generic[StateT]):
             for direction, suffix in enumerate(self._suffixes(layer)):
                 place = layer * self._directions + direction
                 weights = (self.parameters[name] for name in self._names(suffix))
-                y, states[place], *reserve = function(
-                    x, *weights, state=states[place], lengths=lengths, reverse=direction == 1
-                )
+                options = {"state": states[place], "lengths": lengths, "reverse": direction == 1}
+                if training:
+                    y, states[place], reserve = forward(x, *weights, **options)
+                    reserves.append(reserve)
+                else:
+                    y, states[place] = infer(x, *weights, **options, packed=self._packed[place])
                 outputs.append(y)
-                reserves += reserve
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         return self._swap(x), self._as_given(states), (reserves, x.shape)
 
@@ -332,8 +384,8 @@ class RNN(Recurrent[Array]):
         seed: Seed = None,
     ) -> None:
         self.nonlinearity = checks.one_of("nonlinearity", nonlinearity, ("tanh", "relu"))
+        self._cell = f"rnn_{nonlinearity}"
         self._functions = (
-            functools.partial(functional.rnn, nonlinearity=nonlinearity),
             functools.partial(functional.rnn_forward, nonlinearity=nonlinearity),
             functional.rnn_backward,
         )
@@ -374,7 +426,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
 
     _gates = 4
     _states = 2
-    _functions = (functional.lstm, functional.lstm_forward, functional.lstm_backward)
+    _cell = "lstm"
+    _functions = (functional.lstm_forward, functional.lstm_backward)
 
 
 class GRU(Recurrent[Array]):
@@ -397,7 +450,8 @@ class GRU(Recurrent[Array]):
     """
 
     _gates = 3
-    _functions = (functional.gru, functional.gru_forward, functional.gru_backward)
+    _cell = "gru"
+    _functions = (functional.gru_forward, functional.gru_backward)
 
 
 def _sum(a: Array | None, b: Array | None) -> Array | None:

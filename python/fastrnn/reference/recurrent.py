@@ -27,6 +27,7 @@ Werbos, "Backpropagation through time: what it does and how to do it", Proceedin
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -216,6 +217,7 @@ def forward(
     lengths: Array | None,
     reverse: bool,
     training: bool,
+    packed: dict[str, Any] | None = None,
 ) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     """Run a cell over time; the same call as the native ``_core.forward``.
 
@@ -239,6 +241,8 @@ def forward(
         Whether each row runs from its last valid step to its first.
     training : bool
         Whether to keep what `backward` needs.
+    packed : dict, optional
+        Where a backend may keep things for the next call with these weights. This one keeps nothing.
 
     Returns
     -------
@@ -630,3 +634,66 @@ def gru_backward(reserve: Reserve, dy: Array | None = None, dstate_n: Array | No
     """
     gradients = Gradients(*backward(reserve, dy, (dstate_n,)))
     return gradients._replace(state=gradients.state[0])
+
+
+class Stream:
+    """Steps one at a time through a stack of layers; the same class as the native ``_core.Stream``.
+
+    Parameters
+    ----------
+    cell : str
+        A key of `CELLS`.
+    layers : sequence of (w_ih, w_hh, b_ih, b_hh)
+        Each layer's parameters, which are copied. A bias may be None.
+    batch : int
+        B.
+    """
+
+    def __init__(
+        self, cell: str, layers: Sequence[tuple[Array, Array, Array | None, Array | None]], batch: int
+    ) -> None:
+        self._cell = cell
+        self._layers = copy.deepcopy(list(layers))
+        shape = (len(layers), batch, layers[0][1].shape[1])
+        self._state = [np.zeros(shape, layers[0][1].dtype) for _ in range(CELLS[cell].states)]
+
+    def step(self, x: Any, out: Any) -> Array | None:
+        """x (B, I) or tokens (B,) to h (B, H); None, and nothing done, if an argument is not just that."""
+        _, B, H = self._state[0].shape
+        w_ih = self._layers[0][0]
+        floats = _is_plain(x, (B, w_ih.shape[1]), w_ih.dtype)
+        tokens = _is_plain(x, (B,), np.dtype(np.int64)) and bool(np.all((x >= 0) & (x < w_ih.shape[1])))
+        if not (floats or tokens) or not (out is None or _is_plain(out, (B, H), w_ih.dtype)):
+            return None
+        y: Array = self.steps(x[None])[0]
+        if out is None:
+            return y
+        out[...] = y
+        return out  # type: ignore[no-any-return]
+
+    def steps(self, x: Array) -> Array:
+        """x (T, B, I) or tokens (T, B) to h (T, B, H)."""
+        for place, (w_ih, w_hh, b_ih, b_hh) in enumerate(self._layers):
+            states = [member[place] for member in self._state]
+            x, following, _ = forward(self._cell, x, w_ih, w_hh, b_ih, b_hh, states, None, False, False)
+            for member, value in zip(self._state, following, strict=True):
+                member[place] = value
+        return x
+
+    def state(self) -> tuple[Array, ...]:
+        """Copies of the states, (L, B, H)."""
+        return tuple(member.copy() for member in self._state)
+
+    def set_state(self, members: Sequence[Array]) -> None:
+        """Go on from these states."""
+        self._state = [member.copy() for member in members]
+
+    def copy(self) -> Stream:
+        """Another one in the same state."""
+        return copy.deepcopy(self)
+
+
+def _is_plain(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    if not isinstance(array, np.ndarray):
+        return False
+    return array.shape == shape and array.dtype == dtype and array.flags.c_contiguous

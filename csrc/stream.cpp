@@ -1,0 +1,112 @@
+#include "stream.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "threads.h"
+
+namespace fastrnn {
+
+template <class R>
+Stream<R>::Stream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& layers, Index B)
+    : kernel_(kernel), order_(B), length_(B, 1), offset_{0, B} {
+  std::iota(order_.begin(), order_.end(), Index(0));
+  steps_ = {1, B, 1, order_.data(), length_.data(), offset_.data(), false};
+  for (const Parameters<R>& p : layers)
+    flops_ += 2.0 * double(B) * double(kernel.gates * p.H) * double(p.I + p.H);
+  team_ = team_for(flops_ * 8);  // a thread that has just worked is awake still
+  for (const Parameters<R>& p : layers) {
+    add_level(std::make_shared<Weights<R>>(kernel, p.I, p.H), p.I, p.H);
+    Forward<R> task = levels_.back().task;
+    task.w_ih = p.w_ih, task.w_hh = p.w_hh, task.b_ih = p.b_ih, task.b_hh = p.b_hh;
+    parallel(team_, [&](const Team& team) { kernel.pack(task, team); });
+    levels_.back().weights->packed = true;
+  }
+}
+
+template <class R>
+Stream<R>::Stream(const Stream& other)
+    : kernel_(other.kernel_), order_(other.order_), length_(other.length_), offset_(other.offset_),
+      steps_(other.steps_), flops_(other.flops_), team_(other.team_) {
+  steps_.order = order_.data(), steps_.length = length_.data(), steps_.offset = offset_.data();
+  Buffer<R> h{B(), other.H()}, c{B(), other.H()};
+  for (int l = 0; l < other.layers(); ++l) {
+    const Level& level = other.levels_[l];
+    add_level(level.weights, level.task.I, level.task.H);
+    other.get_state(l, h, c);
+    set_state(l, h, c);
+  }
+}
+
+template <class R>
+void Stream<R>::add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H) {
+  const Index Hp = padded(H, kernel_.lanes), B = this->B();
+  Level level{std::move(weights), Buffer<R>::zeros({B, H}), Buffer<R>::zeros({B, H}),
+              Buffer<R>{B, kernel_.slots, Hp}, Buffer<R>::zeros({has_cells() ? B : 0, Hp}), {}, {}};
+  const Layer<R> layer{steps_, I, H, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+                       level.h, level.next_h, level.slots, level.cells, false, 1};
+  level.workspace = Buffer<char>{team_, kernel_.forward_workspace(layer)};
+  level.task = {layer, level.weights->ih, level.weights->hh, level.weights->bias, level.workspace};
+  levels_.push_back(std::move(level));
+}
+
+template <class R>
+void Stream<R>::advance(const Team& team) noexcept {
+  for (const Level& level : levels_) kernel_.forward(level.task, 0, 1, team);
+}
+
+template <class R>
+void Stream<R>::step(const R* x, const Index* tokens, R* y) {
+  levels_[0].task.x = x;
+  levels_[0].task.tokens = tokens;
+  for (std::size_t l = 1; l < levels_.size(); ++l) levels_[l].task.x = levels_[l - 1].next_h;
+  parallel(team_, [&](const Team& team) { advance(team); });
+  for (Level& level : levels_) {
+    level.h.swap(level.next_h);
+    level.task.h0 = level.h;
+    level.task.y = level.next_h;
+  }
+  std::copy_n(static_cast<const R*>(levels_.back().h), B() * H(), y);
+}
+
+template <class R>
+void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll) {
+  const Index B = this->B(), H = this->H();
+  Buffer<R> between{levels_.size() > 1 ? T : 0, B, H}, h{B, H}, c{B, H};
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
+    Level& level = levels_[l];
+    get_state(int(l), h, c);
+    R* cells = has_cells() ? static_cast<R*>(c) : nullptr;
+    const Inputs<R> inputs{{level.task.I, H, nullptr, nullptr, nullptr, nullptr}, T, B, x, tokens, h, cells, nullptr,
+                           false};
+    // Layers take turns with two arrays, so that the last one ends in y.
+    R* to = (levels_.size() - l) % 2 ? y : static_cast<R*>(between);
+    Call<R>(kernel_, inputs, false, level.weights).forward(to, level.next_h, cells, poll);
+    x = to, tokens = nullptr;
+    set_state(int(l), level.next_h, c);
+  }
+}
+
+template <class R>
+void Stream<R>::get_state(int layer, R* h, R* c) const {
+  const Level& level = levels_[layer];
+  std::copy_n(static_cast<const R*>(level.h), B() * H(), h);
+  if (!has_cells()) return;
+  const Index Hp = padded(H(), kernel_.lanes);
+  for (Index b = 0; b < B(); ++b) std::copy_n(level.cells + b * Hp, H(), c + b * H());
+}
+
+template <class R>
+void Stream<R>::set_state(int layer, const R* h, const R* c) {
+  Level& level = levels_[layer];
+  std::copy_n(h, B() * H(), static_cast<R*>(level.h));
+  if (!has_cells()) return;
+  const Index Hp = padded(H(), kernel_.lanes);
+  for (Index b = 0; b < B(); ++b) std::copy_n(c + b * H(), H(), level.cells + b * Hp);
+}
+
+template class Stream<float>;
+template class Stream<double>;
+
+}  // namespace fastrnn

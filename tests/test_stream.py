@@ -1,0 +1,239 @@
+"""Streams: step by step the same bits as the layer on the whole sequence."""
+
+import copy
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastrnn
+from fastrnn import GRU, LSTM, RNN
+
+LAYERS = {
+    "rnn": lambda *a, **k: RNN(*a, **k),
+    "relu": lambda *a, **k: RNN(*a, nonlinearity="relu", **k),
+    "lstm": lambda *a, **k: LSTM(*a, **k),
+    "gru": lambda *a, **k: GRU(*a, **k),
+}
+
+
+def members(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+@pytest.fixture(params=LAYERS)
+def make(request, backend):
+    return LAYERS[request.param]
+
+
+@given(
+    sizes=st.tuples(*[st.integers(1, 40)] * 2, st.integers(1, 3)),
+    batch=st.integers(1, 5),
+    T=st.integers(0, 6),
+    dtype=st.sampled_from(["float32", "float64"]),
+    bias=st.booleans(),
+    split=st.integers(0, 6),
+)
+@pytest.mark.parametrize("cell", LAYERS)
+def test_steps_give_the_bits_of_the_whole_sequence(cell, sizes, batch, T, dtype, bias, split):
+    layer = LAYERS[cell](*sizes, dtype=dtype, bias=bias, seed=0)
+    x = np.random.default_rng(1).normal(size=(T, batch, sizes[0])).astype(dtype)
+    y, state_n = layer(x)
+    stream = layer.stream(batch)
+    some = min(split, T)
+    h = [*(stream.step(x_t) for x_t in x[:some]), *stream.step_many(x[some:])]
+    np.testing.assert_array_equal(np.array(h).reshape(y.shape), y)
+    for ours, theirs in zip(members(stream.state), members(state_n), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_backends_agree(make):
+    layer = make(4, 7, 2, seed=0)
+    x = np.random.default_rng(0).normal(size=(5, 3, 4)).astype("float32")
+    stream = layer.stream(3)
+    np.testing.assert_allclose([stream.step(x_t) for x_t in x], layer(x)[0], rtol=0, atol=1e-6)
+
+
+def test_tokens(make):
+    layer = make(9, 5, 2, seed=0)
+    tokens = np.array([[0, 8], [3, 3], [7, 1]])
+    stream = layer.stream(2)
+    y = layer(tokens)[0]
+    np.testing.assert_allclose([stream.step(t) for t in tokens], y, rtol=0, atol=1e-6)
+    stream.reset()
+    np.testing.assert_allclose([stream.step(t.tolist()) for t in tokens], y, rtol=0, atol=1e-6)
+    stream.reset()
+    np.testing.assert_allclose(stream.step_many(tokens), y, rtol=0, atol=1e-6)
+
+
+def test_state_can_be_taken_set_and_copied(make):
+    layer = make(3, 6, 2, seed=0)
+    x = np.random.default_rng(0).normal(size=(8, 1, 3)).astype("float32")
+    stream = layer.stream()
+    stream.step_many(x[:4])
+    state, other = stream.state, stream.copy()
+    rest = stream.step_many(x[4:])
+    np.testing.assert_array_equal(other.step_many(x[4:]), rest)
+    stream.state = state
+    np.testing.assert_array_equal(stream.step_many(x[4:]), rest)
+    again = copy.deepcopy(layer).stream()
+    again.state = state
+    np.testing.assert_array_equal(again.step_many(x[4:]), rest)
+    stream.reset()
+    np.testing.assert_array_equal(stream.step_many(x[:4]), layer.stream().step_many(x[:4]))
+    assert all((member == 0).all() for member in members(layer.stream().state))
+
+
+def test_out_is_filled_and_returned(make):
+    layer = make(5, 5, seed=0)
+    x, out = np.ones((2, 5), "float32"), np.full((2, 5), np.nan, "float32")
+    expected = layer.stream(2).step(x)
+    assert layer.stream(2).step(x, out) is out
+    np.testing.assert_array_equal(out, expected)
+    layer.stream(2).step(x, out=x)
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_weights_are_those_of_the_moment(make):
+    layer = make(2, 4, seed=0)
+    x = np.ones((1, 2), "float32")
+    stream = layer.stream()
+    before = stream.copy().step(x)
+    for parameter in layer.parameters.values():
+        parameter *= 2
+    np.testing.assert_array_equal(stream.step(x), before)
+    assert (layer.stream().step(x) != before).any()
+
+
+X = np.zeros((2, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((np.zeros((2, 4), "float32"),), ValueError, "x must have shape"),
+        ((np.zeros((3,), "float32"),), ValueError, "x must have shape"),
+        ((X.astype("float64"),), TypeError, "x must have the layer's dtype float32"),
+        ((None,), TypeError, "x must be"),
+        ((np.array([0, 3]),), ValueError, "x"),
+        ((np.array([0, -1]),), ValueError, "x"),
+        ((X, np.zeros((2, 5), "float32")), ValueError, r"out must be a float32 array of shape .* = \(2, 4\)"),
+        ((X, np.zeros((4, 2), "float32").T), ValueError, "out must be C-contiguous"),
+        ((X, [[0.0] * 4] * 2), ValueError, "out must be a float32 array"),
+    ],
+)
+def test_bad_arguments_do_not_move_the_state(make, arguments, error, message):
+    stream = make(3, 4, seed=0).stream(2)
+    stream.step(X)
+    before = stream.state
+    with pytest.raises(error, match=message):
+        stream.step(*arguments)
+    for ours, theirs in zip(members(stream.state), members(before), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_read_only_out_is_refused():
+    out = np.zeros((2, 4), "float32")
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="writable"):
+        LSTM(3, 4).stream(2).step(X, out)
+    assert (out == 0).all()
+
+
+def test_bad_states_are_refused(backend):
+    stream = LSTM(3, 4).stream()
+    with pytest.raises(TypeError, match="pair"):
+        stream.state = np.zeros((1, 1, 4), "float32")
+    with pytest.raises(ValueError, match=r"state\[1\] must have shape"):
+        stream.state = (np.zeros((1, 1, 4), "float32"), np.zeros((1, 4), "float32"))
+    with pytest.raises(ValueError, match="bidirectional"):
+        LSTM(3, 4, bidirectional=True).stream()
+    with pytest.raises(ValueError, match="batch"):
+        LSTM(3, 4).stream(0)
+
+
+def test_a_second_thread_is_told():
+    """Two threads in one stream: each step is done whole or refused, and none is lost in a crash."""
+    stream = LSTM(512, 512, seed=0).stream(8)
+    x = np.ones((8, 512), "float32")
+    outcomes = []
+
+    def work():
+        for _ in range(200):
+            try:
+                stream.step(x)
+                outcomes.append("done")
+            except RuntimeError as error:
+                assert "another thread" in str(error)
+                outcomes.append("refused")
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 600 and "done" in outcomes
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_do_not_show(threads):
+    layer = GRU(300, 300, 2, seed=0)
+    x = np.random.default_rng(0).normal(size=(4, 2, 300)).astype("float32")
+    y = layer(x)[0]
+    before = fastrnn.get_num_threads()
+    fastrnn.set_num_threads(threads)
+    try:
+        stream = layer.stream(2)
+        np.testing.assert_array_equal([stream.step(x_t) for x_t in x], y)
+    finally:
+        fastrnn.set_num_threads(before)
+
+
+# -- packed weights that a layer keeps
+
+
+@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_layer_sees_every_change_of_its_weights(cell, dtype):
+    layer = LAYERS[cell](5, 19, 2, dtype=dtype, seed=0)
+    x = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(dtype)
+    rng = np.random.default_rng(1)
+    y = layer(x)[0]
+    np.testing.assert_array_equal(layer(x)[0], y)
+    for name, parameter in layer.parameters.items():
+        place = tuple(rng.integers(0, n) for n in parameter.shape)
+        for change in (np.negative, lambda value: np.nextafter(value, np.inf, dtype=dtype)):
+            parameter[place] = change(parameter[place])
+            fresh = LAYERS[cell](5, 19, 2, dtype=dtype)
+            fresh.load_state_dict(layer.state_dict())
+            np.testing.assert_array_equal(layer(x)[0], fresh(x)[0], err_msg=name)
+
+
+def test_changes_of_sign_do_not_cancel():
+    """Negating whole rows flips top bits only, which a weaker fingerprint would not see."""
+    layer = LSTM(64, 64, seed=0)
+    x = np.ones((2, 1, 64), "float32")
+    seen = [layer(x)[0]]
+    for rows in (slice(None), slice(0, 2), slice(8, 10), slice(None, None, 2)):
+        layer.parameters["weight_hh_l0"][rows] *= -1
+        layer.parameters["weight_ih_l0"][rows] *= -1
+        y = layer(x)[0]
+        fresh = LSTM(64, 64)
+        fresh.load_state_dict(layer.state_dict())
+        np.testing.assert_array_equal(y, fresh(x)[0])
+        assert not any((y == earlier).all() for earlier in seen)
+        seen.append(y)
+
+
+def test_kept_weights_are_of_one_isa(isa):
+    layer = LSTM(6, 9, seed=0)
+    x = np.ones((2, 3, 6), "float32")
+    expected = LSTM(6, 9, seed=0)(x)[0]
+    from fastrnn import _core
+
+    layer(x)
+    for name in _core.config()["isas"]:
+        _core.set_isa(name)
+        np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-6)
