@@ -9,8 +9,14 @@
 namespace fastrnn {
 namespace {
 
-constexpr Index project_rows = 64;    // enough rows for the input's product to run at full speed
-constexpr Index gradient_rows = 512;  // whose gradients become those of weights while they are near (outer_depth)
+// Rows whose slots the input's product writes before the steps read them: enough for full speed or, where the weights
+// do not stay near, as many as do.
+Index project_rows(Index weight_bytes, Index row_bytes) {
+  constexpr Index enough = 64, near = 1 << 20;
+  return weight_bytes <= near / 2 ? enough : std::clamp<Index>(near / row_bytes, enough, 8 * enough);
+}
+
+constexpr Index gradient_rows = 512;  // whose gradients become those of weights while they are near
 
 // Steps between two looks at signals and at how busy the machine is: long enough that starting a team does not
 // count, short enough that a team that must wait for a core is soon given up.
@@ -29,7 +35,9 @@ Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, std::
             nullptr, nullptr, nullptr, training, 1};
   sort_rows(in.lengths);
   const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
-  layer_.chunk = std::clamp<Index>(project_rows / std::max<Index>(B, 1), 1, std::max<Index>(layer_.steps.count, 1));
+  const Index hidden = Hp * Index(sizeof(R));
+  const Index together = project_rows(kernel.gates * hidden * in.I, kernel.slots * hidden) / std::max<Index>(B, 1);
+  layer_.chunk = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
   if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.H});
   layer_.slots = slots_ = Buffer<R>{training ? rows : layer_.chunk * B, kernel.slots, Hp};
   if (kernel.states > 1) {
@@ -101,7 +109,6 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   const int size = team_for(2 * step_flops() * double(steps.count));
   const Index Ip = padded(layer_.I, kernel_.lanes);
   Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? Ip : 0, G, Hp};
-  Buffer<R> packed_h{Hp, kernel_.outer_depth}, packed_x{layer_.x ? Ip : 0, kernel_.outer_depth};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
   Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, G, Hp});
   Buffer<R> dbias = Buffer<R>::zeros({kernel_.slots, Hp});
@@ -110,7 +117,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
     if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);
     if (dc_n) std::copy_n(dc_n + steps.order[r] * H, H, dc + r * Hp);
   }
-  const Backward<R> task{layer_, dy, packed_hh, packed_ih, packed_h, packed_x, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
+  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
                          gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
   const Index piece = steps_at_once(2 * step_flops());
   const Index block = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));

@@ -72,8 +72,6 @@ struct Backward : Layer<R> {
   const R* dy;      // [T, B, H] or null
   R* packed_hh;     // [Hp/U, Hp/U, G, U, U] in wide panels
   R* packed_ih;     // [Ip/U, Hp/U, G, U, U] in wide panels
-  R* packed_h;      // [Hp, outer_depth] in wide panels
-  R* packed_x;      // [Ip, outer_depth] in wide panels
   R* dh;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
   R* dc;            // [B, Hp]  likewise
   R* dx;            // [T, B, I] zeros, or null
@@ -92,7 +90,7 @@ FASTRNN_INLINE Index padded(Index n, Index lanes) { return (n + lanes - 1) / lan
 // A cell in one dtype on one ISA. Every member of a team calls the same function; steps run in order.
 template <class R>
 struct Kernel {
-  Index lanes, gates, slots, states, outer_depth;
+  Index lanes, gates, slots, states;
   Index (*forward_workspace)(const Layer<R>&);   // bytes for each member
   Index (*backward_workspace)(const Layer<R>&);
   void (*pack)(const Forward<R>&, const Team&) noexcept;  // before the first call of forward
@@ -120,15 +118,14 @@ struct Linear {
   R* dw;           // [O, I] zeros
   R* db;           // [O] or null
   R* packed;       // forward: [Op/U, I, U]; backward: [Ip/U, Op, U] in wide panels
-  R* packed_x;     // backward: [Ip, outer_depth] in wide panels
   R* padded_bias;  // [Op], zeros for backward
   void* workspace;  // [team, workspace]
 };
 
 template <class R>
 struct LinearKernel {
-  Index lanes, outer_depth;
-  Index (*workspace)();  // bytes for each member
+  Index lanes;
+  Index (*workspace)(const Linear<R>&);  // bytes for each member
   void (*forward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;   // rows n0 .. n1-1, in order
   void (*backward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;
 };

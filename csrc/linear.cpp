@@ -14,7 +14,7 @@ using Pass = void (*)(const Linear<R>&, Index n0, Index n1, const Team&) noexcep
 template <class R>
 void run(const LinearKernel<R>& kernel, Pass<R> pass, Linear<R>& task, double row_flops, const Poll& poll) {
   const int size = team_for(row_flops * double(task.N));
-  Buffer<char> workspace{size, kernel.workspace()};
+  Buffer<char> workspace{size, kernel.workspace(task)};
   task.workspace = workspace;
   const Index piece = std::max<Index>(512, Index(1e9 / row_flops));
   Patience patience(poll);
@@ -38,10 +38,8 @@ void linear_forward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& p
 template <class R>
 void linear_backward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll) {
   const Index Op = padded(task.O, kernel.lanes);
-  const Index Ip = padded(task.I, kernel.lanes);
-  Buffer<R> packed{Ip, Op}, packed_x{Ip, kernel.outer_depth}, bias = Buffer<R>::zeros({Op});
+  Buffer<R> packed{padded(task.I, kernel.lanes), Op}, bias = Buffer<R>::zeros({Op});
   task.packed = packed;
-  task.packed_x = packed_x;
   task.padded_bias = bias;
   run(kernel, kernel.backward, task, 4.0 * double(task.I) * double(task.O), poll);
 }

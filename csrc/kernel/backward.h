@@ -34,11 +34,18 @@ class BackwardPass : Sequence<C, R> {
   struct Memory {
     Lists<R> list;
     Samples samples;
-    R* packed;  // [outer_blocks, depth, U]
+    R* slots;  // [outer_blocks, depth, U]
+    R* h;      // [Hp, depth] in wide panels
+    R* x;      // [Ip, depth] in wide panels
 
-    Memory(Workspace& workspace, Index B)
+    Memory(Workspace& workspace, Index B, Index Hp, Index Ip)
         : list(workspace, B > depth ? B : depth), samples(workspace),
-          packed(workspace.take<R>(outer_blocks * depth * U)) {}
+          slots(workspace.take<R>(outer_blocks * depth * U)), h(workspace.take<R>(Hp * depth)),
+          x(workspace.take<R>(Ip * depth)) {}
+
+    static Memory of(const Layer<R>& layer, Workspace& workspace) {
+      return {workspace, layer.steps.B, padded(layer.H, U), layer.x ? padded(layer.I, U) : 0};
+    }
   };
 
   const Backward<R>& b;
@@ -47,7 +54,7 @@ class BackwardPass : Sequence<C, R> {
   const Range blocks;  // of slots, whose weights' gradient is a member's own
 
   BackwardPass(const Backward<R>& b, const Team& team, Workspace workspace)
-      : Base(b, team), b(b), memory(workspace, b.steps.B),
+      : Base(b, team), b(b), memory(Memory::of(b, workspace)),
         blocks(part(layout.units() * S, team.rank, team.size)) {}
 
   void pack() const {
@@ -61,8 +68,6 @@ class BackwardPass : Sequence<C, R> {
     }
     team.wait();
   }
-
-  Range own_inputs() const { return part((layer.I + U - 1) / U, team.rank, team.size); }
 
   // Columns of a row of slots that one side feeds, as the products go through them.
   Runs slot_runs() const {
@@ -126,11 +131,11 @@ class BackwardPass : Sequence<C, R> {
       }
   }
 
-  // Rows of x and of h as the right sides of the products.
+  // Rows of x and of h as the right sides of the products. Every member packs all of them for itself: it would wait
+  // longer for the others.
   void pack_rows(const Samples& samples) const {
-    const Range own = own_units(), inputs = own_inputs();
-    pack_columns(samples.h, h_panels(samples), own.first, own.last, layer.H, b.packed_h);
-    if (layer.x) pack_columns(samples.x, x_panels(samples), inputs.first, inputs.last, layer.I, b.packed_x);
+    pack_columns(samples.h, h_panels(samples), layer.H, memory.h);
+    if (layer.x) pack_columns(samples.x, x_panels(samples), layer.I, memory.x);
   }
 
   WidePanels<R> h_panels(const Samples& samples) const { return {layout.units(), samples.count}; }
@@ -141,9 +146,9 @@ class BackwardPass : Sequence<C, R> {
     for (Range some{blocks.first, 0}; some.first < blocks.last; some.first = some.last) {
       some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
       pack_blocks(samples.da, samples.count, some.first * U, some.last - some.first, layout.row(),
-                  b.dbias + some.first * U, memory.packed);
-      outer_product(some, samples.count, b.packed_h, h_panels(samples), layer.H, L::h_slot, b.dw_hh);
-      if (layer.x) outer_product(some, samples.count, b.packed_x, x_panels(samples), layer.I, L::x_slot, b.dw_ih);
+                  b.dbias + some.first * U, memory.slots);
+      outer_product(some, samples.count, memory.h, h_panels(samples), layer.H, L::h_slot, b.dw_hh);
+      if (layer.x) outer_product(some, samples.count, memory.x, x_panels(samples), layer.I, L::x_slot, b.dw_ih);
     }
   }
 
@@ -155,7 +160,7 @@ class BackwardPass : Sequence<C, R> {
       const Index u = block / S, slot = block % S;
       if (slot < first_slot || slot >= first_slot + G) continue;
       for (Index lane = 0; lane < units_in<R>(u, layer.H); ++lane, ++n) {
-        list.a[n] = memory.packed + (block - some.first) * count * U + lane;
+        list.a[n] = memory.slots + (block - some.first) * count * U + lane;
         list.c[n] = dw + (layout.weight_row(slot, u) + lane) * N;
       }
     }
@@ -205,11 +210,9 @@ class BackwardPass : Sequence<C, R> {
     for (Index s = s1 - 1, r = 0; s >= s0;) {
       take(samples, s, r, s0);
       pack_rows(samples);
-      team.wait();
       weight_gradients(samples);
       if (layer.tokens) scatter(samples);
       if (b.dx) input_gradient(samples);
-      team.wait();
     }
   }
 
@@ -220,7 +223,7 @@ class BackwardPass : Sequence<C, R> {
  public:
   static Index workspace(const Layer<R>& layer) {
     Workspace workspace;
-    Memory(workspace, layer.steps.B);
+    Memory::of(layer, workspace);
     return workspace.taken();
   }
 

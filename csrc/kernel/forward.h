@@ -16,7 +16,7 @@ class ForwardPass : Sequence<C, R> {
 
   using V = Vec<R>;
 
-  static constexpr Index units_at_once = 8;  // blocks whose product and pointwise part follow each other
+  static constexpr Index units_at_once = 4;  // blocks whose product and pointwise part follow each other
 
   const Forward<R>& f;
   const Lists<R> list;
@@ -76,7 +76,10 @@ class ForwardPass : Sequence<C, R> {
       list.a[n] = h_before(s, r);
       list.c[n] = slots(s, r) + L::h_slot * U;
     }
-    for (Index u = share.units.first; u < share.units.last; u += units_at_once) {
+    const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
+    for (Index turn = 0; turn < turns; ++turn) {
+      // Back and forth: a cache that does not hold all weights has the last ones of the step before.
+      const Index u = share.units.first + (s % 2 ? turns - 1 - turn : turn) * units_at_once;
       const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
       gemm<G>(list.a, list.c, n, {1, layer.H, 0},
               unit_panels(f.packed_hh, layer.H, units, nullptr));

@@ -61,7 +61,10 @@ struct Accumulators {
 template <int STEP, int NP, int NV, class R, int MR>
 FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* rows, const Runs& runs,
                              const R* w, const Panels<R>& panels, Ahead outer) {
-  const Index row = panels.row, stride = panels.stride, ahead = 16 * row;  // for the nearest cache
+  // For the nearest cache. Half of the lines: on a core that is shared each instruction more costs as much as it gains.
+  // A packed A goes with panels that are there already, and few rows wait for the cache behind, whatever is asked for.
+  constexpr bool fetch_near = STEP == 1 && MR > 2;
+  const Index row = panels.row, stride = panels.stride, ahead = 16 * row;
   const R* a[MR];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) a[i] = rows[i];
@@ -71,12 +74,11 @@ FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* 
 #pragma GCC unroll 16
       for (int i = 0; i < MR; ++i) ak[i] = splat(a[i][k * STEP]);
       __builtin_prefetch(outer.next, 0, 2);
-      __builtin_prefetch(outer.next + 64, 0, 2);
       outer.next += outer.pace;
 #pragma GCC unroll 16
       for (int j = 0; j < NP * NV; ++j) {
         const Vec<R> wk = load(w + (j / NV) * stride + (j % NV) * lanes<R>);
-        __builtin_prefetch(w + (j / NV) * stride + (j % NV) * lanes<R> + ahead);
+        if (fetch_near && j % 2 == 0) __builtin_prefetch(w + (j / NV) * stride + (j % NV) * lanes<R> + ahead);
 #pragma GCC unroll 16
         for (int i = 0; i < MR; ++i) acc.c[i][j] = fma(ak[i], wk, acc.c[i][j]);
       }

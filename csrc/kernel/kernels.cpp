@@ -13,13 +13,13 @@ template <class C, class R>
 constexpr Kernel<R> kernel() {
   using F = ForwardPass<C, R>;
   using B = BackwardPass<C, R>;
-  return {lanes<R>, C::gates, C::slots, C::states, outer_depth, F::workspace, B::workspace, F::pack, F::run, B::run, B::gradients};
+  return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace, F::pack, F::run, B::run, B::gradients};
 }
 
 template <class R>
 constexpr LinearKernel<R> linear() {
   using L = LinearPass<R>;
-  return {lanes<R>, outer_depth, L::workspace, L::forward, L::backward};
+  return {lanes<R>, L::workspace, L::forward, L::backward};
 }
 
 template <class R>

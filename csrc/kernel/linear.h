@@ -19,11 +19,13 @@ class LinearPass {
     const R** a;
     R** c;
     const R** rows;
-    R* packed;  // [outer_blocks, outer_depth, U]
+    R* dy;  // [outer_blocks, outer_depth, U]
+    R* x;   // [Ip, outer_depth] in wide panels
 
-    explicit Memory(Workspace& workspace)
+    Memory(Workspace& workspace, Index I)
         : a(workspace.take<const R*>(outer_depth)), c(workspace.take<R*>(outer_depth)),
-          rows(workspace.take<const R*>(outer_depth)), packed(workspace.take<R>(outer_blocks * outer_depth * U)) {}
+          rows(workspace.take<const R*>(outer_depth)), dy(workspace.take<R>(outer_blocks * outer_depth * U)),
+          x(workspace.take<R>(padded(I, U) * outer_depth)) {}
   };
 
   const Linear<R>& l;
@@ -33,10 +35,10 @@ class LinearPass {
   const Memory memory;
 
   LinearPass(const Linear<R>& l, const Team& team, Workspace workspace)
-      : l(l), team(team), memory(workspace) {}
+      : l(l), team(team), memory(workspace, l.I) {}
 
   static LinearPass pass(const Linear<R>& l, const Team& team) {
-    return {l, team, Workspace(l.workspace, team.rank * workspace())};
+    return {l, team, Workspace(l.workspace, team.rank * workspace(l))};
   }
 
   Range own_rows(Index n0, Index n1) const {
@@ -69,31 +71,28 @@ class LinearPass {
   }
 
   void weight_gradient(Index first, Index last) const {
-    const Range inputs = part((l.I + U - 1) / U, team.rank, team.size);
     each(first, last, [&](Index n, Index count) {
       const WidePanels<R> panels{(l.I + U - 1) / U, count};
       for (Index k = 0; k < count; ++k) memory.rows[k] = l.x + (n + k) * l.I;
-      pack_columns(memory.rows, panels, inputs.first, inputs.last, l.I, l.packed_x);
-      team.wait();
+      pack_columns(memory.rows, panels, l.I, memory.x);
       for (Index k = 0; k < count; ++k) memory.rows[k] = l.dy + (n + k) * l.O;
       for (Range some{blocks.first, 0}; some.first < blocks.last; some.first = some.last) {
         some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
         outer_product(some, panels);
       }
-      team.wait();
     });
   }
 
   // dw += dy^T x for some blocks of outputs.
   void outer_product(Range some, const WidePanels<R>& panels) const {
     pack_blocks(memory.rows, panels.K, some.first * U, some.last - some.first, l.O, l.padded_bias + some.first * U,
-                memory.packed);
+                memory.dy);
     const Index left = l.O - some.first * U, whole = (some.last - some.first) * U, n = left < whole ? left : whole;
     for (Index j = 0; j < n; ++j) {
-      memory.a[j] = memory.packed + j / U * panels.K * U + j % U;
+      memory.a[j] = memory.dy + j / U * panels.K * U + j % U;
       memory.c[j] = l.dw + (some.first * U + j) * l.I;
     }
-    gemm_wide<U>(memory.a, memory.c, n, {1, panels.K, 0}, l.packed_x, panels, 0, panels.count, l.I);
+    gemm_wide<U>(memory.a, memory.c, n, {1, panels.K, 0}, memory.x, panels, 0, panels.count, l.I);
   }
 
   template <class F>
@@ -102,9 +101,9 @@ class LinearPass {
   }
 
  public:
-  static Index workspace() {
+  static Index workspace(const Linear<R>& l) {
     Workspace workspace;
-    Memory{workspace};
+    Memory(workspace, l.I);
     return workspace.taken();
   }
 

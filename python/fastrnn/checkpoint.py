@@ -125,7 +125,7 @@ def _replace(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # interrupts may come before the file and after the rename
+        with contextlib.suppress(FileNotFoundError):  # interrupted before the file or after the rename
             os.unlink(temporary)
         raise
     _sync_directory(directory)
