@@ -65,9 +65,9 @@ class TypedCall : public Reserve {
   }
 
  public:
-  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training)
+  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training, bool recompute)
       : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
-        has_cells_(kernel.states > 1), call_(kernel, inputs_, training) {}
+        has_cells_(kernel.states > 1), call_(kernel, inputs_, training, recompute) {}
 
   py::tuple states(const py::array& h, const py::array& c) const {
     if (has_cells_) return py::make_tuple(h, c);
@@ -113,19 +113,19 @@ class TypedCall : public Reserve {
 };
 
 template <class R>
-py::tuple run(const Cell& cell, Arguments arguments, bool training) {
-  auto call = std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training);
+py::tuple run(const Cell& cell, Arguments arguments, bool training, bool recompute) {
+  auto call = std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training, recompute);
   const py::tuple results = call->forward();
   const std::shared_ptr<Reserve> reserve = training ? std::shared_ptr<Reserve>(call) : nullptr;
   return py::make_tuple(results[0], results[1], reserve);
 }
 
 py::tuple forward(const std::string& name, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
-                  std::vector<Optional> states, Optional lengths, bool reverse, bool training) {
+                  std::vector<Optional> states, Optional lengths, bool reverse, bool training, bool recompute) {
   const Cell& cell = find_cell(name);
   Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, std::move(states), lengths, reverse};
-  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training)
-                        : run<double>(cell, std::move(arguments), training);
+  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training, recompute)
+                        : run<double>(cell, std::move(arguments), training, recompute);
 }
 
 template <class R>
@@ -222,7 +222,7 @@ PYBIND11_MODULE(_core, module) {
   py::class_<Reserve, std::shared_ptr<Reserve>>(module, "Reserve", "What forward leaves for backward.");
   module.def("forward", &forward, "See fastrnn.functional.lstm.", "cell"_a, "x"_a.noconvert(), "w_ih"_a.noconvert(),
              "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
-             "reverse"_a, "training"_a);
+             "reverse"_a, "training"_a, "recompute"_a = false);
   module.def(
       "backward",
       [](Reserve& reserve, const Optional& dy, const std::vector<Optional>& dstates) {

@@ -25,6 +25,7 @@ def forward(
     lengths: Array | None,
     reverse: bool,
     training: bool,
+    recompute: bool = False,
 ) -> tuple[Array, tuple[Array, ...], Reserve | None]: ...
 def backward(
     reserve: Reserve, dy: Array | None, dstates: tuple[Array | None, ...]

@@ -164,6 +164,7 @@ def _forward(
     lengths: npt.ArrayLike | None,
     reverse: bool,
     training: bool,
+    recompute: bool = False,
 ) -> tuple[Array, Any, Any]:
     w_ih, w_hh = _weights(cell, w_ih, w_hh)
     rows, H = w_hh.shape
@@ -175,12 +176,13 @@ def _forward(
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
     reverse = boolean("reverse", reverse)
+    recompute = boolean("recompute", recompute)
     tokens = x.ndim == 2
     same_dtype(x=None if tokens else x, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, **states)
 
     backend = _module(_backend)
     y, states_n, inner = backend.forward(
-        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training
+        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training, recompute
     )
     if not training:
         return y, _unwrap(states_n), None
@@ -319,6 +321,7 @@ def rnn_forward(
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
     nonlinearity: str = "tanh",
+    recompute: bool = False,
 ) -> tuple[Array, Array, Reserve]:
     """The same as `rnn`, and what `rnn_backward` needs.
 
@@ -326,6 +329,9 @@ def rnn_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
         As of `rnn`. Do not write to them before the backward call.
+    recompute : bool, default False
+        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
+        of the memory, at the price of some time.
 
     Returns
     -------
@@ -342,7 +348,7 @@ def rnn_forward(
         As of `rnn`.
     """
     return _forward(
-        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True
+        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute
     )
 
 
@@ -444,6 +450,7 @@ def lstm_forward(
     *,
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
+    recompute: bool = False,
 ) -> tuple[Array, tuple[Array, Array], Reserve]:
     """The same as `lstm`, and what `lstm_backward` needs.
 
@@ -451,6 +458,9 @@ def lstm_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
         As of `lstm`. Do not write to them before the backward call.
+    recompute : bool, default False
+        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
+        of the memory, at the price of some time.
 
     Returns
     -------
@@ -466,7 +476,7 @@ def lstm_forward(
     TypeError, ValueError
         As of `lstm`.
     """
-    return _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True)
+    return _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute)
 
 
 def lstm_backward(
@@ -569,6 +579,7 @@ def gru_forward(
     *,
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
+    recompute: bool = False,
 ) -> tuple[Array, Array, Reserve]:
     """The same as `gru`, and what `gru_backward` needs.
 
@@ -576,6 +587,9 @@ def gru_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
         As of `gru`. Do not write to them before the backward call.
+    recompute : bool, default False
+        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
+        of the memory, at the price of some time.
 
     Returns
     -------
@@ -591,7 +605,7 @@ def gru_forward(
     TypeError, ValueError
         As of `gru`.
     """
-    return _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True)
+    return _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute)
 
 
 def gru_backward(
