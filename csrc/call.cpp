@@ -22,8 +22,8 @@ Index steps_at_once(double step_flops) {
 
 template <class R>
 Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool recompute)
-    : kernel_(kernel), c0_(in.c0), length_(in.B, in.T), block_(std::max<Index>(1, gradient_rows / std::max<Index>(1, in.B))),
-      recompute_(training && recompute) {
+    : kernel_(kernel), c0_(in.c0), length_(in.B, in.T),
+      block_(std::max<Index>(1, gradient_rows / std::max<Index>(1, in.B))), recompute_(training && recompute) {
   const bool all = training && !recompute;
   layer_ = {{in.T, in.B, 0, nullptr, nullptr, nullptr, in.reverse},
             in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.b_ih, in.b_hh, in.h0,
@@ -71,7 +71,7 @@ double Call<R>::step_flops() const {
 template <class R>
 void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   const Steps& steps = layer_.steps;
-  const Index H = layer_.H, B = steps.B, Hp = padded(H, kernel_.lanes);
+  const Index H = layer_.H, Hp = padded(H, kernel_.lanes);
   layer_.y = y;
   const int size = team_for(step_flops() * double(steps.count));
   Buffer<R> packed_ih{Hp, kernel_.gates, layer_.I}, packed_hh{Hp, kernel_.gates, H}, bias{kernel_.slots, Hp};
@@ -81,10 +81,8 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   Patience patience(poll);
   for (Index s = 0, next; s < steps.count; s = next) {
     next = std::min(s + piece, steps.count);
-    if (recompute_) {
-      next = std::min(next, (s / block_ + 1) * block_);
-      if (starts_ && s % block_ == 0) std::copy_n(layer_.cells, steps.active(s) * Hp, starts_ + s / block_ * B * Hp);
-    }
+    if (recompute_) next = std::min(next, s / block_ * block_ + block_);
+    if (starts_ && s % block_ == 0) std::copy_n(layer_.cells, steps.active(s) * Hp, start(s));
     parallel(size, [&](const Team& team) { kernel_.forward(task, s, next, team); });
     patience.check();
   }
@@ -96,14 +94,19 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   }
 }
 
-// Room for the slots and cells of one block of backward.
 template <class R>
-void Call<R>::keep_a_block() {
+R* Call<R>::start(Index s) {
+  return starts_ + s / block_ * layer_.steps.B * padded(layer_.H, kernel_.lanes);
+}
+
+// From now on, slots and cells are those of one block of backward.
+template <class R>
+void Call<R>::keep_block() {
   const Index B = layer_.steps.B, Hp = padded(layer_.H, kernel_.lanes);
   layer_.keep = Keep::chunk;
   layer_.chunk = std::clamp<Index>(layer_.steps.count, 1, block_);
   layer_.slots = slots_ = Buffer<R>{layer_.chunk * B, kernel_.slots, Hp};
-  if (kernel_.states > 1) layer_.cells = cells_ = Buffer<R>{(layer_.chunk + 1) * B, Hp};
+  if (kernel_.states > 1) layer_.cells = cells_ = Buffer<R>{B + layer_.chunk * B, Hp};
 }
 
 template <class R>
@@ -123,8 +126,9 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
     if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);
     if (dc_n) std::copy_n(dc_n + steps.order[r] * H, H, dc + r * Hp);
   }
-  if (recompute_) keep_a_block();
-  Buffer<R> forward_ih{recompute_ ? Hp : 0, G, layer_.I}, forward_hh{recompute_ ? Hp : 0, G, H}, bias{kernel_.slots, Hp};
+  if (recompute_) keep_block();
+  const Index again_Hp = recompute_ ? Hp : 0;
+  Buffer<R> forward_ih{again_Hp, G, layer_.I}, forward_hh{again_Hp, G, H}, bias{kernel_.slots, again_Hp};
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
   const Forward<R> again{layer_, forward_ih, forward_hh, bias, forward_workspace};
   const Backward<R> task{layer_, dy, packed_hh, packed_ih, packed_h, packed_x, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
@@ -134,9 +138,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   for (Index end = steps.count, first; end > 0; end = first) {
     first = (end - 1) / block_ * block_;
     if (recompute_) {
-      if (starts_)
-        std::copy_n(starts_ + first / block_ * B * Hp, steps.active(first) * Hp,
-                    layer_.cells + first % (layer_.chunk + 1) * B * Hp);
+      if (starts_) std::copy_n(start(first), steps.active(first) * Hp, layer_.cells);
       parallel(size, [&](const Team& team) { kernel_.rebuild(again, first, end, team); });
       patience.check();
     }

@@ -36,7 +36,7 @@ struct Gradients {
 template <class R>
 class Call {
  public:
-  // In training, all that backward needs is kept; to recompute, only y and the cells before each of its blocks.
+  // In training all that backward needs is kept; to recompute, y and the cells before each of its blocks.
   Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, bool recompute);
 
   // y [T, B, H] is zero where a row is padded; h_n and c_n are [B, H], c_n may be null.
@@ -48,16 +48,17 @@ class Call {
  private:
   void sort_rows(const Index* lengths);
   double step_flops() const;
-  void keep_a_block();
+  R* start(Index s);  // of starts_, for the block of step s
+  void keep_block();
 
   const Kernel<R>& kernel_;
   const R* c0_;
   std::vector<Index> order_, length_, offset_;
   Buffer<R> no_state_, slots_, cells_;
   Layer<R> layer_;
-  const Index block_;  // steps of backward
+  const Index block_;  // steps that backward goes through before it adds their sums
   const bool recompute_;
-  Buffer<R> starts_;  // [blocks, B, Hp]  cells before each block, to recompute
+  Buffer<R> starts_;  // [blocks, B, Hp]  cells before each block, to recompute from
 };
 
 }  // namespace fastrnn

@@ -103,7 +103,7 @@ class ForwardPass : Sequence<C, R> {
       C::template forward<R>(a, prev, next);
       if (layer.keep != Keep::none)
         for (Index j = 0; j < S; ++j) store(row + (u * S + j) * U, a[j]);
-      if (layer.keep != Keep::chunk) store(h_next + u * U, next[0], count);
+      if (layer.keep != Keep::chunk) store(h_next + u * U, next[0], count);  // or else it is there
       if constexpr (has_cells) store(c_next + u * U, next[1]);
     }
   }
@@ -125,7 +125,7 @@ class ForwardPass : Sequence<C, R> {
     }
   }
 
-  // Last chunk first, as backward asks for them. y is not written: it is what is there.
+  // The slots and cells of one chunk again, from y and the cells before it; the last chunk first.
   static void rebuild(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
     const ForwardPass pass(f, team, Workspace(f.workspace, team.rank * workspace(f)));
     if (s1 == f.steps.count) pass.pack();
