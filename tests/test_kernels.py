@@ -153,7 +153,7 @@ def test_the_same_bits_where_weights_outgrow_a_cache(threads):
         assert_same_bits(problem.run(_core), alone)
 
 
-# Backward goes in blocks of 512 rows: a part of one, one, one step more, some and a part, a step each; nothing.
+# Backward goes in blocks of 512 rows: part of one, one, a step more, some and a part, a step each; nothing.
 BLOCKS = [
     (9, 11, 18, 21),
     (32, 16, 3, 5),

@@ -45,9 +45,9 @@ class Recurrent(Layer, Generic[StateT]):
     bidirectional : bool
         Whether a second direction (D = 2) runs through each sequence backwards.
     recompute : bool
-        Whether `forward` keeps little but its outputs, and `backward` computes the gates again: for sequences
-        too long for the memory. An LSTM keeps a sixth (with its input, a GRU a fifth, an RNN half), for about
-        a third more time; all results have the same bits.
+        Whether `forward` keeps little but its outputs and `backward` computes the gates again, for long
+        sequences: a sixth of the memory in an `LSTM`, a fifth in a `GRU`, half in an `RNN`, for about a third
+        more time. The results have the same bits.
     dtype : {"float32", "float64"}
         Of parameters, inputs and outputs.
     seed : int or numpy.random.Generator, optional
