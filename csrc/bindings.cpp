@@ -80,10 +80,11 @@ class TypedCall : public Reserve {
   }
 
  public:
-  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training, const std::optional<py::dict>& packed)
+  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training, bool recompute,
+            const std::optional<py::dict>& packed)
       : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
         has_cells_(kernel.states > 1), weights_(packed ? packed_weights<R>(kernel, inputs_, *packed) : nullptr),
-        call_(kernel, inputs_, training, weights_) {}
+        call_(kernel, inputs_, training, recompute, weights_) {}
 
   std::shared_ptr<AnyWeights> weights() const { return weights_; }
 
@@ -131,8 +132,9 @@ class TypedCall : public Reserve {
 };
 
 template <class R>
-py::tuple run(const Cell& cell, Arguments arguments, bool training, std::optional<py::dict> packed) {
-  auto call = std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training, packed);
+py::tuple run(const Cell& cell, Arguments arguments, bool training, bool recompute, std::optional<py::dict> packed) {
+  auto call =
+      std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training, recompute, packed);
   const py::tuple results = call->forward();
   if (packed) (*packed)["native"] = call->weights();
   const std::shared_ptr<Reserve> reserve = training ? std::shared_ptr<Reserve>(call) : nullptr;
@@ -140,12 +142,12 @@ py::tuple run(const Cell& cell, Arguments arguments, bool training, std::optiona
 }
 
 py::tuple forward(const std::string& name, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
-                  std::vector<Optional> states, Optional lengths, bool reverse, bool training,
+                  std::vector<Optional> states, Optional lengths, bool reverse, bool training, bool recompute,
                   std::optional<py::dict> packed) {
   const Cell& cell = find_cell(name);
   Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, std::move(states), lengths, reverse};
-  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training, packed)
-                        : run<double>(cell, std::move(arguments), training, packed);
+  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training, recompute, packed)
+                        : run<double>(cell, std::move(arguments), training, recompute, packed);
 }
 
 template <class R>
@@ -243,7 +245,7 @@ PYBIND11_MODULE(_core, module) {
   py::class_<AnyWeights, std::shared_ptr<AnyWeights>>(module, "Weights", "Packed weights.");
   module.def("forward", &forward, "See fastrnn.functional.lstm.", "cell"_a, "x"_a.noconvert(), "w_ih"_a.noconvert(),
              "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
-             "reverse"_a, "training"_a, "packed"_a = py::none());
+             "reverse"_a, "training"_a, "recompute"_a = false, "packed"_a = py::none());
   module.def(
       "backward",
       [](Reserve& reserve, const Optional& dy, const std::vector<Optional>& dstates) {

@@ -28,20 +28,24 @@ Index steps_at_once(double step_flops) {
 }  // namespace
 
 template <class R>
-Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, std::shared_ptr<Weights<R>> weights)
-    : kernel_(kernel), weights_(std::move(weights)), c0_(in.c0), length_(in.B, in.T) {
+Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool recompute,
+              std::shared_ptr<Weights<R>> weights)
+    : kernel_(kernel), weights_(std::move(weights)), c0_(in.c0), length_(in.B, in.T),
+      block_(std::max<Index>(1, gradient_rows / std::max<Index>(1, in.B))), recompute_(training && recompute) {
+  const bool all = training && !recompute;
   layer_ = {{in.T, in.B, 0, nullptr, nullptr, nullptr, in.reverse},
             in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.b_ih, in.b_hh, in.h0,
-            nullptr, nullptr, nullptr, training, 1};
+            nullptr, nullptr, nullptr, all ? Keep::all : Keep::none, 1};
   sort_rows(in.lengths);
   const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
   const Index hidden = Hp * Index(sizeof(R));
   const Index together = project_rows(kernel.gates * hidden * in.I, kernel.slots * hidden) / std::max<Index>(B, 1);
   layer_.chunk = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
   if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.H});
-  layer_.slots = slots_ = Buffer<R>{training ? rows : layer_.chunk * B, kernel.slots, Hp};
+  layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.chunk * B, kernel.slots, Hp};
   if (kernel.states > 1) {
-    layer_.cells = cells_ = Buffer<R>{training ? B + rows : B, Hp};
+    layer_.cells = cells_ = Buffer<R>{all ? B + rows : B, Hp};
+    if (recompute_) starts_ = Buffer<R>{(layer_.steps.count + block_ - 1) / block_, B, Hp};
     std::fill_n(layer_.cells, B * Hp, R(0));
     if (c0_)
       for (Index r = 0; r < B; ++r) std::copy_n(c0_ + order_[r] * in.H, in.H, layer_.cells + r * Hp);
@@ -85,10 +89,13 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   const Forward<R> task{layer_, weights->ih, weights->hh, weights->bias, workspace};
   const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);
   Patience patience(poll);
-  for (Index s = 0; s < steps.count; s += piece) {
+  for (Index s = 0, next; s < steps.count; s = next) {
+    next = std::min(s + piece, steps.count);
+    if (recompute_) next = std::min(next, s / block_ * block_ + block_);
+    if (starts_ && s % block_ == 0) std::copy_n(layer_.cells, steps.active(s) * Hp, start(s));
     parallel(size, [&](const Team& team) {
       if (!weights->packed) kernel_.pack(task, team);
-      kernel_.forward(task, s, std::min(s + piece, steps.count), team);
+      kernel_.forward(task, s, next, team);
     });
     weights->packed = true;
     patience.check();
@@ -96,9 +103,24 @@ void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   for (Index r = 0; r < steps.B; ++r) {
     const Index b = steps.order[r], last = steps.length[r] - 1;
     std::copy_n(last < 0 ? layer_.h0 + b * H : y + steps.at(last, r) * H, H, h_n + b * H);
-    const Index row = layer_.training && last >= 0 ? steps.B + steps.offset[last] + r : r;
+    const Index row = layer_.keep == Keep::all && last >= 0 ? steps.B + steps.offset[last] + r : r;
     if (c_n) std::copy_n(layer_.cells + row * Hp, H, c_n + b * H);
   }
+}
+
+template <class R>
+R* Call<R>::start(Index s) {
+  return starts_ + s / block_ * layer_.steps.B * padded(layer_.H, kernel_.lanes);
+}
+
+// From now on, slots and cells are those of one block of backward.
+template <class R>
+void Call<R>::keep_block() {
+  const Index B = layer_.steps.B, Hp = padded(layer_.H, kernel_.lanes);
+  layer_.keep = Keep::chunk;
+  layer_.chunk = std::clamp<Index>(layer_.steps.count, 1, block_);
+  layer_.slots = slots_ = Buffer<R>{layer_.chunk * B, kernel_.slots, Hp};
+  if (kernel_.states > 1) layer_.cells = cells_ = Buffer<R>{B + layer_.chunk * B, Hp};
 }
 
 template <class R>
@@ -117,13 +139,25 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
     if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);
     if (dc_n) std::copy_n(dc_n + steps.order[r] * H, H, dc + r * Hp);
   }
+  if (recompute_) keep_block();
+  Weights<R> weights(kernel_, recompute_ ? layer_.I : 0, recompute_ ? H : 0);
+  Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
+  const Forward<R> again{layer_, weights.ih, weights.hh, weights.bias, forward_workspace};
   const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, gradients.x, gradients.w_ih, gradients.w_hh,
                          gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
   const Index piece = steps_at_once(2 * step_flops());
-  const Index block = std::max<Index>(1, gradient_rows / std::max<Index>(1, B));
   Patience patience(poll);
   for (Index end = steps.count, first; end > 0; end = first) {
-    first = std::max<Index>(0, end - block);
+    first = (end - 1) / block_ * block_;
+    if (recompute_) {
+      if (starts_) std::copy_n(start(first), steps.active(first) * Hp, layer_.cells);
+      parallel(size, [&](const Team& team) {
+        if (!weights.packed) kernel_.pack(again, team);
+        kernel_.rebuild(again, first, end, team);
+      });
+      weights.packed = true;
+      patience.check();
+    }
     for (Index s1 = end, s0; s1 > first; s1 = s0) {
       s0 = std::max(first, s1 - piece);
       parallel(size, [&](const Team& team) { kernel_.backward(task, s0, s1, team); });

@@ -34,8 +34,10 @@ struct Gradients {
 template <class R>
 class Call {
  public:
-  // With weights that are packed, those of the inputs are not read; others are packed by forward.
-  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, std::shared_ptr<Weights<R>> weights = nullptr);
+  // In training all that backward needs is kept; to recompute, y and the cells before each of its blocks. With weights
+  // that are packed, those of the inputs are not read; others are packed by forward.
+  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, bool recompute = false,
+       std::shared_ptr<Weights<R>> weights = nullptr);
 
   // y [T, B, H] is zero where a row is padded; h_n and c_n are [B, H], c_n may be null.
   void forward(R* y, R* h_n, R* c_n, const Poll& poll);
@@ -46,6 +48,8 @@ class Call {
  private:
   void sort_rows(const Index* lengths);
   double step_flops() const;
+  R* start(Index s);  // of starts_, for the block of step s
+  void keep_block();
 
   const Kernel<R>& kernel_;
   const std::shared_ptr<Weights<R>> weights_;
@@ -53,6 +57,9 @@ class Call {
   std::vector<Index> order_, length_, offset_;
   Buffer<R> no_state_, slots_, cells_;
   Layer<R> layer_;
+  const Index block_;  // steps that backward goes through before it adds their sums
+  const bool recompute_;
+  Buffer<R> starts_;  // [blocks, B, Hp]  cells before each block, to recompute from
 };
 
 }  // namespace fastrnn

@@ -40,6 +40,10 @@ struct Steps {
   }
 };
 
+// Whose slots and cells stay for backward: no step's, those of a chunk of steps, until the next one takes their
+// place, or all. A chunk starts at a multiple of its length.
+enum class Keep { none, chunk, all };
+
 // One layer in one direction, and what forward leaves for backward.
 template <class R>
 struct Layer {
@@ -53,9 +57,9 @@ struct Layer {
   const R* b_hh;        // [G*H] or null
   const R* h0;          // [B, H]
   R* y;                 // [T, B, H]
-  R* slots;             // [rows of all steps, S*Hp]; inference: [chunk * B, S*Hp]
-  R* cells;             // [B + rows of all steps, Hp], the initial ones first; inference: [B, Hp]
-  bool training;
+  R* slots;             // [rows of all steps, S*Hp]; if not all stay: [chunk * B, S*Hp]
+  R* cells;             // [B + those rows, Hp], the initial ones first; if none stay: [B, Hp]
+  Keep keep;
   Index chunk;          // steps whose input is projected at a time
 };
 
@@ -95,6 +99,7 @@ struct Kernel {
   Index (*backward_workspace)(const Layer<R>&);
   void (*pack)(const Forward<R>&, const Team&) noexcept;  // before the first call of forward
   void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1
+  void (*rebuild)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // a chunk, from y
   void (*backward)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // steps s1-1 .. s0
   void (*gradients)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // the sums over these steps
 };

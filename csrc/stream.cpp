@@ -45,7 +45,7 @@ void Stream<R>::add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H)
   Level level{std::move(weights), Buffer<R>::zeros({B, H}), Buffer<R>::zeros({B, H}),
               Buffer<R>{B, kernel_.slots, Hp}, Buffer<R>::zeros({has_cells() ? B : 0, Hp}), {}, {}};
   const Layer<R> layer{steps_, I, H, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
-                       level.h, level.next_h, level.slots, level.cells, false, 1};
+                       level.h, level.next_h, level.slots, level.cells, Keep::none, 1};
   level.workspace = Buffer<char>{team_, kernel_.forward_workspace(layer)};
   level.task = {layer, level.weights->ih, level.weights->hh, level.weights->bias, level.workspace};
   levels_.push_back(std::move(level));
@@ -82,7 +82,7 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
                            false};
     // Layers take turns with two arrays, so that the last one ends in y.
     R* to = (levels_.size() - l) % 2 ? y : static_cast<R*>(between);
-    Call<R>(kernel_, inputs, false, level.weights).forward(to, level.next_h, cells, poll);
+    Call<R>(kernel_, inputs, false, false, level.weights).forward(to, level.next_h, cells, poll);
     x = to, tokens = nullptr;
     set_state(int(l), level.next_h, c);
   }

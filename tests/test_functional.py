@@ -172,6 +172,11 @@ def test_every_cell_has_its_own_sizes(kind, changes, error, words):
         getattr(functional, kind)(**{**good_arguments(kind), **changes})
 
 
+def test_recompute_must_be_a_choice(no_backend):
+    with pytest.raises(TypeError, match="recompute must be True or False, got 1 of type int"):
+        functional.lstm_forward(**good_arguments(), recompute=1)
+
+
 dy = np.ones((4, 2, 5))
 
 
@@ -386,6 +391,16 @@ def test_padding_does_not_matter(backend, kind):
         results.append(list(flat(y, state_n, backward(kind, reserve, dy))))
     for zero_filled, nan_filled in zip(*results, strict=True):
         np.testing.assert_array_equal(zero_filled, nan_filled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_recomputing_changes_no_bit(backend, kind):
+    results = []
+    for recompute in (False, True):
+        y, state_n, reserve = forward(kind, **good_arguments(kind), lengths=[4, 2], recompute=recompute)
+        results.append(list(flat(y, state_n, backward(kind, reserve, dy))))
+    for kept, recomputed in zip(*results, strict=True):
+        np.testing.assert_array_equal(kept, recomputed)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -53,13 +53,13 @@ class Problem:
         self.dy = normal(T, B, H)
         self.dstates = tuple(normal(B, H) for _ in range(states))
 
-    def run(self, backend, convert=lambda a: a):
+    def run(self, backend, convert=lambda a: a, recompute=False):
         """All results of forward and backward, in one flat list."""
         x = self.x if self.x.ndim == 2 else convert(self.x)
         arrays = self.weights, self.states, self.dstates
         weights, states, dstates = ([convert(a) for a in group] for group in arrays)
         y, states_n, reserve = backend.forward(
-            self.cell, x, *weights, tuple(states), self.lengths, self.reverse, True
+            self.cell, x, *weights, tuple(states), self.lengths, self.reverse, True, recompute
         )
         results = backend.backward(reserve, convert(self.dy), tuple(dstates))
         *gradients, dstates_0 = results
@@ -151,6 +151,44 @@ def test_the_same_bits_where_weights_outgrow_a_cache(threads):
     for count in (2, 3):
         threads(count)
         assert_same_bits(problem.run(_core), alone)
+
+
+# Backward goes in blocks of 512 rows: part of one, one, a step more, some and a part, a step each; nothing.
+BLOCKS = [
+    (9, 11, 18, 21),
+    (32, 16, 3, 5),
+    (33, 16, 3, 17),
+    (150, 11, 18, 21),
+    (513, 1, 5, 16),
+    (3, 600, 2, 7),
+    (0, 3, 2, 2),
+    (4, 0, 2, 2),
+    (1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("shape", BLOCKS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("tokens", [False, True])
+def test_what_is_recomputed_has_the_same_bits(isa, cell, dtype, shape, lengths, reverse, tokens):
+    problem = Problem(cell, dtype, *shape, lengths=lengths, reverse=reverse, tokens=tokens)
+    assert_same_bits(problem.run(_core, recompute=True), problem.run(_core))
+
+
+@pytest.mark.parametrize("shape", SPLITS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths, tokens", [(False, False), (True, False), (True, True)])
+def test_threads_recompute_the_same_bits(threads, cell, dtype, shape, lengths, tokens):
+    problem = Problem(cell, dtype, *shape, lengths=lengths, tokens=tokens)
+    threads(1)
+    alone = problem.run(_core)
+    for count in (1, 2, 3):
+        threads(count)
+        assert_same_bits(problem.run(_core, recompute=True), alone)
 
 
 @pytest.mark.parametrize("shape", SPLITS)
@@ -302,6 +340,28 @@ assert np.array_equal(run(), before)
 print("same")
 """)
     assert done.stdout == "same\n", done.stderr
+
+
+RESERVES = """
+from fastrnn.functional import lstm_forward
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1])
+def growth(recompute):
+    before = resident()
+    kept.append(lstm_forward(x, w_ih, w_hh, recompute=recompute))
+    return resident() - before
+x = rng.normal(size=(4000, 8, 1)).astype("f4"); w_ih, w_hh = np.ones((256, 1), "f4"), np.ones((256, 64), "f4")
+kept = [lstm_forward(x[:9], w_ih, w_hh)]
+print(4 * growth(True) < growth(False))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
+def test_to_recompute_takes_a_small_part_of_the_memory():
+    """y included: 8 MB, where keeping all takes 48."""
+    done = run_script(RESERVES)
+    assert done.stdout == "True\n", done.stdout + done.stderr
 
 
 LONG_CALL = """

@@ -565,6 +565,21 @@ def test_dropout_of_a_single_layer_warns():
         LSTM(3, 5, 2, dropout=0.5)
 
 
+# -- recompute
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recomputing_changes_no_bit(backend, kind):
+    options = {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "seed": 0}
+    kept, recomputed = (
+        both_passes(layer, normal(150, 4, 3, dtype="float32"), state_for(layer, 4), [150, 3, 140, 129])
+        for layer in (RECURRENT[kind](3, 5, **options, recompute=recompute) for recompute in (False, True))
+    )
+    for name in kept:
+        for one, other in zip(members(kept[name]), members(recomputed[name]), strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=name)
+
+
 # -- state_dict
 
 
@@ -643,6 +658,7 @@ BAD_OPTIONS = [
     ({"bias": 1}, TypeError, "bias must be True or False, got 1 of type int"),
     ({"batch_first": "yes"}, TypeError, "batch_first must be True or False, got 'yes'"),
     ({"bidirectional": 2}, TypeError, "bidirectional must be True or False, got 2"),
+    ({"recompute": None}, TypeError, "recompute must be True or False, got None"),
     ({"dropout": 1.5}, ValueError, "dropout must be a number from 0 to 1, got 1.5"),
     ({"dropout": float("nan")}, ValueError, "dropout must be a number from 0 to 1, got nan"),
     ({"dropout": "0.5"}, TypeError, "dropout must be a number from 0 to 1, got '0.5'"),

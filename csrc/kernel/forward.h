@@ -1,5 +1,6 @@
 // Forward through time. The input's part of a chunk of steps is one product, large enough to run at full speed;
-// then each step adds the recurrence's part and applies the cell while its slots are near.
+// then each step adds the recurrence's part and applies the cell while its slots are near. Where y is known already,
+// the recurrence's part of many steps is one product too: so what training did not keep is rebuilt.
 #pragma once
 
 #include "sequence.h"
@@ -69,21 +70,23 @@ class ForwardPass : Sequence<C, R> {
               load(f.bias + (u * S + g) * U) + load(f.packed_ih + ((u * layer.I + token) * G + g) * U));
   }
 
-  void step(Index s) const {
-    const Range rows = rows_at(s);
+  // The recurrence's part, and the cell: one step, or several where h before each is known.
+  void recur(Index s0, Index s1) const {
     Index n = 0;
-    for (Index r = rows.first; r < rows.last; ++r, ++n) {
-      list.a[n] = h_before(s, r);
-      list.c[n] = slots(s, r) + L::h_slot * U;
-    }
+    for (Index s = s0; s < s1; ++s)
+      for (Index r = rows_at(s).first; r < rows_at(s).last; ++r, ++n) {
+        list.a[n] = h_before(s, r);
+        list.c[n] = slots(s, r) + L::h_slot * U;
+      }
     const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
     for (Index turn = 0; turn < turns; ++turn) {
       // Back and forth: a cache that does not hold all weights has the last ones of the step before.
-      const Index u = share.units.first + (s % 2 ? turns - 1 - turn : turn) * units_at_once;
+      const Index u = share.units.first + (s0 % 2 ? turns - 1 - turn : turn) * units_at_once;
       const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
       gemm<G>(list.a, list.c, n, {1, layer.H, 0},
               unit_panels(f.packed_hh, layer.H, units, nullptr));
-      for (Index r = rows.first; r < rows.last; ++r) activate(s, r, units);
+      for (Index s = s0; s < s1; ++s)
+        for (Index r = rows_at(s).first; r < rows_at(s).last; ++r) activate(s, r, units);
     }
   }
 
@@ -100,9 +103,9 @@ class ForwardPass : Sequence<C, R> {
       prev[0] = load(h_prev + u * U, count);
       if constexpr (has_cells) prev[1] = load(c_prev + u * U);
       C::template forward<R>(a, prev, next);
-      if (layer.training)
+      if (layer.keep != Keep::none)
         for (Index j = 0; j < S; ++j) store(row + (u * S + j) * U, a[j]);
-      store(h_next + u * U, next[0], count);
+      if (layer.keep != Keep::chunk) store(h_next + u * U, next[0], count);  // or else it is there
       if constexpr (has_cells) store(c_next + u * U, next[1]);
     }
   }
@@ -127,9 +130,16 @@ class ForwardPass : Sequence<C, R> {
     const ForwardPass pass = member(f, team);
     for (Index s = s0; s < s1; ++s) {
       if ((s - s0) % f.chunk == 0) pass.project(s, s + f.chunk < s1 ? s + f.chunk : s1);
-      pass.step(s);
+      pass.recur(s, s + 1);
       pass.share.hand_over(team);
     }
+  }
+
+  // The slots and cells of one chunk again, from y and the cells before it; the last chunk first.
+  static void rebuild(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
+    const ForwardPass pass = member(f, team);
+    pass.project(s0, s1);
+    pass.recur(s0, s1);
   }
 };
 

@@ -13,7 +13,8 @@ template <class C, class R>
 constexpr Kernel<R> kernel() {
   using F = ForwardPass<C, R>;
   using B = BackwardPass<C, R>;
-  return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace, F::pack, F::run, B::run, B::gradients};
+  return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace,
+          F::pack,  F::run,   F::rebuild, B::run,   B::gradients};
 }
 
 template <class R>

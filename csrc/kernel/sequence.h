@@ -43,18 +43,23 @@ class Sequence {
 
   // ---- step s of sorted row r
 
-  R* slots(Index s, Index r) const {  // inference reuses the rows of one chunk
-    const Index first = layer.training ? steps.offset[s] : s % layer.chunk * steps.B;
+  R* slots(Index s, Index r) const {
+    const Index first = layer.keep == Keep::all ? steps.offset[s] : s % layer.chunk * steps.B;
     return layer.slots + (first + r) * layout.row();
   }
 
   R* h(Index s, Index r) const { return layer.y + steps.at(s, r) * layer.H; }
   const R* h_before(Index s, Index r) const { return s ? h(s - 1, r) : layer.h0 + steps.order[r] * layer.H; }
 
-  R* c(Index s, Index r) const { return c_before(s + 1, r); }
-  R* c_before(Index s, Index r) const {  // inference keeps one row of each
-    const Index first = layer.training && s ? steps.B + steps.offset[s - 1] : 0;
+  R* c(Index s, Index r) const {
+    Index first = 0;
+    if (layer.keep == Keep::chunk) first = (s % layer.chunk + 1) * steps.B;
+    if (layer.keep == Keep::all) first = steps.B + steps.offset[s];
     return layer.cells + (first + r) * Hp;
+  }
+  const R* c_before(Index s, Index r) const {
+    const bool initial = layer.keep == Keep::chunk ? s % layer.chunk == 0 : s == 0;
+    return initial ? layer.cells + r * Hp : c(s - 1, r);
   }
 };
 

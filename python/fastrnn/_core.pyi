@@ -36,6 +36,7 @@ def forward(
     lengths: Array | None,
     reverse: bool,
     training: bool,
+    recompute: bool = False,
     packed: dict[str, Any] | None = None,
 ) -> tuple[Array, tuple[Array, ...], Reserve | None]: ...
 def backward(

@@ -164,6 +164,7 @@ def _forward(
     lengths: npt.ArrayLike | None,
     reverse: bool,
     training: bool,
+    recompute: bool = False,
     packed: dict[str, Any] | None = None,
 ) -> tuple[Array, Any, Any]:
     w_ih, w_hh = _weights(cell, w_ih, w_hh)
@@ -176,12 +177,13 @@ def _forward(
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
     reverse = boolean("reverse", reverse)
+    recompute = boolean("recompute", recompute)
     tokens = x.ndim == 2
     same_dtype(x=None if tokens else x, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, **states)
 
     backend = _module(_backend)
     y, states_n, inner = backend.forward(
-        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training, packed
+        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training, recompute, packed
     )
     if not training:
         return y, _unwrap(states_n), None
@@ -204,7 +206,7 @@ def infer(
 ) -> tuple[Array, Any]:
     """What `rnn`, `lstm` and `gru` do, for a layer: the kernels keep its packed weights in a dict and use
     them again while the weights have not changed, which they see for themselves."""
-    y, state_n, _ = _forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False, packed)
+    y, state_n, _ = _forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False, packed=packed)
     return y, state_n
 
 
@@ -339,6 +341,7 @@ def rnn_forward(
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
     nonlinearity: str = "tanh",
+    recompute: bool = False,
 ) -> tuple[Array, Array, Reserve]:
     """The same as `rnn`, and what `rnn_backward` needs.
 
@@ -346,6 +349,9 @@ def rnn_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
         As of `rnn`. Do not write to them before the backward call.
+    recompute : bool, default False
+        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
+        of the memory, at the price of some time.
 
     Returns
     -------
@@ -362,7 +368,7 @@ def rnn_forward(
         As of `rnn`.
     """
     return _forward(
-        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True
+        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute
     )
 
 
@@ -464,6 +470,7 @@ def lstm_forward(
     *,
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
+    recompute: bool = False,
 ) -> tuple[Array, tuple[Array, Array], Reserve]:
     """The same as `lstm`, and what `lstm_backward` needs.
 
@@ -471,6 +478,9 @@ def lstm_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
         As of `lstm`. Do not write to them before the backward call.
+    recompute : bool, default False
+        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
+        of the memory, at the price of some time.
 
     Returns
     -------
@@ -486,7 +496,7 @@ def lstm_forward(
     TypeError, ValueError
         As of `lstm`.
     """
-    return _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True)
+    return _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute)
 
 
 def lstm_backward(
@@ -589,6 +599,7 @@ def gru_forward(
     *,
     lengths: npt.ArrayLike | None = None,
     reverse: bool = False,
+    recompute: bool = False,
 ) -> tuple[Array, Array, Reserve]:
     """The same as `gru`, and what `gru_backward` needs.
 
@@ -596,6 +607,9 @@ def gru_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
         As of `gru`. Do not write to them before the backward call.
+    recompute : bool, default False
+        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
+        of the memory, at the price of some time.
 
     Returns
     -------
@@ -611,7 +625,7 @@ def gru_forward(
     TypeError, ValueError
         As of `gru`.
     """
-    return _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=True)
+    return _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute)
 
 
 def gru_backward(

@@ -45,6 +45,10 @@ class Recurrent(Layer, Generic[StateT]):
         The probability with which `forward` zeroes each output of every layer but the last (see `Dropout`).
     bidirectional : bool
         Whether a second direction (D = 2) runs through each sequence backwards.
+    recompute : bool
+        Whether `forward` keeps little but its outputs and `backward` computes the gates again, for long
+        sequences: a sixth of the memory in an `LSTM`, a fifth in a `GRU`, half in an `RNN`, for about a third
+        more time. The results have the same bits.
     dtype : {"float32", "float64"}
         Of parameters, inputs and outputs.
     seed : int or numpy.random.Generator, optional
@@ -84,6 +88,7 @@ class Recurrent(Layer, Generic[StateT]):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        recompute: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
@@ -95,6 +100,7 @@ class Recurrent(Layer, Generic[StateT]):
         self.batch_first = checks.boolean("batch_first", batch_first)
         self.dropout = checks.probability("dropout", dropout)
         self.bidirectional = checks.boolean("bidirectional", bidirectional)
+        self.recompute = checks.boolean("recompute", recompute)
         self.dtype = checks.float_dtype("dtype", dtype)
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
@@ -280,7 +286,7 @@ class Recurrent(Layer, Generic[StateT]):
                 weights = (self.parameters[name] for name in self._names(suffix))
                 options = {"state": states[place], "lengths": lengths, "reverse": direction == 1}
                 if training:
-                    y, states[place], reserve = forward(x, *weights, **options)
+                    y, states[place], reserve = forward(x, *weights, **options, recompute=self.recompute)
                     reserves.append(reserve)
                 else:
                     y, states[place] = infer(x, *weights, **options, packed=self._packed[place])
@@ -380,6 +386,7 @@ class RNN(Recurrent[Array]):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        recompute: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
@@ -397,6 +404,7 @@ class RNN(Recurrent[Array]):
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
+            recompute=recompute,
             dtype=dtype,
             seed=seed,
         )

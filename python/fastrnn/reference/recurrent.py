@@ -217,6 +217,7 @@ def forward(
     lengths: Array | None,
     reverse: bool,
     training: bool,
+    recompute: bool = False,
     packed: dict[str, Any] | None = None,
 ) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     """Run a cell over time; the same call as the native ``_core.forward``.
@@ -241,6 +242,8 @@ def forward(
         Whether each row runs from its last valid step to its first.
     training : bool
         Whether to keep what `backward` needs.
+    recompute : bool
+        Makes no difference here: all is kept. It changes memory, never results, which is what this specifies.
     packed : dict, optional
         Where a backend may keep things for the next call with these weights. This one keeps nothing.
 
@@ -406,6 +409,7 @@ def rnn_forward(
     lengths: Array | None = None,
     reverse: bool = False,
     nonlinearity: str = "tanh",
+    recompute: bool = False,
 ) -> tuple[Array, Array, Reserve]:
     """The same as `rnn`, and what `rnn_backward` needs.
 
@@ -413,6 +417,8 @@ def rnn_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
         As of `rnn`.
+    recompute
+        As of `forward`.
 
     Returns
     -------
@@ -422,7 +428,7 @@ def rnn_forward(
         For one call of `rnn_backward`.
     """
     y, (h,), reserve = forward(
-        "rnn_" + nonlinearity, x, w_ih, w_hh, b_ih, b_hh, (state,), lengths, reverse, True
+        "rnn_" + nonlinearity, x, w_ih, w_hh, b_ih, b_hh, (state,), lengths, reverse, True, recompute
     )
     assert reserve is not None
     return y, h, reserve
@@ -500,6 +506,7 @@ def lstm_forward(
     *,
     lengths: Array | None = None,
     reverse: bool = False,
+    recompute: bool = False,
 ) -> tuple[Array, tuple[Array, Array], Reserve]:
     """The same as `lstm`, and what `lstm_backward` needs.
 
@@ -507,6 +514,8 @@ def lstm_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
         As of `lstm`.
+    recompute
+        As of `forward`.
 
     Returns
     -------
@@ -516,7 +525,7 @@ def lstm_forward(
         For one call of `lstm_backward`.
     """
     y, (h, c), reserve = forward(
-        "lstm", x, w_ih, w_hh, b_ih, b_hh, state or (None, None), lengths, reverse, True
+        "lstm", x, w_ih, w_hh, b_ih, b_hh, state or (None, None), lengths, reverse, True, recompute
     )
     assert reserve is not None
     return y, (h, c), reserve
@@ -595,6 +604,7 @@ def gru_forward(
     *,
     lengths: Array | None = None,
     reverse: bool = False,
+    recompute: bool = False,
 ) -> tuple[Array, Array, Reserve]:
     """The same as `gru`, and what `gru_backward` needs.
 
@@ -602,6 +612,8 @@ def gru_forward(
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
         As of `gru`.
+    recompute
+        As of `forward`.
 
     Returns
     -------
@@ -610,7 +622,7 @@ def gru_forward(
     reserve : Reserve
         For one call of `gru_backward`.
     """
-    y, (h,), reserve = forward("gru", x, w_ih, w_hh, b_ih, b_hh, (state,), lengths, reverse, True)
+    y, (h,), reserve = forward("gru", x, w_ih, w_hh, b_ih, b_hh, (state,), lengths, reverse, True, recompute)
     assert reserve is not None
     return y, h, reserve
 
