@@ -43,7 +43,7 @@ std::shared_ptr<Weights<R>> packed_weights(const Kernel<R>& kernel, const Parame
 // What forward leaves for backward.
 struct Reserve {
   virtual ~Reserve() = default;
-  virtual py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates) = 0;
+  virtual py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates, bool input_gradient) = 0;
 };
 
 template <class R>
@@ -105,7 +105,7 @@ class TypedCall : public Reserve {
     return py::make_tuple(y_, states(h_n, c_n));
   }
 
-  py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates) override {
+  py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates, bool input_gradient) override {
     const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H;
     const R* dy_data = pointer<R>(dy, {T, B, H}, "dy");
     const R* dh_n = pointer<R>(dstates.at(0), {B, H}, "dstate_n");
@@ -115,7 +115,7 @@ class TypedCall : public Reserve {
       return py::array_t<R>(gates_ * H);
     };
     std::optional<py::array_t<R>> dx, db_ih = bias(inputs_.b_ih), db_hh = bias(inputs_.b_hh);
-    if (inputs_.x) dx = zeros<R>({T, B, I});
+    if (inputs_.x && input_gradient) dx = zeros<R>({T, B, I});
     py::array_t<R> dw_ih = zeros<R>({gates_ * H, I}), dw_hh = zeros<R>({gates_ * H, H});
     py::array_t<R> dh({B, H}), dc({has_cells_ ? B : 0, H});
     const auto data = [](auto& array) { return array ? array->mutable_data() : nullptr; };
@@ -248,10 +248,11 @@ PYBIND11_MODULE(_core, module) {
              "reverse"_a, "training"_a, "recompute"_a = false, "packed"_a = py::none());
   module.def(
       "backward",
-      [](Reserve& reserve, const Optional& dy, const std::vector<Optional>& dstates) {
-        return reserve.backward(dy, dstates);
+      [](Reserve& reserve, const Optional& dy, const std::vector<Optional>& dstates, bool input_gradient) {
+        return reserve.backward(dy, dstates, input_gradient);
       },
-      "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a, "dy"_a.noconvert(), "dstates"_a);
+      "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a, "dy"_a.noconvert(), "dstates"_a,
+      "input_gradient"_a = true);
   module.def("linear", &linear, "See fastrnn.functional.linear.", "x"_a.noconvert(), "weight"_a.noconvert(),
              "bias"_a.noconvert());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),

@@ -853,3 +853,20 @@ def test_examples(module, reference):
     results = doctest.testmod(importlib.import_module(f"fastrnn.layers.{module}"))
     assert results.attempted
     assert not results.failed
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+def test_gradients_do_not_depend_on_whether_that_of_x_is_wanted(kind, backend, rng):
+    layer = kind(5, 7, 2, bidirectional=True, seed=0)
+    x = rng.normal(size=(6, 3, 5)).astype("float32")
+    y, _ = layer.forward(x)
+    layer.backward(np.ones_like(y))
+    expected = layer.gradients
+    layer.forward(x)
+    dx, _ = layer.backward(np.ones_like(y), input_gradient=False)
+    assert dx is None
+    for name, gradient in layer.gradients.items():
+        np.testing.assert_array_equal(gradient, expected[name])
+    layer.forward(x)
+    with pytest.raises(TypeError, match="input_gradient must be True or False"):
+        layer.backward(np.ones_like(y), input_gradient=1)

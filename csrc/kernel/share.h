@@ -42,6 +42,9 @@ struct StepCost {
 // A split by rows needs no barrier, and pays while each member has enough rows to reuse a weight that it has
 // loaded, and a cache that holds the weights. A split by units leaves each member its own part of the weights, and
 // pays for its barrier once a step is some microseconds long.
+//
+// On two cores of a Xeon with AVX-512 a barrier takes 0.1 to 0.3 microseconds, and one thread 65,536 operations in one
+// to two: below that a second thread gains nothing.
 inline Share share_of(const Steps& steps, Index units, StepCost cost, const Team& team) {
   constexpr Index rows_to_split = 4, bytes_to_share = 3 << 20, flops_to_split = 1 << 16;
   const Range all{0, steps.B}, every{0, units};

@@ -210,7 +210,9 @@ def infer(
     return y, state_n
 
 
-def _backward(maker: str, reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: Any) -> Gradients:
+def _backward(
+    maker: str, reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: Any, input_gradient: bool
+) -> Gradients:
     if not isinstance(reserve, Reserve) or _maker(reserve._cell) != maker:
         raise TypeError(f"reserve must come from {maker}, got {reserve!r}")
     if reserve._inner is None:
@@ -219,9 +221,10 @@ def _backward(maker: str, reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: 
     dy = _optional("dy", dy, y.shape)
     dstates = _states("dstate_n", dstate_n, reserve._cell, y.shape[1:])
     same_dtype(y=y, dy=dy, **dstates)
+    input_gradient = boolean("input_gradient", input_gradient)
 
     inner, reserve._inner = reserve._inner, None
-    gradients = Gradients(*reserve._backend.backward(inner, dy, tuple(dstates.values())))
+    gradients = Gradients(*reserve._backend.backward(inner, dy, tuple(dstates.values()), input_gradient))
     return gradients._replace(state=_unwrap(gradients.state))
 
 
@@ -373,7 +376,11 @@ def rnn_forward(
 
 
 def rnn_backward(
-    reserve: Reserve, dy: npt.ArrayLike | None = None, dstate_n: npt.ArrayLike | None = None
+    reserve: Reserve,
+    dy: npt.ArrayLike | None = None,
+    dstate_n: npt.ArrayLike | None = None,
+    *,
+    input_gradient: bool = True,
 ) -> Gradients:
     """Backpropagation through time (Werbos 1990) for `rnn_forward`.
 
@@ -386,12 +393,14 @@ def rnn_backward(
         does not matter, `y` being constant there.
     dstate_n : array_like, (B, H), optional
         The gradient of the loss with respect to `state_n`. Zeros if left out.
+    input_gradient : bool, default True
+        Whether the gradient of `x` is wanted: without it a training step of a first layer is a sixth shorter.
 
     Returns
     -------
     Gradients
-        Those of the loss with respect to `x` (None for tokens), `w_ih`, `w_hh`, `b_ih` and `b_hh` (None
-        where there was none) and the initial state.
+        Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih` and
+        `b_hh` (None where there was none) and the initial state.
 
     Raises
     ------
@@ -402,7 +411,7 @@ def rnn_backward(
     RuntimeError
         If the reserve was used before.
     """
-    return _backward("rnn_forward", reserve, dy, dstate_n)
+    return _backward("rnn_forward", reserve, dy, dstate_n, input_gradient)
 
 
 def lstm(
@@ -500,7 +509,11 @@ def lstm_forward(
 
 
 def lstm_backward(
-    reserve: Reserve, dy: npt.ArrayLike | None = None, dstate_n: ArrayPair | None = None
+    reserve: Reserve,
+    dy: npt.ArrayLike | None = None,
+    dstate_n: ArrayPair | None = None,
+    *,
+    input_gradient: bool = True,
 ) -> Gradients:
     """Backpropagation through time (Werbos 1990) for `lstm_forward`.
 
@@ -514,12 +527,14 @@ def lstm_backward(
     dstate_n : pair of array_like, (B, H), optional
         The gradient of the loss with respect to `state_n`. Zeros if left out, and so is either member that is
         None.
+    input_gradient : bool, default True
+        Whether the gradient of `x` is wanted: without it a training step of a first layer is a sixth shorter.
 
     Returns
     -------
     Gradients
-        Those of the loss with respect to `x` (None for tokens), `w_ih`, `w_hh`, `b_ih` and `b_hh` (None
-        where there was none) and the initial state, a pair (dh, dc).
+        Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih` and
+        `b_hh` (None where there was none) and the initial state, a pair (dh, dc).
 
     Raises
     ------
@@ -530,7 +545,7 @@ def lstm_backward(
     RuntimeError
         If the reserve was used before.
     """
-    return _backward("lstm_forward", reserve, dy, dstate_n)
+    return _backward("lstm_forward", reserve, dy, dstate_n, input_gradient)
 
 
 def gru(
@@ -629,7 +644,11 @@ def gru_forward(
 
 
 def gru_backward(
-    reserve: Reserve, dy: npt.ArrayLike | None = None, dstate_n: npt.ArrayLike | None = None
+    reserve: Reserve,
+    dy: npt.ArrayLike | None = None,
+    dstate_n: npt.ArrayLike | None = None,
+    *,
+    input_gradient: bool = True,
 ) -> Gradients:
     """Backpropagation through time (Werbos 1990) for `gru_forward`.
 
@@ -642,12 +661,14 @@ def gru_backward(
         does not matter, `y` being constant there.
     dstate_n : array_like, (B, H), optional
         The gradient of the loss with respect to `state_n`. Zeros if left out.
+    input_gradient : bool, default True
+        Whether the gradient of `x` is wanted: without it a training step of a first layer is a sixth shorter.
 
     Returns
     -------
     Gradients
-        Those of the loss with respect to `x` (None for tokens), `w_ih`, `w_hh`, `b_ih` and `b_hh` (None
-        where there was none) and the initial state.
+        Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih` and
+        `b_hh` (None where there was none) and the initial state.
 
     Raises
     ------
@@ -658,7 +679,7 @@ def gru_backward(
     RuntimeError
         If the reserve was used before.
     """
-    return _backward("gru_forward", reserve, dy, dstate_n)
+    return _backward("gru_forward", reserve, dy, dstate_n, input_gradient)
 
 
 # -- the layer without memory

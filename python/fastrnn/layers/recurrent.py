@@ -166,7 +166,9 @@ class Recurrent(Layer, Generic[StateT]):
         y, state_n, self._kept = self._run(x, state, lengths, training=True)
         return y, state_n
 
-    def backward(self, dy: npt.ArrayLike | None, dstate_n: Any = None) -> tuple[Array | None, StateT]:
+    def backward(
+        self, dy: npt.ArrayLike | None, dstate_n: Any = None, *, input_gradient: bool = True
+    ) -> tuple[Array | None, StateT]:
         """Backpropagation through time, layers and directions; sets `gradients`.
 
         Parameters
@@ -177,11 +179,13 @@ class Recurrent(Layer, Generic[StateT]):
         dstate_n : as `state_n`, optional
             The gradient with respect to `state_n`. Zeros if left out, and so is a member of a pair that is
             None.
+        input_gradient : bool, default True
+            Whether the gradient with respect to `x` is wanted: without it a step is up to a sixth shorter.
 
         Returns
         -------
         dx : ndarray, shape of `x`, or None
-            The gradient with respect to `x`; None if that was tokens.
+            The gradient with respect to `x`; None if that was tokens, or if it is not wanted.
         dstate : as `state_n`
             The gradient with respect to the initial state, also where that was left out.
 
@@ -199,6 +203,7 @@ class Recurrent(Layer, Generic[StateT]):
             shape = (B, T, width) if self.batch_first else (T, B, width)
             dy = self._swap(floats("dy", dy, self.dtype, shape))
         dstates = self._by_place("dstate_n", dstate_n, B)
+        input_gradient = checks.boolean("input_gradient", input_gradient)
         self._kept = None
 
         _, backward = self._functions
@@ -208,7 +213,9 @@ class Recurrent(Layer, Generic[StateT]):
             for direction, suffix in enumerate(self._suffixes(layer)):
                 place = layer * self._directions + direction
                 units = slice(direction * self.hidden_size, (direction + 1) * self.hidden_size)
-                found = backward(reserves[place], None if dy is None else dy[..., units], dstates[place])
+                dy_units = None if dy is None else dy[..., units]
+                wanted = layer > 0 or input_gradient
+                found = backward(reserves[place], dy_units, dstates[place], input_gradient=wanted)
                 gradients.update(zip(self._names(suffix), found[1:5], strict=False))
                 dstates[place] = found.state
                 dx = _sum(dx, found.x)

@@ -334,12 +334,12 @@ class TextGenerator(Estimator):
         top_p: float | None,
         rng: np.random.Generator,
     ) -> Iterator[str]:
-        state = None
+        stream = self._network.recurrent.stream()
+        hidden = stream.step_many(tokens[:, None])[-1]
         for _ in range(n):
-            logits, state = self._network.predict(tokens[:, None], state)
-            token = _choose(logits[0], temperature, top_k, top_p, rng)
+            token = _choose(self._network.head(hidden)[0], temperature, top_k, top_p, rng)
             yield self.vocabulary_.characters[token]
-            tokens = np.array([token])
+            hidden = stream.step(np.array([token]))
 
 
 class CharacterNetwork:
@@ -391,11 +391,6 @@ class CharacterNetwork:
         """Logits (T, B, V) after tokens (T, B), and the state to go on from. Without dropout."""
         hidden, state = self.recurrent(tokens, state)
         return self.head(hidden), state
-
-    def predict(self, tokens: Array, state: Any = None) -> tuple[Array, Any]:
-        """As a call, but the logits (B, V) after the last token only."""
-        hidden, state = self.recurrent(tokens, state)
-        return self.head(hidden[-1]), state
 
     def forward(self, tokens: Array, state: Any = None) -> tuple[Array, Any]:
         """As a call, with dropout, keeping what `backward` needs."""

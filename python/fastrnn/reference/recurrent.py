@@ -278,7 +278,7 @@ def forward(
 
 @np.errstate(all="ignore")
 def backward(
-    reserve: Reserve, dy: Array | None, dstates: Sequence[Array | None]
+    reserve: Reserve, dy: Array | None, dstates: Sequence[Array | None], input_gradient: bool = True
 ) -> tuple[Array | None, Array, Array, Array | None, Array | None, tuple[Array, ...]]:
     """Undo `forward`, last step first (Werbos 1990); the same call as the native ``_core.backward``.
 
@@ -290,17 +290,19 @@ def backward(
         The gradient with respect to `y`; padded positions are not looked at. None is zeros.
     dstates : sequence of ndarray, (B, H), or None
         The gradient with respect to every final state. None is zeros.
+    input_gradient : bool
+        Whether the gradient of `x` is wanted.
 
     Returns
     -------
     tuple
         The gradients of `x`, `w_ih`, `w_hh`, `b_ih`, `b_hh` and the tuple of initial states; None
-        for tokens and for a bias that was not there.
+        for tokens, for what is not wanted and for a bias that was not there.
     """
     cell, x, w_ih, w_hh, biases, steps, B = reserve
     H = w_hh.shape[1]
     tokens = x.ndim == 2
-    dx = None if tokens else np.zeros_like(x)
+    dx = np.zeros_like(x) if input_gradient and not tokens else None
     dw_ih, dw_hh = np.zeros_like(w_ih), np.zeros_like(w_hh)
     db_ih, db_hh = (np.zeros_like(w_hh[:, 0]) if given else None for given in biases)
     dcurrent = tuple(_zeros_or_copy(dstate, (B, H), w_hh.dtype) for dstate in dstates)
@@ -318,11 +320,12 @@ def backward(
         if db_hh is not None:
             db_hh += dh_gates.sum(axis=0)
 
-        if dx is None:
+        if tokens:
             np.add.at(dw_ih.T, x[times, rows], dx_gates)  # unlike +=, adds again where a token repeats
         else:
-            dx[times, rows] = dx_gates @ w_ih
             dw_ih += dx_gates.T @ x[times, rows]
+        if dx is not None:
+            dx[times, rows] = dx_gates @ w_ih
         if db_ih is not None:
             db_ih += dx_gates.sum(axis=0)
     return dx, dw_ih, dw_hh, db_ih, db_hh, dcurrent
