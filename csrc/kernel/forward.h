@@ -17,7 +17,8 @@ class ForwardPass : Sequence<C, R> {
 
   using V = Vec<R>;
 
-  static constexpr Index units_at_once = 4;  // blocks whose product and pointwise part follow each other
+  // Blocks whose product and pointwise part follow each other: 16 vectors or more, in whole tiles of any height.
+  static constexpr Index units_at_once = (16 / G + 3) / 4 * 4;
 
   const Forward<R>& f;
   const Lists<R> list;

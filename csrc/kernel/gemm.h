@@ -162,14 +162,16 @@ FASTRNN_INLINE void panel_group(const Blocks<R>& blocks, const Runs& runs, const
   }
 }
 
-// The panels are the outer loop: one stays near while rows pass.
+// The panels are the outer loop: one stays near while rows pass. What is left goes in smaller and smaller groups.
+template <int STEP, int MR, int NP, int NV, class R>
+FASTRNN_INLINE void panel_groups(const Blocks<R>& blocks, const Runs& runs, const Panels<R>& panels, Index p) {
+  for (; p + NP <= panels.count; p += NP) panel_group<STEP, MR, NP, NV, R>(blocks, runs, panels, p);
+  if constexpr (NP > 1) panel_groups<STEP, MR, NP / 2, NV, R>(blocks, runs, panels, p);
+}
+
 template <int STEP, int MR, int NV, class R>
 void row_blocks(const Blocks<R>& blocks, const Runs& runs, const Panels<R>& panels) {
-  constexpr int NP = tile_panels<MR, NV>();
-  Index p = 0;
-  for (; p + NP <= panels.count; p += NP) panel_group<STEP, MR, NP, NV, R>(blocks, runs, panels, p);
-  if constexpr (NP > 1)
-    for (; p < panels.count; ++p) panel_group<STEP, MR, 1, NV, R>(blocks, runs, panels, p);
+  panel_groups<STEP, MR, tile_panels<MR, NV>(), NV, R>(blocks, runs, panels, 0);
 }
 
 template <int STEP, int MR, int NV, class R>
