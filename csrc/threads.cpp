@@ -95,7 +95,7 @@ using Clock = std::chrono::steady_clock;
 class Barrier {
   struct alignas(128) Member {
     std::atomic<std::uint64_t> arrivals{0};
-    Clock::duration waited{0};
+    Clock::duration waited{0}, awaited{0};  // at later barriers, and at the first one: until the others woke up
   };
   std::vector<Member> members_;
 
@@ -128,11 +128,12 @@ class Barrier {
     self.arrivals.store(count, std::memory_order_release);
     for (int other = 0; other < size; ++other) {
       for (int polls = 0; polls < 64 && !arrived(members_[other], count); ++polls) pause();
-      if (!arrived(members_[other], count)) self.waited += wait_long(members_[other], count);
+      if (!arrived(members_[other], count)) (count == 1 ? self.awaited : self.waited) += wait_long(members_[other], count);
     }
   }
 
   Clock::duration waited(int rank) const { return members_[rank].waited; }
+  Clock::duration awaited(int rank) const { return members_[rank].awaited; }
 };
 
 void Team::wait() const {
@@ -166,14 +167,20 @@ int openmp_version() {
 namespace {
 
 // A team whose members have to wait for a core is slower than one thread, up to a hundred times. When that shows,
-// one thread works alone for a while, long against what was lost.
+// one thread works alone for as long as was lost, since most disturbances are over by then, and for twice as long each
+// time that the team is no better when it is tried again. Until a sleeping member wakes up does not count: being alone
+// would only put it to sleep again.
 std::atomic<Clock::rep> alone_until{0};
+std::atomic<int> failures{0};
 
 void learn(int size, Clock::duration total, Clock::duration waited) {
   const Clock::duration lost = waited - (size - 1) * (total - waited);  // against one thread doing everything
-  if (lost < std::chrono::microseconds(50)) return;
-  const Clock::duration pause = std::min<Clock::duration>(4 * lost, std::chrono::seconds(1));
-  alone_until = (Clock::now() + pause).time_since_epoch().count();
+  if (lost < std::chrono::microseconds(50)) {
+    failures = 0;
+    return;
+  }
+  const Clock::duration pause = lost * (1 << std::min(failures++, 8));
+  alone_until = (Clock::now() + std::min<Clock::duration>(pause, std::chrono::seconds(1))).time_since_epoch().count();
 }
 
 bool better_alone() { return Clock::now().time_since_epoch().count() < alone_until; }
@@ -194,7 +201,7 @@ void parallel(int size, const std::function<void(const Team&)>& fn) {
       if (omp_get_thread_num() == 0) done = Clock::now();
     }
     const auto end = Clock::now();
-    return learn(size, end - start, end - done + barrier.waited(0));
+    return learn(size, end - start - barrier.awaited(0), end - done + barrier.waited(0));
   }
 #endif
   const FlushDenormals flush;
