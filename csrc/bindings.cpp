@@ -1,8 +1,10 @@
 // NumPy arrays in, pointers out, the GIL released. Arguments have been checked by fastrnn.functional; what is
 // checked again here is what would crash.
+#include <atomic>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "arrays.h"
@@ -40,11 +42,47 @@ std::shared_ptr<Weights<R>> packed_weights(const Kernel<R>& kernel, const Parame
   return weights;
 }
 
-// What forward leaves for backward.
+struct BackwardArguments {
+  Optional dy;
+  std::vector<Optional> dstates;
+  bool input_gradient;
+};
+
+// A call of a cell, and what its forward leaves for backward. Both have three parts, of which the middle one does not
+// need the interpreter.
 struct Reserve {
   virtual ~Reserve() = default;
-  virtual py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates, bool input_gradient) = 0;
+  virtual void start_forward() = 0;
+  virtual void run_forward(const Poll& poll) = 0;
+  virtual py::tuple end_forward() = 0;
+  virtual void start_backward(const BackwardArguments& arguments) = 0;
+  virtual void run_backward(const Poll& poll) = 0;
+  virtual py::tuple end_backward() = 0;
+  virtual bool better_side_by_side() const = 0;
+  virtual std::shared_ptr<AnyWeights> weights() const = 0;
 };
+
+using Calls = std::vector<std::shared_ptr<Reserve>>;
+
+// One call or two, which may go side by side. Ctrl-C, which only the thread that called sees, ends both.
+void run_all(const Calls& calls, void (Reserve::*run)(const Poll&)) {
+  const py::gil_scoped_release release;
+  if (calls.size() != 2 || !calls[0]->better_side_by_side()) {
+    for (const auto& call : calls) (*call.*run)(poll);
+    return;
+  }
+  std::atomic<bool> ended{false};
+  const Poll watch = [&] {
+    if (ended) throw std::runtime_error("the other direction was ended");
+    try {
+      poll();
+    } catch (...) {
+      ended = true;
+      throw;
+    }
+  };
+  together([&] { (*calls[0].*run)(watch); }, [&] { (*calls[1].*run)(watch); });
+}
 
 template <class R>
 const Kernel<R>& kernel_of(const Cell& cell) {
@@ -60,9 +98,20 @@ class TypedCall : public Reserve {
   Inputs<R> inputs_;
   Index gates_;
   bool has_cells_;
-  py::array_t<R> y_;
   std::shared_ptr<Weights<R>> weights_;
   Call<R> call_;
+
+  // Between start and end: arrays, and where they are.
+  BackwardArguments given_;
+  py::array_t<R> y_, h_, c_, dw_ih_, dw_hh_;
+  std::optional<py::array_t<R>> dx_, db_ih_, db_hh_;
+  struct {
+    R *y, *h, *c;
+  } to_{};
+  struct {
+    const R *dy, *dh_n, *dc_n;
+  } from_{};
+  Gradients<R> gradients_{};
 
   static Inputs<R> inputs_of(const Arguments& a, Index gates) {
     if (a.x.ndim() < 2 || a.w_ih.ndim() != 2 || a.w_hh.ndim() != 2 || a.states.empty())
@@ -86,68 +135,96 @@ class TypedCall : public Reserve {
         has_cells_(kernel.states > 1), weights_(packed ? packed_weights<R>(kernel, inputs_, *packed) : nullptr),
         call_(kernel, inputs_, training, recompute, weights_) {}
 
-  std::shared_ptr<AnyWeights> weights() const { return weights_; }
+  std::shared_ptr<AnyWeights> weights() const override { return weights_; }
 
   py::tuple states(const py::array& h, const py::array& c) const {
     if (has_cells_) return py::make_tuple(h, c);
     return py::make_tuple(h);
   }
 
-  py::tuple forward() {
+  bool better_side_by_side() const override { return call_.better_side_by_side(); }
+
+  void start_forward() override {
     const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
     y_ = inputs_.lengths ? zeros<R>({T, B, H}) : empty<R>({T, B, H});
-    py::array_t<R> h_n({B, H}), c_n({has_cells_ ? B : 0, H});
-    R *y = y_.mutable_data(), *h = h_n.mutable_data(), *c = has_cells_ ? c_n.mutable_data() : nullptr;
-    {
-      const py::gil_scoped_release release;
-      call_.forward(y, h, c, poll);
-    }
-    return py::make_tuple(y_, states(h_n, c_n));
+    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
+    to_ = {y_.mutable_data(), h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
   }
+  void run_forward(const Poll& poll) override { call_.forward(to_.y, to_.h, to_.c, poll); }
+  py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }
 
-  py::tuple backward(const Optional& dy, const std::vector<Optional>& dstates, bool input_gradient) override {
-    const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H;
-    const R* dy_data = pointer<R>(dy, {T, B, H}, "dy");
-    const R* dh_n = pointer<R>(dstates.at(0), {B, H}, "dstate_n");
-    const R* dc_n = has_cells_ ? pointer<R>(dstates.at(1), {B, H}, "dstate_n") : nullptr;
-    const auto bias = [&](bool given) -> std::optional<py::array_t<R>> {
-      if (!given) return std::nullopt;
-      return py::array_t<R>(gates_ * H);
-    };
-    std::optional<py::array_t<R>> dx, db_ih = bias(inputs_.b_ih), db_hh = bias(inputs_.b_hh);
-    if (inputs_.x && input_gradient) dx = zeros<R>({T, B, I});
-    py::array_t<R> dw_ih = zeros<R>({gates_ * H, I}), dw_hh = zeros<R>({gates_ * H, H});
-    py::array_t<R> dh({B, H}), dc({has_cells_ ? B : 0, H});
+  void start_backward(const BackwardArguments& arguments) override {
+    const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H, rows = gates_ * H;
+    given_ = arguments;
+    from_ = {pointer<R>(given_.dy, {T, B, H}, "dy"), pointer<R>(given_.dstates.at(0), {B, H}, "dstate_n"),
+             has_cells_ ? pointer<R>(given_.dstates.at(1), {B, H}, "dstate_n") : nullptr};
+    if (inputs_.x && given_.input_gradient) dx_ = zeros<R>({T, B, I});
+    if (inputs_.b_ih) db_ih_ = zeros<R>({rows});
+    if (inputs_.b_hh) db_hh_ = zeros<R>({rows});
+    dw_ih_ = zeros<R>({rows, I}), dw_hh_ = zeros<R>({rows, H});
+    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
     const auto data = [](auto& array) { return array ? array->mutable_data() : nullptr; };
-    for (auto* db : {&db_ih, &db_hh})
-      if (*db) std::fill_n(data(*db), gates_ * H, R(0));
-    const Gradients<R> gradients{data(dx), dw_ih.mutable_data(), dw_hh.mutable_data(), data(db_ih), data(db_hh),
-                                 dh.mutable_data(), has_cells_ ? dc.mutable_data() : nullptr};
-    {
-      const py::gil_scoped_release release;
-      call_.backward(dy_data, dh_n, dc_n, gradients, poll);
-    }
-    return py::make_tuple(dx, dw_ih, dw_hh, db_ih, db_hh, states(dh, dc));
+    gradients_ = {data(dx_), dw_ih_.mutable_data(), dw_hh_.mutable_data(), data(db_ih_), data(db_hh_),
+                  h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
   }
+  void run_backward(const Poll& poll) override {
+    call_.backward(from_.dy, from_.dh_n, from_.dc_n, gradients_, poll);
+  }
+  py::tuple end_backward() override { return py::make_tuple(dx_, dw_ih_, dw_hh_, db_ih_, db_hh_, states(h_, c_)); }
 };
 
+// The arguments of the module's forward and backward for one direction, in their order.
+using ForwardCall = std::tuple<std::string, py::array, py::array, py::array, Optional, Optional, std::vector<Optional>,
+                               Optional, bool, bool, bool, std::optional<py::dict>>;
+using BackwardCall = std::tuple<std::shared_ptr<Reserve>, Optional, std::vector<Optional>, bool>;
+
 template <class R>
-py::tuple run(const Cell& cell, Arguments arguments, bool training, bool recompute, std::optional<py::dict> packed) {
-  auto call =
-      std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training, recompute, packed);
-  const py::tuple results = call->forward();
-  if (packed) (*packed)["native"] = call->weights();
-  const std::shared_ptr<Reserve> reserve = training ? std::shared_ptr<Reserve>(call) : nullptr;
-  return py::make_tuple(results[0], results[1], reserve);
+std::shared_ptr<Reserve> make_call(const Cell& cell, Arguments arguments, bool training, bool recompute,
+                                   const std::optional<py::dict>& packed) {
+  return std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training, recompute, packed);
 }
 
-py::tuple forward(const std::string& name, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
-                  std::vector<Optional> states, Optional lengths, bool reverse, bool training, bool recompute,
-                  std::optional<py::dict> packed) {
-  const Cell& cell = find_cell(name);
-  Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, std::move(states), lengths, reverse};
-  return is_float(w_ih) ? run<float>(cell, std::move(arguments), training, recompute, packed)
-                        : run<double>(cell, std::move(arguments), training, recompute, packed);
+py::list forward_all(const std::vector<ForwardCall>& directions) {
+  Calls calls;
+  for (const auto& [cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed] :
+       directions) {
+    Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse};
+    const auto make = is_float(w_ih) ? make_call<float> : make_call<double>;
+    calls.push_back(make(find_cell(cell), std::move(arguments), training, recompute, packed));
+    calls.back()->start_forward();
+  }
+  run_all(calls, &Reserve::run_forward);
+  py::list results;
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const bool training = std::get<9>(directions[i]);
+    if (const auto& packed = std::get<11>(directions[i])) (*packed)["native"] = calls[i]->weights();
+    const py::tuple y_states = calls[i]->end_forward();
+    results.append(py::make_tuple(y_states[0], y_states[1], training ? calls[i] : nullptr));
+  }
+  return results;
+}
+
+py::list backward_all(const std::vector<BackwardCall>& directions) {
+  Calls calls;
+  for (const auto& [reserve, dy, dstates, input_gradient] : directions) {
+    reserve->start_backward({dy, dstates, input_gradient});
+    calls.push_back(reserve);
+  }
+  run_all(calls, &Reserve::run_backward);
+  py::list results;
+  for (const auto& call : calls) results.append(call->end_backward());
+  return results;
+}
+
+py::object forward(const std::string& cell, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
+                   std::vector<Optional> states, Optional lengths, bool reverse, bool training, bool recompute,
+                   std::optional<py::dict> packed) {
+  return forward_all({{cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed}})[0];
+}
+
+py::object backward(std::shared_ptr<Reserve> reserve, const Optional& dy, const std::vector<Optional>& dstates,
+                    bool input_gradient) {
+  return backward_all({{reserve, dy, dstates, input_gradient}})[0];
 }
 
 template <class R>
@@ -246,13 +323,10 @@ PYBIND11_MODULE(_core, module) {
   module.def("forward", &forward, "See fastrnn.functional.lstm.", "cell"_a, "x"_a.noconvert(), "w_ih"_a.noconvert(),
              "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
              "reverse"_a, "training"_a, "recompute"_a = false, "packed"_a = py::none());
-  module.def(
-      "backward",
-      [](Reserve& reserve, const Optional& dy, const std::vector<Optional>& dstates, bool input_gradient) {
-        return reserve.backward(dy, dstates, input_gradient);
-      },
-      "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a, "dy"_a.noconvert(), "dstates"_a,
-      "input_gradient"_a = true);
+  module.def("backward", &backward, "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a,
+             "dy"_a.noconvert(), "dstates"_a, "input_gradient"_a = true);
+  module.def("forward_all", &forward_all, "What forward does for each of one or two directions.", "directions"_a);
+  module.def("backward_all", &backward_all, "What backward does for each of one or two directions.", "directions"_a);
   module.def("linear", &linear, "See fastrnn.functional.linear.", "x"_a.noconvert(), "weight"_a.noconvert(),
              "bias"_a.noconvert());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),

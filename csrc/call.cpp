@@ -79,6 +79,14 @@ double Call<R>::step_flops() const {
 }
 
 template <class R>
+bool Call<R>::better_side_by_side() const {
+  constexpr Index near = 1 << 20, small = 1 << 16;  // bytes, and operations: see kernel/share.h
+  const Index weights = kernel_.gates * layer_.H * layer_.H;
+  if (max_threads() == 2) return weights * Index(sizeof(R)) <= near;
+  return layer_.steps.B < 4 && 2 * layer_.steps.B * weights < small;
+}
+
+template <class R>
 void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, Hp = padded(H, kernel_.lanes);

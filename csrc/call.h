@@ -42,6 +42,10 @@ class Call {
   // y [T, B, H] is zero where a row is padded; h_n and c_n are [B, H], c_n may be null.
   void forward(R* y, R* h_n, R* c_n, const Poll& poll);
 
+  // Whether two such calls do better at the same time, on a thread each, than one after the other on all threads: where
+  // a near cache holds the weights, or a step is too small to be shared.
+  bool better_side_by_side() const;
+
   // Once, after forward in training. dy [T, B, H], dh_n and dc_n [B, H] may be null.
   void backward(const R* dy, const R* dh_n, const R* dc_n, const Gradients<R>& gradients, const Poll& poll);
 

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <exception>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -142,10 +143,13 @@ void Team::wait() const {
 
 int max_threads() {
   if (one_thread_only) return 1;
+#if defined(_OPENMP)
+  if (omp_in_parallel()) return 1;
+#endif
   if (const int set = threads_set) return set;
 #if defined(_OPENMP)
   static const int limit = quota();
-  return omp_in_parallel() ? 1 : std::max(1, std::min(omp_get_max_threads(), limit));
+  return std::max(1, std::min(omp_get_max_threads(), limit));
 #else
   return 1;
 #endif
@@ -206,6 +210,26 @@ void parallel(int size, const std::function<void(const Team&)>& fn) {
 #endif
   const FlushDenormals flush;
   fn(Team{});
+}
+
+void together(const std::function<void()>& first, const std::function<void()>& second) {
+  std::exception_ptr errors[2];
+  const auto run = [&](int which) noexcept {
+    try {
+      (which == 0 ? first : second)();
+    } catch (...) {
+      errors[which] = std::current_exception();
+    }
+  };
+#if defined(_OPENMP)
+  if (max_threads() > 1 && !better_alone()) {
+#pragma omp parallel for num_threads(2) schedule(static, 1)
+    for (int which = 0; which < 2; ++which) run(which);
+  } else
+#endif
+    for (int which = 0; which < 2; ++which) run(which);
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
 }
 
 }  // namespace fastrnn

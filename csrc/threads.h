@@ -20,6 +20,10 @@ void set_threads(int count);
 // The version of OpenMP as a date, 0 without it.
 int openmp_version();
 
+// Runs both at the same time where two threads may be used, each then on one; else one after the other. If they throw,
+// the first one's exception is thrown on.
+void together(const std::function<void()>& first, const std::function<void()>& second);
+
 // Runs fn on `size` threads, or fewer if the system gives fewer. Denormal numbers are flushed to zero within, and
 // only there. fn must not throw.
 void parallel(int size, const std::function<void(const Team&)>& fn);

@@ -448,13 +448,13 @@ def spy(monkeypatch, reference_in_use):
         def __init__(self, name):
             self.name = name
 
-        def forward(self, *arguments):
+        def forward_all(self, directions):
             calls.append(f"{self.name} forward")
-            return reference.forward(*arguments)
+            return reference.forward_all(directions)
 
-        def backward(self, *arguments):
+        def backward_all(self, directions):
             calls.append(f"{self.name} backward")
-            return reference.backward(*arguments)
+            return reference.backward_all(directions)
 
     spies = {name: Spy(name) for name in functional.BACKENDS}
     monkeypatch.setattr(functional, "_module", spies.get)

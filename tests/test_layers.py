@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastrnn
 from fastrnn import functional
 from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
 
@@ -870,3 +871,28 @@ def test_gradients_do_not_depend_on_whether_that_of_x_is_wanted(kind, backend, r
     layer.forward(x)
     with pytest.raises(TypeError, match="input_gradient must be True or False"):
         layer.backward(np.ones_like(y), input_gradient=1)
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+@pytest.mark.parametrize("lengths", [None, [9, 0, 4, 7]])
+def test_directions_side_by_side_give_the_bits_of_one_after_the_other(kind, lengths, rng):
+    pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    layer = kind(6, 24, 2, bidirectional=True, seed=0)
+    x, dy = (rng.normal(size=(9, 4, size)).astype("float32") for size in (6, 48))
+
+    def everything():
+        y, _ = layer.forward(x, lengths=lengths)
+        dx, _ = layer.backward(dy)
+        return [y, dx, layer(x, lengths=lengths)[0], *layer.gradients.values()]
+
+    results = []
+    before = fastrnn.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            fastrnn.set_num_threads(threads)
+            results.append(everything())
+    finally:
+        fastrnn.set_num_threads(before)
+    for other in results[1:]:
+        for ours, theirs in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(ours, theirs)

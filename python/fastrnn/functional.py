@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
@@ -153,7 +153,7 @@ def _maker(cell: str) -> str:
     return cell.partition("_")[0] + "_forward"
 
 
-def _forward(
+def _checked(
     cell: str,
     x: npt.ArrayLike,
     w_ih: npt.ArrayLike,
@@ -166,7 +166,8 @@ def _forward(
     training: bool,
     recompute: bool = False,
     packed: dict[str, Any] | None = None,
-) -> tuple[Array, Any, Any]:
+) -> tuple[Any, ...]:
+    """The arguments of a backend's ``forward``."""
     w_ih, w_hh = _weights(cell, w_ih, w_hh)
     rows, H = w_hh.shape
     x = _input(x, w_ih)
@@ -180,34 +181,41 @@ def _forward(
     recompute = boolean("recompute", recompute)
     tokens = x.ndim == 2
     same_dtype(x=None if tokens else x, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, **states)
+    members = tuple(states.values())
+    return cell, x, w_ih, w_hh, b_ih, b_hh, members, lengths, reverse, training, recompute, packed
 
+
+def _forward(cell: str, *arguments: Any) -> tuple[Array, Any, Any]:
+    """One direction: arguments as of `_checked`."""
+    return run_directions(cell, [arguments])[0]
+
+
+def run_directions(cell: str, directions: Sequence[tuple[Any, ...]]) -> list[tuple[Array, Any, Any]]:
+    """Forward through a layer's directions, which the kernels may take at the same time.
+
+    Parameters
+    ----------
+    cell : str
+        A key of `fastrnn.reference.CELLS`.
+    directions : sequence of tuple
+        For each x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training, recompute, and a dict in which
+        the kernels keep packed weights, or None.
+
+    Returns
+    -------
+    list of (y, state_n, reserve)
+        The reserve is None if not training.
+    """
+    calls = [_checked(cell, *arguments) for arguments in directions]
     backend = _module(_backend)
-    y, states_n, inner = backend.forward(
-        cell, x, w_ih, w_hh, b_ih, b_hh, tuple(states.values()), lengths, reverse, training, recompute, packed
-    )
-    if not training:
-        return y, _unwrap(states_n), None
-    y.flags.writeable = False  # backward will read it
-    return y, _unwrap(states_n), Reserve(cell, backend, inner, y)
-
-
-def infer(
-    cell: str,
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None = None,
-    b_hh: npt.ArrayLike | None = None,
-    *,
-    state: Any,
-    lengths: npt.ArrayLike | None,
-    reverse: bool,
-    packed: dict[str, Any],
-) -> tuple[Array, Any]:
-    """What `rnn`, `lstm` and `gru` do, for a layer: the kernels keep its packed weights in a dict and use
-    them again while the weights have not changed, which they see for themselves."""
-    y, state_n, _ = _forward(cell, x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False, packed=packed)
-    return y, state_n
+    results = []
+    for y, states_n, inner in backend.forward_all(calls):
+        reserve = None
+        if inner is not None:
+            y.flags.writeable = False  # backward will read it
+            reserve = Reserve(cell, backend, inner, y)
+        results.append((y, _unwrap(states_n), reserve))
+    return results
 
 
 def _backward(
@@ -215,17 +223,31 @@ def _backward(
 ) -> Gradients:
     if not isinstance(reserve, Reserve) or _maker(reserve._cell) != maker:
         raise TypeError(f"reserve must come from {maker}, got {reserve!r}")
+    return run_directions_back([(reserve, dy, dstate_n, input_gradient)])[0]
+
+
+def run_directions_back(directions: Sequence[tuple[Reserve, Any, Any, bool]]) -> list[Gradients]:
+    """Backward through a layer's directions: for each a reserve, dy, dstate_n and input_gradient."""
+    calls = [_checked_back(*arguments) for arguments in directions]
+    for reserve, *_ in directions:
+        reserve._inner = None
+    backend = directions[0][0]._backend
+    results = [Gradients(*found) for found in backend.backward_all(calls)]
+    return [gradients._replace(state=_unwrap(gradients.state)) for gradients in results]
+
+
+def _checked_back(
+    reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: Any, input_gradient: bool
+) -> tuple[Any, ...]:
+    """The arguments of a backend's ``backward``."""
     if reserve._inner is None:
+        maker = _maker(reserve._cell)
         raise RuntimeError(f"reserve was used before: each serves one backward call; call {maker} again")
     y = reserve._y
     dy = _optional("dy", dy, y.shape)
     dstates = _states("dstate_n", dstate_n, reserve._cell, y.shape[1:])
     same_dtype(y=y, dy=dy, **dstates)
-    input_gradient = boolean("input_gradient", input_gradient)
-
-    inner, reserve._inner = reserve._inner, None
-    gradients = Gradients(*reserve._backend.backward(inner, dy, tuple(dstates.values()), input_gradient))
-    return gradients._replace(state=_unwrap(gradients.state))
+    return reserve._inner, dy, tuple(dstates.values()), boolean("input_gradient", input_gradient)
 
 
 def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array, Array]:
@@ -328,7 +350,7 @@ def rnn(
         If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
     """
     y, state_n, _ = _forward(
-        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=False
+        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False
     )
     return y, state_n
 
@@ -465,7 +487,7 @@ def lstm(
     ValueError
         If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
     """
-    y, state_n, _ = _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=False)
+    y, state_n, _ = _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False)
     return y, state_n
 
 
@@ -600,7 +622,7 @@ def gru(
     ValueError
         If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
     """
-    y, state_n, _ = _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training=False)
+    y, state_n, _ = _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False)
     return y, state_n
 
 

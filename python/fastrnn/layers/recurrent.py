@@ -6,10 +6,9 @@ Letters: T time, B batch, I input, H hidden, G gates, L layers, D directions, V 
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -76,7 +75,6 @@ class Recurrent(Layer, Generic[StateT]):
     _gates: int
     _states = 1
     _cell: str
-    _functions: tuple[Callable[..., Any], Callable[..., Any]]
 
     def __init__(
         self,
@@ -206,16 +204,18 @@ class Recurrent(Layer, Generic[StateT]):
         input_gradient = checks.boolean("input_gradient", input_gradient)
         self._kept = None
 
-        _, backward = self._functions
         gradients: dict[str, Array] = {}
         for layer in reversed(range(self.num_layers)):
+            places = range(layer * self._directions, (layer + 1) * self._directions)
+            parts = [None] * self._directions if dy is None else np.split(dy, self._directions, axis=-1)
+            wanted = layer > 0 or input_gradient
+            calls = [
+                (reserves[place], part, dstates[place], wanted)
+                for place, part in zip(places, parts, strict=True)
+            ]
+            found_all: list[Any] = functional.run_directions_back(calls)  # with None for biases there are not
             dx: Any = None
-            for direction, suffix in enumerate(self._suffixes(layer)):
-                place = layer * self._directions + direction
-                units = slice(direction * self.hidden_size, (direction + 1) * self.hidden_size)
-                dy_units = None if dy is None else dy[..., units]
-                wanted = layer > 0 or input_gradient
-                found = backward(reserves[place], dy_units, dstates[place], input_gradient=wanted)
+            for place, suffix, found in zip(places, self._suffixes(layer), found_all, strict=True):
                 gradients.update(zip(self._names(suffix), found[1:5], strict=False))
                 dstates[place] = found.state
                 dx = _sum(dx, found.x)
@@ -254,12 +254,12 @@ class Recurrent(Layer, Generic[StateT]):
         batch = checks.positive_int("batch", batch)
         if self.bidirectional:
             raise ValueError("a bidirectional layer has no stream: its second direction starts at the end")
-        weights = [self._weights(layer) for layer in range(self.num_layers)]
+        weights = [self._weights(f"_l{layer}") for layer in range(self.num_layers)]
         return Stream(self._cell, weights, batch, self._states)
 
-    def _weights(self, layer: int) -> tuple[Array, Array, Array | None, Array | None]:
-        """Of a layer's first direction; None for biases that there are not."""
-        w_ih, w_hh, *biases = (self.parameters[name] for name in self._names(f"_l{layer}"))
+    def _weights(self, suffix: str) -> tuple[Array, Array, Array | None, Array | None]:
+        """Those of one layer and direction; None for biases that there are not."""
+        w_ih, w_hh, *biases = (self.parameters[name] for name in self._names(suffix))
         b_ih, b_hh = biases or (None, None)
         return w_ih, w_hh, b_ih, b_hh
 
@@ -281,23 +281,21 @@ class Recurrent(Layer, Generic[StateT]):
         """Layer by layer, direction by direction; the last value returned is what `backward` needs."""
         x = self._input(x)
         states = self._by_place("state", state, x.shape[1])
-        reserves = []
-        forward, _ = self._functions
-        infer = functools.partial(functional.infer, self._cell)
+        reserves: list[Any] = []
         for layer in range(self.num_layers):
             if training and layer:
                 x = self._dropouts[layer - 1].forward(x)
+            places = range(layer * self._directions, (layer + 1) * self._directions)
+            calls = []
+            for place, suffix in zip(places, self._suffixes(layer), strict=True):
+                packed = None if training else self._packed[place]
+                options = (suffix.endswith("_reverse"), training, self.recompute, packed)
+                calls.append((x, *self._weights(suffix), states[place], lengths, *options))
             outputs = []
-            for direction, suffix in enumerate(self._suffixes(layer)):
-                place = layer * self._directions + direction
-                weights = (self.parameters[name] for name in self._names(suffix))
-                options = {"state": states[place], "lengths": lengths, "reverse": direction == 1}
-                if training:
-                    y, states[place], reserve = forward(x, *weights, **options, recompute=self.recompute)
-                    reserves.append(reserve)
-                else:
-                    y, states[place] = infer(x, *weights, **options, packed=self._packed[place])
+            for place, found in zip(places, functional.run_directions(self._cell, calls), strict=True):
+                y, states[place], reserve = found
                 outputs.append(y)
+                reserves.append(reserve)
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         return self._swap(x), self._as_given(states), (reserves, x.shape)
 
@@ -399,10 +397,6 @@ class RNN(Recurrent[Array]):
     ) -> None:
         self.nonlinearity = checks.one_of("nonlinearity", nonlinearity, ("tanh", "relu"))
         self._cell = f"rnn_{nonlinearity}"
-        self._functions = (
-            functools.partial(functional.rnn_forward, nonlinearity=nonlinearity),
-            functional.rnn_backward,
-        )
         super().__init__(
             input_size,
             hidden_size,
@@ -442,7 +436,6 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     _gates = 4
     _states = 2
     _cell = "lstm"
-    _functions = (functional.lstm_forward, functional.lstm_backward)
 
 
 class GRU(Recurrent[Array]):
@@ -466,7 +459,6 @@ class GRU(Recurrent[Array]):
 
     _gates = 3
     _cell = "gru"
-    _functions = (functional.gru_forward, functional.gru_backward)
 
 
 def _sum(a: Array | None, b: Array | None) -> Array | None:

@@ -331,6 +331,16 @@ def backward(
     return dx, dw_ih, dw_hh, db_ih, db_hh, dcurrent
 
 
+def forward_all(directions: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """`forward` for each direction of a layer; the arguments of one are a tuple."""
+    return [forward(*arguments) for arguments in directions]
+
+
+def backward_all(directions: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """`backward` for each direction of a layer."""
+    return [backward(*arguments) for arguments in directions]
+
+
 def _walk(T: int, B: int, lengths: Array | None, reverse: bool) -> Iterator[tuple[Array, Array]]:
     """For every step, the rows that have not ended, and the position at which each of them is."""
     if lengths is None:
