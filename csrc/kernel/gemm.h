@@ -171,7 +171,8 @@ FASTRNN_INLINE void panel_groups(const Blocks<R>& blocks, const Runs& runs, cons
 
 template <int STEP, int MR, int NV, class R>
 void row_blocks(const Blocks<R>& blocks, const Runs& runs, const Panels<R>& panels) {
-  panel_groups<STEP, MR, tile_panels<MR, NV>(), NV, R>(blocks, runs, panels, 0);
+  constexpr int NP = STEP == 1 ? tile_panels<MR, NV>() : 1;  // a packed A has rows enough
+  panel_groups<STEP, MR, NP, NV, R>(blocks, runs, panels, 0);
 }
 
 template <int STEP, int MR, int NV, class R>
