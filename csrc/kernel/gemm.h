@@ -41,14 +41,21 @@ struct Panels {
   const R* bias;   // what each row of C starts from, or null: C itself
 };
 
-// Rows of a full tile: with NV columns of vectors it fills the registers, less what W and A pass through.
+// Sums of a tile in registers; what is left is for W and A to pass through.
+constexpr int most_sums = vector_registers == 32 ? 24 : 12;
+
+// Rows of a full tile.
 template <int NV>
-constexpr int tile_rows = vector_registers == 32 ? (NV == 3 ? 8 : 6) : (NV == 4 || NV == 1 ? 3 : 4);
+constexpr int tile_rows = NV == 3 ? most_sums / NV : 6;
+
+// Vectors of a panel that a tile of MR rows takes at once: all, or where those do not fit two after two.
+template <int MR, int NV>
+constexpr int tile_vectors = MR * NV > most_sums ? 2 : NV;
 
 // Panels side by side in a tile of MR rows: few rows need several, or the FMA's latency shows.
 template <int MR, int NV>
 constexpr int tile_panels() {
-  const int fit = tile_rows<NV> * (NV == 1 ? 4 : NV) / (MR * NV);
+  const int fit = most_sums / (MR * NV);
   return fit >= 8 && NV == 1 ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
 }
 
@@ -64,23 +71,39 @@ FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* 
   // For the nearest cache. Half of the lines: on a core that is shared each instruction more costs as much as it gains.
   // A packed A goes with panels that are there already, and few rows wait for the cache behind, whatever is asked for.
   constexpr bool fetch_near = STEP == 1 && MR > 2;
+  constexpr int N = NP * NV;
   const Index row = panels.row, stride = panels.stride, ahead = 16 * row;
   const R* a[MR];
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) a[i] = rows[i];
   for (Index run = 0; run < runs.count; ++run) {
     for (Index k = 0; k < runs.length; ++k, w += row) {
-      Vec<R> ak[MR];
-#pragma GCC unroll 16
-      for (int i = 0; i < MR; ++i) ak[i] = splat(a[i][k * STEP]);
+      const auto vector = [&](int j) { return w + (j / NV) * stride + (j % NV) * lanes<R>; };
       __builtin_prefetch(outer.next, 0, 2);
       outer.next += outer.pace;
 #pragma GCC unroll 16
-      for (int j = 0; j < NP * NV; ++j) {
-        const Vec<R> wk = load(w + (j / NV) * stride + (j % NV) * lanes<R>);
-        if (fetch_near && j % 2 == 0) __builtin_prefetch(w + (j / NV) * stride + (j % NV) * lanes<R> + ahead);
+      for (int j = 0; j < N && fetch_near; j += 2) __builtin_prefetch(vector(j) + ahead);
+      // The shorter side stays in registers beside the sums: 12 of them leave 4 of 16.
+      if constexpr (MR <= N) {
+        Vec<R> ak[MR];
 #pragma GCC unroll 16
-        for (int i = 0; i < MR; ++i) acc.c[i][j] = fma(ak[i], wk, acc.c[i][j]);
+        for (int i = 0; i < MR; ++i) ak[i] = splat(a[i][k * STEP]);
+#pragma GCC unroll 16
+        for (int j = 0; j < N; ++j) {
+          const Vec<R> wk = load(vector(j));
+#pragma GCC unroll 16
+          for (int i = 0; i < MR; ++i) acc.c[i][j] = fma(ak[i], wk, acc.c[i][j]);
+        }
+      } else {
+        Vec<R> wk[N];
+#pragma GCC unroll 16
+        for (int j = 0; j < N; ++j) wk[j] = load(vector(j));
+#pragma GCC unroll 16
+        for (int i = 0; i < MR; ++i) {
+          const Vec<R> ak = splat(a[i][k * STEP]);
+#pragma GCC unroll 16
+          for (int j = 0; j < N; ++j) acc.c[i][j] = fma(ak, wk[j], acc.c[i][j]);
+        }
       }
     }
 #pragma GCC unroll 16
@@ -126,11 +149,11 @@ struct Blocks {
   Index many, less;
 };
 
-// One slice of NP panels from p on, for MR rows.
+// One slice of NV vectors of each of NP panels, for MR rows.
 template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const R* w, const R* bias, const Runs& slice,
-                            const Panels<R>& panels, Index p, Ahead outer) {
-  const Index column = panels.column + p * panels.columns, valid = panels.width - column;
+                            const Panels<R>& panels, Index column, Ahead outer) {
+  const Index valid = panels.width - column;
   constexpr Index all = Index(1) << 40;
   Tile<R, MR> t;
 #pragma GCC unroll 16
@@ -142,23 +165,35 @@ FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const 
     compute<STEP, MR, NP, NV, R>(t, slice, panels, outer, valid);
 }
 
+// One slice of NV vectors of each of NP panels, for all rows.
+template <int STEP, int MR, int NP, int NV, class R>
+FASTRNN_INLINE void block_rows(const Blocks<R>& blocks, Index offset, const R* w, const R* bias, const Runs& slice,
+                               const Panels<R>& panels, Index column, Ahead outer) {
+  const Index fetched = slice.depth() * outer.pace;
+  const R* const* a = blocks.a;
+  R* const* c = blocks.c;
+  for (Index m = 0; m < blocks.many; ++m, a += MR, c += MR, outer.next += fetched)
+    tile_at<STEP, MR, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, outer);
+  if constexpr (MR > 1)
+    for (Index m = 0; m < blocks.less; ++m, a += MR - 1, c += MR - 1, outer.next += fetched)
+      tile_at<STEP, MR - 1, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, outer);
+}
+
 // All rows times NP panels from p on. While the rows of one slice pass, the next is fetched from the outer caches.
 template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void panel_group(const Blocks<R>& blocks, const Runs& runs, const Panels<R>& panels, Index p) {
+  constexpr int at_once = tile_vectors<MR, NV>;
   const R* bias = panels.bias;
   for (Index k = 0, depth; k < runs.depth(); k += depth, bias = nullptr) {
     const Runs slice = runs.after(k, slice_depth<STEP, NP * NV>);
     depth = slice.depth();
     const R* w = panels.w + p * panels.stride + k * panels.row;
-    const Index offset = runs.offset(k) * STEP, pace = NP * NV * vector_bytes / (blocks.many + blocks.less);
+    const Index offset = runs.offset(k) * STEP, column = panels.column + p * panels.columns;
+    const Index pace = NP * at_once * vector_bytes / (blocks.many + blocks.less);
     Ahead outer{reinterpret_cast<const char*>(w + depth * NP * NV * lanes<R>), pace};
-    const R* const* a = blocks.a;
-    R* const* c = blocks.c;
-    for (Index m = 0; m < blocks.many; ++m, a += MR, c += MR, outer.next += depth * pace)
-      tile_at<STEP, MR, NP, NV, R>(a, offset, c, w, bias, slice, panels, p, outer);
-    if constexpr (MR > 1)
-      for (Index m = 0; m < blocks.less; ++m, a += MR - 1, c += MR - 1, outer.next += depth * pace)
-        tile_at<STEP, MR - 1, NP, NV, R>(a, offset, c, w, bias, slice, panels, p, outer);
+    for (int v = 0; v < NV; v += at_once, outer.next += depth * NP * at_once * vector_bytes)
+      block_rows<STEP, MR, NP, at_once, R>(blocks, offset, w + v * lanes<R>, bias, slice, panels,
+                                           column + v * lanes<R>, outer);
   }
 }
 
