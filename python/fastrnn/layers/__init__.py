@@ -6,8 +6,8 @@ layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward
 """
 
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
-from fastrnn.layers.layer import Layer
+from fastrnn.layers.layer import Composite, Layer
 from fastrnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
 from fastrnn.layers.stream import Stream
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Layer", "Linear", "Recurrent", "Stream"]
+__all__ = ["GRU", "LSTM", "RNN", "Composite", "Dropout", "Embedding", "Layer", "Linear", "Recurrent", "Stream"]

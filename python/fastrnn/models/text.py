@@ -14,7 +14,7 @@ from fastrnn.checks import Array
 from fastrnn.data import Vocabulary, Windows, nonempty_text, text_argument
 from fastrnn.layers import GRU, LSTM, RNN, Dropout, Linear
 from fastrnn.losses import softmax_cross_entropy
-from fastrnn.models.estimator import Estimator
+from fastrnn.models.parameters import Estimator
 from fastrnn.optim import Adam
 from fastrnn.training import Trainer
 

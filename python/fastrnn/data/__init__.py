@@ -1,0 +1,17 @@
+"""What comes in, in the forms that networks take: sequences in batches, text as tokens."""
+
+from fastrnn.data.examples import Examples, batches
+from fastrnn.data.sequences import LAYOUTS, Sequences, sequences
+from fastrnn.data.vocabulary import Vocabulary, Windows, nonempty_text, text_argument
+
+__all__ = [
+    "LAYOUTS",
+    "Examples",
+    "Sequences",
+    "Vocabulary",
+    "Windows",
+    "batches",
+    "nonempty_text",
+    "sequences",
+    "text_argument",
+]

@@ -1,0 +1,133 @@
+"""One label for each sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks
+from fastrnn.checks import Array
+from fastrnn.data import Examples
+from fastrnn.losses import softmax_cross_entropy
+from fastrnn.models.estimator import Check
+from fastrnn.models.labels import encode_labels, learn_classes
+from fastrnn.models.networks import SequenceNetwork
+from fastrnn.models.supervised import PooledEstimator
+
+
+def _class_weight(name: str, value: Any) -> Any:
+    """None, "balanced", or a dict of labels, as plain Python, to weights."""
+    if value is None or (isinstance(value, str) and value == "balanced"):
+        return value
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be None, 'balanced' or a dict of labels to weights, got {checks.came(value)}")
+    return {
+        label.item() if isinstance(label, np.generic) else label: checks.positive_float(f"{name}[{label!r}]", weight)
+        for label, weight in value.items()
+    }
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceClassifier(PooledEstimator):
+    """A recurrent network that says which class a sequence belongs to.
+
+    What the recurrent layers make of a sequence is pooled to one vector, from which a linear layer computes
+    the classes' logits; the cross-entropy is minimised.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced" or dict
+        The weight of each class in the loss: 1; N / (K N_k) for class k of K, which has N_k of the N
+        sequences; or by label, 1 where it is left out.
+    pooling, bidirectional, layout, cell, hidden_size, ...
+        See `fastrnn.models.supervised` and `fastrnn.models.estimator.SequenceEstimator`.
+
+    Attributes
+    ----------
+    classes_ : ndarray, (K,)
+        The labels, sorted.
+    n_features_in_, n_tokens_, history_, best_epoch_
+        As there.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.array(["falling", "rising"] * 50)
+    >>> X = [np.cumsum(rng.normal(1 if way == "rising" else -1, 1, rng.integers(5, 20))) / 9 for way in y]
+    >>> model = SequenceClassifier(hidden_size=8, epochs=20, learning_rate=0.02, seed=0).fit(X[:80], y[:80])
+    >>> model.score(X[80:], y[80:]) > 0.9
+    True
+    """
+
+    class_weight: str | Mapping[Any, float] | None = None
+
+    _checks: ClassVar[dict[str, Check]] = {**PooledEstimator._checks, "class_weight": _class_weight}
+    _kind: ClassVar[str] = "classifier"
+
+    def predict(self, X: Any, lengths: Any = None) -> Array:
+        """The likeliest label of each sequence, (N,)."""
+        likeliest: Array = self._outputs(X, lengths).argmax(axis=1)
+        return self.classes_[likeliest]
+
+    def predict_proba(self, X: Any, lengths: Any = None) -> npt.NDArray[np.float64]:
+        """The probability of each class, (N, K), in the order of `classes_`."""
+        return np.exp(self.predict_log_proba(X, lengths))
+
+    def predict_log_proba(self, X: Any, lengths: Any = None) -> npt.NDArray[np.float64]:
+        """The logarithms of `predict_proba`."""
+        logits = self._outputs(X, lengths).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return logits
+
+    def score(self, X: Any, y: Any, lengths: Any = None) -> float:
+        """The part of the sequences whose label is predicted right."""
+        predicted = self.predict(X, lengths)
+        return float((predicted == np.asarray(y).reshape(predicted.shape)).mean())
+
+    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
+        x = self._read_x(X, lengths, learn)
+        if learn:
+            self.classes_ = learn_classes(type(self).__name__, y, len(x))
+        labels = encode_labels(type(self).__name__, y, len(x), self.classes_)
+        if learn:
+            self._weights = self._class_weights(labels)
+        return Examples(x, labels)
+
+    def _class_weights(self, labels: npt.NDArray[np.int64]) -> list[float] | None:
+        """A weight for each class."""
+        if self.class_weight is None:
+            return None
+        if isinstance(self.class_weight, str):
+            counts = np.bincount(labels, minlength=len(self.classes_))
+            return list(map(float, len(labels) / (len(self.classes_) * np.maximum(counts, 1))))
+        known = self.classes_.tolist()
+        for label in self.class_weight:
+            if label not in known:
+                raise ValueError(f"class_weight must be of labels in y, got {label!r}")
+        return [self.class_weight.get(label, 1.0) for label in known]
+
+    def _build(self, rng: np.random.Generator) -> SequenceNetwork:
+        weights = None if self._weights is None else np.array(self._weights)
+
+        def loss(logits: Array, labels: Array) -> tuple[float, Array]:
+            return softmax_cross_entropy(logits, labels, weights=None if weights is None else weights[labels])
+
+        return self._network_of(len(self.classes_), loss, rng)
+
+    def _format(self) -> dict[str, Any]:
+        return {
+            **super()._format(),
+            "classes": self.classes_.tolist(),
+            "classes_dtype": self.classes_.dtype.str,
+            "class_weights": self._weights,
+        }
+
+    def _restore(self, metadata: Mapping[str, Any]) -> None:
+        super()._restore(metadata)
+        self.classes_ = np.array(metadata["classes"], metadata["classes_dtype"])
+        self._weights = metadata["class_weights"]
