@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import fastrnn
 from fastrnn import demo
-from fastrnn.models.text import CELLS, TextGenerator
+from fastrnn.models.networks import CELLS
+from fastrnn.models.text import TextGenerator
+from fastrnn.training import SCHEDULES
 
 PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "cell": (str, f"the recurrent cell: {', '.join(CELLS)}"),
@@ -22,11 +24,14 @@ PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "epochs": (int, "passes over the text at most"),
     "batch_size": (int, "parallel streams of text"),
     "bptt_steps": (int, "characters that gradients flow back through"),
-    "learning_rate": (float, "Adam's, at the start"),
+    "learning_rate": (float, "Adam's, at its highest"),
+    "schedule": (str, f"how the learning rate changes: {', '.join(SCHEDULES)}"),
     "clip_norm": (float, "greatest norm of the gradients"),
     "validation_fraction": (float, "part at the end of the text that chooses the best weights"),
     "patience": (int, "stop after so many epochs without a better score in validation"),
     "max_seconds": (float, "stop after so many seconds"),
+    "level": (str, "what a text is made of: character, word or byte"),
+    "max_vocabulary": (int, "words to know, the most frequent"),
     "dtype": (str, "float32 or float64"),
     "seed": (int, "makes the run repeatable"),
 }

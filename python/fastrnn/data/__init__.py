@@ -2,14 +2,15 @@
 
 from fastrnn.data.examples import Examples, batches
 from fastrnn.data.sequences import LAYOUTS, Sequences, sequences
-from fastrnn.data.vocabulary import Vocabulary, Windows, nonempty_text, text_argument
+from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
 
 __all__ = [
     "LAYOUTS",
+    "Bytes",
     "Examples",
     "Sequences",
     "Vocabulary",
-    "Windows",
+    "Words",
     "batches",
     "nonempty_text",
     "sequences",

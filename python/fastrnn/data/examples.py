@@ -36,13 +36,18 @@ class Examples:
         """Those at some places, in the order of the places."""
         return Examples(self.x[indices], None if self.y is None else self.y[indices])
 
+    def cut(self, start: int, stop: int | None = None) -> Examples:
+        """Of every sequence and its targets by step, those from `start` to before `stop`."""
+        y = self.y.cut(start, stop) if isinstance(self.y, Sequences) else self.y
+        return Examples(self.x.cut(start, stop), y)
+
     def windows(self, steps: int | None) -> Iterator[Examples]:
         """All the steps and their targets in windows of `steps`, one after the other."""
-        if not isinstance(self.y, Sequences):
-            yield from (Examples(x) for x in self.x.windows(steps))
-        else:
-            for x, y in zip(self.x.windows(steps), self.y.windows(steps), strict=True):
-                yield Examples(x, y)
+        if steps is None or self.x.steps <= steps:
+            yield self
+            return
+        for start in range(0, self.x.steps, steps):
+            yield self.cut(start, start + steps)
 
 
 def batches(

@@ -1,13 +1,15 @@
-"""Text as integer tokens, and tokens as the windows that truncated BPTT trains on."""
+"""Text as integer tokens: of characters, of words, or of bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.checks import Array, positive_int
+from fastrnn.checks import positive_int
 
 
 class Vocabulary:
@@ -79,52 +81,105 @@ class Vocabulary:
         return f"Vocabulary({self.characters!r})"
 
 
-class Windows:
-    """A stream of tokens as windows for stateful truncated BPTT.
+class Words:
+    """The words that a model knows. A text is cut into words, each with the space before it if there is one,
+    and single characters of any other kind, such as punctuation and further white space: put together again
+    they are the text.
 
-    The stream is cut into ``batch_size`` contiguous streams of equal length that run side by side, and those
-    into windows of ``steps`` steps: row b of a window goes on where row b of the window before stopped, so
-    that a network may carry its state from one to the next. A window's target at every step is the token
-    that follows. The fewer than ``batch_size`` tokens at the end that do not fill a step are left out.
+    What is not known is the unknown token's, 0, which decodes to U+FFFD.
 
     Parameters
     ----------
-    tokens : ndarray of int64, shape ``(N,)``
-        The stream; a window never copies more of it than itself.
-    batch_size : int
-        B, the number of parallel streams; N must exceed it.
-    steps : int
-        T, the length of a window; the last one may be shorter.
+    text : str
+        Any text that is not empty: the vocabulary is made of its words.
+    size : int, optional
+        Know only the most frequent words, so many together with the unknown token; of equally frequent ones
+        those that come first.
 
-    Yields
-    ------
-    inputs, targets : ndarray of int64, shape ``(T, B)``
-        C-contiguous. Iterating again starts over.
+    Attributes
+    ----------
+    words : list of str
+        By token.
+
+    Examples
+    --------
+    >>> vocabulary = Words("to be, or not to be")
+    >>> vocabulary.words
+    ['\ufffd', 'to', ' be', ',', ' or', ' not', ' to']
+    >>> vocabulary.decode(vocabulary.encode("to be or to do"))
+    'to be or to\ufffd'
     """
 
-    def __init__(self, tokens: npt.NDArray[np.int64], batch_size: int, steps: int) -> None:
-        self.batch_size = positive_int("batch_size", batch_size)
-        self.steps = positive_int("steps", steps)
-        self.length = (len(tokens) - 1) // self.batch_size
-        if self.length < 1:
-            raise ValueError(f"tokens must be more than batch_size = {batch_size}, got {len(tokens)}")
-        self._tokens = tokens
+    UNKNOWN = "\ufffd"
 
-    @property
-    def targets(self) -> int:
-        """The number of targets in all windows."""
-        return self.length * self.batch_size
+    def __init__(self, text: str, size: int | None = None) -> None:
+        counted = Counter(self.split(nonempty_text("text", text)))
+        counted.pop(self.UNKNOWN, None)
+        kept = None if size is None else positive_int("size", size) - 1
+        self.words = [self.UNKNOWN, *(word for word, _ in counted.most_common(kept))]
+        self._tokens = {word: token for token, word in enumerate(self.words)}
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> Words:
+        """The vocabulary that has these as its `words`."""
+        vocabulary = cls.__new__(cls)
+        vocabulary.words = list(words)
+        vocabulary._tokens = {word: token for token, word in enumerate(vocabulary.words)}
+        return vocabulary
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The words of a text, known or not; together they are the text."""
+        return _WORD.findall(text)
+
+    def encode(self, text: str, name: str = "text") -> npt.NDArray[np.int64]:
+        """The tokens of a text, (N,)."""
+        words = self.split(text_argument(name, text))
+        return np.fromiter((self._tokens.get(word, 0) for word in words), np.int64, len(words))
+
+    def decode(self, tokens: npt.ArrayLike) -> str:
+        """The text that integer tokens stand for, shape ``(N,)``."""
+        return "".join(self.words[token] for token in np.asarray(tokens))
 
     def __len__(self) -> int:
-        return -(-self.length // self.steps)
+        return len(self.words)
 
-    def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        shape = (self.batch_size, self.length)
-        inputs = self._tokens[: self.targets].reshape(shape).T
-        targets = self._tokens[1 : self.targets + 1].reshape(shape).T
-        for start in range(0, self.length, self.steps):
-            window = slice(start, start + self.steps)
-            yield np.ascontiguousarray(inputs[window]), np.ascontiguousarray(targets[window])
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Words) and self.words == other.words
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.words))
+
+    def __repr__(self) -> str:
+        return f"Words of {len(self)} tokens"
+
+
+class Bytes:
+    """All 256 bytes, each its own token: any text, as UTF-8, or any bytes."""
+
+    def encode(self, text: str | bytes, name: str = "text") -> npt.NDArray[np.int64]:
+        """The tokens of a text, (N,)."""
+        data = text if isinstance(text, bytes) else text_argument(name, text).encode("utf-8", "surrogatepass")
+        return np.frombuffer(data, np.uint8).astype(np.int64)
+
+    def decode(self, tokens: npt.ArrayLike) -> bytes:
+        """The bytes that integer tokens stand for, shape ``(N,)``."""
+        return np.asarray(tokens).astype(np.uint8).tobytes()
+
+    def __len__(self) -> int:
+        return 256
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bytes)
+
+    def __hash__(self) -> int:
+        return hash(Bytes)
+
+    def __repr__(self) -> str:
+        return "Bytes()"
+
+
+_WORD = re.compile(r" ?\w+|\W")
 
 
 def text_argument(name: str, value: object) -> str:

@@ -2,6 +2,8 @@
 
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.ngram import NGram
+from fastrnn.models.regressor import SequenceRegressor
+from fastrnn.models.tagger import SequenceTagger
 from fastrnn.models.text import TextGenerator
 
-__all__ = ["NGram", "SequenceClassifier", "TextGenerator"]
+__all__ = ["NGram", "SequenceClassifier", "SequenceRegressor", "SequenceTagger", "TextGenerator"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,10 +14,15 @@ from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Examples
 from fastrnn.losses import softmax_cross_entropy
+from fastrnn.models import labels
 from fastrnn.models.estimator import Check
-from fastrnn.models.labels import encode_labels, learn_classes
 from fastrnn.models.networks import SequenceNetwork
 from fastrnn.models.supervised import PooledEstimator
+
+
+def _cross_entropy(weights: Array | None, logits: Array, places: Array) -> tuple[float, Array]:
+    """The loss, with a weight for each class or none."""
+    return softmax_cross_entropy(logits, places, weights=None if weights is None else weights[places])
 
 
 def _class_weight(name: str, value: Any) -> Any:
@@ -44,7 +50,7 @@ class SequenceClassifier(PooledEstimator):
         The weight of each class in the loss: 1; N / (K N_k) for class k of K, which has N_k of the N
         sequences; or by label, 1 where it is left out.
     pooling, bidirectional, layout, cell, hidden_size, ...
-        See `fastrnn.models.supervised` and `fastrnn.models.estimator.SequenceEstimator`.
+        See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
@@ -91,20 +97,23 @@ class SequenceClassifier(PooledEstimator):
 
     def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
         x = self._read_x(X, lengths, learn)
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        given = labels.per_sequence("y", y, len(x))
         if learn:
-            self.classes_ = learn_classes(type(self).__name__, y, len(x))
-        labels = encode_labels(type(self).__name__, y, len(x), self.classes_)
+            self.classes_ = labels.classes_of([given])
+        places = labels.encode("y", given, self.classes_).astype(np.int64)
         if learn:
-            self._weights = self._class_weights(labels)
-        return Examples(x, labels)
+            self._weights = self._class_weights(places)
+        return Examples(x, places)
 
-    def _class_weights(self, labels: npt.NDArray[np.int64]) -> list[float] | None:
+    def _class_weights(self, places: npt.NDArray[np.int64]) -> list[float] | None:
         """A weight for each class."""
         if self.class_weight is None:
             return None
         if isinstance(self.class_weight, str):
-            counts = np.bincount(labels, minlength=len(self.classes_))
-            return list(map(float, len(labels) / (len(self.classes_) * np.maximum(counts, 1))))
+            counts = np.bincount(places, minlength=len(self.classes_))
+            return list(map(float, len(places) / (len(self.classes_) * np.maximum(counts, 1))))
         known = self.classes_.tolist()
         for label in self.class_weight:
             if label not in known:
@@ -113,21 +122,16 @@ class SequenceClassifier(PooledEstimator):
 
     def _build(self, rng: np.random.Generator) -> SequenceNetwork:
         weights = None if self._weights is None else np.array(self._weights)
-
-        def loss(logits: Array, labels: Array) -> tuple[float, Array]:
-            return softmax_cross_entropy(logits, labels, weights=None if weights is None else weights[labels])
-
-        return self._network_of(len(self.classes_), loss, rng)
+        return self._network_of(len(self.classes_), partial(_cross_entropy, weights), rng)
 
     def _format(self) -> dict[str, Any]:
         return {
             **super()._format(),
-            "classes": self.classes_.tolist(),
-            "classes_dtype": self.classes_.dtype.str,
+            **labels.to_json(self.classes_),
             "class_weights": self._weights,
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         super()._restore(metadata)
-        self.classes_ = np.array(metadata["classes"], metadata["classes_dtype"])
+        self.classes_ = labels.from_json(metadata)
         self._weights = metadata["class_weights"]

@@ -19,7 +19,8 @@ from fastrnn.models.parameters import Estimator
 from fastrnn.optim import Adam
 from fastrnn.training import SCHEDULES, Trainer, same_settings
 
-Self = TypeVar("Self", bound="SequenceEstimator")
+Self = TypeVar("Self", bound="NetworkEstimator")
+SequenceSelf = TypeVar("SequenceSelf", bound="SequenceEstimator")
 
 Check = Callable[[str, Any], Any]
 
@@ -35,15 +36,18 @@ STATE = "training."  # what the names of a checkpoint begin with where they are 
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceEstimator(Estimator):
-    """A network to `fit` by back-propagation through time; the base of every model but `NGram`.
+class NetworkEstimator(Estimator):
+    """A network trained by back-propagation through time; the base of every model but `NGram`.
+
+    `SequenceEstimator` adds ``fit(X, y, lengths)`` and ``partial_fit``; a model with other arguments has its own
+    and passes them on to ``_fit`` and ``_partial_fit``, as a tuple, from where ``_read`` gets them.
 
     A subclass is a dataclass too: its own parameters are fields with defaults, and their checks, which
     return plain Python, go into ``_checks``. It supplies
 
     - ``_read(X, y, lengths, *, learn) -> Examples``: the arguments of `fit` as examples, checked. With
       `learn` it also sets the attributes that say what the data is like (classes, scaling, vocabulary);
-      without, it uses them. `y` is None when predicting.
+      without, it uses them.
     - ``_build(rng)``: the untrained network for these attributes, all of whose randomness, dropout's
       included, comes from the generator. A network has ``parameters`` and ``gradients`` by the same names
       (see `fastrnn.layers.Composite`), and ``loss(batch, state, *, training)``, which returns the mean loss
@@ -57,11 +61,12 @@ class SequenceEstimator(Estimator):
     - ``_per_step``: whether a batch goes through the network window by window of ``bptt_steps``, the state
       carried on, and samples are steps. Otherwise the network gets whole batches, and samples are sequences.
     - ``_batches(examples, rng)``: the batches of an epoch; `rng` is None in validation.
-    - ``_split(examples)``: the examples to train on, and those to validate on or None.
+    - ``_split(examples)``: the examples to train on, and those to validate on or None. By default a random
+      part, with as much of each class; of a single sequence, where samples are steps, the end.
     - ``_annotate(record)``: adds scores to an epoch's record.
 
-    A prediction goes ``self._require_fitted("history_")``, ``_read(X, None, lengths, learn=False)``,
-    ``self._batches(examples, None)`` or `fastrnn.data.batches`, ``self._network(...)``.
+    A prediction goes ``self._require_fitted("history_")``, then reads X, then calls ``self._network`` on
+    batches, by `fastrnn.data.batches`.
 
     Parameters
     ----------
@@ -146,94 +151,6 @@ class SequenceEstimator(Estimator):
 
     # -- what a user calls
 
-    def fit(
-        self: Self,
-        X: Any,
-        y: Any = None,
-        lengths: Any = None,
-        *,
-        validation_data: tuple[Any, ...] | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        resume: str | os.PathLike[str] | None = None,
-        on_epoch: Callable[[Self], None] | None = None,
-    ) -> Self:
-        """Learn from data, forgetting what was learned before.
-
-        Parameters
-        ----------
-        X, y, lengths
-            The data, as the model's own documentation says; see `fastrnn.data.sequences`.
-        validation_data : tuple, optional
-            ``(X, y)`` or ``(X, y, lengths)`` to validate on, in the place of a part of the data.
-        checkpoint : path, optional
-            Where to write, after every epoch, a file from which the training can go on. `load` reads it too,
-            as a model with the best weights so far.
-        resume : path, optional
-            Such a file: training goes on from there, bit for bit as if it had never stopped. The data and
-            all parameters must be the same but ``epochs``, ``patience``, ``max_seconds`` and ``verbose``.
-        on_epoch : callable, optional
-            Called after every epoch with the model as it is then, which can predict and save.
-
-        Returns
-        -------
-        This model.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a parameter or the data is unusable, or the checkpoint is of another training.
-        FloatingPointError
-            If training diverges. A checkpoint is from the last good epoch then.
-        KeyboardInterrupt
-            If interrupted: the model has the best weights so far then, or the latest before the first
-            validation. After any other error it is what it was before.
-        """
-        model = self._checked_copy()
-        examples = model._read(X, y, lengths, learn=True)
-        model._begin()
-        if validation_data is None:
-            training, validation = model._split(examples)
-        else:
-            training, validation = examples, model._read(*_triple(validation_data), learn=False)
-        trainer = model._trainer()
-        if resume is not None:
-            model._resume(resume, trainer, len(training))
-        try:
-            model._train(trainer, training, validation, checkpoint, on_epoch)
-        except KeyboardInterrupt:
-            self._become(model)
-            raise
-        return self._become(model)
-
-    def partial_fit(self: Self, X: Any, y: Any = None, lengths: Any = None) -> Self:
-        """Learn for one more epoch, with `learning_rate` as it is and no validation.
-
-        The first call learns from its data what classes or features there are, as `fit` does; those after
-        it go on from the weights, and from Adam's averages, that there are, also after `fit`.
-
-        Parameters
-        ----------
-        X, y, lengths
-            As of `fit`.
-
-        Returns
-        -------
-        This model.
-        """
-        checked = self._checked_copy()
-        model = self if hasattr(self, "history_") else checked
-        examples = model._read(X, y, lengths, learn=model is checked)
-        if model is checked:
-            model._begin()
-        if "_optimizer" not in model.__dict__:
-            model._optimizer = Adam(model._network.parameters, checked.learning_rate)
-        model._optimizer.lr = checked.learning_rate
-        trainer = Trainer(
-            model._network, model._optimizer, epochs=1, schedule="constant", clip_norm=checked.clip_norm
-        )
-        trainer.run(lambda: model._losses(examples, model._rng), model._samples(examples))
-        return self if model is self else self._become(model)
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a safetensors file, in one step: see `fastrnn.checkpoint.save`."""
         self._require_fitted("history_")
@@ -268,7 +185,7 @@ class SequenceEstimator(Estimator):
 
     # -- what a subclass supplies
 
-    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
+    def _read(self, *data: Any, learn: bool) -> Examples:
         raise NotImplementedError
 
     def _build(self, rng: np.random.Generator) -> Any:
@@ -288,11 +205,16 @@ class SequenceEstimator(Estimator):
 
     def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
         count = len(examples)
-        held_out = max(1, round(count * self.validation_fraction)) if self.validation_fraction else 0
-        if not held_out or count < 2:
+        if not self.validation_fraction or (count < 2 and not self._per_step):
             return examples, None
+        if count < 2:  # a single long sequence: its end is held out
+            return _cut_end(examples, self.validation_fraction)
         order = self._rng.permutation(count)
-        return examples[order[held_out:]], examples[order[:held_out]]
+        if isinstance(examples.y, np.ndarray) and examples.y.dtype.kind in "iu":  # from each class its part
+            order = order[np.argsort(examples.y[order], kind="stable")]
+        held_out = max(1, round(count * self.validation_fraction))
+        chosen = ((np.arange(held_out) + 0.5) * count / held_out).astype(np.int64)
+        return examples[np.delete(order, chosen)], examples[order[chosen]]
 
     def _annotate(self, record: dict[str, Any]) -> None:
         pass
@@ -301,6 +223,48 @@ class SequenceEstimator(Estimator):
         return f"loss {loss:.4f}"
 
     # -- how a fit goes
+
+    def _fit(
+        self: Self,
+        data: tuple[Any, ...],
+        validation_data: tuple[Any, ...] | None,
+        checkpoint: str | os.PathLike[str] | None,
+        resume: str | os.PathLike[str] | None,
+        on_epoch: Callable[[Self], None] | None,
+    ) -> Self:
+        """See `SequenceEstimator.fit`."""
+        model = self._checked_copy()
+        examples = model._read(*data, learn=True)
+        model._begin()
+        if validation_data is None:
+            training, validation = model._split(examples)
+        else:
+            training, validation = examples, model._read(*validation_data, learn=False)
+        trainer = model._trainer()
+        if resume is not None:
+            model._resume(resume, trainer, self._samples(training))
+        try:
+            model._train(trainer, training, validation, checkpoint, on_epoch)
+        except KeyboardInterrupt:
+            self._become(model)
+            raise
+        return self._become(model)
+
+    def _partial_fit(self: Self, data: tuple[Any, ...]) -> Self:
+        """See `SequenceEstimator.partial_fit`."""
+        checked = self._checked_copy()
+        model = self if hasattr(self, "history_") else checked
+        examples = model._read(*data, learn=model is checked)
+        if model is checked:
+            model._begin()
+        if "_optimizer" not in model.__dict__:
+            model._optimizer = Adam(model._network.parameters, checked.learning_rate)
+        model._optimizer.lr = checked.learning_rate
+        trainer = Trainer(
+            model._network, model._optimizer, epochs=1, schedule="constant", clip_norm=checked.clip_norm
+        )
+        trainer.run(lambda: model._losses(examples, model._rng), model._samples(examples))
+        return self if model is self else self._become(model)
 
     def _checked_copy(self: Self) -> Self:
         """An unfitted model with the same parameters, as plain Python, which JSON can express."""
@@ -341,7 +305,7 @@ class SequenceEstimator(Estimator):
             self._annotate(trainer.history[-1])
             self.history_, self.best_epoch_ = trainer.history, trainer.best_epoch
             if checkpoint is not None:
-                self._save_checkpoint(checkpoint, trainer, len(training))
+                self._save_checkpoint(checkpoint, trainer, self._samples(training))
             if on_epoch is not None:
                 on_epoch(self)
 
@@ -365,6 +329,7 @@ class SequenceEstimator(Estimator):
 
     def _become(self: Self, other: Self) -> Self:
         learned = other.__dict__.keys() - other.get_params()
+        self.__dict__.pop("_optimizer", None)
         self.__dict__.update((name, other.__dict__[name]) for name in learned)
         return self
 
@@ -382,9 +347,9 @@ class SequenceEstimator(Estimator):
     def _save_checkpoint(self, path: str | os.PathLike[str], trainer: Trainer, count: int) -> None:
         """A model file with the best weights, and beside them the state of the training."""
         tensors, state = trainer.state_dict()
-        kept: dict[str, Array] = trainer.best_weights or dict(self._network.parameters)
-        kept |= {f"{STATE}{name}": array for name, array in tensors.items()}
-        files.save(path, kept, {**self._metadata(), "training": {**state, "examples": count}})
+        kept: Mapping[str, Array] = trainer.best_weights or self._network.parameters
+        beside = {f"{STATE}{name}": array for name, array in tensors.items()}
+        files.save(path, {**kept, **beside}, {**self._metadata(), "training": {**state, "samples": count}})
 
     def _resume(self, path: str | os.PathLike[str], trainer: Trainer, count: int) -> None:
         tensors, metadata = files.load(path)
@@ -394,13 +359,88 @@ class SequenceEstimator(Estimator):
         learned = self._format()
         found = {name: metadata.get(name) for name in ("parameters", *learned)}
         wanted = json.loads(json.dumps({"parameters": self._fitted_with, **learned}))
-        for settings, examples in ((found, metadata["training"]["examples"]), (wanted, count)):
+        for settings, samples in ((found, metadata["training"]["samples"]), (wanted, count)):
             parameters = settings.pop("parameters")
-            settings.update({name: parameters[name] for name in parameters.keys() - BUDGET}, examples=examples)
+            settings.update({name: parameters[name] for name in parameters.keys() - BUDGET}, samples=samples)
         same_settings(found, wanted)
         state = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
         trainer.load_state_dict(state, metadata["training"])
         self.history_, self.best_epoch_ = trainer.history, trainer.best_epoch
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceEstimator(NetworkEstimator):
+    """A model to fit to sequences X and targets y."""
+
+    def fit(
+        self: SequenceSelf,
+        X: Any,
+        y: Any = None,
+        lengths: Any = None,
+        *,
+        validation_data: tuple[Any, ...] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        on_epoch: Callable[[SequenceSelf], None] | None = None,
+    ) -> SequenceSelf:
+        """Learn from data, forgetting what was learned before.
+
+        Parameters
+        ----------
+        X, y, lengths
+            The data, as the model's own documentation says; see `fastrnn.data.sequences`.
+        validation_data : tuple, optional
+            ``(X, y)`` or ``(X, y, lengths)`` to validate on, in the place of a part of the data.
+        checkpoint : path, optional
+            Where to write, after every epoch, a file from which the training can go on. `load` reads it too,
+            as a model with the best weights so far.
+        resume : path, optional
+            Such a file: training goes on from there, bit for bit as if it had never stopped. The data and
+            all parameters must be the same but ``epochs``, ``patience``, ``max_seconds`` and ``verbose``.
+        on_epoch : callable, optional
+            Called after every epoch with the model as it is then, which can predict and save.
+
+        Returns
+        -------
+        This model.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or the data is unusable, or the checkpoint is of another training.
+        FloatingPointError
+            If training diverges. A checkpoint is from the last good epoch then.
+        KeyboardInterrupt
+            If interrupted: the model has the best weights so far then, or the latest before the first
+            validation. After any other error it is what it was before.
+        """
+        held_out = None if validation_data is None else _triple(validation_data)
+        return self._fit((X, y, lengths), held_out, checkpoint, resume, on_epoch)
+
+    def partial_fit(self: SequenceSelf, X: Any, y: Any = None, lengths: Any = None) -> SequenceSelf:
+        """Learn for one more epoch, with `learning_rate` as it is and no validation.
+
+        The first call learns from its data what classes or features there are, as `fit` does; those after
+        it go on from the weights, and from Adam's averages, that there are, also after `fit`.
+
+        Parameters
+        ----------
+        X, y, lengths
+            As of `fit`.
+
+        Returns
+        -------
+        This model.
+        """
+        return self._partial_fit((X, y, lengths))
+
+
+def _cut_end(examples: Examples, part: float) -> tuple[Examples, Examples | None]:
+    """The start and the end of the sequences."""
+    held_out = max(1, round(examples.x.steps * part))
+    if held_out == examples.x.steps:
+        return examples, None
+    return examples.cut(0, -held_out), examples.cut(-held_out)
 
 
 def _require_model(path: str | os.PathLike[str], metadata: Mapping[str, Any], model: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences
 from fastrnn.layers import GRU, LSTM, RNN, Composite, Dropout, Linear
+from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.pooling import Pooling
 
 CELLS: dict[str, type[LSTM | GRU | RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
@@ -99,7 +100,7 @@ class SequenceNetwork(Composite):
         return self.head(self.pooling(x))
 
     def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, None]:
-        """See `fastrnn.models.estimator.SequenceEstimator`."""
+        """See `fastrnn.models.estimator.NetworkEstimator`."""
         if not training:
             return self._loss(self(batch.x), batch.y)[0], len(batch), None
         pooled = self.dropout.forward(self.pooling.forward(batch.x))
@@ -107,3 +108,45 @@ class SequenceNetwork(Composite):
         self.pooling.backward(self.dropout.backward(self.head.backward(doutputs)))
         self.gather()
         return loss, len(batch), None
+
+
+class StepNetwork(Composite):
+    """Recurrent layers, dropout and a linear layer: the logits of a class for each step.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+    outputs : int
+        V, the number of classes.
+    dropout : float
+        Of the recurrent layers' outputs.
+    rng : numpy.random.Generator
+    """
+
+    def __init__(self, layer: Recurrent, outputs: int, *, dropout: float, rng: np.random.Generator) -> None:
+        width = layer.hidden_size * (2 if layer.bidirectional else 1)
+        self.recurrent = layer
+        self.dropout = Dropout(dropout, seed=rng)
+        self.head = Linear(width, outputs, dtype=layer.dtype, seed=rng)
+        super().__init__(recurrent=layer, head=self.head)
+
+    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+        """Logits (T, B, V) after steps (T, B, F) or tokens (T, B), and the state to go on from."""
+        hidden, state = self.recurrent(x, state, lengths)
+        return self.head(hidden), state
+
+    def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
+        """See `fastrnn.models.estimator.NetworkEstimator`."""
+        x, lengths = batch.x.padded()
+        targets = np.where(np.arange(len(x))[:, None] < lengths, batch.y.padded()[0], -1)
+        count = int(lengths.sum())
+        if not training:
+            logits, state = self(x, state, lengths)
+            return softmax_cross_entropy(logits, targets, ignore_index=-1)[0], count, state
+        hidden, state = self.recurrent.forward(x, state, lengths)
+        logits = self.head.forward(self.dropout.forward(hidden))
+        loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=-1)
+        dhidden = self.dropout.backward(self.head.backward(dlogits))
+        self.recurrent.backward(dhidden, input_gradient=False)
+        self.gather()
+        return loss, count, state
