@@ -154,10 +154,10 @@ def test_ctrl_c_leaves_the_best_so_far_and_says_where(text_file, tmp_path):
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_the_weights(text_file, tmp_path, capsys, monkeypatch):
-    def interrupted(network, windows):
+    def interrupted(model, examples, rng):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastrnn.models.text._training_steps", interrupted)
+    monkeypatch.setattr(TextGenerator, "_losses", interrupted)
     model = tmp_path / "model.safetensors"
     assert cli.main(["train", str(text_file), "-o", str(model), *TINY]) == 128 + signal.SIGINT
     last = capsys.readouterr().out.splitlines()[-1]

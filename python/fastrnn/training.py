@@ -41,12 +41,12 @@ def cosine(progress: float) -> float:
 
 
 def step(progress: float) -> float:
-    """1, then 0.1 from half of the training on, then 0.01 from three quarters on: He et al. 2016, section 4.2."""
+    """1; from half of the training on 0.1; from three quarters on 0.01: as He et al. 2016, section 4.2."""
     return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
 
 
 def warmup(progress: float) -> float:
-    """A line from 0.01 to 1 in the first tenth of the training, then `cosine`: Goyal et al. 2017, section 2.2."""
+    """A line from 0.01 to 1 in the first tenth, then `cosine`: as Goyal et al. 2017, section 2.2."""
     if progress < 0.1:
         return FLOOR + (1 - FLOOR) * progress / 0.1
     return cosine((progress - 0.1) / 0.9)
@@ -193,7 +193,8 @@ class Trainer:
         metadata : dict
             The rest, which JSON can express.
         """
-        parts = {"weights": self._weights(), "best": self.best_weights, "optimizer": self.optimizer.state_dict()}
+        optimizer = self.optimizer.state_dict()
+        parts = {"weights": self._weights(), "best": self.best_weights, "optimizer": optimizer}
         tensors = {f"{part}.{name}": array for part, found in parts.items() for name, array in found.items()}
         metadata = {
             "settings": self._settings(),
@@ -239,7 +240,10 @@ class Trainer:
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Go on from a file that `save` wrote: see `load_state_dict`."""
-        self.load_state_dict(*checkpoint.load(path))
+        tensors, metadata = checkpoint.load(path)
+        if "settings" not in metadata:
+            raise ValueError(f"{os.fspath(path)!r} holds no state of a training")
+        self.load_state_dict(tensors, metadata)
 
     def _epoch(self, steps: Iterator[tuple[float, int]], samples: int) -> dict[str, Any]:
         """Train for one epoch, or until time is up, and return its record."""
@@ -248,7 +252,8 @@ class Trainer:
         with self._progress_bar(epoch, samples) as bar:
             for loss, count in steps:
                 self._steps += 1
-                clipped += self._update(self._finite("loss", loss), (epoch - 1 + done / samples) / self.epochs)
+                self._finite("loss", loss)
+                clipped += self._update((epoch - 1 + done / samples) / self.epochs)
                 total, done = total + loss * count, done + count
                 if bar is not None and self.describe is not None:
                     bar.set_postfix_str(self.describe(total / done), refresh=False)
@@ -264,7 +269,7 @@ class Trainer:
             "train_loss": total / done,
         }
 
-    def _update(self, loss: float, progress: float) -> bool:
+    def _update(self, progress: float) -> bool:
         """One step of the optimizer; whether the gradients were clipped for it."""
         gradients = self.network.gradients
         norm = grad_norm(gradients)

@@ -1,7 +1,7 @@
 """What comes in, in the forms that networks take: sequences in batches, text as tokens."""
 
 from fastrnn.data.examples import Examples, batches
-from fastrnn.data.sequences import LAYOUTS, Sequences, sequences
+from fastrnn.data.sequence import LAYOUTS, Sequences, sequences
 from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn.checks import Array
-from fastrnn.data.sequences import Sequences
+from fastrnn.data.sequence import Sequences
 
 POOL = 50  # batches among which sequences are sorted by length
 

@@ -92,7 +92,9 @@ class Composite(Layer):
     def gather(self) -> None:
         """Set `gradients` from those that the parts have."""
         self.gradients = {
-            f"{part}.{name}": array for part, layer in self.parts.items() for name, array in layer.gradients.items()
+            f"{part}.{name}": array
+            for part, layer in self.parts.items()
+            for name, array in layer.gradients.items()
         }
 
 

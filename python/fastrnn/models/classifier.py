@@ -30,11 +30,10 @@ def _class_weight(name: str, value: Any) -> Any:
     if value is None or (isinstance(value, str) and value == "balanced"):
         return value
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be None, 'balanced' or a dict of labels to weights, got {checks.came(value)}")
-    return {
-        label.item() if isinstance(label, np.generic) else label: checks.positive_float(f"{name}[{label!r}]", weight)
-        for label, weight in value.items()
-    }
+        expected = "None, 'balanced' or a dict of labels to weights"
+        raise TypeError(f"{name} must be {expected}, got {checks.came(value)}")
+    plain = {label.item() if isinstance(label, np.generic) else label: w for label, w in value.items()}
+    return {label: checks.positive_float(f"{name}[{label!r}]", w) for label, w in plain.items()}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

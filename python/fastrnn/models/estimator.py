@@ -39,8 +39,8 @@ STATE = "training."  # what the names of a checkpoint begin with where they are 
 class NetworkEstimator(Estimator):
     """A network trained by back-propagation through time; the base of every model but `NGram`.
 
-    `SequenceEstimator` adds ``fit(X, y, lengths)`` and ``partial_fit``; a model with other arguments has its own
-    and passes them on to ``_fit`` and ``_partial_fit``, as a tuple, from where ``_read`` gets them.
+    `SequenceEstimator` adds ``fit(X, y, lengths)`` and ``partial_fit``; a model with other arguments has its
+    own and passes them on to ``_fit`` and ``_partial_fit``, as a tuple, from where ``_read`` gets them.
 
     A subclass is a dataclass too: its own parameters are fields with defaults, and their checks, which
     return plain Python, go into ``_checks``. It supplies

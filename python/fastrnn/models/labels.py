@@ -57,7 +57,7 @@ def classes_of(parts: Sequence[Array]) -> Array:
 
 
 def encode(name: str, labels: Array, classes: Array) -> npt.NDArray[Any]:
-    """The place of each label among the classes, in as few bytes as hold it; the error names those not there."""
+    """The place of each label among the classes, in as few bytes as hold it; an error names unknown ones."""
     places = np.empty(len(labels), np.min_scalar_type(len(classes)))
     for start in range(0, len(labels), CHUNK):
         part = labels[start : start + CHUNK]

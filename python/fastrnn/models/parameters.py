@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import reprlib
 import sys
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 Self = TypeVar("Self", bound="Estimator")
 
 
 class Estimator:
     """A model whose constructor only stores parameters; `fit` checks them and learns attributes."""
+
+    _kind: ClassVar[str | None] = None  # what scikit-learn calls it: "classifier", "regressor"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The constructor's parameters and their values.
@@ -40,6 +42,18 @@ class Estimator:
                 )
         self.__dict__.update(params)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks a model about itself."""
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=self._kind,
+            target_tags=TargetTags(required=self._kind is not None, multi_output=self._kind == "regressor"),
+            classifier_tags=ClassifierTags() if self._kind == "classifier" else None,
+            regressor_tags=RegressorTags() if self._kind == "regressor" else None,
+            input_tags=InputTags(three_d_array=True),
+        )
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters

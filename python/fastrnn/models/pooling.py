@@ -142,7 +142,7 @@ class _Mean:
 
 
 class _Max:
-    """The greatest output over a sequence's steps, window by window; the first of equals gets the gradient."""
+    """The greatest output over a sequence's steps, window by window; gradients go to the first of equals."""
 
     def __init__(self) -> None:
         self._greatest: Any = None

@@ -54,8 +54,8 @@ class SequenceRegressor(PooledEstimator):
         return predicted[:, 0] if self._single else predicted
 
     def score(self, X: Any, y: Any, lengths: Any = None) -> float:
-        """R², the coefficient of determination: 1 - (sum of squared errors) / (sum of squares about the mean);
-        with several targets the mean of theirs. Of a target that does not vary it is 1 if it is met, else 0.
+        """R², the coefficient of determination: 1 - (sum of squared errors) / (sum of squares about the
+        mean); with several targets the mean of theirs. Of a target that does not vary it is 1 if met, else 0.
         """
         predicted = self.predict(X, lengths).astype(np.float64)
         true = self._targets(y, len(predicted)).reshape(len(predicted), -1)
@@ -84,7 +84,7 @@ class SequenceRegressor(PooledEstimator):
         """y as float64 (N,) or (N, M), checked."""
         if y is None:
             raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None: give (N,) or (N, M)"
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
         targets = checks.array("y", y, "an array of shape (N,) or (N, M)")
         if targets.dtype == object:

@@ -47,8 +47,8 @@ class SupervisedEstimator(SequenceEstimator):
         model = super()._checked_copy()
         if model.bidirectional and model.bptt_steps is not None:
             raise ValueError(
-                "bptt_steps goes with bidirectional=False only: the backward direction starts at a sequence's "
-                f"end, so that no window can come before it; got bptt_steps={model.bptt_steps}"
+                "bptt_steps goes with bidirectional=False only: the backward direction starts at the end, "
+                f"which windows reach last; got bptt_steps={model.bptt_steps}"
             )
         return model
 

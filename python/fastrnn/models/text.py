@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks
-from fastrnn.checks import Array
 from fastrnn.data import Bytes, Examples, Sequences, Vocabulary, Words, nonempty_text, text_argument
 from fastrnn.models.estimator import Check, NetworkEstimator, optional
 from fastrnn.models.networks import StepNetwork, recurrent
@@ -243,7 +242,8 @@ class TextGenerator(NetworkEstimator):
         else:
             tokens = vocabulary.encode(nonempty_text(name, text) if least == 1 else text, name)
         if len(tokens) < least:
-            raise ValueError(f"{name} must have at least {least} {LEVEL_OF[type(vocabulary)]}s, got {len(tokens)}")
+            level = LEVEL_OF[type(vocabulary)]
+            raise ValueError(f"{name} must have at least {least} {level}s, got {len(tokens)}")
         return tokens
 
     def _characters(self, text: str | bytes) -> int:

@@ -100,7 +100,11 @@ class Sequences:
         lengths : ndarray of int64, (N,)
         """
         shape = (self.steps, len(self))
-        x = np.zeros(shape if self.tokens else (*shape, self.features), np.int64 if self.tokens else self.dtype)
+        x: Array
+        if self.tokens:
+            x = np.zeros(shape, np.int64)
+        else:
+            x = np.zeros((*shape, self.features), self.dtype)
         for place, item in enumerate(self.items):
             x[: len(item), place] = item
         return x, self.lengths
@@ -176,8 +180,8 @@ def _members(name: str, value: Any) -> Any:
     array = value if isinstance(value, np.ndarray) else checks.array(name, value, "a list or an array")
     if array.ndim not in (2, 3):
         raise ValueError(
-            f"{name} must be a list of (T, F) arrays, or an array (N, T, F) or (N, T), got shape {array.shape}. "
-            f"Reshape your data: {name}[None] makes a single sequence a list of one"
+            f"{name} must be a list of (T, F) arrays, or an array (N, T, F) or (N, T), got shape "
+            f"{array.shape}. Reshape your data: {name}[None] makes a single sequence a list of one"
         )
     return array
 
