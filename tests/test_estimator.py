@@ -152,7 +152,7 @@ def test_a_failed_partial_fit_changes_nothing(make):
         ({"seed": 1}, "seed = 0 instead of 1"),
         ({"pooling": "max"}, "pooling = 'last' instead of 'max'"),
         ({"learning_rate": 0.5, "num_layers": 1}, "num_layers = 2 instead of 1"),
-        ({"class_weight": None}, r"class_weight = {'3': 2.0} instead of None"),
+        ({"class_weight": None}, r"class_weight = \[\[3, 2.0\]\] instead of None"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, options, error):

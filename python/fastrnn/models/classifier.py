@@ -25,6 +25,11 @@ def _cross_entropy(weights: Array | None, logits: Array, places: Array) -> tuple
     return softmax_cross_entropy(logits, places, weights=None if weights is None else weights[places])
 
 
+def _as_pairs(class_weight: Any) -> Any:
+    """A dict as a list of pairs, because JSON knows no labels but str."""
+    return list(class_weight.items()) if isinstance(class_weight, Mapping) else class_weight
+
+
 def _class_weight(name: str, value: Any) -> Any:
     """None, "balanced", or a dict of labels, as plain Python, to weights."""
     if value is None or (isinstance(value, str) and value == "balanced"):
@@ -128,9 +133,12 @@ class SequenceClassifier(PooledEstimator):
             **super()._format(),
             **labels.to_json(self.classes_),
             "class_weights": self._weights,
+            "class_weight": _as_pairs(self._fitted_with["class_weight"]),
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         super()._restore(metadata)
         self.classes_ = labels.from_json(metadata)
         self._weights = metadata["class_weights"]
+        if isinstance(metadata["class_weight"], list):
+            self.class_weight = dict(metadata["class_weight"])

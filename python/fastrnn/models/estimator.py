@@ -30,7 +30,7 @@ def optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
-BUDGET = ("epochs", "patience", "max_seconds", "verbose")  # may differ when a training goes on
+BUDGET = {"epochs", "patience", "max_seconds", "verbose"}  # may differ when a training goes on
 
 STATE = "training."  # what the names of a checkpoint begin with where they are not the model's own
 
@@ -361,7 +361,8 @@ class NetworkEstimator(Estimator):
         wanted = json.loads(json.dumps({"parameters": self._fitted_with, **learned}))
         for settings, samples in ((found, metadata["training"]["samples"]), (wanted, count)):
             parameters = settings.pop("parameters")
-            settings.update({name: parameters[name] for name in parameters.keys() - BUDGET}, samples=samples)
+            others = {name: parameters[name] for name in parameters.keys() - settings.keys() - BUDGET}
+            settings.update(dict(sorted(others.items())), samples=samples)
         same_settings(found, wanted)
         state = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
         trainer.load_state_dict(state, metadata["training"])
