@@ -89,7 +89,8 @@ def _generate(options: argparse.Namespace) -> None:
     model = TextGenerator.load(options.model)
     prompt = options.prompt
     if prompt is None:
-        prompt = "\n" if "\n" in model.vocabulary_ else model.vocabulary_.characters[0]
+        characters = getattr(model.vocabulary_, "characters", "\n")
+        prompt = "\n" if "\n" in characters else characters[0]
     written = model.stream(prompt, options.n, options.temperature, options.top_k, options.top_p, options.seed)
     print(prompt, end="", flush=True)
     for character in written:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.checks import Array
 from fastrnn.data.sequence import Sequences
 
 POOL = 50  # batches among which sequences are sorted by length
@@ -27,7 +26,7 @@ class Examples:
     """
 
     x: Sequences
-    y: Array | Sequences | None = None
+    y: Any = None
 
     def __len__(self) -> int:
         return len(self.x)

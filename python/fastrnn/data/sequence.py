@@ -250,5 +250,5 @@ def _require_usable(name: str, found: Sequences) -> None:
                 step, *feature = (int(index) for index in np.argwhere(bad)[0])
                 where = f"sequence {place}, step {start + step}"
                 where += f", feature {feature[0]}" if feature else ""
-                came = str(chunk[(step, *feature)]).replace("nan", "NaN")
+                came = str(chunk[step, feature[0]] if feature else chunk[step]).replace("nan", "NaN")
                 raise ValueError(f"{name} must be {expected}, got {came} in {where}")

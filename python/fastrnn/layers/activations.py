@@ -90,4 +90,5 @@ class Sigmoid(Activation):
         return value.astype(x.dtype, copy=False)
 
     def _slope(self, y: Array) -> Array:
-        return y * (1 - y)
+        slope: Array = y * (1 - y)
+        return slope

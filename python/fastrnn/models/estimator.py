@@ -185,7 +185,7 @@ class NetworkEstimator(Estimator):
 
     # -- what a subclass supplies
 
-    def _read(self, *data: Any, learn: bool) -> Examples:
+    def _read(self, *args: Any, **kwargs: Any) -> Examples:
         raise NotImplementedError
 
     def _build(self, rng: np.random.Generator) -> Any:
@@ -257,7 +257,7 @@ class NetworkEstimator(Estimator):
         examples = model._read(*data, learn=model is checked)
         if model is checked:
             model._begin()
-        if "_optimizer" not in model.__dict__:
+        if model._optimizer is None:
             model._optimizer = Adam(model._network.parameters, checked.learning_rate)
         model._optimizer.lr = checked.learning_rate
         trainer = Trainer(
@@ -276,6 +276,7 @@ class NetworkEstimator(Estimator):
         self._fitted_with = self.get_params()
         self._rng = np.random.default_rng(self.seed)
         self._network = self._build(self._rng)
+        self._optimizer: Adam | None = None  # of `partial_fit`
         self.history_: list[dict[str, Any]] = []
         self.best_epoch_: int | None = None
 
@@ -329,7 +330,6 @@ class NetworkEstimator(Estimator):
 
     def _become(self: Self, other: Self) -> Self:
         learned = other.__dict__.keys() - other.get_params()
-        self.__dict__.pop("_optimizer", None)
         self.__dict__.update((name, other.__dict__[name]) for name in learned)
         return self
 
@@ -357,8 +357,8 @@ class NetworkEstimator(Estimator):
         if "training" not in metadata:
             raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training")
         learned = self._format()
-        found = {name: metadata.get(name) for name in ("parameters", *learned)}
-        wanted = json.loads(json.dumps({"parameters": self._fitted_with, **learned}))
+        found: dict[str, Any] = {name: metadata.get(name) for name in ("parameters", *learned)}
+        wanted: dict[str, Any] = json.loads(json.dumps({"parameters": self._fitted_with, **learned}))
         for settings, samples in ((found, metadata["training"]["samples"]), (wanted, count)):
             parameters = settings.pop("parameters")
             others = {name: parameters[name] for name in parameters.keys() - settings.keys() - BUDGET}

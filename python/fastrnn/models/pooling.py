@@ -47,7 +47,8 @@ class Pooling:
     def __call__(self, x: Sequences) -> Array:
         """What is pooled, (B, D*H), in inference."""
         state, over_steps = self._run(self.layer, x, None if self.layer.bidirectional else WINDOW)
-        return self._last(state) if over_steps is None else over_steps.pooled(x.lengths)
+        pooled: Array = self._last(state) if over_steps is None else over_steps.pooled(x.lengths)
+        return pooled
 
     def forward(self, x: Sequences) -> Array:
         """What is pooled, (B, D*H), in training."""
@@ -56,7 +57,8 @@ class Pooling:
         before = self.rng.bit_generator.state
         _, over_steps = self._run(self.layer.forward, x, self.steps)
         self._kept = x, over_steps, before
-        return over_steps.pooled(x.lengths)
+        pooled: Array = over_steps.pooled(x.lengths)
+        return pooled
 
     def backward(self, dpooled: Array) -> None:
         """Set the layer's `gradients` from the gradient of what is pooled."""
@@ -72,8 +74,9 @@ class Pooling:
 
     def _run(self, run: Callable[..., tuple[Array, Any]], x: Sequences, steps: int | None) -> tuple[Any, Any]:
         """The state after all steps, and what is gathered of the outputs."""
-        state, start = None, 0
-        over_steps = {"last": lambda: None, "mean": _Mean, "max": _Max}[self.kind]()
+        state: Any = None
+        start = 0
+        over_steps: Any = {"last": lambda: None, "mean": _Mean, "max": _Max}[self.kind]()
         for window in x.windows(steps):
             array, lengths = window.padded()
             y, state = run(array, state, lengths)
@@ -83,7 +86,7 @@ class Pooling:
         return state, over_steps
 
     def _forward_last(self, x: Sequences) -> Array:
-        state = None
+        state: Any = None
         if self.steps is not None and x.steps > self.steps:
             state, _ = self._run(self.layer.forward, x.head(self.steps), WINDOW)
             x = x.tail(self.steps)
@@ -97,7 +100,8 @@ class Pooling:
         after = self.rng.bit_generator.state
         self.rng.bit_generator.state = before
         total: dict[str, Array] = {}
-        state, start = None, 0
+        state: Any = None
+        start = 0
         for window in x.windows(self.steps):
             array, lengths = window.padded()
             y, state = self.layer.forward(array, state, lengths)

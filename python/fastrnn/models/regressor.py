@@ -50,7 +50,7 @@ class SequenceRegressor(PooledEstimator):
     def predict(self, X: Any, lengths: Any = None) -> Array:
         """The numbers for each sequence: (N,), or (N, M) if `fit` got as many targets; in `dtype`."""
         outputs = self._outputs(X, lengths)
-        predicted = (outputs * self._scale + self._mean).astype(outputs.dtype)
+        predicted: Array = (outputs * self._scale + self._mean).astype(outputs.dtype)
         return predicted[:, 0] if self._single else predicted
 
     def score(self, X: Any, y: Any, lengths: Any = None) -> float:

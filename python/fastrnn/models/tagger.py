@@ -109,7 +109,8 @@ class SequenceTagger(SupervisedEstimator):
 
 
 def _likeliest(logits: Array) -> npt.NDArray[np.int64]:
-    return logits.argmax(axis=-1)
+    likeliest: npt.NDArray[np.int64] = logits.argmax(axis=-1)
+    return likeliest
 
 
 def _probabilities(logits: Array) -> Array:

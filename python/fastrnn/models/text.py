@@ -213,7 +213,7 @@ class TextGenerator(NetworkEstimator):
         for window in _next_tokens(tokens).windows(SCORING_STEPS):
             loss, count, state = self._network.loss(window, state, training=False)
             total += loss * count
-        first = len(Words.split(text)[0]) if isinstance(self.vocabulary_, Words) else 1
+        first = len(Words.split(str(text))[0]) if isinstance(self.vocabulary_, Words) else 1
         return total / math.log(2) / (self._characters(text) - first)
 
     @property
@@ -301,9 +301,13 @@ class TextGenerator(NetworkEstimator):
         return f"loss {loss:.3f}, {bits:.3f} bits per character"
 
     def _format(self) -> dict[str, Any]:
-        known = {Vocabulary: lambda v: v.characters, Words: lambda v: v.words, Bytes: lambda v: None}
-        vocabulary = known[type(self.vocabulary_)](self.vocabulary_)
-        return {"vocabulary": vocabulary, "tokens_per_character": self._tokens_per_character}
+        vocabulary = self.vocabulary_
+        known: Any = None  # of all bytes nothing needs to be said
+        if isinstance(vocabulary, Vocabulary):
+            known = vocabulary.characters
+        elif isinstance(vocabulary, Words):
+            known = vocabulary.words
+        return {"vocabulary": known, "tokens_per_character": self._tokens_per_character}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         make: dict[str, Callable[[Any], Any]]
