@@ -267,6 +267,20 @@ class TestClassifier:
         with pytest.raises(ValueError, match="X has 3 features, but SequenceClassifier is expecting 2"):
             model.predict([np.zeros((4, 3))])
 
+    def test_a_matrix_must_have_the_columns_of_that_in_fit(self):
+        X = np.random.default_rng(0).normal(size=(10, 6))
+        model = SequenceClassifier(**{**TINY, "epochs": 1}).fit(X, X[:, 0] > 0)
+        assert model.n_features_in_ == 6
+        with pytest.raises(ValueError, match="X has 4 features, but SequenceClassifier is expecting 6"):
+            model.predict(X[:, :4])
+        assert model.predict(X[:, :4, None]).shape == (10,)
+
+    def test_classes_still_to_come(self):
+        X, y = drifts(20)
+        model = SequenceClassifier(**TINY)
+        model.partial_fit(X, y, classes=["rising", "steady", "falling"]).partial_fit(X, ["steady"] * 20)
+        assert model.predict_proba(X).shape == (20, 3)
+
     def test_it_can_be_pickled(self):
         X, y = drifts(10)
         model = SequenceClassifier(**{**TINY, "epochs": 1}, class_weight="balanced").fit(X, y)
@@ -289,7 +303,7 @@ class TestRegressor:
         unseen, truth = self.data(targets, seed=1)
         model = SequenceRegressor(**{**TINY, "epochs": 60, **options}, pooling="mean").fit(X, y)
         predicted = model.predict(unseen)
-        assert predicted.shape == truth.shape and predicted.dtype == np.float32
+        assert predicted.shape == truth.shape and predicted.dtype == np.float64
         assert model.score(unseen, truth) > 0.85
         assert abs(predicted.mean() - 1000) < 20
 

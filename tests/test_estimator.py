@@ -170,7 +170,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
         classifier()[0].fit(X, np.where(y == 7, 8, y), resume=tmp_path / "run")
     with pytest.raises(ValueError, match="samples = 18 instead of 9"):
         classifier()[0].fit(X[:10], y[:10], resume=tmp_path / "run")
-    with pytest.raises(ValueError, match="n_features_in = 2 instead of 1"):
+    with pytest.raises(ValueError, match="n_features = 2 instead of 1"):
         fresh.fit([x[:, :1] for x in X], y, resume=tmp_path / "run")
 
 

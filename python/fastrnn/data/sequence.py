@@ -183,8 +183,12 @@ def _members(name: str, value: Any) -> Any:
             f"{name} must be a list of (T, F) arrays, or an array (N, T, F) or (N, T), got shape "
             f"{array.shape}. Reshape your data: {name}[None] makes a single sequence a list of one"
         )
+    if 0 in array.shape[1:]:
+        raise ValueError(
+            f"{name} must have steps and features, got 0 feature(s) (shape={array.shape}) while a minimum of 1 "
+            "is required."
+        )
     return array
-
 
 
 def _item(name: str, item: Array, layout: str) -> Array:

@@ -99,13 +99,22 @@ class SequenceClassifier(PooledEstimator):
         predicted = self.predict(X, lengths)
         return float((predicted == np.asarray(y).reshape(predicted.shape)).mean())
 
-    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
+    def partial_fit(
+        self, X: Any, y: Any = None, lengths: Any = None, *, classes: Any = None
+    ) -> SequenceClassifier:
+        """As of `SequenceEstimator`; `classes`, (K,), are all labels there will be, for the first call: by
+        default those in its `y`.
+        """
+        return self._partial_fit((X, y, lengths, classes))
+
+    def _read(self, X: Any, y: Any, lengths: Any, classes: Any = None, *, learn: bool) -> Examples:
         x = self._read_x(X, lengths, learn)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         given = labels.per_sequence("y", y, len(x))
         if learn:
-            self.classes_ = labels.classes_of([given])
+            known = given if classes is None else labels.per_sequence("classes", classes, len(classes))
+            self.classes_ = labels.classes_of([known])
         places = labels.encode("y", given, self.classes_).astype(np.int64)
         if learn:
             self._weights = self._class_weights(places)

@@ -48,16 +48,15 @@ class SequenceRegressor(PooledEstimator):
     _kind: ClassVar[str] = "regressor"
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
-        """The numbers for each sequence: (N,), or (N, M) if `fit` got as many targets; in `dtype`."""
-        outputs = self._outputs(X, lengths)
-        predicted: Array = (outputs * self._scale + self._mean).astype(outputs.dtype)
+        """The numbers for each sequence, float64: (N,), or (N, M) if `fit` got as many targets."""
+        predicted: Array = self._outputs(X, lengths).astype(np.float64) * self._scale + self._mean
         return predicted[:, 0] if self._single else predicted
 
     def score(self, X: Any, y: Any, lengths: Any = None) -> float:
         """R², the coefficient of determination: 1 - (sum of squared errors) / (sum of squares about the
         mean); with several targets the mean of theirs. Of a target that does not vary it is 1 if met, else 0.
         """
-        predicted = self.predict(X, lengths).astype(np.float64)
+        predicted = self.predict(X, lengths)
         true = self._targets(y, len(predicted)).reshape(len(predicted), -1)
         errors = ((true - predicted.reshape(true.shape)) ** 2).sum(axis=0)
         spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)

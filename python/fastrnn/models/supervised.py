@@ -29,7 +29,8 @@ class SupervisedEstimator(SequenceEstimator):
     Attributes
     ----------
     n_features_in_ : int
-        Features of a step; 1 if the steps are tokens.
+        Features of a step, 1 if the steps are tokens; or, if `fit` got a matrix of numbers, its columns, as
+        scikit-learn has it: another matrix must have as many then.
     n_tokens_ : int or None
         Tokens that the model knows, 0 to ``n_tokens_ - 1``; None if the steps are numbers.
     """
@@ -55,31 +56,39 @@ class SupervisedEstimator(SequenceEstimator):
     def _read_x(self, X: Any, lengths: Any, learn: bool) -> Sequences:
         """X, of the features or tokens that the model was fitted with."""
         x = sequences("X", X, lengths=lengths, layout=self.layout, dtype=self.dtype)
+        columns = None if x.tokens or getattr(X, "ndim", 0) != 2 else X.shape[1]
         if learn:
-            self.n_features_in_ = x.features
+            self.n_features_in_ = x.features if columns is None else columns
+            self._features, self._columns = x.features, columns
             self.n_tokens_ = x.highest_token() + 1 if x.tokens else None
         if x.tokens != (self.n_tokens_ is not None):
             kinds = ("numbers", "tokens")
             raise ValueError(f"X must hold {kinds[not x.tokens]}, as in fit, got {kinds[x.tokens]}")
-        if x.features != self.n_features_in_:
-            raise ValueError(
-                f"X has {x.features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                "features as input"
-            )
+        self._require_features(x.features, self._features)
+        if columns is not None and self._columns is not None:
+            self._require_features(columns, self._columns)
         if self.n_tokens_ is not None and x.highest_token() >= self.n_tokens_:
             raise ValueError(f"X must hold tokens within 0..{self.n_tokens_ - 1}, got {x.highest_token()}")
         return x
 
+    def _require_features(self, came: int, expected: int) -> None:
+        if came != expected:
+            raise ValueError(
+                f"X has {came} features, but {type(self).__name__} is expecting {expected} features as input"
+            )
+
     def _recurrent(self, rng: np.random.Generator) -> Recurrent:
         tokens = self.n_tokens_ is not None
-        size = self.n_tokens_ if self.n_tokens_ is not None else self.n_features_in_
+        size = self._features if self.n_tokens_ is None else self.n_tokens_
         return recurrent(self, size, rng, tokens=tokens, bidirectional=self.bidirectional)
 
     def _format(self) -> dict[str, Any]:
-        return {"n_features_in": self.n_features_in_, "n_tokens": self.n_tokens_}
+        return {"n_features": self._features, "n_columns": self._columns, "n_tokens": self.n_tokens_}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
-        self.n_features_in_, self.n_tokens_ = metadata["n_features_in"], metadata["n_tokens"]
+        self._features, self._columns = metadata["n_features"], metadata["n_columns"]
+        self.n_features_in_ = self._features if self._columns is None else self._columns
+        self.n_tokens_ = metadata["n_tokens"]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
