@@ -185,8 +185,8 @@ def _members(name: str, value: Any) -> Any:
         )
     if 0 in array.shape[1:]:
         raise ValueError(
-            f"{name} must have steps and features, got 0 feature(s) (shape={array.shape}) while a minimum of 1 "
-            "is required."
+            f"{name} must have steps and features, got 0 feature(s) (shape={array.shape}) while a minimum of "
+            "1 is required."
         )
     return array
 
