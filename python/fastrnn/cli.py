@@ -78,7 +78,7 @@ def _train(options: argparse.Namespace) -> None:
             current.save(options.output)
 
     try:
-        model.fit(text, on_epoch=epoch_ended)
+        model.fit(text, checkpoint=options.checkpoint, resume=options.resume, on_epoch=epoch_ended)
     finally:
         if hasattr(model, "history_"):  # trained to the end, or interrupted with something to keep
             model.save(options.output)
@@ -115,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
     train.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text; several are read as one")
     train.add_argument("-o", "--output", required=True, metavar="MODEL", help="the model file to write")
+    train.add_argument("--checkpoint", metavar="FILE", help="written after every epoch, to go on from")
+    train.add_argument("--resume", metavar="FILE", help="go on from such a file, as if never stopped")
     defaults = TextGenerator().get_params()
     for name, (kind, text) in PARAMETERS.items():
         option = f"--{name.replace('_', '-')}"

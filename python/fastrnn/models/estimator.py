@@ -129,7 +129,6 @@ class NetworkEstimator(Estimator):
     verbose: bool = False
 
     _per_step: ClassVar[bool] = False
-    _unit: ClassVar[str] = "sequence"
     _checks: ClassVar[dict[str, Check]] = {
         "cell": lambda name, value: checks.one_of(name, value, tuple(CELLS)),
         "hidden_size": checks.positive_int,
@@ -215,6 +214,11 @@ class NetworkEstimator(Estimator):
         held_out = max(1, round(count * self.validation_fraction))
         chosen = ((np.arange(held_out) + 0.5) * count / held_out).astype(np.int64)
         return examples[np.delete(order, chosen)], examples[order[chosen]]
+
+    @property
+    def _unit(self) -> str:
+        """What the progress bar calls a sample."""
+        return "step" if self._per_step else "sequence"
 
     def _annotate(self, record: dict[str, Any]) -> None:
         pass

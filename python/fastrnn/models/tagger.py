@@ -53,7 +53,6 @@ class SequenceTagger(SupervisedEstimator):
     bidirectional: bool = True
 
     _per_step: ClassVar[bool] = True
-    _unit: ClassVar[str] = "step"
 
     def predict(self, X: Any, lengths: Any = None) -> list[Array]:
         """The likeliest label of each step: for each sequence an array, (T_i,)."""

@@ -82,7 +82,6 @@ class TextGenerator(NetworkEstimator):
     max_vocabulary: int | None = None
 
     _per_step: ClassVar[bool] = True
-    _unit: ClassVar[str] = "character"
     _checks: ClassVar[dict[str, Check]] = {
         **NetworkEstimator._checks,
         "bptt_steps": checks.positive_int,
@@ -289,6 +288,10 @@ class TextGenerator(NetworkEstimator):
         """How many streams a text is cut into, and their steps."""
         streams = min(self.batch_size, max(1, examples.x.steps // self.bptt_steps))
         return streams, examples.x.steps // streams
+
+    @property
+    def _unit(self) -> str:
+        return self.level
 
     def _annotate(self, record: dict[str, Any]) -> None:
         for part in ("train", "validation"):
