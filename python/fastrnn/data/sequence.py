@@ -239,20 +239,22 @@ def _require_alike(name: str, items: list[Array]) -> None:
 
 def _require_usable(name: str, found: Sequences) -> None:
     """Raise unless all numbers are finite, also in the dtype they will have, and tokens not negative."""
-    for place, item in enumerate(found.items):
-        rows = max(1, CHUNK // found.features)
-        for start in range(0, len(item), rows):
-            chunk = item[start : start + rows]
-            if found.tokens:
-                bad, expected = chunk < 0, "a token, 0 or more"
-            elif item.dtype.kind == "f":
-                with np.errstate(over="ignore"):
-                    bad, expected = ~np.isfinite(chunk.astype(found.dtype)), f"finite in {found.dtype}"
-            else:
-                break
-            if bad.any():
-                step, *feature = (int(index) for index in np.argwhere(bad)[0])
-                where = f"sequence {place}, step {start + step}"
-                where += f", feature {feature[0]}" if feature else ""
-                came = str(chunk[step, feature[0]] if feature else chunk[step]).replace("nan", "NaN")
-                raise ValueError(f"{name} must be {expected}, got {came} in {where}")
+    rows = max(1, CHUNK // found.features)
+    with np.errstate(over="ignore"):
+        for place, item in enumerate(found.items):
+            for start in range(0, len(item), rows):
+                chunk = item[start : start + rows]
+                good = chunk >= 0 if found.tokens else np.isfinite(chunk.astype(found.dtype, copy=False))
+                if not good.all():
+                    raise ValueError(_words_for_unusable(name, found, place, start, chunk, good))
+
+
+def _words_for_unusable(
+    name: str, found: Sequences, place: int, start: int, chunk: Array, good: Array
+) -> str:
+    """What the first number is that cannot be used, and where."""
+    expected = "a token, 0 or more" if found.tokens else f"finite in {found.dtype}"
+    first = tuple(map(int, np.argwhere(~good)[0]))
+    came = str(chunk[first]).replace("nan", "NaN")
+    where = f"sequence {place}, step {start + first[0]}" + (f", feature {first[1]}" if first[1:] else "")
+    return f"{name} must be {expected}, got {came} in {where}"
