@@ -246,7 +246,7 @@ class NetworkEstimator(Estimator):
             training, validation = examples, model._read(*validation_data, learn=False)
         trainer = model._trainer()
         if resume is not None:
-            model._resume(resume, trainer, self._samples(training))
+            model._resume(resume, trainer, model._samples(training))
         try:
             model._train(trainer, training, validation, checkpoint, on_epoch)
         except KeyboardInterrupt:
