@@ -64,6 +64,25 @@ def test_training_options_reach_the_model(text_file, tmp_path):
     assert params["clip_norm"] == TextGenerator().clip_norm
 
 
+def test_training_goes_on_from_a_checkpoint(text_file, tmp_path):
+    whole, run_file, resumed = (tmp_path / name for name in ("whole", "run", "resumed"))
+    options = (*TINY, "--schedule", "constant")
+    run("train", text_file, "-o", whole, *options, "--epochs", 3)
+    run("train", text_file, "-o", resumed, *options, "--epochs", 1, "--checkpoint", run_file)
+    run("train", text_file, "-o", resumed, *options, "--epochs", 3, "--resume", run_file)
+    models = [TextGenerator.load(path) for path in (whole, resumed)]
+    assert len(models[1].history_) == 3
+    assert models[0].generate("the", 50, seed=1) == models[1].generate("the", 50, seed=1)
+
+
+@pytest.mark.parametrize("level", ["word", "byte"])
+def test_text_by_words_and_bytes(text_file, tmp_path, level):
+    model = tmp_path / "model"
+    lines = run("train", text_file, "-o", model, *TINY, "--level", level, "--epochs", 1).splitlines()
+    assert f" {level}s/s  bits per character" in lines[1]
+    assert run("generate", model, "-n", 5).startswith("\n")
+
+
 def test_every_parameter_is_an_option():
     assert set(cli.PARAMETERS) == set(TextGenerator().get_params()) - {"vocabulary", "verbose"}
 
@@ -154,10 +173,10 @@ def test_ctrl_c_leaves_the_best_so_far_and_says_where(text_file, tmp_path):
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_the_weights(text_file, tmp_path, capsys, monkeypatch):
-    def interrupted(network, windows):
+    def interrupted(model, examples, rng):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastrnn.models.text._training_steps", interrupted)
+    monkeypatch.setattr(TextGenerator, "_losses", interrupted)
     model = tmp_path / "model.safetensors"
     assert cli.main(["train", str(text_file), "-o", str(model), *TINY]) == 128 + signal.SIGINT
     last = capsys.readouterr().out.splitlines()[-1]

@@ -1,9 +1,11 @@
-"""Characters to tokens and back, and windows that put the stream together again."""
+"""Text to tokens and back; sequences in every form to one, and their batches."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fastrnn.data import Vocabulary, Windows
+from fastrnn.data import Bytes, Examples, Sequences, Vocabulary, Words, batches, sequences
 
 
 def test_the_vocabulary_is_sorted_and_without_repetition():
@@ -52,33 +54,191 @@ def test_an_empty_vocabulary_is_refused():
         Vocabulary("")
 
 
-@pytest.mark.parametrize("size", [2, 7, 100, 101])
-@pytest.mark.parametrize("batch_size", [1, 3, 5])
-@pytest.mark.parametrize("steps", [1, 4, 1000])
-def test_windows_put_together_are_the_streams(size, batch_size, steps):
-    if size <= batch_size:
-        return
-    tokens = np.arange(size)
-    windows = Windows(tokens, batch_size, steps)
-    pairs = list(windows)
-    length = (size - 1) // batch_size
-    assert len(windows) == len(pairs) == -(-length // steps)
-    assert windows.targets == length * batch_size
-    assert all(len(inputs) == steps for inputs, _ in pairs[:-1])
-    assert all(array.flags.c_contiguous for pair in pairs for array in pair)
-    inputs, targets = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-    np.testing.assert_array_equal(inputs.T.ravel(), tokens[: length * batch_size])
-    np.testing.assert_array_equal(targets, inputs + 1)
+class TestWords:
+    @given(st.text())
+    def test_words_put_together_are_the_text(self, text):
+        assert "".join(Words.split(text)) == text
+        if text:
+            vocabulary = Words(text)
+            assert vocabulary.decode(vocabulary.encode(text)) == text
+
+    def test_words_take_the_space_before_them_along(self):
+        assert Words.split("It's  a\tdog, né?") == ["It", "'", "s", " ", " a", "\t", "dog", ",", " né", "?"]
+
+    def test_a_limited_vocabulary_keeps_the_most_frequent(self):
+        vocabulary = Words("a b b c c c d", size=3)
+        assert vocabulary.words == [Words.UNKNOWN, " c", " b"] and len(vocabulary) == 3
+        assert vocabulary.decode(vocabulary.encode("a b c")) == "\ufffd b c"
+
+    def test_it_comes_back_from_its_words(self):
+        vocabulary = Words("to be or not to be")
+        assert Words.of(vocabulary.words) == vocabulary != Words("to be")
+        assert hash(Words.of(vocabulary.words)) == hash(vocabulary)
+
+    @pytest.mark.parametrize(("text", "size"), [("", None), (b"a", None), ("a", 0)])
+    def test_bad_input_is_refused(self, text, size):
+        with pytest.raises((TypeError, ValueError), match=r"(text|size) must"):
+            Words(text, size)
 
 
-def test_windows_start_over():
-    windows = Windows(np.arange(10), 2, 3)
-    for first, second in zip(windows, windows, strict=True):
-        np.testing.assert_array_equal(first, second)
+@given(st.binary())
+def test_bytes_are_their_own_tokens(data):
+    tokens = Bytes().encode(data)
+    assert tokens.dtype == np.int64 and tokens.tolist() == list(data)
+    assert Bytes().decode(tokens) == data
 
 
-def test_too_few_tokens_are_refused():
-    with pytest.raises(ValueError, match="tokens must be more than batch_size = 4, got 4"):
-        Windows(np.arange(4), 4, 1)
-    with pytest.raises(ValueError, match="steps must be a positive integer, got 0"):
-        Windows(np.arange(4), 1, 0)
+def test_a_text_is_its_utf_8():
+    assert Bytes().decode(Bytes().encode("né\ud800")) == "né\ud800".encode("utf-8", "surrogatepass")
+    assert len(Bytes()) == 256
+
+
+class TestSequences:
+    MEMBERS = (np.arange(6.0).reshape(3, 2), np.arange(10.0).reshape(5, 2))
+
+    def test_a_list_of_arrays(self):
+        x, lengths = sequences("X", list(self.MEMBERS)).padded()
+        assert x.shape == (5, 2, 2) and x.dtype == np.float32 and lengths.dtype == np.int64
+        np.testing.assert_array_equal(lengths, [3, 5])
+        np.testing.assert_array_equal(x[:3, 0], self.MEMBERS[0])
+        np.testing.assert_array_equal(x[:, 1], self.MEMBERS[1])
+        assert not x[3:, 0].any()
+
+    def all_forms(self):
+        """The same two sequences in every form."""
+        padded = np.full((2, 5, 2), np.nan)
+        for place, member in enumerate(self.MEMBERS):
+            padded[place, : len(member)] = member
+        as_objects = np.empty(2, object)
+        as_objects[:] = self.MEMBERS
+        yield {"value": as_objects}
+        yield {"value": tuple(member.tolist() for member in self.MEMBERS)}
+        yield {"value": padded, "lengths": [3, 5]}
+        yield {"value": padded.transpose(0, 2, 1), "lengths": np.array([3, 5]), "layout": "NCT"}
+        yield {"value": [member.T for member in self.MEMBERS], "layout": "NCT"}
+        yield {"value": [member.astype(int) for member in self.MEMBERS]}
+        yield {"value": [member.astype(np.float16) for member in self.MEMBERS]}
+
+    def test_all_forms_are_one(self):
+        expected, _ = sequences("X", list(self.MEMBERS)).padded()
+        for form in self.all_forms():
+            found = sequences("X", **form)
+            np.testing.assert_array_equal(found.lengths, [3, 5])
+            np.testing.assert_array_equal(found.padded()[0], expected)
+            assert not found.tokens and found.features == 2
+
+    def test_a_matrix_of_floats_is_sequences_of_one_feature(self):
+        matrix = np.random.default_rng(0).normal(size=(4, 7))
+        found = sequences("X", matrix, dtype="float64")
+        np.testing.assert_array_equal(found.padded()[0], matrix.T[:, :, None])
+        assert found.features == 1 and len(found) == 4
+
+    @pytest.mark.parametrize("form", [[np.array([3, 1]), np.array([0, 2, 2], np.uint8)], [[3, 1], [0, 2, 2]]])
+    def test_integers_without_features_are_tokens(self, form):
+        found = sequences("X", form)
+        tokens, lengths = found.padded()
+        np.testing.assert_array_equal(tokens, [[3, 0], [1, 2], [0, 2]])
+        assert tokens.dtype == np.int64 and lengths.tolist() == [2, 3]
+        assert found.tokens and found.highest_token() == 3
+        padded = sequences("X", np.array([[3, 1, 9], [0, 2, 2]]), lengths=[2, 3])
+        np.testing.assert_array_equal(padded.padded()[0], tokens)
+
+    def test_nothing_is_copied_before_it_is_padded(self, tmp_path):
+        stored = np.memmap(tmp_path / "x", np.float32, "w+", shape=(1, 5000, 3))
+        found = sequences("X", stored)
+        assert np.shares_memory(found.items[0], stored)
+        assert np.shares_memory(found.cut(10, 20).items[0], stored)
+
+    @pytest.mark.parametrize("steps", [1, 2, 3, 5, 9, None])
+    def test_windows_put_together_are_all_steps(self, steps):
+        found = sequences("X", list(self.MEMBERS))
+        windows = [window.padded() for window in found.windows(steps)]
+        np.testing.assert_array_equal(np.concatenate([x for x, _ in windows]), found.padded()[0])
+        np.testing.assert_array_equal(sum(lengths for _, lengths in windows), found.lengths)
+
+    @pytest.mark.parametrize("steps", [1, 3, 4, 5, 9])
+    def test_head_and_tail_are_all_steps(self, steps):
+        found = sequences("X", list(self.MEMBERS))
+        heads, tails = found.head(steps).items, found.tail(steps).items
+        for head, tail, whole in zip(heads, tails, self.MEMBERS, strict=True):
+            assert len(tail) == min(steps, len(whole))
+            np.testing.assert_array_equal(np.concatenate([head, tail]), whole)
+
+    @pytest.mark.parametrize(
+        ("value", "options", "error"),
+        [
+            ([], {}, "X must have at least one sequence, got none"),
+            (np.zeros((0, 3, 2)), {}, "X must have at least one sequence, got none"),
+            (np.zeros(5), {}, r"an array \(N, T, F\) or \(N, T\), got shape \(5,\). Reshape your data"),
+            (np.zeros((2, 3, 4, 5)), {}, r"got shape \(2, 3, 4, 5\)"),
+            (3.0, {}, r"got shape \(\)"),
+            (None, {}, "X must be a list or an array, got None"),
+            ("abc", {}, "X must be"),
+            ([np.zeros((3, 2)), np.zeros((4, 3))], {}, r"got 2 in X\[0\] and 3 in X\[1\]"),
+            ([np.zeros((3, 2)), np.zeros((0, 2))], {}, r"X\[1\] must not be empty, .* without steps"),
+            ([np.zeros((3, 0))], {}, r"X\[0\] must not be empty, got a sequence without features"),
+            ([np.zeros((3, 2)), np.array([1, 2])], {}, r"X\[0\] of numbers, .* X\[1\] of tokens"),
+            ([np.zeros((3, 2, 2))], {}, r"X\[0\] must be one sequence, .* got shape \(3, 2, 2\)"),
+            ([np.array(["a"])], {}, r"X\[0\] must be an array of numbers, got dtype <U1"),
+            (np.zeros((2, 3), complex), {}, "Complex data not supported"),
+            (np.array([[1, -2]]), {}, "X must be a token, 0 or more, got -2 in sequence 0, step 1"),
+            (np.zeros((2, 3)), {"lengths": [1, 4]}, r"lengths must be .* = 1..3, got lengths\[1\] = 4"),
+            (np.zeros((2, 3)), {"lengths": [0, 3]}, r"got lengths\[0\] = 0"),
+            (np.zeros((2, 3)), {"lengths": [3]}, r"lengths must have shape \(2,\), got \(1,\)"),
+            (np.zeros((2, 3)), {"lengths": [1.0, 2.0]}, "lengths must be an integer array"),
+            ([np.zeros(3)], {"lengths": [3]}, "lengths go with a padded array: X is a list"),
+            (np.zeros((2, 3)), {"layout": "TNC"}, "layout must be one of 'NTC', 'NCT', got 'TNC'"),
+        ],
+        ids=str,
+    )
+    def test_bad_input_is_refused(self, value, options, error):
+        with pytest.raises((TypeError, ValueError), match=error):
+            sequences("X", value, **options)
+
+    @pytest.mark.parametrize(("bad", "name"), [(np.nan, "NaN"), (np.inf, "inf"), (1e300, r"1e\+300")])
+    def test_what_is_not_finite_is_found(self, bad, name, monkeypatch):
+        monkeypatch.setattr("fastrnn.data.sequence.CHUNK", 4)
+        members = [member.copy() for member in self.MEMBERS]
+        members[1][3, 1] = bad
+        with pytest.raises(
+            ValueError, match=f"finite in float32, got {name} in sequence 1, step 3, feature 1$"
+        ):
+            sequences("X", members)
+
+    def test_padding_may_hold_anything(self):
+        padded = np.zeros((2, 3, 1))
+        padded[0, 2] = np.nan
+        assert not sequences("X", padded, lengths=[2, 3]).padded()[0].any()
+
+
+class TestBatches:
+    @given(st.lists(st.integers(1, 50), min_size=1, max_size=80), st.integers(1, 9), st.booleans())
+    def test_every_sequence_is_in_one_batch(self, lengths, size, shuffle):
+        rng = np.random.default_rng(0) if shuffle else None
+        found = list(batches(np.array(lengths), size, rng))
+        assert sorted(np.concatenate(found)) == list(range(len(lengths)))
+        assert all(len(batch) <= size for batch in found) and len(found) == -(-len(lengths) // size)
+
+    def test_lengths_in_a_batch_are_similar(self):
+        lengths = np.random.default_rng(0).integers(1, 1000, size=1600)
+        spread = [np.ptp(lengths[batch]) for batch in batches(lengths, 16, np.random.default_rng(1))]
+        assert np.mean(spread) < 40
+
+    def test_the_order_is_random_and_repeatable(self):
+        lengths = np.full(50, 7)
+        first, same, other = (
+            [batch.tolist() for batch in batches(lengths, 8, np.random.default_rng(seed))]
+            for seed in (0, 0, 1)
+        )
+        assert first == same != other
+        assert first != [b.tolist() for b in batches(lengths, 8)]
+
+
+def test_windows_of_examples_keep_steps_and_targets_together():
+    x = Sequences([np.arange(5), np.arange(10, 13)])
+    y = Sequences([np.arange(5) * 2, np.arange(10, 13) * 2])
+    windows = list(Examples(x, y)[[1, 0]].windows(2))
+    assert len(windows) == 3
+    for window in windows:
+        np.testing.assert_array_equal(window.y.padded()[0], window.x.padded()[0] * 2)
+    assert next(Examples(x, y).windows(None)).x is x

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "cli": BASE | {"config", "demo", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
-THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib"}
+THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn"}
 EAGER = {"numpy"}
 
 

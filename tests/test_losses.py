@@ -85,6 +85,29 @@ def test_ignored_targets_equal_torch(ignored, dtype):
     assert_equals_torch(result, lambda F, x: F.cross_entropy(x, given, ignore_index=ignored), logits)
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("ignored", [None, 2])
+def test_weighted_targets_equal_torch(ignored, dtype):
+    torch = pytest.importorskip("torch")
+    logits, targets = normal(8, 5, dtype=dtype), np.array([0, 4, 2, 2, 3, 2, 1, 1])
+    by_class = np.array([0.5, 2.0, 1.0, 0.0, 7.0], dtype)
+    options = {"weight": torch.tensor(by_class), "ignore_index": -100 if ignored is None else ignored}
+    result = softmax_cross_entropy(logits, targets, ignore_index=ignored, weights=by_class[targets])
+    assert_equals_torch(result, lambda F, x: F.cross_entropy(x, torch.tensor(targets), **options), logits)
+
+
+def test_weights_of_0_are_a_mean_over_nothing():
+    loss, dlogits = softmax_cross_entropy(normal(3, 4), [0, 1, 2], weights=np.zeros(3))
+    assert loss == 0 and not dlogits.any()
+
+
+@pytest.mark.parametrize("weights", [[1.0, -1.0, 1.0], [1.0, np.inf, 1.0], [1.0, np.nan, 1.0]])
+def test_bad_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="weights must be finite and not negative"):
+        softmax_cross_entropy(normal(3, 4), [0, 1, 2], weights=weights)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
 def test_mean_squared_error_equals_torch(shape, dtype):

@@ -9,11 +9,13 @@ import pytest
 
 import fastrnn
 from fastrnn import checkpoint
+from fastrnn.data import Examples, Sequences
 from fastrnn.functional import BACKENDS
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models import NGram, TextGenerator
 from fastrnn.models import text as text_module
-from fastrnn.models.text import CharacterNetwork, _choose
+from fastrnn.models.networks import StepNetwork
+from fastrnn.models.sampling import Sampler
 
 
 class TestNGram:
@@ -157,14 +159,15 @@ class TestTextGenerator:
     def test_gradients_are_those_of_the_loss(self):
         """Through dropout-free network and cross-entropy, against central differences in float64."""
         rng = np.random.default_rng(0)
-        network = CharacterNetwork("lstm", 5, 4, 2, 0.0, "float64", 0)
+        layer = fastrnn.LSTM(5, 4, 2, dtype="float64", seed=rng)
+        network = StepNetwork(layer, 5, dropout=0.0, rng=rng)
         tokens, targets = rng.integers(5, size=(2, 6, 3))
+        batch = Examples(Sequences(tokens.T), Sequences(targets.T))
 
         def loss():
             return softmax_cross_entropy(network(tokens)[0], targets)[0]
 
-        logits, _ = network.forward(tokens)
-        network.backward(softmax_cross_entropy(logits, targets)[1])
+        assert network.loss(batch, training=True)[:2] == (pytest.approx(loss()), 18)
         assert network.gradients.keys() == network.parameters.keys()
         for name, parameter in network.parameters.items():
             direction = rng.standard_normal(parameter.shape)
@@ -270,11 +273,8 @@ class TestSampling:
     LOGITS = np.log([0.1, 0.5, 0.15, 0.25])
 
     def shares(self, **options):
-        rng = np.random.default_rng(0)
-        chosen = [
-            _choose(self.LOGITS, **{"temperature": 1.0, "top_k": None, "top_p": None, **options}, rng=rng)
-            for _ in range(4000)
-        ]
+        draw = Sampler(**options, seed=0)
+        chosen = [draw(self.LOGITS) for _ in range(4000)]
         return np.bincount(chosen, minlength=4) / 4000
 
     def test_temperature_raises_probabilities_to_a_power(self):

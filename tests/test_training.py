@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastrnn import training
-from fastrnn.optim import SGD
-from fastrnn.training import Trainer, cosine
+from fastrnn.optim import SGD, Adam
+from fastrnn.training import SCHEDULES, Trainer, cosine
 
 
 class Point:
@@ -123,6 +123,47 @@ def test_gradients_are_clipped(point):
     run = trainer(point, lr=1.0, epochs=1, clip_norm=0.5)
     run.run(lambda: iter(list(point.steps())[:1]), 2)
     assert point.w == pytest.approx(4.5, rel=1e-5)
+    assert run.history[0]["clipped"] == 1.0
+
+
+def test_the_part_of_clipped_steps_is_recorded(point):
+    def steps():
+        for gradient in (3.0, 0.1, 0.2, -0.1):
+            point.gradients = {"w": np.array([gradient])}
+            yield 1.0, 1
+
+    run = trainer(point, epochs=1, clip_norm=0.5)
+    run.run(steps, 4)
+    assert run.history[0]["clipped"] == 0.25
+
+
+SHAPES = {
+    "constant": [1.0, 1.0, 1.0, 1.0, 1.0],
+    "cosine": [1.0, 0.855, 0.505, 0.155, 0.01],
+    "step": [1.0, 1.0, 0.1, 0.01, 0.01],
+    "warmup": [0.01, None, None, None, 0.01],
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name):
+    factors = [SCHEDULES[name](progress) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    for factor, expected in zip(factors, SHAPES[name], strict=True):
+        assert 0 < factor <= 1
+        assert expected is None or factor == pytest.approx(expected, abs=1e-3)
+
+
+def test_warmup_rises_along_a_line_and_falls_along_a_cosine():
+    warmup = SCHEDULES["warmup"]
+    assert warmup(0.05) == pytest.approx(0.505)
+    assert warmup(0.1) == pytest.approx(1.0)
+    assert warmup(0.55) == pytest.approx(cosine(0.5))
+
+
+def test_the_schedule_is_followed(point):
+    run = trainer(point, lr=0.5, epochs=4, schedule="step")
+    run.run(point.steps, 6)
+    assert [record["learning_rate"] for record in run.history] == pytest.approx([0.5, 0.5, 0.05, 0.005])
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
@@ -132,11 +173,141 @@ def test_a_loss_that_is_not_finite_stops_it(point, loss):
         run.run(lambda: iter([(1.0, 2), (loss, 2)]), 4)
 
 
-def test_gradients_that_are_not_finite_do_not_reach_the_weights(point):
-    point.gradients["w"][:] = np.nan
-    with pytest.raises(FloatingPointError, match="the norm of the gradients became nan at step 1"):
-        trainer(point, clip_norm=1.0).run(lambda: iter([(1.0, 2)]), 2)
-    assert point.w == 5.0
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_is_named_and_does_not_reach_the_weights(bad, clip_norm):
+    point = Point()
+    point.parameters["head.bias"] = np.zeros(3, np.float32)
+
+    def steps():
+        for slope in (1.0, bad):
+            point.gradients = {"w": np.ones(1), "head.bias": np.array([0, slope, 0], np.float32)}
+            yield 1.0, 1
+
+    error = f"the gradient of head.bias became {bad} at step 2, in epoch 1"
+    with pytest.raises(FloatingPointError, match=error):
+        trainer(point, clip_norm=clip_norm).run(steps, 2)
+    assert point.w == 5.0 and not point.parameters["head.bias"].any()  # as they were before the epoch
+
+
+def test_finite_gradients_with_too_great_a_norm_are_told_apart(point):
+    point.gradients = {"w": np.array([1e200])}
+    with pytest.raises(FloatingPointError, match="the norm of the gradients became inf at step 1"):
+        trainer(point).run(lambda: iter([(1.0, 2)]), 2)
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_after_divergence_the_weights_are_the_last_good_ones(point, validated):
+    """Without validation those at the end of the epoch before, with validation the best."""
+    seen, scores = [], iter([1.0, 2.0])
+    epochs = iter([point.steps(), point.steps(), iter([(1.0, 2), (np.nan, 2)])])
+    validate = (lambda: next(scores)) if validated else None
+    with pytest.raises(FloatingPointError, match="at step 8, in epoch 3"):
+        trainer(point).run(lambda: next(epochs), 6, validate, lambda: seen.append(point.w))
+    assert point.w == seen[0 if validated else 1]
+
+
+class Noisy(Point):
+    """Its gradients depend on random numbers, and its optimizer on all before."""
+
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(5)
+
+    def steps(self):
+        for _ in range(3):
+            self.gradients = {"w": 2 * (self.parameters["w"] - 1) + self.rng.normal(size=1)}
+            yield (self.w - 1) ** 2, 2
+
+    def trainer(self, **options):
+        settings = {"epochs": 6, "clip_norm": 4.0, "rng": self.rng, **options}
+        return Trainer(self, Adam(self.parameters, settings.pop("lr", 0.1)), **settings)
+
+    def validate(self):
+        return abs(self.w - 4.5)  # passed by early on: the best weights are not the last
+
+
+def timeless(history):
+    return [{key: value for key, value in r.items() if "second" not in key} for r in history]
+
+
+@pytest.mark.parametrize("stop", range(1, 7))
+@pytest.mark.parametrize("validated", [True, False])
+def test_resuming_is_bit_equal_to_never_having_stopped(tmp_path, stop, validated):
+    whole = Noisy()
+    reference = whole.trainer()
+    reference.run(whole.steps, 6, whole.validate if validated else None)
+
+    first = Noisy()
+    stopped = first.trainer()
+
+    def on_epoch():
+        stopped.save(tmp_path / "run")
+        if len(stopped.history) == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(first.steps, 6, first.validate if validated else None, on_epoch)
+
+    second = Noisy()
+    second.rng.normal(size=17)  # somewhere else
+    second.parameters["w"][:] = 99
+    going_on = second.trainer()
+    going_on.resume(tmp_path / "run")
+    assert len(going_on.history) == stop
+    going_on.run(second.steps, 6, second.validate if validated else None)
+    assert second.w == whole.w
+    assert timeless(going_on.history) == timeless(reference.history)
+    assert going_on.best_epoch == reference.best_epoch
+    seconds = [record["seconds"] for record in going_on.history]
+    assert seconds == sorted(seconds)
+
+
+def test_a_checkpoint_outlives_divergence(tmp_path):
+    point = Noisy()
+    run = point.trainer()
+    epochs = iter([point.steps(), iter([(1.0, 2), (np.nan, 2)])])
+    with pytest.raises(FloatingPointError):
+        run.run(lambda: next(epochs), 6, None, lambda: run.save(tmp_path / "run"))
+    again = Noisy()
+    going_on = again.trainer()
+    going_on.resume(tmp_path / "run")
+    assert len(going_on.history) == 1 and again.w == point.w
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"lr": 0.2}, "it has learning_rate = 0.1 instead of 0.2"),
+        ({"schedule": "constant"}, "schedule = 'cosine' instead of 'constant'"),
+        ({"clip_norm": None}, "clip_norm = 4.0 instead of None"),
+    ],
+)
+def test_another_trainings_checkpoint_is_refused(tmp_path, options, error):
+    point = Noisy()
+    run = point.trainer()
+    run.run(point.steps, 6, None, lambda: run.save(tmp_path / "run"))
+    with pytest.raises(ValueError, match=error):
+        Noisy().trainer(**options).resume(tmp_path / "run")
+    other = Noisy()
+    other.parameters["w"] = np.zeros(2)
+    with pytest.raises(ValueError, match=r"'w' must have shape \(2,\), got \(1,\)"):
+        other.trainer().resume(tmp_path / "run")
+    with pytest.raises(ValueError, match="optimizer = 'Adam' instead of 'SGD'"):
+        Trainer(other, SGD(other.parameters, 0.1), epochs=6, clip_norm=4.0).resume(tmp_path / "run")
+
+
+def test_a_checkpoint_can_be_gone_on_from_for_more_epochs(tmp_path):
+    point = Noisy()
+    run = point.trainer(epochs=2, schedule="constant")
+    run.run(point.steps, 6, None, lambda: run.save(tmp_path / "run"))
+    longer = Noisy()
+    going_on = longer.trainer(epochs=4, schedule="constant")
+    going_on.resume(tmp_path / "run")
+    going_on.run(longer.steps, 6)
+    whole = Noisy()
+    whole.trainer(epochs=4, schedule="constant").run(whole.steps, 6)
+    assert longer.w == whole.w
 
 
 def test_a_validation_loss_that_is_not_finite_stops_it(point):

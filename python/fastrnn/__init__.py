@@ -18,7 +18,7 @@ from fastrnn.functional import (
     rnn_forward,
     use_backend,
 )
-from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
+from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, ReLU, Sequential, Sigmoid, Tanh
 
 __version__ = "0.1.0"
 
@@ -29,6 +29,10 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Linear",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Tanh",
     "get_num_threads",
     "gru",
     "gru_backward",

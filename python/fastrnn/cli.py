@@ -12,7 +12,9 @@ from collections.abc import Sequence
 
 import fastrnn
 from fastrnn import demo
-from fastrnn.models.text import CELLS, TextGenerator
+from fastrnn.models.networks import CELLS
+from fastrnn.models.text import TextGenerator
+from fastrnn.training import SCHEDULES
 
 PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "cell": (str, f"the recurrent cell: {', '.join(CELLS)}"),
@@ -22,11 +24,14 @@ PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "epochs": (int, "passes over the text at most"),
     "batch_size": (int, "parallel streams of text"),
     "bptt_steps": (int, "characters that gradients flow back through"),
-    "learning_rate": (float, "Adam's, at the start"),
+    "learning_rate": (float, "Adam's, at its highest"),
+    "schedule": (str, f"how the learning rate changes: {', '.join(SCHEDULES)}"),
     "clip_norm": (float, "greatest norm of the gradients"),
     "validation_fraction": (float, "part at the end of the text that chooses the best weights"),
     "patience": (int, "stop after so many epochs without a better score in validation"),
     "max_seconds": (float, "stop after so many seconds"),
+    "level": (str, "what a text is made of: character, word or byte"),
+    "max_vocabulary": (int, "words to know, the most frequent"),
     "dtype": (str, "float32 or float64"),
     "seed": (int, "makes the run repeatable"),
 }
@@ -73,7 +78,7 @@ def _train(options: argparse.Namespace) -> None:
             current.save(options.output)
 
     try:
-        model.fit(text, on_epoch=epoch_ended)
+        model.fit(text, checkpoint=options.checkpoint, resume=options.resume, on_epoch=epoch_ended)
     finally:
         if hasattr(model, "history_"):  # trained to the end, or interrupted with something to keep
             model.save(options.output)
@@ -84,7 +89,8 @@ def _generate(options: argparse.Namespace) -> None:
     model = TextGenerator.load(options.model)
     prompt = options.prompt
     if prompt is None:
-        prompt = "\n" if "\n" in model.vocabulary_ else model.vocabulary_.characters[0]
+        characters = getattr(model.vocabulary_, "characters", "\n")
+        prompt = "\n" if "\n" in characters else characters[0]
     written = model.stream(prompt, options.n, options.temperature, options.top_k, options.top_p, options.seed)
     print(prompt, end="", flush=True)
     for character in written:
@@ -109,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
     train.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text; several are read as one")
     train.add_argument("-o", "--output", required=True, metavar="MODEL", help="the model file to write")
+    train.add_argument("--checkpoint", metavar="FILE", help="written after every epoch, to go on from")
+    train.add_argument("--resume", metavar="FILE", help="go on from such a file, as if never stopped")
     defaults = TextGenerator().get_params()
     for name, (kind, text) in PARAMETERS.items():
         option = f"--{name.replace('_', '-')}"

@@ -85,7 +85,7 @@ def epoch_line(model: TextGenerator) -> str:
         for part in ("train", "validation")
         if f"{part}_loss" in record
     )
-    speed = f"{record['samples_per_second']:9,.0f} characters/s"
+    speed = f"{record['samples_per_second']:9,.0f} {model.level}s/s"
     return f"epoch {record['epoch']:3d}  {record['seconds']:6.1f} s  {speed}  bits per character: {scores}"
 
 

@@ -14,7 +14,11 @@ from fastrnn.checks import Array
 
 
 def softmax_cross_entropy(
-    logits: npt.ArrayLike, targets: npt.ArrayLike, *, ignore_index: int | None = None
+    logits: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    *,
+    ignore_index: int | None = None,
+    weights: npt.ArrayLike | None = None,
 ) -> tuple[float, Array]:
     """Mean over the counted targets of -log softmax(logits)[target], in nats, on the threads of the kernels.
 
@@ -30,6 +34,8 @@ def softmax_cross_entropy(
     ignore_index : int, optional
         Rows with this target (padding, for instance; any integer will do, also a negative one) are not
         counted and get a zero gradient. If no row is counted the loss is 0.
+    weights : array_like, shape (...), optional
+        The weight of each row, 0 or more: the mean is a weighted one then, as with PyTorch's class weights.
 
     Returns
     -------
@@ -56,6 +62,9 @@ def softmax_cross_entropy(
     rows = _classes(targets, logits.shape[:-1], classes, ignore_index)
     flat = logits.reshape(-1, classes), rows.reshape(-1)
     loss, dlogits = functional.kernels().softmax_cross_entropy(*flat)
+    if weights is not None:
+        weighted = checks.float_array("weights", weights, logits.shape[:-1]).reshape(-1)
+        loss, dlogits = _weighted_cross_entropy(*flat, dlogits, np.where(flat[1] < 0, 0, weighted))
     return loss, dlogits.reshape(logits.shape)
 
 
@@ -142,6 +151,22 @@ def binary_cross_entropy_with_logits(logits: npt.ArrayLike, targets: npt.ArrayLi
         sigmoid = np.where(x < 0, decay, 1) / (1 + decay)
         dlogits = (sigmoid - t) / count
     return float(loss), dlogits.reshape(logits.shape)
+
+
+def _weighted_cross_entropy(
+    logits: Array, targets: Array, dlogits: Array, weights: Array
+) -> tuple[float, Array]:
+    """The weighted mean and its gradient, from the gradient of the plain mean."""
+    total, counted = float(weights.sum()), int((targets >= 0).sum())
+    if (weights < 0).any() or not np.isfinite(total):
+        raise ValueError(f"weights must be finite and not negative, got {weights.min()} to {weights.max()}")
+    if total == 0:
+        return 0.0, np.zeros_like(dlogits)
+    with np.errstate(all="ignore"):
+        shifted = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
+        losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(targets)), targets]
+        scaled = dlogits * (weights * (counted / total)).astype(dlogits.dtype)[:, None]
+    return float(losses[weights > 0] @ weights[weights > 0] / total), scaled
 
 
 def _floats(name: str, value: npt.ArrayLike) -> Array:

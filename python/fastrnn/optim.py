@@ -275,6 +275,20 @@ class AdamW(Adam):
         return 1 - self.lr * self.weight_decay
 
 
+def grad_norm(gradients: Mapping[str, Array]) -> float:
+    """The common Euclidean norm of all gradients, float32 or float64 arrays, summed in double precision.
+
+    It is not finite if a gradient is not.
+
+    Examples
+    --------
+    >>> grad_norm({"w": np.array([3.0]), "b": np.array([4.0])})
+    5.0
+    """
+    kernels = functional.kernels()
+    return math.sqrt(sum(kernels.sum_of_squares(_plain(array)) for array in gradients.values()))
+
+
 def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     """Scale all gradients by one factor, in place, so that their common Euclidean norm is at most `max_norm`.
 
@@ -302,7 +316,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     max_norm = checks.positive_float("max_norm", max_norm)
     arrays = _writable("gradients", gradients).values()
     kernels = functional.kernels()
-    norm = math.sqrt(sum(kernels.sum_of_squares(_plain(array)) for array in arrays))
+    norm = grad_norm(gradients)
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
         for array in arrays:

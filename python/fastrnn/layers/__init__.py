@@ -5,9 +5,26 @@ layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward
 ``layer.gradients``, with the keys of ``layer.parameters``, and returns the gradient with respect to ``x``.
 """
 
+from fastrnn.layers.activations import ReLU, Sigmoid, Tanh
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
-from fastrnn.layers.layer import Layer
+from fastrnn.layers.layer import Composite, Layer
 from fastrnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
+from fastrnn.layers.sequential import Sequential
 from fastrnn.layers.stream import Stream
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Layer", "Linear", "Recurrent", "Stream"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Composite",
+    "Dropout",
+    "Embedding",
+    "Layer",
+    "Linear",
+    "ReLU",
+    "Recurrent",
+    "Sequential",
+    "Sigmoid",
+    "Stream",
+    "Tanh",
+]

@@ -63,6 +63,41 @@ class Layer:
         return self._kept
 
 
+class Composite(Layer):
+    """Layers that are trained as one: each array goes by its layer's name and its own, as ``head.bias``.
+
+    A subclass calls `gather` at the end of its backward pass.
+
+    Parameters
+    ----------
+    **parts : Layer
+        The layers by name.
+
+    Attributes
+    ----------
+    parts : dict of str to Layer
+    parameters : dict of str to ndarray
+        The parts' own arrays, not copies.
+    """
+
+    def __init__(self, **parts: Layer) -> None:
+        super().__init__()
+        self.parts = parts
+        self.parameters = {
+            f"{part}.{name}": array
+            for part, layer in parts.items()
+            for name, array in layer.parameters.items()
+        }
+
+    def gather(self) -> None:
+        """Set `gradients` from those that the parts have."""
+        self.gradients = {
+            f"{part}.{name}": array
+            for part, layer in self.parts.items()
+            for name, array in layer.gradients.items()
+        }
+
+
 def generator(seed: Seed) -> np.random.Generator:
     if seed is not None and not isinstance(seed, np.random.Generator):
         seed = checks.non_negative_int("seed", seed)

@@ -1,6 +1,9 @@
 """Complete, trainable models built from the layers."""
 
+from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.ngram import NGram
+from fastrnn.models.regressor import SequenceRegressor
+from fastrnn.models.tagger import SequenceTagger
 from fastrnn.models.text import TextGenerator
 
-__all__ = ["NGram", "TextGenerator"]
+__all__ = ["NGram", "SequenceClassifier", "SequenceRegressor", "SequenceTagger", "TextGenerator"]

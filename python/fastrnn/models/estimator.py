@@ -1,54 +1,460 @@
-"""What every model shares with scikit-learn's estimators, without scikit-learn."""
+"""What every model that trains a network shares: fitting, going on, files, and common parameters."""
 
 from __future__ import annotations
 
-import inspect
-import reprlib
-from typing import Any, TypeVar
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
 
-Self = TypeVar("Self", bound="Estimator")
+import numpy as np
+
+from fastrnn import checkpoint as files
+from fastrnn import checks
+from fastrnn.checks import Array
+from fastrnn.data import Examples, batches
+from fastrnn.models.networks import CELLS
+from fastrnn.models.parameters import Estimator
+from fastrnn.optim import Adam
+from fastrnn.training import SCHEDULES, Trainer, same_settings
+
+Self = TypeVar("Self", bound="NetworkEstimator")
+SequenceSelf = TypeVar("SequenceSelf", bound="SequenceEstimator")
+
+Check = Callable[[str, Any], Any]
 
 
-class Estimator:
-    """A model whose constructor only stores parameters; `fit` checks them and learns attributes."""
+def optional(check: Check) -> Check:
+    """The check of a parameter that may be None."""
+    return lambda name, value: None if value is None else check(name, value)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's parameters and their values.
+
+BUDGET = {"epochs", "patience", "max_seconds", "verbose"}  # may differ when a training goes on
+
+STATE = "training."  # what the names of a checkpoint begin with where they are not the model's own
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NetworkEstimator(Estimator):
+    """A network trained by back-propagation through time; the base of every model but `NGram`.
+
+    `SequenceEstimator` adds ``fit(X, y, lengths)`` and ``partial_fit``; a model with other arguments has its
+    own and passes them on to ``_fit`` and ``_partial_fit``, as a tuple, from where ``_read`` gets them.
+
+    A subclass is a dataclass too: its own parameters are fields with defaults, and their checks, which
+    return plain Python, go into ``_checks``. It supplies
+
+    - ``_read(X, y, lengths, *, learn) -> Examples``: the arguments of `fit` as examples, checked. With
+      `learn` it also sets the attributes that say what the data is like (classes, scaling, vocabulary);
+      without, it uses them.
+    - ``_build(rng)``: the untrained network for these attributes, all of whose randomness, dropout's
+      included, comes from the generator. A network has ``parameters`` and ``gradients`` by the same names
+      (see `fastrnn.layers.Composite`), and ``loss(batch, state, *, training)``, which returns the mean loss
+      of an `Examples`, the number of samples it is the mean of, and the state to go on from; with
+      ``training=True`` also runs backward and sets ``gradients``.
+    - ``_format()`` and ``_restore(metadata)``: the learned attributes as a dict that JSON can express, and
+      back.
+
+    and may replace
+
+    - ``_per_step``: whether a batch goes through the network window by window of ``bptt_steps``, the state
+      carried on, and samples are steps. Otherwise the network gets whole batches, and samples are sequences.
+    - ``_batches(examples, rng)``: the batches of an epoch; `rng` is None in validation.
+    - ``_split(examples)``: the examples to train on, and those to validate on or None. By default a random
+      part, with as much of each class; of a single sequence, where samples are steps, the end.
+    - ``_annotate(record)``: adds scores to an epoch's record.
+
+    A prediction goes ``self._require_fitted("history_")``, then reads X, then calls ``self._network`` on
+    batches, by `fastrnn.data.batches`.
+
+    Parameters
+    ----------
+    cell : {"lstm", "gru", "rnn"}
+        The recurrent cell; "rnn" is the vanilla one with tanh.
+    hidden_size, num_layers : int
+        Units in a layer and direction, and layers.
+    dropout : float
+        The part of each layer's outputs that is dropped in training, in [0, 1).
+    epochs : int
+        Passes over the data at most. With 0 the weights keep their initial values.
+    batch_size : int
+        Sequences side by side in a step of training.
+    bptt_steps : int or None
+        Steps that gradients flow back through; None is all steps of a sequence.
+    learning_rate : float
+        Adam's, at its highest.
+    schedule : {"cosine", "constant", "step", "warmup"}
+        How the learning rate changes: see `fastrnn.training`.
+    clip_norm : float or None
+        Gradients of a greater norm are scaled down to it.
+    validation_fraction : float
+        The part of the data, in [0, 1), that is not trained on. After every epoch it is scored, and the
+        weights that score best are kept. With 0 there is no validation, and the last weights are kept.
+    patience : int or None
+        Training stops after so many epochs without a better score.
+    max_seconds : float or None
+        Training stops after so many seconds, and the learning rate falls accordingly. What comes out depends
+        on the machine's speed then; without it, one ``seed`` gives the same model again.
+    dtype : {"float32", "float64"}
+        Of weights and computation.
+    seed : int or None
+        Of all randomness: initial weights, dropout, order of the data. None takes fresh randomness.
+    verbose : bool
+        Show a progress bar if standard error is a terminal; it needs tqdm.
+
+    Attributes
+    ----------
+    history_ : list of dict
+        One record per epoch: see `fastrnn.training.Trainer`.
+    best_epoch_ : int or None
+        The epoch the weights are from; None without validation.
+    """
+
+    cell: str = "lstm"
+    hidden_size: int = 64
+    num_layers: int = 1
+    dropout: float = 0.0
+    epochs: int = 50
+    batch_size: int = 32
+    bptt_steps: int | None = None
+    learning_rate: float = 5e-3
+    schedule: str = "cosine"
+    clip_norm: float | None = 1.0
+    validation_fraction: float = 0.1
+    patience: int | None = None
+    max_seconds: float | None = None
+    dtype: str = "float32"
+    seed: int | None = None
+    verbose: bool = False
+
+    _per_step: ClassVar[bool] = False
+    _checks: ClassVar[dict[str, Check]] = {
+        "cell": lambda name, value: checks.one_of(name, value, tuple(CELLS)),
+        "hidden_size": checks.positive_int,
+        "num_layers": checks.positive_int,
+        "dropout": checks.fraction,
+        "epochs": checks.non_negative_int,
+        "batch_size": checks.positive_int,
+        "bptt_steps": optional(checks.positive_int),
+        "learning_rate": checks.positive_float,
+        "schedule": lambda name, value: checks.one_of(name, value, tuple(SCHEDULES)),
+        "clip_norm": optional(checks.positive_float),
+        "validation_fraction": checks.fraction,
+        "patience": optional(checks.positive_int),
+        "max_seconds": optional(checks.positive_float),
+        "dtype": lambda name, value: checks.float_dtype(name, value).name,
+        "seed": optional(checks.non_negative_int),
+        "verbose": checks.boolean,
+    }
+
+    # -- what a user calls
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a safetensors file, in one step: see `fastrnn.checkpoint.save`."""
+        self._require_fitted("history_")
+        files.save(path, self._network.parameters, self._metadata())
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+        """The model that `save` wrote, or a checkpoint of `fit`.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is damaged, or holds anything else.
+        """
+        tensors, metadata = files.load(path)
+        _require_model(path, metadata, cls.__name__)
+        try:
+            model = cls(**metadata["parameters"])._checked_copy()
+            model._restore(metadata)
+            model._begin()
+            model._network.load_state_dict(
+                {name: array for name, array in tensors.items() if not name.startswith(STATE)}
+            )
+            model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{os.fspath(path)!r} holds an inconsistent {cls.__name__}: {error}"
+            ) from None
+        return model
+
+    # -- what a subclass supplies
+
+    def _read(self, *args: Any, **kwargs: Any) -> Examples:
+        raise NotImplementedError
+
+    def _build(self, rng: np.random.Generator) -> Any:
+        raise NotImplementedError
+
+    def _format(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _restore(self, metadata: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    # -- what it may replace
+
+    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
+        for indices in batches(examples.x.lengths, self.batch_size, rng):
+            yield examples[indices]
+
+    def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
+        count = len(examples)
+        if not self.validation_fraction or (count < 2 and not self._per_step):
+            return examples, None
+        if count < 2:  # a single long sequence: its end is held out
+            return _cut_end(examples, self.validation_fraction)
+        order = self._rng.permutation(count)
+        if isinstance(examples.y, np.ndarray) and examples.y.dtype.kind in "iu":  # from each class its part
+            order = order[np.argsort(examples.y[order], kind="stable")]
+        held_out = max(1, round(count * self.validation_fraction))
+        chosen = ((np.arange(held_out) + 0.5) * count / held_out).astype(np.int64)
+        return examples[np.delete(order, chosen)], examples[order[chosen]]
+
+    @property
+    def _unit(self) -> str:
+        """What the progress bar calls a sample."""
+        return "step" if self._per_step else "sequence"
+
+    def _annotate(self, record: dict[str, Any]) -> None:
+        pass
+
+    def _describe(self, loss: float) -> str:
+        return f"loss {loss:.4f}"
+
+    # -- how a fit goes
+
+    def _fit(
+        self: Self,
+        data: tuple[Any, ...],
+        validation_data: tuple[Any, ...] | None,
+        checkpoint: str | os.PathLike[str] | None,
+        resume: str | os.PathLike[str] | None,
+        on_epoch: Callable[[Self], None] | None,
+    ) -> Self:
+        """See `SequenceEstimator.fit`."""
+        model = self._checked_copy()
+        examples = model._read(*data, learn=True)
+        model._begin()
+        if validation_data is None:
+            training, validation = model._split(examples)
+        else:
+            training, validation = examples, model._read(*validation_data, learn=False)
+        trainer = model._trainer()
+        if resume is not None:
+            model._resume(resume, trainer, model._samples(training))
+        try:
+            model._train(trainer, training, validation, checkpoint, on_epoch)
+        except KeyboardInterrupt:
+            self._become(model)
+            raise
+        return self._become(model)
+
+    def _partial_fit(self: Self, data: tuple[Any, ...]) -> Self:
+        """See `SequenceEstimator.partial_fit`."""
+        checked = self._checked_copy()
+        model = self if hasattr(self, "history_") else checked
+        examples = model._read(*data, learn=model is checked)
+        if model is checked:
+            model._begin()
+        if model._optimizer is None:
+            model._optimizer = Adam(model._network.parameters, checked.learning_rate)
+        model._optimizer.lr = checked.learning_rate
+        trainer = Trainer(
+            model._network, model._optimizer, epochs=1, schedule="constant", clip_norm=checked.clip_norm
+        )
+        trainer.run(lambda: model._losses(examples, model._rng), model._samples(examples))
+        return self if model is self else self._become(model)
+
+    def _checked_copy(self: Self) -> Self:
+        """An unfitted model with the same parameters, as plain Python, which JSON can express."""
+        params = self.get_params()
+        return type(self)(**{name: self._checks[name](name, value) for name, value in params.items()})
+
+    def _begin(self) -> None:
+        """Build the untrained network."""
+        self._fitted_with = self.get_params()
+        self._rng = np.random.default_rng(self.seed)
+        self._network = self._build(self._rng)
+        self._optimizer: Adam | None = None  # of `partial_fit`
+        self.history_: list[dict[str, Any]] = []
+        self.best_epoch_: int | None = None
+
+    def _trainer(self) -> Trainer:
+        return Trainer(
+            self._network,
+            Adam(self._network.parameters, self.learning_rate),
+            epochs=self.epochs,
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+            patience=self.patience,
+            max_seconds=self.max_seconds,
+            rng=self._rng,
+            describe=self._describe if self.verbose else None,
+            unit=self._unit,
+        )
+
+    def _train(
+        self,
+        trainer: Trainer,
+        training: Examples,
+        validation: Examples | None,
+        checkpoint: str | os.PathLike[str] | None,
+        on_epoch: Callable[[Any], None] | None,
+    ) -> None:
+        def epoch_ended() -> None:
+            self._annotate(trainer.history[-1])
+            self.history_, self.best_epoch_ = trainer.history, trainer.best_epoch
+            if checkpoint is not None:
+                self._save_checkpoint(checkpoint, trainer, self._samples(training))
+            if on_epoch is not None:
+                on_epoch(self)
+
+        validate = None if validation is None else lambda: self._mean_loss(validation)
+        trainer.run(lambda: self._losses(training, self._rng), self._samples(training), validate, epoch_ended)
+
+    def _losses(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[tuple[float, int]]:
+        """An epoch of training; or of validation, if there is no generator to shuffle by."""
+        for batch in self._batches(examples, rng):
+            state = None
+            for window in batch.windows(self.bptt_steps) if self._per_step else [batch]:
+                loss, count, state = self._network.loss(window, state, training=rng is not None)
+                yield loss, count
+
+    def _mean_loss(self, examples: Examples) -> float:
+        total = sum(loss * count for loss, count in self._losses(examples, None))
+        return total / self._samples(examples)
+
+    def _samples(self, examples: Examples) -> int:
+        return int(examples.x.lengths.sum()) if self._per_step else len(examples)
+
+    def _become(self: Self, other: Self) -> Self:
+        learned = other.__dict__.keys() - other.get_params()
+        self.__dict__.update((name, other.__dict__[name]) for name in learned)
+        return self
+
+    # -- files
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "model": type(self).__name__,
+            "parameters": self._fitted_with,
+            **self._format(),
+            "history": self.history_,
+            "best_epoch": self.best_epoch_,
+        }
+
+    def _save_checkpoint(self, path: str | os.PathLike[str], trainer: Trainer, count: int) -> None:
+        """A model file with the best weights, and beside them the state of the training."""
+        tensors, state = trainer.state_dict()
+        kept: Mapping[str, Array] = trainer.best_weights or self._network.parameters
+        beside = {f"{STATE}{name}": array for name, array in tensors.items()}
+        files.save(path, {**kept, **beside}, {**self._metadata(), "training": {**state, "samples": count}})
+
+    def _resume(self, path: str | os.PathLike[str], trainer: Trainer, count: int) -> None:
+        tensors, metadata = files.load(path)
+        _require_model(path, metadata, type(self).__name__)
+        if "training" not in metadata:
+            raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training")
+        learned = self._format()
+        found: dict[str, Any] = {name: metadata.get(name) for name in ("parameters", *learned)}
+        wanted: dict[str, Any] = json.loads(json.dumps({"parameters": self._fitted_with, **learned}))
+        for settings, samples in ((found, metadata["training"]["samples"]), (wanted, count)):
+            parameters = settings.pop("parameters")
+            others = {name: parameters[name] for name in parameters.keys() - settings.keys() - BUDGET}
+            settings.update(dict(sorted(others.items())), samples=samples)
+        same_settings(found, wanted)
+        state = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
+        trainer.load_state_dict(state, metadata["training"])
+        self.history_, self.best_epoch_ = trainer.history, trainer.best_epoch
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceEstimator(NetworkEstimator):
+    """A model to fit to sequences X and targets y."""
+
+    def fit(
+        self: SequenceSelf,
+        X: Any,
+        y: Any = None,
+        lengths: Any = None,
+        *,
+        validation_data: tuple[Any, ...] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        on_epoch: Callable[[SequenceSelf], None] | None = None,
+    ) -> SequenceSelf:
+        """Learn from data, forgetting what was learned before.
 
         Parameters
         ----------
-        deep : bool
-            Present for scikit-learn's sake: no parameter is itself an estimator.
+        X, y, lengths
+            The data, as the model's own documentation says; see `fastrnn.data.sequences`.
+        validation_data : tuple, optional
+            ``(X, y)`` or ``(X, y, lengths)`` to validate on, in the place of a part of the data.
+        checkpoint : path, optional
+            Where to write, after every epoch, a file from which the training can go on. `load` reads it too,
+            as a model with the best weights so far.
+        resume : path, optional
+            Such a file: training goes on from there, bit for bit as if it had never stopped. The data and
+            all parameters must be the same but ``epochs``, ``patience``, ``max_seconds`` and ``verbose``.
+        on_epoch : callable, optional
+            Called after every epoch with the model as it is then, which can predict and save.
 
         Returns
         -------
-        dict
+        This model.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or the data is unusable, or the checkpoint is of another training.
+        FloatingPointError
+            If training diverges. A checkpoint is from the last good epoch then.
+        KeyboardInterrupt
+            If interrupted: the model has the best weights so far then, or the latest before the first
+            validation. After any other error it is what it was before.
         """
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        held_out = None if validation_data is None else _triple(validation_data)
+        return self._fit((X, y, lengths), held_out, checkpoint, resume, on_epoch)
 
-    def set_params(self: Self, **params: Any) -> Self:
-        """Change parameters by name, for the next `fit`, and return the model.
+    def partial_fit(self: SequenceSelf, X: Any, y: Any = None, lengths: Any = None) -> SequenceSelf:
+        """Learn for one more epoch, with `learning_rate` as it is and no validation.
 
-        An unknown name is a ValueError.
+        The first call learns from its data what classes or features there are, as `fit` does; those after
+        it go on from the weights, and from Adam's averages, that there are, also after `fit`.
+
+        Parameters
+        ----------
+        X, y, lengths
+            As of `fit`.
+
+        Returns
+        -------
+        This model.
         """
-        known = self.get_params()
-        for name in params:
-            if name not in known:
-                raise ValueError(
-                    f"{type(self).__name__} has no parameter {name!r}; it has {', '.join(known)}"
-                )
-        self.__dict__.update(params)
-        return self
+        return self._partial_fit((X, y, lengths))
 
-    def __repr__(self) -> str:
-        defaults = inspect.signature(type(self)).parameters
-        changed = [
-            f"{name}={reprlib.repr(value)}"
-            for name, value in self.get_params().items()
-            if value != defaults[name].default
-        ]
-        return f"{type(self).__name__}({', '.join(changed)})"
 
-    def _require_fitted(self, attribute: str) -> None:
-        if not hasattr(self, attribute):
-            raise RuntimeError(f"this {type(self).__name__} is not fitted yet: call fit first")
+def _cut_end(examples: Examples, part: float) -> tuple[Examples, Examples | None]:
+    """The start and the end of the sequences."""
+    held_out = max(1, round(examples.x.steps * part))
+    if held_out == examples.x.steps:
+        return examples, None
+    return examples.cut(0, -held_out), examples.cut(-held_out)
+
+
+def _require_model(path: str | os.PathLike[str], metadata: Mapping[str, Any], model: str) -> None:
+    if metadata.get("model") != model:
+        raise ValueError(f"{os.fspath(path)!r} holds no {model}, but {metadata.get('model')!r}")
+
+
+def _triple(data: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError(f"validation_data must be (X, y) or (X, y, lengths), got {checks.came(data)}")
+    X, y, *lengths = data
+    return X, y, lengths[0] if lengths else None

@@ -7,7 +7,7 @@ from collections import Counter
 
 from fastrnn.checks import positive_int
 from fastrnn.data import Vocabulary, nonempty_text, text_argument
-from fastrnn.models.estimator import Estimator
+from fastrnn.models.parameters import Estimator
 
 
 class NGram(Estimator):

@@ -1,79 +1,63 @@
-"""A character-level language model: it learns to write as the text it was given."""
+"""A language model: it learns to write as the text it was given."""
 
 from __future__ import annotations
 
+import codecs
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from fastrnn import checkpoint, checks
-from fastrnn.checks import Array
-from fastrnn.data import Vocabulary, Windows, nonempty_text, text_argument
-from fastrnn.layers import GRU, LSTM, RNN, Dropout, Linear
-from fastrnn.losses import softmax_cross_entropy
-from fastrnn.models.estimator import Estimator
-from fastrnn.optim import Adam
-from fastrnn.training import Trainer
+from fastrnn import checks
+from fastrnn.data import Bytes, Examples, Sequences, Vocabulary, Words, nonempty_text, text_argument
+from fastrnn.models.estimator import Check, NetworkEstimator, optional
+from fastrnn.models.networks import StepNetwork, recurrent
+from fastrnn.models.sampling import Sampler
 
-CELLS: dict[str, type[LSTM | GRU | RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+LEVEL_OF: dict[type, str] = {Vocabulary: "character", Words: "word", Bytes: "byte"}
 
 SCORING_STEPS = 1000  # of one call when a text is scored: its overhead vanishes, its memory stays small
 
 
-class TextGenerator(Estimator):
+@dataclass(kw_only=True, eq=False, repr=False)
+class TextGenerator(NetworkEstimator):
     """A recurrent network that predicts the next character, and writes text by doing so again and again.
 
-    Characters enter the recurrent layers as integers; dropout and a linear layer turn what comes out into the
-    logits of the next character (Graves, Generating sequences with recurrent neural networks, 2013).
-    Training is truncated BPTT with the state carried on: the text runs as ``batch_size`` parallel streams in
-    windows of ``bptt_steps`` characters, whose gradients stop at the window's start while its state does
-    not. Adam minimises the cross-entropy; see `fastrnn.training.Trainer` for the learning rate's schedule.
+    Characters, or words or bytes, enter the recurrent layers as integers; dropout and a linear layer turn
+    what comes out into the logits of the next one (Graves, Generating sequences with recurrent neural
+    networks, 2013). Training is truncated BPTT with the state carried on: the text runs as ``batch_size``
+    parallel streams in windows of ``bptt_steps`` characters, whose gradients stop at the window's start while
+    its state does not. Adam minimises the cross-entropy.
 
     Parameters
     ----------
-    cell : {"lstm", "gru", "rnn"}
-        The recurrent cell; "rnn" is the vanilla one with tanh.
-    hidden_size, num_layers : int
-        Units in a layer, and layers.
-    dropout : float
-        The part of each layer's outputs that is dropped in training, in [0, 1).
-    epochs : int
-        Passes over the text at most. With 0 the weights keep their initial values.
+    level : {"character", "word", "byte"}
+        What a text is made of, and so what counts are of, such as ``bptt_steps``: its characters; its words,
+        as `fastrnn.data.Words` cuts them; or the bytes of its UTF-8, which covers every text, and bytes too.
+    vocabulary : str or None
+        The characters to know, or the text to take the words from; those of the text by default.
+    max_vocabulary : int or None
+        Of words, know the so many most frequent only, the unknown one included.
     batch_size, bptt_steps : int
         Parallel streams, and steps of a window. A short text is cut into fewer streams, so that each fills a
         window.
-    learning_rate : float
-        Adam's, at the start.
-    clip_norm : float or None
-        Gradients of a greater norm are scaled down to it.
     validation_fraction : float
-        The part at the end of the text, in [0, 1), that is not trained on. After every epoch it is scored,
-        and the weights that score best are kept. With 0 there is no validation, and the last weights are
-        kept.
-    patience : int or None
-        Training stops after so many epochs without a better score.
-    max_seconds : float or None
-        Training stops after so many seconds, and the learning rate falls accordingly. What comes out depends
-        on the machine's speed then; without it, one ``seed`` gives the same model again.
-    vocabulary : str or None
-        The characters to know; those of the text by default.
-    dtype : {"float32", "float64"}
-        Of weights and computation.
-    seed : int or None
-        For initial weights and dropout. None takes fresh randomness.
-    verbose : bool
-        Show a progress bar if standard error is a terminal; it needs tqdm.
+        The part at the end of the text, in [0, 1), that is not trained on.
+    cell, hidden_size, num_layers, dropout, ...
+        See `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
-    vocabulary_ : Vocabulary
-        The characters the model knows.
+    vocabulary_ : Vocabulary, Words or Bytes
+        What the model knows.
     history_ : list of dict
         One record per epoch: those of `fastrnn.training.Trainer`, ``train_bits_per_character`` and
-        ``validation_bits_per_character``.
+        ``validation_bits_per_character``: of bytes, bits per byte; of words, by their mean length in the
+        text.
     best_epoch_ : int or None
         The epoch the weights are from; None without validation.
     best_bits_per_character_ : float or None
@@ -88,50 +72,44 @@ class TextGenerator(Estimator):
     ' on the mat. '
     """
 
-    def __init__(
-        self,
-        *,
-        cell: str = "lstm",
-        hidden_size: int = 256,
-        num_layers: int = 1,
-        dropout: float = 0.2,
-        epochs: int = 20,
-        batch_size: int = 32,
-        bptt_steps: int = 50,
-        learning_rate: float = 5e-3,
-        clip_norm: float | None = 1.0,
-        validation_fraction: float = 0.1,
-        patience: int | None = 5,
-        max_seconds: float | None = None,
-        vocabulary: str | None = None,
-        dtype: str = "float32",
-        seed: int | None = None,
-        verbose: bool = False,
-    ) -> None:
-        self.cell = cell
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.dropout = dropout
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.bptt_steps = bptt_steps
-        self.learning_rate = learning_rate
-        self.clip_norm = clip_norm
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.max_seconds = max_seconds
-        self.vocabulary = vocabulary
-        self.dtype = dtype
-        self.seed = seed
-        self.verbose = verbose
+    hidden_size: int = 256
+    dropout: float = 0.2
+    epochs: int = 20
+    bptt_steps: int = 50
+    patience: int | None = 5
+    level: str = "character"
+    vocabulary: str | None = None
+    max_vocabulary: int | None = None
 
-    def fit(self, text: str, *, on_epoch: Callable[[TextGenerator], None] | None = None) -> TextGenerator:
-        """Learn from a text.
+    _per_step: ClassVar[bool] = True
+    _checks: ClassVar[dict[str, Check]] = {
+        **NetworkEstimator._checks,
+        "bptt_steps": checks.positive_int,
+        "level": lambda name, value: checks.one_of(name, value, tuple(LEVEL_OF.values())),
+        "vocabulary": optional(text_argument),
+        "max_vocabulary": optional(checks.positive_int),
+    }
+
+    def fit(
+        self,
+        text: str | bytes,
+        *,
+        validation_text: str | bytes | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        on_epoch: Callable[[TextGenerator], None] | None = None,
+    ) -> TextGenerator:
+        """Learn from a text, forgetting what was learned before.
 
         Parameters
         ----------
-        text : str
+        text : str, or bytes at the level of bytes
             At least two characters to train on and, with validation, two to validate on.
+        validation_text : str or bytes, optional
+            To validate on, in the place of the end of the text.
+        checkpoint, resume : path, optional
+            As of `fastrnn.models.SequenceClassifier.fit`: where to write after every epoch, and a file so
+            written to go on from.
         on_epoch : callable, optional
             Called after every epoch with the model as it is then, which can generate, score and save.
 
@@ -150,80 +128,78 @@ class TextGenerator(Estimator):
             If interrupted: the model has the best weights so far then, or the latest before the first
             validation. After any other error it is what it was before.
         """
-        params = {name: _checked(name, value) for name, value in self.get_params().items()}
-        training, validation = _split(nonempty_text("text", text), params["validation_fraction"])
-        model = type(self)(**params)
-        model._build(Vocabulary(text if model.vocabulary is None else model.vocabulary))
-        try:
-            model._train(training, validation, on_epoch)
-        except KeyboardInterrupt:
-            self._become(model)
-            raise
-        return self._become(model)
+        held_out = None if validation_text is None else (validation_text, "validation_text")
+        return self._fit((text,), held_out, checkpoint, resume, on_epoch)
+
+    def partial_fit(self, text: str | bytes) -> TextGenerator:
+        """Learn for one more epoch, with `learning_rate` as it is and no validation.
+
+        The first call learns the vocabulary from its text, as `fit` does; those after it go on from what has
+        been learned.
+        """
+        return self._partial_fit((text,))
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | bytes,
         n: int,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
-    ) -> str:
+    ) -> Any:
         """Write on from a prompt.
 
         Parameters
         ----------
-        prompt : str
+        prompt : str, or bytes at the level of bytes
             At least one character, all in the vocabulary.
         n : int
-            Number of characters to write.
+            Number of characters to write; or of words, or of bytes.
         temperature : float
             The logits are divided by it: below 1 the likely becomes likelier, above 1 the unlikely. 0 always
             takes the likeliest character.
         top_k : int, optional
             Choose among the k likeliest characters only.
         top_p : float, optional
-            Choose among the fewest likeliest characters that have this probability together, in (0, 1]
-            (Holtzman et al., The curious case of neural text degeneration, 2020), after ``top_k`` if both
-            are given.
+            Choose among the fewest likeliest characters that have this probability together, in (0, 1], after
+            ``top_k`` if both are given: see `fastrnn.models.sampling.Sampler`.
         seed : int, optional
             The same seed gives the same text.
 
         Returns
         -------
-        str
-            The ``n`` characters that follow the prompt, without the prompt.
+        str or bytes, as the prompt
+            The ``n`` characters that follow the prompt, without the prompt. Bytes that are no UTF-8 become
+            U+FFFD in a str.
         """
-        return "".join(self.stream(prompt, n, temperature, top_k, top_p, seed))
+        empty = b"" if isinstance(prompt, bytes) else ""
+        return empty.join(self.stream(prompt, n, temperature, top_k, top_p, seed))
 
     def stream(
         self,
-        prompt: str,
+        prompt: str | bytes,
         n: int,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
         seed: int | None = None,
-    ) -> Iterator[str]:
-        """The characters of `generate`, each as soon as it is written."""
+    ) -> Iterator[Any]:
+        """The characters of `generate`, or words or bytes, each as soon as it is written."""
         self._require_fitted("vocabulary_")
-        tokens = self.vocabulary_.encode(nonempty_text("prompt", prompt), "prompt")
+        tokens = self._encode(prompt, "prompt")
         n = checks.non_negative_int("n", n)
-        temperature = checks.non_negative_float("temperature", temperature)
-        top_k = None if top_k is None else checks.positive_int("top_k", top_k)
-        top_p = None if top_p is None else _positive_probability("top_p", top_p)
-        rng = np.random.default_rng(None if seed is None else checks.non_negative_int("seed", seed))
-        return self._write(tokens, n, temperature, top_k, top_p, rng)
+        return self._write(prompt, tokens, n, Sampler(temperature, top_k, top_p, seed))
 
-    def bits_per_character(self, text: str) -> float:
+    def bits_per_character(self, text: str | bytes) -> float:
         """The mean of -log2 P over the characters of a text, each after all those before it.
 
-        The first character has nothing before it and is not counted.
+        The first character, or word, has nothing before it and is not counted. At the level of bytes a
+        character is a byte. Words that the model does not know count as the unknown one.
 
         Parameters
         ----------
-        text : str
+        text : str or bytes
             At least two characters, all in the vocabulary.
 
         Returns
@@ -231,45 +207,13 @@ class TextGenerator(Estimator):
         float
         """
         self._require_fitted("vocabulary_")
-        tokens = self.vocabulary_.encode(text)
-        if len(tokens) < 2:
-            raise ValueError(f"text must have at least 2 characters, got {len(tokens)}")
-        return _mean_loss(self._network, Windows(tokens, 1, SCORING_STEPS)) / math.log(2)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to a safetensors file, in one step: see `fastrnn.checkpoint.save`."""
-        self._require_fitted("vocabulary_")
-        metadata = {
-            "model": "TextGenerator",
-            "parameters": self._fitted_with,
-            "vocabulary": self.vocabulary_.characters,
-            "history": self.history_,
-            "best_epoch": self.best_epoch_,
-        }
-        checkpoint.save(path, self._network.parameters, metadata)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> TextGenerator:
-        """The model that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        ValueError
-            If it is damaged, or holds anything else.
-        """
-        tensors, metadata = checkpoint.load(path)
-        if metadata.get("model") != "TextGenerator":
-            raise ValueError(f"{os.fspath(path)!r} holds no TextGenerator, but {metadata.get('model')!r}")
-        try:
-            model = cls(**metadata["parameters"])
-            model._build(Vocabulary(metadata["vocabulary"]))
-            model._network.load(tensors)
-            model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)!r} holds an inconsistent TextGenerator: {error}") from None
-        return model
+        tokens = self._encode(text, "text", least=2)
+        state, total = None, 0.0
+        for window in _next_tokens(tokens).windows(SCORING_STEPS):
+            loss, count, state = self._network.loss(window, state, training=False)
+            total += loss * count
+        first = len(Words.split(str(text))[0]) if isinstance(self.vocabulary_, Words) else 1
+        return total / math.log(2) / (self._characters(text) - first)
 
     @property
     def best_bits_per_character_(self) -> float | None:
@@ -279,221 +223,124 @@ class TextGenerator(Estimator):
             return None
         return float(self.history_[self.best_epoch_ - 1]["validation_bits_per_character"])
 
-    def _build(self, vocabulary: Vocabulary) -> None:
-        """An untrained network for a vocabulary, by parameters that have been checked."""
-        self.vocabulary_ = vocabulary
-        self.history_: list[dict[str, Any]] = []
-        self.best_epoch_: int | None = None
-        self._fitted_with = self.get_params()
-        self._network = CharacterNetwork(
-            self.cell, len(vocabulary), self.hidden_size, self.num_layers, self.dropout, self.dtype, self.seed
-        )
+    def _read(self, text: Any, name: str = "text", *, learn: bool) -> Examples:
+        if learn:
+            self.vocabulary_ = self._vocabulary(text)
+        tokens = self._encode(text, name, least=2)
+        if learn:
+            self._tokens_per_character = len(tokens) / self._characters(text)
+        return _next_tokens(tokens)
 
-    def _train(
-        self, training: str, validation: str, on_epoch: Callable[[TextGenerator], None] | None
-    ) -> None:
-        network = self._network
-        windows = self._windows(training)
-        trainer = Trainer(
-            network,
-            Adam(network.parameters, self.learning_rate),
-            epochs=self.epochs,
-            clip_norm=self.clip_norm,
-            patience=self.patience,
-            max_seconds=self.max_seconds,
-            describe=_describe if self.verbose else None,
-            unit="character",
-        )
+    def _encode(self, text: Any, name: str, least: int = 1) -> npt.NDArray[np.int64]:
+        """The tokens of a text, of which there must be a few."""
+        vocabulary = self.vocabulary_
+        if isinstance(vocabulary, Bytes) and isinstance(text, bytes):
+            tokens = vocabulary.encode(text)
+            if not len(tokens):
+                raise ValueError(f"{name} must have at least one byte, got none")
+        else:
+            tokens = vocabulary.encode(nonempty_text(name, text) if least == 1 else text, name)
+        if len(tokens) < least:
+            level = LEVEL_OF[type(vocabulary)]
+            raise ValueError(f"{name} must have at least {least} {level}s, got {len(tokens)}")
+        return tokens
 
-        def epoch_ended() -> None:
-            self.history_, self.best_epoch_ = trainer.history, trainer.best_epoch
-            _add_bits(trainer.history[-1])
-            if on_epoch is not None:
-                on_epoch(self)
+    def _characters(self, text: str | bytes) -> int:
+        """What bits are counted by: characters, or bytes."""
+        return len(self.vocabulary_.encode(text)) if isinstance(self.vocabulary_, Bytes) else len(text)
 
-        held_out = self._windows(validation) if validation else None
-        validate = None if held_out is None else lambda: _mean_loss(network, held_out)
-        trainer.run(lambda: _training_steps(network, windows), windows.targets, validate, epoch_ended)
+    def _vocabulary(self, text: str) -> Vocabulary | Words | Bytes:
+        if self.max_vocabulary is not None and self.level != "word":
+            raise ValueError(f'max_vocabulary goes with level="word", got level={self.level!r}')
+        if self.level == "byte":
+            return Bytes()
+        known = text if self.vocabulary is None else self.vocabulary
+        return Vocabulary(known) if self.level == "character" else Words(known, self.max_vocabulary)
 
-    def _windows(self, text: str) -> Windows:
-        tokens = self.vocabulary_.encode(text)
-        streams = min(self.batch_size, max(1, (len(tokens) - 1) // self.bptt_steps))
-        return Windows(tokens, streams, self.bptt_steps)
+    def _build(self, rng: np.random.Generator) -> StepNetwork:
+        size = len(self.vocabulary_)
+        layer = recurrent(self, size, rng, tokens=True)
+        return StepNetwork(layer, size, dropout=self.dropout, rng=rng)
 
-    def _become(self, other: TextGenerator) -> TextGenerator:
-        learned = other.__dict__.keys() - other.get_params()
-        self.__dict__.update((name, other.__dict__[name]) for name in learned)
-        return self
+    def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
+        count = examples.x.steps + 1
+        held_out = max(2, round(count * self.validation_fraction)) if self.validation_fraction else 0
+        if count - held_out < 2:
+            raise ValueError(
+                f"text must have at least {2 + held_out} {self.level}s to train and validate on, got {count}"
+            )
+        if not held_out:
+            return examples, None
+        return examples.cut(0, count - held_out - 1), examples.cut(count - held_out)
 
-    def _write(
-        self,
-        tokens: Array,
-        n: int,
-        temperature: float,
-        top_k: int | None,
-        top_p: float | None,
-        rng: np.random.Generator,
-    ) -> Iterator[str]:
-        stream = self._network.recurrent.stream()
-        hidden = stream.step_many(tokens[:, None])[-1]
-        for _ in range(n):
-            token = _choose(self._network.head(hidden)[0], temperature, top_k, top_p, rng)
-            yield self.vocabulary_.characters[token]
-            hidden = stream.step(np.array([token]))
+    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
+        """The text as one batch of streams side by side, without the few steps that do not fill them."""
+        streams, steps = self._streams(examples)
+        (x,), (y,) = examples.x.items, examples.y.items
+        parts = [slice(start * steps, (start + 1) * steps) for start in range(streams)]
+        yield Examples(Sequences([x[part] for part in parts]), Sequences([y[part] for part in parts]))
 
+    def _samples(self, examples: Examples) -> int:
+        streams, steps = self._streams(examples)
+        return streams * steps
 
-class CharacterNetwork:
-    """Tokens through recurrent layers, dropout and a linear layer to the logits of the next token.
-
-    Parameters
-    ----------
-    cell : {"lstm", "gru", "rnn"}
-    vocabulary_size, hidden_size, num_layers : int
-        V, H and L.
-    dropout : float
-        After every recurrent layer.
-    dtype : str
-    seed : int or None
-
-    Attributes
-    ----------
-    parameters : dict of str to ndarray
-        All arrays to train, named as ``recurrent.weight_ih_l0`` and ``head.bias``.
-    """
-
-    def __init__(
-        self,
-        cell: str,
-        vocabulary_size: int,
-        hidden_size: int,
-        num_layers: int,
-        dropout: float,
-        dtype: str,
-        seed: int | None,
-    ) -> None:
-        rng = np.random.default_rng(seed)
-        layer, between = CELLS[cell], dropout if num_layers > 1 else 0.0
-        self.recurrent = layer(
-            vocabulary_size, hidden_size, num_layers, dropout=between, dtype=dtype, seed=rng
-        )
-        # The layer's initial values, up to 1 / sqrt(H), suppose some H active inputs; a token is just one.
-        self.recurrent.parameters["weight_ih_l0"] *= math.sqrt(hidden_size)
-        self.dropout = Dropout(dropout, seed=rng)
-        self.head = Linear(hidden_size, vocabulary_size, dtype=dtype, seed=rng)
-        self.parameters = self._named(self.recurrent.parameters, self.head.parameters)
+    def _streams(self, examples: Examples) -> tuple[int, int]:
+        """How many streams a text is cut into, and their steps."""
+        streams = min(self.batch_size, max(1, examples.x.steps // self.bptt_steps))
+        return streams, examples.x.steps // streams
 
     @property
-    def gradients(self) -> dict[str, Array]:
-        """What the last `backward` computed, by the parameters' names."""
-        return self._named(self.recurrent.gradients, self.head.gradients)
+    def _unit(self) -> str:
+        return self.level
 
-    def __call__(self, tokens: Array, state: Any = None) -> tuple[Array, Any]:
-        """Logits (T, B, V) after tokens (T, B), and the state to go on from. Without dropout."""
-        hidden, state = self.recurrent(tokens, state)
-        return self.head(hidden), state
+    def _annotate(self, record: dict[str, Any]) -> None:
+        for part in ("train", "validation"):
+            if f"{part}_loss" in record:
+                bits = record[f"{part}_loss"] / math.log(2)
+                record[f"{part}_bits_per_character"] = bits * self._tokens_per_character
 
-    def forward(self, tokens: Array, state: Any = None) -> tuple[Array, Any]:
-        """As a call, with dropout, keeping what `backward` needs."""
-        hidden, state = self.recurrent.forward(tokens, state)
-        return self.head.forward(self.dropout.forward(hidden)), state
+    def _describe(self, loss: float) -> str:
+        bits = loss / math.log(2) * self._tokens_per_character
+        return f"loss {loss:.3f}, {bits:.3f} bits per character"
 
-    def backward(self, dlogits: Array) -> None:
-        """Compute `gradients` from the loss's gradient (T, B, V)."""
-        self.recurrent.backward(self.dropout.backward(self.head.backward(dlogits)))
+    def _format(self) -> dict[str, Any]:
+        vocabulary = self.vocabulary_
+        known: Any = None  # of all bytes nothing needs to be said
+        if isinstance(vocabulary, Vocabulary):
+            known = vocabulary.characters
+        elif isinstance(vocabulary, Words):
+            known = vocabulary.words
+        return {"vocabulary": known, "tokens_per_character": self._tokens_per_character}
 
-    def load(self, tensors: Mapping[str, Array]) -> None:
-        """Take over arrays by the names in `parameters`; a ValueError if they are not exactly those."""
-        for name, array in checks.matching_arrays("tensors", tensors, self.parameters).items():
-            self.parameters[name][...] = array
+    def _restore(self, metadata: Mapping[str, Any]) -> None:
+        make: dict[str, Callable[[Any], Any]]
+        make = {"character": Vocabulary, "word": Words.of, "byte": lambda _: Bytes()}
+        self.vocabulary_ = make[self.level](metadata["vocabulary"])
+        self._tokens_per_character = metadata.get("tokens_per_character", 1.0)
 
-    @staticmethod
-    def _named(recurrent: Mapping[str, Array], head: Mapping[str, Array]) -> dict[str, Array]:
-        names = {f"recurrent.{name}": array for name, array in recurrent.items()}
-        return names | {f"head.{name}": array for name, array in head.items()}
+    def _write(
+        self, prompt: str | bytes, tokens: npt.NDArray[np.int64], n: int, sampler: Sampler
+    ) -> Iterator[Any]:
+        decode = self._decoder(prompt)
+        stream = self._network.recurrent.stream()
+        hidden = stream.step_many(tokens[:, None])[-1]
+        for left in reversed(range(n)):
+            logits = self._network.head(hidden)[0]
+            if isinstance(self.vocabulary_, Words):
+                logits[0] = -np.inf  # nobody wants to read the unknown word
+            token = sampler(logits)
+            yield decode(token, left == 0)
+            hidden = stream.step(np.array([token]))
 
-
-def _training_steps(network: CharacterNetwork, windows: Windows) -> Iterator[tuple[float, int]]:
-    """One epoch of stateful truncated BPTT."""
-    state = None
-    for inputs, targets in windows:
-        logits, state = network.forward(inputs, state)
-        loss, dlogits = softmax_cross_entropy(logits, targets)
-        network.backward(dlogits)
-        yield loss, targets.size
-
-
-def _mean_loss(network: CharacterNetwork, windows: Windows) -> float:
-    """The mean cross-entropy in nats, with the state carried through the windows."""
-    state, total = None, 0.0
-    for inputs, targets in windows:
-        logits, state = network(inputs, state)
-        total += softmax_cross_entropy(logits, targets)[0] * targets.size
-    return total / windows.targets
-
-
-def _choose(
-    logits: Array, temperature: float, top_k: int | None, top_p: float | None, rng: np.random.Generator
-) -> int:
-    """A token drawn by logits (V,)."""
-    if temperature == 0:
-        return int(logits.argmax())
-    with np.errstate(over="ignore"):  # at a temperature next to 0 the unlikely goes to -inf, as it should
-        scores = (logits.astype(np.float64) - logits.max()) / temperature
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    cumulated = np.cumsum(np.exp(scores[order]))
-    if top_p is not None:
-        cumulated = cumulated[: np.searchsorted(cumulated, top_p * cumulated[-1]) + 1]
-    return int(order[np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right")])
+    def _decoder(self, prompt: str | bytes) -> Callable[[int, bool], Any]:
+        """From a token, and whether it is the last, to what is written of it."""
+        vocabulary = self.vocabulary_
+        if isinstance(vocabulary, Bytes) and isinstance(prompt, str):
+            utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+            return lambda token, last: utf8.decode(vocabulary.decode([token]), last)
+        return lambda token, last: vocabulary.decode([token])
 
 
-def _split(text: str, fraction: float) -> tuple[str, str]:
-    """The part to train on and the part to validate on, which is empty if the fraction is 0."""
-    held_out = max(2, round(len(text) * fraction)) if fraction else 0
-    if len(text) - held_out < 2:
-        raise ValueError(
-            f"text must have at least {2 + held_out} characters to train and validate on, got {len(text)}"
-        )
-    return text[: len(text) - held_out], text[len(text) - held_out :]
-
-
-def _add_bits(record: dict[str, Any]) -> None:
-    for part in ("train", "validation"):
-        if f"{part}_loss" in record:
-            record[f"{part}_bits_per_character"] = record[f"{part}_loss"] / math.log(2)
-
-
-def _describe(loss: float) -> str:
-    return f"loss {loss:.3f}, {loss / math.log(2):.3f} bits per character"
-
-
-def _positive_probability(name: str, value: object) -> float:
-    part = checks.probability(name, value)
-    if part == 0:
-        raise ValueError(f"{name} must be greater than 0, got {value}")
-    return part
-
-
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "cell": lambda name, value: checks.one_of(name, value, tuple(CELLS)),
-    "hidden_size": checks.positive_int,
-    "num_layers": checks.positive_int,
-    "dropout": checks.fraction,
-    "epochs": checks.non_negative_int,
-    "batch_size": checks.positive_int,
-    "bptt_steps": checks.positive_int,
-    "learning_rate": checks.positive_float,
-    "clip_norm": checks.positive_float,
-    "validation_fraction": checks.fraction,
-    "patience": checks.positive_int,
-    "max_seconds": checks.positive_float,
-    "vocabulary": text_argument,
-    "dtype": lambda name, value: checks.float_dtype(name, value).name,
-    "seed": checks.non_negative_int,
-    "verbose": checks.boolean,
-}
-_OPTIONAL = ("clip_norm", "patience", "max_seconds", "vocabulary", "seed")
-
-
-def _checked(name: str, value: Any) -> Any:
-    """A parameter as plain Python, which JSON can express, or an error that names it."""
-    return None if value is None and name in _OPTIONAL else _CHECKS[name](name, value)
+def _next_tokens(tokens: npt.NDArray[np.int64]) -> Examples:
+    """Each token with the one that follows as its target."""
+    return Examples(Sequences([tokens[:-1]]), Sequences([tokens[1:]]))

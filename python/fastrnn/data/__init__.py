@@ -1,0 +1,18 @@
+"""What comes in, in the forms that networks take: sequences in batches, text as tokens."""
+
+from fastrnn.data.examples import Examples, batches
+from fastrnn.data.sequence import LAYOUTS, Sequences, sequences
+from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
+
+__all__ = [
+    "LAYOUTS",
+    "Bytes",
+    "Examples",
+    "Sequences",
+    "Vocabulary",
+    "Words",
+    "batches",
+    "nonempty_text",
+    "sequences",
+    "text_argument",
+]

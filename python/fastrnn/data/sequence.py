@@ -1,0 +1,260 @@
+"""Sequences in all the forms that people have them in, turned into one.
+
+Letters: N sequences, T their steps, F features of a step; C in a layout is F, the channels of the time-series
+libraries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks
+from fastrnn.checks import Array
+
+LAYOUTS = ("NTC", "NCT")
+
+CHUNK = 1 << 20  # elements of one check for NaN: what is looked at may be larger than memory
+
+
+class Sequences:
+    """Some sequences of steps, each of its own length: all of floats with as many features, or all of tokens.
+
+    Nothing is copied before `padded` is called, so that the arrays may be memory-mapped files.
+
+    Parameters
+    ----------
+    items : sequence of ndarray
+        ``(T_i, F)`` numbers or ``(T_i,)`` integer tokens.
+    dtype : {"float32", "float64"}
+        What `padded` turns numbers into; tokens become int64.
+
+    Attributes
+    ----------
+    items : list of ndarray
+    lengths : ndarray of int64, (N,)
+    """
+
+    def __init__(self, items: SequenceOf[Array], dtype: npt.DTypeLike = "float32") -> None:
+        self.items = list(items)
+        self.dtype = checks.float_dtype("dtype", dtype)
+        self.lengths = np.array([len(item) for item in self.items], np.int64)
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the steps are integer tokens."""
+        return self.items[0].ndim == 1
+
+    @property
+    def features(self) -> int:
+        """F; tokens count as one feature."""
+        return 1 if self.tokens else self.items[0].shape[1]
+
+    @property
+    def steps(self) -> int:
+        """The greatest length."""
+        return int(self.lengths.max(initial=0))
+
+    def highest_token(self) -> int:
+        """The greatest token of all, -1 where there is none."""
+        return max((int(item.max()) for item in self.items if len(item)), default=-1)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, indices: Any) -> Sequences:
+        """The sequences at some places, in the order of the places."""
+        return Sequences([self.items[index] for index in np.arange(len(self))[indices]], self.dtype)
+
+    def cut(self, start: int, stop: int | None = None) -> Sequences:
+        """Of every sequence the steps from `start` to before `stop`, which may be none."""
+        return Sequences([item[start:stop] for item in self.items], self.dtype)
+
+    def tail(self, steps: int) -> Sequences:
+        """Of every sequence the last `steps` steps, or as many as it has."""
+        return Sequences([item[max(0, len(item) - steps) :] for item in self.items], self.dtype)
+
+    def head(self, tail: int) -> Sequences:
+        """Of every sequence what `tail` leaves over."""
+        return Sequences([item[: max(0, len(item) - tail)] for item in self.items], self.dtype)
+
+    def windows(self, steps: int | None) -> Iterator[Sequences]:
+        """All the steps in windows of `steps`, one after the other; in a single one if that is None."""
+        if steps is None or self.steps <= steps:
+            yield self
+            return
+        for start in range(0, self.steps, steps):
+            yield self.cut(start, start + steps)
+
+    def padded(self) -> tuple[Array, npt.NDArray[np.int64]]:
+        """Arrays for a network: time first, with 0 after a sequence's end.
+
+        Returns
+        -------
+        x : ndarray, (T, N, F) of `dtype` or (T, N) of int64
+            T is the greatest length.
+        lengths : ndarray of int64, (N,)
+        """
+        shape = (self.steps, len(self))
+        x: Array
+        if self.tokens:
+            x = np.zeros(shape, np.int64)
+        else:
+            x = np.zeros((*shape, self.features), self.dtype)
+        for place, item in enumerate(self.items):
+            x[: len(item), place] = item
+        return x, self.lengths
+
+
+def sequences(
+    name: str,
+    value: Any,
+    *,
+    lengths: npt.ArrayLike | None = None,
+    layout: str = "NTC",
+    dtype: npt.DTypeLike = "float32",
+) -> Sequences:
+    """Sequences from whatever a user has, checked.
+
+    Parameters
+    ----------
+    name : str
+        What errors call `value`.
+    value : array_like or list
+        One of
+
+        - a list, or an object array, of N arrays ``(T_i, F)`` of numbers;
+        - a list of N arrays ``(T_i,)`` of integers: tokens;
+        - an array ``(N, T, F)`` of numbers, padded to T steps if `lengths` are given;
+        - an array ``(N, T)`` of integers, tokens, padded likewise;
+        - an array ``(N, T)`` of floats: N sequences of T steps with one feature, as in scikit-learn.
+    lengths : array_like of integers, (N,), optional
+        How many steps of each sequence of an array are valid, 1 to T.
+    layout : {"NTC", "NCT"}
+        The order of the axes: cases, time, channels; or cases, channels, time, as in the time-series
+        libraries, where the members of a list are ``(F, T_i)``. It is never guessed.
+    dtype : {"float32", "float64"}
+        Of the batches to come.
+
+    Returns
+    -------
+    Sequences
+
+    Raises
+    ------
+    TypeError, ValueError
+        If sequences are missing, empty, of different features or kinds, or hold NaN, infinity or anything
+        but numbers: the error says which and where.
+
+    Examples
+    --------
+    >>> x, lengths = sequences("X", [np.ones((3, 2)), np.ones((5, 2))]).padded()
+    >>> x.shape, x.dtype, lengths.tolist()
+    ((5, 2, 2), dtype('float32'), [3, 5])
+    """
+    checks.one_of("layout", layout, LAYOUTS)
+    if hasattr(value, "toarray"):
+        raise TypeError(f"{name} must be dense, got a sparse {type(value).__name__}: use {name}.toarray()")
+    members = _members(name, value)
+    if not len(members):
+        raise ValueError(f"{name} must have at least one sequence, got none")
+    items = [_item(f"{name}[{place}]", item, layout) for place, item in enumerate(members)]
+    if lengths is not None:
+        items = _valid(name, members, items, lengths)
+    _require_alike(name, items)
+    found = Sequences(items, dtype)
+    _require_usable(name, found)
+    return found
+
+
+def _members(name: str, value: Any) -> Any:
+    """A list of N arrays, or one array of at least two axes."""
+    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object):
+        if isinstance(value, np.ndarray) and value.ndim > 1:
+            return value.astype(np.float64)
+        return [checks.array(f"{name}[{place}]", item, "an array") for place, item in enumerate(value)]
+    array = value if isinstance(value, np.ndarray) else checks.array(name, value, "a list or an array")
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"{name} must be a list of (T, F) arrays, or an array (N, T, F) or (N, T), got shape "
+            f"{array.shape}. Reshape your data: {name}[None] makes a single sequence a list of one"
+        )
+    if 0 in array.shape[1:]:
+        raise ValueError(
+            f"{name} must have steps and features, got 0 feature(s) (shape={array.shape}) while a minimum of "
+            "1 is required."
+        )
+    return array
+
+
+def _item(name: str, item: Array, layout: str) -> Array:
+    """One sequence as (T, F) numbers or (T,) tokens."""
+    if item.dtype == object:
+        item = item.astype(np.float64)
+    if item.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} must be real, got dtype {item.dtype}")
+    if item.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of numbers, got dtype {item.dtype}")
+    if item.ndim == 1:
+        return item if item.dtype.kind in "iu" else item[:, None]
+    if item.ndim != 2:
+        raise ValueError(
+            f"{name} must be one sequence, of shape (T, F) or (T,), got shape {item.shape}. "
+            "Reshape your data: a single sequence goes into a list of one"
+        )
+    return item if layout == "NTC" else item.T
+
+
+def _valid(name: str, members: Any, items: list[Array], lengths: npt.ArrayLike) -> list[Array]:
+    """The first steps of every sequence of a padded array."""
+    if not isinstance(members, np.ndarray):
+        raise ValueError(f"lengths go with a padded array: {name} is a list, whose members have their own")
+    steps = checks.int_array("lengths", lengths, (len(items),), 1, len(items[0]), "1..T")
+    return [item[:length] for item, length in zip(items, steps, strict=True)]
+
+
+def _require_alike(name: str, items: list[Array]) -> None:
+    """Raise unless all sequences have steps of one kind."""
+    first = items[0]
+    for place, item in enumerate(items):
+        if item.ndim != first.ndim:
+            kinds = {1: "tokens, of shape (T,)", 2: "numbers, of shape (T, F)"}
+            raise ValueError(
+                f"{name} must be all tokens or all numbers, got {name}[0] of {kinds[first.ndim]}, and "
+                f"{name}[{place}] of {kinds[item.ndim]}"
+            )
+        if item.shape[1:] != first.shape[1:]:
+            raise ValueError(
+                f"{name} must have as many features in every sequence, got {first.shape[1]} in {name}[0] "
+                f"and {item.shape[1]} in {name}[{place}]"
+            )
+        if item.size == 0:
+            what = "steps" if len(item) == 0 else "features"
+            raise ValueError(f"{name}[{place}] must not be empty, got a sequence without {what}")
+
+
+def _require_usable(name: str, found: Sequences) -> None:
+    """Raise unless all numbers are finite, also in the dtype they will have, and tokens not negative."""
+    rows = max(1, CHUNK // found.features)
+    with np.errstate(over="ignore"):
+        for place, item in enumerate(found.items):
+            for start in range(0, len(item), rows):
+                chunk = item[start : start + rows]
+                good = chunk >= 0 if found.tokens else np.isfinite(chunk.astype(found.dtype, copy=False))
+                if not good.all():
+                    raise ValueError(_words_for_unusable(name, found, place, start, chunk, good))
+
+
+def _words_for_unusable(
+    name: str, found: Sequences, place: int, start: int, chunk: Array, good: Array
+) -> str:
+    """What the first number is that cannot be used, and where."""
+    expected = "a token, 0 or more" if found.tokens else f"finite in {found.dtype}"
+    first = tuple(map(int, np.argwhere(~good)[0]))
+    came = str(chunk[first]).replace("nan", "NaN")
+    where = f"sequence {place}, step {start + first[0]}" + (f", feature {first[1]}" if first[1:] else "")
+    return f"{name} must be {expected}, got {came} in {where}"

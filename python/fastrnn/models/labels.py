@@ -1,0 +1,98 @@
+"""Labels of any kind to the numbers of their classes."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks
+from fastrnn.checks import Array
+
+CHUNK = 1 << 20  # labels looked at in one go: there may be more than memory holds
+
+
+def per_sequence(name: str, y: Any, count: int) -> Array:
+    """One label for each of so many sequences, checked."""
+    labels = _labels(name, y)
+    if labels.shape != (count,):
+        raise ValueError(
+            f"{name} must have a label for each of {count} sequences, shape ({count},), got {labels.shape}"
+        )
+    return labels
+
+
+def per_step(name: str, y: Any, lengths: Any) -> list[Array]:
+    """For each sequence a label for each step, checked; of a padded array what is valid."""
+    if y is None or isinstance(y, str) or not hasattr(y, "__len__") or len(y) != len(lengths):
+        came = f"{len(y)} members" if hasattr(y, "__len__") else checks.came(y)
+        raise ValueError(f"{name} must have labels for each of {len(lengths)} sequences, got {came}")
+    padded = isinstance(y, np.ndarray) and y.ndim == 2
+    found = []
+    for place, (part, length) in enumerate(zip(y, lengths, strict=True)):
+        labels = _labels(f"{name}[{place}]", part)
+        if padded and len(labels) >= length:
+            labels = labels[:length]
+        if labels.shape != (length,):
+            raise ValueError(
+                f"{name}[{place}] must have a label for each of {length} steps, shape ({length},), "
+                f"got {labels.shape}"
+            )
+        found.append(labels)
+    return found
+
+
+def classes_of(parts: Sequence[Array]) -> Array:
+    """The different labels, sorted."""
+    found = [
+        np.unique(labels[start : start + CHUNK])
+        for labels in parts
+        for start in range(0, max(1, len(labels)), CHUNK)
+    ]
+    classes: Array = np.unique(np.concatenate(found))
+    return classes
+
+
+def encode(name: str, labels: Array, classes: Array) -> npt.NDArray[Any]:
+    """The place of each label among the classes, in as few bytes as hold it; an error names unknown ones."""
+    places = np.empty(len(labels), np.min_scalar_type(len(classes)))
+    for start in range(0, len(labels), CHUNK):
+        part = labels[start : start + CHUNK]
+        try:
+            place = np.minimum(np.searchsorted(classes, part), len(classes) - 1)
+            unknown = classes[place] != part
+        except TypeError:
+            raise ValueError(f"{name} must hold labels like {classes[0]!r}, got {part[0]!r}") from None
+        if np.any(unknown):
+            shown = ", ".join(map(repr, np.unique(part[unknown])[:10].tolist()))
+            seen = reprlib.repr(classes.tolist())
+            raise ValueError(f"{name} must hold labels seen in fit, {seen}, got {shown}")
+        places[start : start + CHUNK] = place
+    return places
+
+
+def to_json(classes: Array) -> dict[str, Any]:
+    """The classes as JSON can express them."""
+    return {"classes": classes.tolist(), "classes_dtype": classes.dtype.str}
+
+
+def from_json(metadata: Mapping[str, Any]) -> Array:
+    """What `to_json` was given."""
+    return np.array(metadata["classes"], metadata["classes_dtype"])
+
+
+def _labels(name: str, y: Any) -> Array:
+    labels = checks.array(name, y, "an array of labels")
+    if labels.dtype.kind == "c" or (labels.dtype.kind == "f" and not _whole(labels)):
+        raise ValueError(
+            f"Unknown label type: continuous. {name} must hold labels, got numbers that are no integers"
+        )
+    return labels
+
+
+def _whole(numbers: Array) -> bool:
+    parts = (numbers.reshape(-1)[start : start + CHUNK] for start in range(0, numbers.size, CHUNK))
+    return all(bool((np.isfinite(part) & (part == np.round(part))).all()) for part in parts)

@@ -1,0 +1,152 @@
+"""Networks that the models share: recurrent layers, and what reads them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import Array
+from fastrnn.data import Examples, Sequences
+from fastrnn.layers import GRU, LSTM, RNN, Composite, Dropout, Linear
+from fastrnn.losses import softmax_cross_entropy
+from fastrnn.models.pooling import Pooling
+
+CELLS: dict[str, type[LSTM | GRU | RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+Recurrent = LSTM | GRU | RNN
+Loss = Callable[[Array, Any], tuple[float, Array]]  # outputs and targets to a mean and the outputs' gradient
+
+POOLINGS = ("last", "mean", "max")
+
+
+def recurrent(
+    options: Any,
+    input_size: int,
+    rng: np.random.Generator,
+    *,
+    tokens: bool = False,
+    bidirectional: bool = False,
+) -> Recurrent:
+    """The recurrent layers that a model's parameters ask for.
+
+    Parameters
+    ----------
+    options : SequenceEstimator
+        Its cell, hidden_size, num_layers, dropout and dtype are used.
+    input_size : int
+        Features of a step, or the size of the vocabulary.
+    rng : numpy.random.Generator
+    tokens : bool
+        Whether steps are tokens.
+    bidirectional : bool
+    """
+    layer = CELLS[options.cell](
+        input_size,
+        options.hidden_size,
+        options.num_layers,
+        dropout=options.dropout if options.num_layers > 1 else 0.0,
+        bidirectional=bidirectional,
+        dtype=options.dtype,
+        seed=rng,
+    )
+    if tokens:
+        # The layer's initial values, up to 1 / sqrt(H), suppose some H active inputs; a token is just one.
+        for name in ("weight_ih_l0", "weight_ih_l0_reverse")[: 1 + bidirectional]:
+            layer.parameters[name] *= math.sqrt(options.hidden_size)
+    return layer
+
+
+class SequenceNetwork(Composite):
+    """Recurrent layers, pooling over the steps, dropout, and a linear layer: one output for each sequence.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+    outputs : int
+        O, the size of the output.
+    pooling : {"last", "mean", "max"}
+    dropout : float
+        Of what is pooled.
+    bptt_steps : int or None
+        See `fastrnn.models.pooling.Pooling`.
+    loss : callable
+    rng : numpy.random.Generator
+    """
+
+    def __init__(
+        self,
+        layer: Recurrent,
+        outputs: int,
+        *,
+        pooling: str,
+        dropout: float,
+        bptt_steps: int | None,
+        loss: Loss,
+        rng: np.random.Generator,
+    ) -> None:
+        width = layer.hidden_size * (2 if layer.bidirectional else 1)
+        self.recurrent = layer
+        self.dropout = Dropout(dropout, seed=rng)
+        self.head = Linear(width, outputs, dtype=layer.dtype, seed=rng)
+        self.pooling = Pooling(layer, pooling, bptt_steps, rng)
+        self._loss = loss
+        super().__init__(recurrent=layer, head=self.head)
+
+    def __call__(self, x: Sequences) -> Array:
+        """The outputs (B, O) of some sequences, without dropout."""
+        return self.head(self.pooling(x))
+
+    def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, None]:
+        """See `fastrnn.models.estimator.NetworkEstimator`."""
+        if not training:
+            return self._loss(self(batch.x), batch.y)[0], len(batch), None
+        pooled = self.dropout.forward(self.pooling.forward(batch.x))
+        loss, doutputs = self._loss(self.head.forward(pooled), batch.y)
+        self.pooling.backward(self.dropout.backward(self.head.backward(doutputs)))
+        self.gather()
+        return loss, len(batch), None
+
+
+class StepNetwork(Composite):
+    """Recurrent layers, dropout and a linear layer: the logits of a class for each step.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+    outputs : int
+        V, the number of classes.
+    dropout : float
+        Of the recurrent layers' outputs.
+    rng : numpy.random.Generator
+    """
+
+    def __init__(self, layer: Recurrent, outputs: int, *, dropout: float, rng: np.random.Generator) -> None:
+        width = layer.hidden_size * (2 if layer.bidirectional else 1)
+        self.recurrent = layer
+        self.dropout = Dropout(dropout, seed=rng)
+        self.head = Linear(width, outputs, dtype=layer.dtype, seed=rng)
+        super().__init__(recurrent=layer, head=self.head)
+
+    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+        """Logits (T, B, V) after steps (T, B, F) or tokens (T, B), and the state to go on from."""
+        hidden, state = self.recurrent(x, state, lengths)
+        return self.head(hidden), state
+
+    def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
+        """See `fastrnn.models.estimator.NetworkEstimator`."""
+        x, lengths = batch.x.padded()
+        targets = np.where(np.arange(len(x))[:, None] < lengths, batch.y.padded()[0], -1)
+        count = int(lengths.sum())
+        if not training:
+            logits, state = self(x, state, lengths)
+            return softmax_cross_entropy(logits, targets, ignore_index=-1)[0], count, state
+        hidden, state = self.recurrent.forward(x, state, lengths)
+        logits = self.head.forward(self.dropout.forward(hidden))
+        loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=-1)
+        dhidden = self.dropout.backward(self.head.backward(dlogits))
+        self.recurrent.backward(dhidden, input_gradient=False)
+        self.gather()
+        return loss, count, state

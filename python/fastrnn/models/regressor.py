@@ -1,0 +1,110 @@
+"""One number, or several, for each sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.checks import Array
+from fastrnn.data import Examples
+from fastrnn.losses import mean_squared_error
+from fastrnn.models.networks import SequenceNetwork
+from fastrnn.models.supervised import PooledEstimator
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceRegressor(PooledEstimator):
+    """A recurrent network that estimates one or more numbers from a sequence.
+
+    What the recurrent layers make of a sequence is pooled to one vector, from which a linear layer computes
+    the numbers. The mean squared error is minimised, of targets that are brought to mean 0 and variance 1
+    first, each by itself; what is predicted is in their own units again. Losses in `history_` are of the
+    former.
+
+    Parameters
+    ----------
+    pooling, bidirectional, layout, cell, hidden_size, ...
+        See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
+
+    Attributes
+    ----------
+    n_features_in_, n_tokens_, history_, best_epoch_
+        As there.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X = [rng.normal(size=(rng.integers(5, 15), 1)) for _ in range(100)]
+    >>> y = [x.mean() for x in X]
+    >>> model = SequenceRegressor(hidden_size=8, pooling="mean", epochs=40, learning_rate=0.02, seed=0)
+    >>> model.fit(X[:80], y[:80]).score(X[80:], y[80:]) > 0.9
+    True
+    """
+
+    _kind: ClassVar[str] = "regressor"
+
+    def predict(self, X: Any, lengths: Any = None) -> Array:
+        """The numbers for each sequence, float64: (N,), or (N, M) if `fit` got as many targets."""
+        predicted: Array = self._outputs(X, lengths).astype(np.float64) * self._scale + self._mean
+        return predicted[:, 0] if self._single else predicted
+
+    def score(self, X: Any, y: Any, lengths: Any = None) -> float:
+        """R², the coefficient of determination: 1 - (sum of squared errors) / (sum of squares about the
+        mean); with several targets the mean of theirs. Of a target that does not vary it is 1 if met, else 0.
+        """
+        predicted = self.predict(X, lengths)
+        true = self._targets(y, len(predicted)).reshape(len(predicted), -1)
+        errors = ((true - predicted.reshape(true.shape)) ** 2).sum(axis=0)
+        spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+        constant = spread == 0
+        scores = np.where(constant, errors == 0, 1 - errors / np.where(constant, 1, spread))
+        return float(scores.mean())
+
+    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
+        x = self._read_x(X, lengths, learn)
+        targets = self._targets(y, len(x))
+        if learn:
+            self._single = targets.ndim == 1
+        columns = targets.reshape(len(x), -1)
+        if learn:
+            self._mean = columns.mean(axis=0)
+            spread = columns.std(axis=0)
+            self._scale = np.where(spread > 0, spread, 1.0)
+        if (targets.ndim == 1) != self._single or columns.shape[1] != len(self._mean):
+            expected = "(N,)" if self._single else f"(N, {len(self._mean)})"
+            raise ValueError(f"y must have shape {expected}, as in fit, got {targets.shape}")
+        return Examples(x, ((columns - self._mean) / self._scale).astype(self.dtype))
+
+    def _targets(self, y: Any, count: int) -> Array:
+        """y as float64 (N,) or (N, M), checked."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None"
+            )
+        targets = checks.array("y", y, "an array of shape (N,) or (N, M)")
+        if targets.dtype == object:
+            targets = targets.astype(np.float64)
+        if targets.dtype.kind not in "fiub":
+            raise TypeError(f"y must be an array of numbers, got dtype {targets.dtype}")
+        if targets.ndim not in (1, 2) or len(targets) != count or targets.size == 0:
+            raise ValueError(f"y must have shape ({count},) or ({count}, M), got {targets.shape}")
+        if not np.isfinite(targets).all():
+            place = int(np.argwhere(~np.isfinite(targets))[0][0])
+            raise ValueError(f"y must be finite, got NaN or inf for sequence {place}")
+        return targets.astype(np.float64)
+
+    def _build(self, rng: np.random.Generator) -> SequenceNetwork:
+        return self._network_of(len(self._mean), mean_squared_error, rng)
+
+    def _format(self) -> dict[str, Any]:
+        scaling = {"y_single": self._single, "y_mean": self._mean.tolist(), "y_scale": self._scale.tolist()}
+        return {**super()._format(), **scaling}
+
+    def _restore(self, metadata: Mapping[str, Any]) -> None:
+        super()._restore(metadata)
+        self._single = metadata["y_single"]
+        self._mean, self._scale = np.array(metadata["y_mean"]), np.array(metadata["y_scale"])

@@ -1,0 +1,296 @@
+"""What fitting promises, whichever the model: going on, files, interrupts, errors, memory."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastrnn import checkpoint
+from fastrnn.models import SequenceClassifier, SequenceRegressor, SequenceTagger, TextGenerator
+
+TINY = {"hidden_size": 5, "epochs": 5, "batch_size": 6, "num_layers": 2, "dropout": 0.3, "seed": 0}
+LABELS = np.array([3, 7])
+
+
+def data(count=20, seed=0):
+    rng = np.random.default_rng(seed)
+    X = [rng.normal(size=(rng.integers(3, 9), 2)) for _ in range(count)]
+    return X, np.array([x.sum() > 0 for x in X])
+
+
+def classifier(**options):
+    X, y = data()
+    return SequenceClassifier(**{**TINY, "class_weight": {3: 2.0}, **options}), (X, LABELS[y.astype(int)])
+
+
+def regressor(**options):
+    X, _ = data()
+    return SequenceRegressor(**{**TINY, **options}), (X, np.array([x[0] for x in X]))
+
+
+def tagger(**options):
+    X, _ = data()
+    options = {**TINY, "bidirectional": False, "bptt_steps": 3, **options}
+    return SequenceTagger(**options), (X, [np.where(x[:, 0] > 0, "up", "down") for x in X])
+
+
+def writer(level="character", **options):
+    model = TextGenerator(**{**TINY, "bptt_steps": 7, **options}, level=level)
+    return model, ("the cat sat on the mat. " * 12,)
+
+
+def words(**options):
+    return writer("word", max_vocabulary=6, **options)
+
+
+def bytes_(**options):
+    return writer("byte", **options)
+
+
+MODELS = (classifier, regressor, tagger, writer, words, bytes_)
+
+
+def weights(model):
+    return {name: array.copy() for name, array in model._network.parameters.items()}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def timeless(model):
+    return [{key: value for key, value in r.items() if "second" not in key} for r in model.history_]
+
+
+def stopper(epoch, error=KeyboardInterrupt):
+    def stop(model):
+        if len(model.history_) == epoch:
+            raise error
+
+    return stop
+
+
+@pytest.mark.parametrize("make", MODELS)
+@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.parametrize("part", [0.2, 0.0])
+def test_resuming_is_bit_equal_to_never_having_stopped(tmp_path, make, stop, part):
+    whole, given = make(validation_fraction=part)
+    whole.fit(*given)
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        make(validation_fraction=part)[0].fit(*given, checkpoint=path, on_epoch=stopper(stop))
+    resumed = make(validation_fraction=part)[0].fit(*given, resume=path, checkpoint=path)
+    assert_same(weights(resumed), weights(whole))
+    assert timeless(resumed) == timeless(whole) and resumed.best_epoch_ == whole.best_epoch_
+    finished = type(whole).load(path)
+    assert_same(weights(finished), weights(whole))
+    assert timeless(finished) == timeless(whole)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_what_comes_back_from_a_file_is_bit_equal(tmp_path, make):
+    model, given = make()
+    model.fit(*given).save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model")
+    assert_same(weights(loaded), weights(model))
+    assert loaded.get_params() == model.get_params()
+    assert loaded.history_ == model.history_ and loaded.best_epoch_ == model.best_epoch_
+    if make in (writer, words, bytes_):
+        assert loaded.generate("the", 9, seed=1) == model.generate("the", 9, seed=1)
+    else:
+        found, expected = loaded.predict(given[0]), model.predict(given[0])
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert np.asarray(found[0]).dtype == np.asarray(expected[0]).dtype
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_partial_fit_goes_on_from_the_weights(make):
+    model, given = make(epochs=0)
+    model.fit(*given)
+    before = model._mean_loss(model._read(*padded(given), learn=False))
+    for _ in range(8):
+        assert model.partial_fit(*given) is model
+    assert model._mean_loss(model._read(*padded(given), learn=False)) < before
+
+
+def padded(given):
+    return given if len(given) == 1 else (*given, None)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_partial_fit_begins_like_fit(make):
+    model, given = make()
+    model.partial_fit(*given)
+    assert model.history_ == [] and model.best_epoch_ is None
+    other, _ = make()
+    assert_same(weights(other.partial_fit(*given)), weights(model))
+
+
+@pytest.mark.parametrize("make", [classifier, writer])
+def test_a_failed_partial_fit_changes_nothing(make):
+    model, given = make(epochs=1, clip_norm=None)
+    model.fit(*given)
+    before = weights(model)
+    model.learning_rate = 1e300
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
+        for _ in range(5):
+            model.partial_fit(*given)
+            before = weights(model)
+    assert_same(weights(model), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"hidden_size": 6}, "hidden_size = 5 instead of 6"),
+        ({"cell": "gru"}, "cell = 'lstm' instead of 'gru'"),
+        ({"dropout": 0.0}, r"dropout = 0.3 instead of 0.0"),
+        ({"batch_size": 5}, "batch_size = 6 instead of 5"),
+        ({"seed": 1}, "seed = 0 instead of 1"),
+        ({"pooling": "max"}, "pooling = 'last' instead of 'max'"),
+        ({"learning_rate": 0.5, "num_layers": 1}, "num_layers = 2 instead of 1"),
+        ({"class_weight": None}, r"class_weight = \[\[3, 2.0\]\] instead of None"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, options, error):
+    model, given = classifier()
+    model.fit(*given, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match=f"the checkpoint is of another training: it has .*{error}"):
+        classifier(**options)[0].fit(*given, resume=tmp_path / "run")
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    model, (X, y) = classifier()
+    model.fit(X, y, checkpoint=tmp_path / "run")
+    fresh, _ = classifier(class_weight=None)
+    with pytest.raises(ValueError, match=r"classes = \[3, 7\] instead of \[3, 8\]"):
+        classifier()[0].fit(X, np.where(y == 7, 8, y), resume=tmp_path / "run")
+    with pytest.raises(ValueError, match="samples = 18 instead of 9"):
+        classifier()[0].fit(X[:10], y[:10], resume=tmp_path / "run")
+    with pytest.raises(ValueError, match="n_features = 2 instead of 1"):
+        fresh.fit([x[:, :1] for x in X], y, resume=tmp_path / "run")
+
+
+def test_files_that_are_no_checkpoint_are_refused(tmp_path):
+    model, given = classifier()
+    model.fit(*given).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="holds a model, but not the state of its training"):
+        model.fit(*given, resume=tmp_path / "model")
+    with pytest.raises(ValueError, match="holds no SequenceTagger, but 'SequenceClassifier'"):
+        tagger()[0].fit(*tagger()[1], resume=tmp_path / "model")
+    with pytest.raises(FileNotFoundError):
+        model.fit(*given, resume=tmp_path / "nothing")
+
+
+def test_a_training_can_go_on_for_longer(tmp_path):
+    whole, given = classifier(schedule="constant", epochs=6)
+    whole.fit(*given)
+    classifier(schedule="constant", epochs=2)[0].fit(*given, checkpoint=tmp_path / "run")
+    longer = classifier(schedule="constant", epochs=6)[0].fit(*given, resume=tmp_path / "run")
+    assert_same(weights(longer), weights(whole))
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_an_interrupt_leaves_the_best_so_far(make):
+    model, given = make(validation_fraction=0.3)
+    best = {}
+
+    def interrupt(current):
+        if current.best_epoch_ == len(current.history_):
+            best.update(weights(current))
+        if len(current.history_) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*given, on_epoch=interrupt)
+    assert len(model.history_) == 3
+    assert_same(weights(model), best)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_failed_fit_loses_nothing(tmp_path, make):
+    model, given = make()
+    before = weights(model.fit(*given))
+    history = model.history_
+    with pytest.raises(OSError, match="disk full"):
+        model.set_params(hidden_size=9).fit(*given, on_epoch=stopper(2, OSError("disk full")))
+    model.set_params(learning_rate=1e300, clip_norm=None, cell="rnn", epochs=20)
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"at step \d+, in epoch \d+"):
+        model.fit(*given, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match="learning_rate"):
+        model.set_params(learning_rate=-1).fit(*given)
+    assert_same(weights(model), before)
+    assert model.history_ is history
+
+
+def test_a_checkpoint_outlives_divergence(tmp_path):
+    path = tmp_path / "run"
+    model, given = classifier(validation_fraction=0.0)
+    seen = []
+
+    def poison(current):
+        seen.append(weights(current))
+        if len(seen) == 2:
+            current._network.parameters["head.bias"][0] = np.nan
+
+    with pytest.raises(FloatingPointError, match="the loss became nan at step 9, in epoch 3"):
+        model.fit(*given, checkpoint=path, on_epoch=poison)
+    assert not hasattr(model, "history_")
+    assert_same(weights(SequenceClassifier.load(path)), seen[1])
+    assert len(SequenceClassifier.load(path).history_) == 2
+
+
+def test_parameters_set_after_fitting_do_not_change_the_model():
+    model, (X, y) = classifier()
+    before = model.fit(X, y).predict_proba(X)
+    model.set_params(pooling="max", hidden_size=99, cell="gru")
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
+def test_inputs_are_never_written():
+    for make in (classifier, regressor, tagger):
+        model, (X, y) = make(epochs=1)
+        for array in (*X, *(y if isinstance(y, list) else [y])):
+            array.flags.writeable = False
+        model.fit(X, y).predict(X)
+        model.score(X, y)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    model, given = classifier()
+    model.fit(*given).save(tmp_path / "model")
+    tensors, metadata = checkpoint.load(tmp_path / "model")
+    tensors.pop("head.bias")
+    checkpoint.save(tmp_path / "model", tensors, metadata)
+    with pytest.raises(ValueError, match=r"an inconsistent SequenceClassifier: .*'head\.bias' is missing"):
+        SequenceClassifier.load(tmp_path / "model")
+
+
+LONG = """
+import resource, sys
+import numpy as np
+from fastrnn.models import SequenceClassifier, SequenceTagger
+
+T = int(sys.argv[2])
+x = np.memmap(sys.argv[1], np.float32, "r", shape=(2, T, 4))
+options = dict(hidden_size=8, epochs=1, bptt_steps=100, validation_fraction=0.0, seed=0, cell="rnn")
+for pooling in ("last", "mean", "max"):
+    SequenceClassifier(**options, pooling=pooling).fit(x, [0, 1])
+SequenceTagger(**options, bidirectional=False).fit(list(x), [np.arange(T) % 2 == 0] * 2).predict([x[0]])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_a_sequence(tmp_path):
+    """Beyond its own pages, which the system may take back, and a few bytes of labels a step."""
+    peaks = []
+    for steps in (10_000, 200_000):
+        path = tmp_path / str(steps)
+        np.random.default_rng(0).normal(size=2 * steps * 4).astype(np.float32).tofile(path)
+        done = subprocess.run([sys.executable, "-c", LONG, path, str(steps)], capture_output=True, check=True)
+        peaks.append(int(done.stdout) * 1024)
+    more = 190_000
+    assert peaks[1] - peaks[0] < 2 * more * 4 * 4 + more * 40
