@@ -29,6 +29,7 @@ class Sequential(Composite):
     --------
     The one-to-one case, trained as every network is:
 
+    >>> import numpy as np
     >>> from fastrnn.layers import Linear, Tanh
     >>> from fastrnn.losses import mean_squared_error
     >>> from fastrnn.optim import Adam
