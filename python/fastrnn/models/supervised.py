@@ -56,7 +56,7 @@ class SupervisedEstimator(SequenceEstimator):
     def _read_x(self, X: Any, lengths: Any, learn: bool) -> Sequences:
         """X, of the features or tokens that the model was fitted with."""
         x = sequences("X", X, lengths=lengths, layout=self.layout, dtype=self.dtype)
-        columns = None if x.tokens or getattr(X, "ndim", 0) != 2 else X.shape[1]
+        columns = _columns(X, x)
         if learn:
             self.n_features_in_ = x.features if columns is None else columns
             self._features, self._columns = x.features, columns
@@ -89,6 +89,12 @@ class SupervisedEstimator(SequenceEstimator):
         self._features, self._columns = metadata["n_features"], metadata["n_columns"]
         self.n_features_in_ = self._features if self._columns is None else self._columns
         self.n_tokens_ = metadata["n_tokens"]
+
+
+def _columns(X: Any, x: Sequences) -> int | None:
+    """The columns of a matrix of numbers, also one of nested lists; None for sequences in any other form."""
+    matrix = getattr(X, "ndim", 0) == 2 or (isinstance(X, list) and isinstance(X[0], list))
+    return x.steps if matrix and not x.tokens and x.features == 1 and x.lengths.min() == x.steps else None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
