@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
         ("bidirectional LSTM", f"{scores['accuracy']:.1%}", f"{seconds:.1f}"),
     )
     figure = new_figure(10, 4.5)
-    left, right = figure.subfigures(1, 2)
+    parts: Any = figure.subfigures(1, 2)
+    left, right = parts
     axes = left.subplots()
     draw_losses(axes, model.history_)
     axes.set_title(f"Training; {scores['accuracy']:.1%} of the test set right")

@@ -37,7 +37,7 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
         cell="gru",
         hidden_size=64,
         dropout=0.1,
-        epochs=5 if quick else 100,
+        epochs=20 if quick else 100,
         learning_rate=5e-3,
         seed=0,
     ).fit(past)

@@ -28,7 +28,7 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
     lengths = (1_000, 10_000) if quick else (10_000, 100_000, 1_000_000)
     windowed = {T: _in_a_process(T, WINDOW) for T in lengths}
     whole = {T: _in_a_process(T, None) for T in (lengths if quick else lengths[:-1])}
-    _, y = data(lengths[-1], seed=1)
+    X, y = data(lengths[-1], seed=1)
     baseline = float(max(np.mean(y), 1 - np.mean(y)))
     rows = [
         (
@@ -43,6 +43,8 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
     ]
     print_table(("steps", "gradients through", "peak memory, MB", "seconds", "accuracy"), *rows)
     print(f"always the commoner label: {baseline:.1%}")
+    megabytes = (X.nbytes + y.nbytes) / 2**20
+    print(f"one copy of the data of {lengths[-1]:,} steps is {megabytes:.1f} MB")
     _draw(windowed, whole, directory)
     longest = windowed[lengths[-1]]
     return {
