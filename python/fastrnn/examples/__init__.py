@@ -1,0 +1,135 @@
+"""Examples on real data, each with a score beside a baseline and a figure: ``fastrnn examples``.
+
+An example is a module with ``run(directory, *, quick=False)``: it prints what it finds, writes ``NAME.png``
+into the directory and returns its scores by name. With ``quick`` it does the least that shows that it works.
+The first line of its docstring says what it is about. The data come with packages of the extra
+``fastrnn[examples]``, not from the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastrnn.checks import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = (
+    "textbook",
+    "vowels",
+    "digits",
+    "load",
+    "long",
+)  # in the order in which they are listed
+
+
+def run(name: str, directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, float]:
+    """Run an example.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`.
+    directory : path
+        Where its figure goes; made if it does not exist.
+    quick : bool
+        Whether to do only the least that shows that it works.
+
+    Returns
+    -------
+    dict of str to float
+        The scores, by name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such example.
+    ImportError
+        If a package of the extra ``fastrnn[examples]`` is missing: it names it.
+    """
+    module = _module(name)
+    os.makedirs(directory, exist_ok=True)
+    scores: dict[str, float] = module.run(directory, quick=quick)
+    return scores
+
+
+def summary(name: str) -> str:
+    """What an example is about, in one line."""
+    return (_module(name).__doc__ or "").partition("\n")[0]
+
+
+@contextlib.contextmanager
+def needs(package: str) -> Iterator[None]:
+    """Around an import: if that fails, the error names the package and the extra that it comes with.
+
+    Examples
+    --------
+    >>> with needs("NumPy"):
+    ...     import numpy
+    """
+    try:
+        yield
+    except ImportError as error:
+        extra = "pip install 'fastrnn[examples]'"
+        raise ImportError(f"this example needs {package}: {extra} ({error})") from error
+
+
+def new_figure(width: float = 8, height: float = 4.5) -> Figure:
+    """An empty figure, with no window to it, of a size in inches."""
+    with needs("matplotlib"):
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def save_figure(figure: Figure, directory: str | os.PathLike[str], name: str) -> None:
+    """Write ``NAME.png`` and say where it is."""
+    path = os.path.join(directory, f"{name}.png")
+    figure.savefig(path)
+    print(f"the figure is in {path}")
+
+
+def print_table(header: Sequence[str], *rows: Sequence[str]) -> None:
+    """Rows under a header; the first column is words, the others are numbers."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for first, *rest in (header, *rows):
+        numbers = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
+        print("  ".join((f"{first:<{widths[0]}}", *numbers)).rstrip(), flush=True)
+
+
+def draw_losses(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    """The losses of a model's ``history_``, epoch by epoch."""
+    for part in ("train", "validation"):
+        if f"{part}_loss" in history[0]:
+            losses = [record[f"{part}_loss"] for record in history]
+            axes.plot(range(1, len(losses) + 1), losses, ".-", label=part)
+    axes.set(xlabel="epoch", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def draw_confusion(axes: Axes, truth: Array, predicted: Array) -> None:
+    """How often each label was predicted for each."""
+    labels, places = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
+    counts = np.zeros((len(labels), len(labels)), int)
+    np.add.at(counts, tuple(places.reshape(2, -1)), 1)
+    axes.imshow(counts, cmap="Blues", vmax=counts.max() * 1.5)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axes.text(column, row, str(count), ha="center", va="center", fontsize="small")
+    axes.set(xlabel="predicted", ylabel="truth")
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels)
+
+
+def _module(name: str) -> Any:
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+    return importlib.import_module(f"fastrnn.examples.{name}")
