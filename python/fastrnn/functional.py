@@ -226,7 +226,9 @@ def _backward(
     return run_directions_back([(reserve, dy, dstate_n, input_gradient, None)])[0]
 
 
-def run_directions_back(directions: Sequence[tuple[Reserve, Any, Any, bool, Array | None]]) -> list[Gradients]:
+def run_directions_back(
+    directions: Sequence[tuple[Reserve, Any, Any, bool, Array | None]],
+) -> list[Gradients]:
     """Backward through a layer's directions.
 
     Parameters

@@ -18,7 +18,7 @@ from fastrnn import checks, functional
 from fastrnn.checks import Array
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
-from fastrnn.layers.record import Record
+from fastrnn.layers.record import Pass
 from fastrnn.layers.stream import Stream
 
 StateT = TypeVar("StateT")
@@ -62,10 +62,11 @@ class Recurrent(Layer, Generic[StateT]):
         ``bias_hh_l0`` (G*H,), the same with ``_reverse`` for the second direction, and so on with ``_l1``,
         where the input has D*H features.
     recording : bool
-        Whether `forward` and `backward` leave `records`; False at first.
-    records : list of Record
-        What the last `backward` while recording saw of each layer and direction, in the order of the
-        parameters: among it the gradient of the loss with respect to every h. See `fastrnn.diagnostics`.
+        Whether `forward` and `backward` leave a `record`; False at first.
+    record : list of Pass
+        What passed through each layer and direction, in the order of the parameters, in the last `backward`
+        and the `forward` before it: among it the gradient of the loss with respect to every h. See
+        `fastrnn.diagnostics`.
 
     Raises
     ------
@@ -83,7 +84,7 @@ class Recurrent(Layer, Generic[StateT]):
     _cell: str
 
     recording = False
-    records: Sequence[Record] = ()
+    record: Sequence[Pass] = ()
 
     def __init__(
         self,
@@ -203,7 +204,7 @@ class Recurrent(Layer, Generic[StateT]):
         RuntimeError
             If there was no call of `forward`, or this one has been used.
         """
-        reserves, records, (T, B, width) = self._forward_kept()
+        reserves, passes, (T, B, width) = self._forward_kept()
         if dy is None and dstate_n is None:
             raise ValueError("dy or dstate_n must be given, got None for both")
         if dy is not None:
@@ -214,7 +215,7 @@ class Recurrent(Layer, Generic[StateT]):
         self._kept = None
 
         gradients: dict[str, Array] = {}
-        dhidden = [record.dhidden for record in records] or [None] * len(reserves)
+        dhidden = [each.dhidden for each in passes] or [None] * len(reserves)
         for layer in reversed(range(self.num_layers)):
             places = range(layer * self._directions, (layer + 1) * self._directions)
             parts = [None] * self._directions if dy is None else np.split(dy, self._directions, axis=-1)
@@ -231,7 +232,7 @@ class Recurrent(Layer, Generic[StateT]):
                 dx = _sum(dx, found.x)
             dy = self._dropouts[layer - 1].backward(dx) if layer else dx
         self.gradients = {name: gradients[name] for name in self.parameters}
-        self.records = records
+        self.record = passes
         return None if dy is None else self._swap(dy), self._as_given(dstates)
 
     def stream(self, batch: int = 1) -> Stream[StateT]:
@@ -293,7 +294,7 @@ class Recurrent(Layer, Generic[StateT]):
         x = self._input(x)
         states = self._by_place("state", state, x.shape[1])
         reserves: list[Any] = []
-        records: list[Record] = []
+        passes: list[Pass] = []
         for layer in range(self.num_layers):
             if training and layer:
                 x = self._dropouts[layer - 1].forward(x)
@@ -310,9 +311,9 @@ class Recurrent(Layer, Generic[StateT]):
                 outputs.append(y)
                 reserves.append(reserve)
                 if training and self.recording:
-                    records.append(Record(x, initial, lengths, y, np.zeros_like(y)))
+                    passes.append(Pass(x, initial, lengths, y, np.zeros_like(y)))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-        return self._swap(x), self._as_given(states), (reserves, records, x.shape)
+        return self._swap(x), self._as_given(states), (reserves, passes, x.shape)
 
     def _input(self, x: npt.ArrayLike) -> Array:
         """x as time-major floats or tokens, whichever it is."""
