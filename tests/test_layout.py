@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "checkpoint": BASE,
     "training": BASE | {"losses", "optim", "data", "checkpoint"},
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
+    "diagnostics": DOOR | {"layers"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},
-    "cli": BASE | {"config", "demo", "models", "data", "checkpoint", "training"},
+    "cli": BASE | {"config", "demo", "diagnostics", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn"}

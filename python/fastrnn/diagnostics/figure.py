@@ -26,7 +26,7 @@ def draw(directions: Sequence[Direction], target: str | os.PathLike[str] | Axes 
         raise ImportError("the figure needs matplotlib: pip install 'fastrnn[plot]'") from None
     if isinstance(target, Axes):
         _flow(target, directions)
-        return target.get_figure(root=True) if hasattr(target.figure, "figure") else target.figure
+        return target.figure.figure
     figure = Figure(figsize=(12, 8), dpi=120, layout="constrained")
     figure.suptitle(textwrap.fill(title, 110))
     flow, gradient, gates, times = figure.subplots(2, 2).flat
@@ -46,7 +46,7 @@ def _flow(axes: Axes, directions: Sequence[Direction]) -> None:
         axes.plot(norms, f"C{k}", label=f"{each.name}: ×{each.rate:.3g} per step, {each.verdict}")
     start = _positive(directions[0].flow_norms)[0]
     axes.axhline(start / FAR, color="0.6", linestyle=":")
-    axes.annotate("a hundredth", (0, start / FAR), xycoords=("axes fraction", "data"), va="bottom")
+    axes.annotate("a hundredth", (0.02, start / FAR), xycoords=("axes fraction", "data"), va="bottom")
     axes.set(yscale="log", xlabel="steps back from the last", ylabel="norm of ∂L/∂h")
     axes.set_title("What remains of a gradient at the last step")
     axes.legend()
@@ -93,7 +93,7 @@ def _times(axes: Axes, directions: Sequence[Direction]) -> None:
         constants = np.sort(np.clip(each.time_constants, 0.1, 1e6))
         axes.plot(np.linspace(0, 100, len(constants)), constants, f"C{k}", label=each.name)
     axes.axhline(steps, color="0.6", linestyle=":")
-    axes.annotate("the sequence", (0, steps), xycoords=("axes fraction", "data"), va="bottom")
+    axes.annotate("the sequence", (0.02, steps), xycoords=("axes fraction", "data"), va="bottom")
     axes.set(yscale="log", xlabel="units, % (sorted)", ylabel="time constant of the gate that keeps, steps")
     axes.legend()
     axes.grid(alpha=0.3)

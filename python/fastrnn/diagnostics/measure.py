@@ -116,15 +116,15 @@ def diagnose_network(network: NetworkT, step: Callable[[NetworkT], object]) -> D
     return Diagnosis(tuple(found))
 
 
-def diagnose_model(model: Any, X: Any, y: Any = None, lengths: Any = None) -> Diagnosis:
+def diagnose_model(model: Any, *data: Any) -> Diagnosis:
     """The same for a fitted model, at a step of its training on some data.
 
     Parameters
     ----------
     model : TextGenerator or another of `fastrnn.models`
         Fitted. It is copied: nothing of it changes.
-    X, y, lengths
-        As of its ``fit``; the first batch is used.
+    *data
+        As of its ``fit``: a text, or X, y and lengths. Of several batches one is used.
 
     Returns
     -------
@@ -137,15 +137,14 @@ def diagnose_model(model: Any, X: Any, y: Any = None, lengths: Any = None) -> Di
     RuntimeError
         If it is not fitted.
     """
-    if not hasattr(model, "_training_steps"):
-        raise TypeError(f"model must be one of fastrnn.models that is trained, got {checks.came(model)}")
+    if not hasattr(model, "_training_step"):
+        raise TypeError(f"model must be one that fastrnn.models trains, got {checks.came(model)}")
     model._require_fitted("history_")
-    model = copy.deepcopy(model)
-    return diagnose_network(model._network, lambda network: model._training_steps(network, X, y, lengths))
+    return diagnose_network(model, lambda model: model._training_step(*data))
 
 
 def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
-    """The recurrent layers in an object, each once, with the names of the attributes that lead to them."""
+    """The recurrent layers in an object, each once, with the public attributes that lead to them."""
     seen: set[int] = set()
 
     def walk(name: str, value: Any) -> Iterator[tuple[str, Recurrent[Any]]]:
@@ -163,7 +162,8 @@ def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
         elif type(value).__module__.partition(".")[0] not in ("numpy", "builtins"):
             inside = getattr(value, "__dict__", {})
         for key, each in inside.items():
-            yield from walk(f"{name}.{key}" if name else str(key), each)
+            private = str(key).startswith("_")
+            yield from walk(name if private else f"{name}.{key}".lstrip("."), each)
 
     return walk("", network)
 
@@ -266,6 +266,7 @@ def time_constants(keep: Array) -> Array:
 # -- gates
 
 
+@np.errstate(all="ignore")
 def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> dict[str, Array]:
     """The values (N, H) of every gate in all N valid steps, computed again from x and y."""
     valid = np.arange(len(passed.y))[:, None] < lengths
@@ -298,6 +299,7 @@ def _previous(passed: Pass, lengths: Array, reverse: bool) -> Array:
     return previous
 
 
+@np.errstate(all="ignore")
 def _gate(name: str, cell: str, values: Array) -> Gate:
     edge, steep = SATURATED
     low, high = -1.0, 1.0
@@ -305,6 +307,7 @@ def _gate(name: str, cell: str, values: Array) -> Gate:
     if name in SIGMOIDS:
         low, saturated = 0.0, (values < edge) | (values > 1 - edge)
     elif cell == "rnn_relu":
-        low, high, saturated = 0.0, float(values.max()) or 1.0, values == 0
+        low, saturated = 0.0, values == 0
+        high = float(values.max(initial=0, where=np.isfinite(values))) or 1.0
     counts, edges = np.histogram(values, BINS, (low, high))
     return Gate(values.mean(0), saturated.mean(0), counts / values.size, edges)

@@ -325,6 +325,13 @@ class NetworkEstimator(Estimator):
                 loss, count, state = self._network.loss(window, state, training=rng is not None)
                 yield loss, count
 
+    def _training_step(self, *data: Any) -> None:
+        """The first step of an epoch on some data, as of `fit`, without the update; for `fastrnn.diagnostics`."""
+        examples = self._read(*data, learn=False)
+        if examples.y is None:
+            raise ValueError("y must be given: without it there is no loss, and without a loss no gradient")
+        next(self._losses(examples, self._rng))
+
     def _mean_loss(self, examples: Examples) -> float:
         total = sum(loss * count for loss, count in self._losses(examples, None))
         return total / self._samples(examples)
