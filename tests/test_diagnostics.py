@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastrnn import GRU, LSTM, RNN, Linear, diagnostics, reference
 from fastrnn.diagnostics import diagnose, diagnose_model, diagnose_network, measure
-from fastrnn.models import TextGenerator
+from fastrnn.models import SequenceClassifier, TextGenerator
 
 MAKERS = {
     "rnn_tanh": RNN,
@@ -391,6 +391,19 @@ def test_a_model_is_diagnosed_at_its_training_and_stays_as_it_is():
     assert all(np.array_equal(array, before[name]) for name, array in model._network.parameters.items())
     with pytest.raises(ValueError, match="text must use the vocabulary"):
         diagnose_model(model, "ÄÖÜ")
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_a_classifier_is_diagnosed_with_its_labels(pooling, rng):
+    X, y = [rng.normal(size=(T, 2)) for T in (5, 9, 3, 7)], ["a", "b", "a", "b"]
+    model = SequenceClassifier(pooling=pooling, cell="gru", hidden_size=4, epochs=1, seed=0).fit(X, y)
+    (found,) = diagnose_model(model, X, y).directions
+    assert found.name == "recurrent.l0" and found.cell == "gru" and len(found.flow_norms) == 9
+    assert np.count_nonzero(found.gradient_norms) == 9
+    with pytest.raises(ValueError, match="requires y"):
+        diagnose_model(model, X)
+    with pytest.raises(ValueError, match="features"):
+        diagnose_model(model, [np.ones((5, 3))], ["a"])
 
 
 # -- words and figures

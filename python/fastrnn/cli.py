@@ -195,7 +195,7 @@ def _arrays(path: str) -> tuple[Any, ...]:
         with np.load(path) as arrays:
             if "X" not in arrays:
                 raise ValueError(f"{path!r} must have an array X, got {', '.join(arrays) or 'none'}")
-            return tuple(arrays.get(name) for name in ("X", "y", "lengths"))
+            return tuple(arrays[name] if name in arrays else None for name in ("X", "y", "lengths"))
     if ending == ".npy":
         return (np.load(path),)
     if ending == ".csv":

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastrnn import checks, functional, reference
 from fastrnn.checks import Array
 from fastrnn.diagnostics.diagnosis import Diagnosis, Direction, Gate
-from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.layers import GRU, LSTM, RNN, Composite
 from fastrnn.layers.record import Pass
 from fastrnn.layers.recurrent import Recurrent
 
@@ -155,7 +155,9 @@ def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
             yield name, value
             return
         inside: dict[Any, Any] = {}
-        if isinstance(value, dict):
+        if isinstance(value, Composite):
+            inside = value.parts
+        elif isinstance(value, dict):
             inside = value
         elif isinstance(value, (list, tuple)):
             inside = dict(enumerate(value))

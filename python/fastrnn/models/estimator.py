@@ -326,11 +326,8 @@ class NetworkEstimator(Estimator):
                 yield loss, count
 
     def _training_step(self, *data: Any) -> None:
-        """The first step of an epoch on some data, as of `fit`, without the update; for `fastrnn.diagnostics`."""
-        examples = self._read(*data, learn=False)
-        if examples.y is None:
-            raise ValueError("y must be given: without it there is no loss, and without a loss no gradient")
-        next(self._losses(examples, self._rng))
+        """The first step of an epoch on data as of `fit`, but for the update; for `fastrnn.diagnostics`."""
+        next(self._losses(self._read(*data, learn=False), self._rng))
 
     def _mean_loss(self, examples: Examples) -> float:
         total = sum(loss * count for loss, count in self._losses(examples, None))
@@ -445,6 +442,9 @@ class SequenceEstimator(NetworkEstimator):
         This model.
         """
         return self._partial_fit((X, y, lengths))
+
+    def _training_step(self, X: Any, y: Any = None, lengths: Any = None) -> None:
+        super()._training_step(X, y, lengths)
 
 
 def _cut_end(examples: Examples, part: float) -> tuple[Examples, Examples | None]:
