@@ -30,10 +30,12 @@ MAY_IMPORT = {
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"layers"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},
-    "cli": BASE | {"config", "demo", "diagnostics", "models", "data", "checkpoint", "training"},
+    "examples": DOOR | {"layers", "losses", "optim", "models", "data", "checkpoint", "training", "diagnostics"},
+    "cli": BASE
+    | {"config", "demo", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
-THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn"}
+THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
 EAGER = {"numpy"}
 
 
