@@ -2,6 +2,7 @@
 were made to be."""
 
 import math
+import re
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrnn import GRU, LSTM, RNN, Linear, diagnostics, reference
+from fastrnn import GRU, LSTM, RNN, Linear, checkpoint, cli, reference
 from fastrnn.diagnostics import diagnose, diagnose_model, diagnose_network, measure
 from fastrnn.models import SequenceClassifier, TextGenerator
 
@@ -440,5 +441,72 @@ def test_figure_without_matplotlib(monkeypatch):
         diagnose(GRU(2, 3), np.ones((5, 2, 2), "float32")).plot()
 
 
-def test_public_names():
-    assert set(diagnostics.__all__) <= set(dir(diagnostics))
+# -- the command
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A text and a model of it; sequences and a classifier of them."""
+    folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    text = "the cat sat on the mat. " * 20
+    (folder / "cat.txt").write_text(text)
+    TextGenerator(epochs=1, hidden_size=8, bptt_steps=12, seed=0).fit(text).save(folder / "text")
+    X, y, lengths = rng.normal(size=(6, 9, 2)), np.arange(6) % 2, np.array([9, 5, 7, 2, 9, 1])
+    SequenceClassifier(epochs=1, hidden_size=4, seed=0).fit(X, y, lengths).save(folder / "classifier")
+    np.savez(folder / "both.npz", X=X, y=y, lengths=lengths)
+    np.savez(folder / "alone.npz", X=X)
+    np.savez(folder / "other.npz", Z=X)
+    np.save(folder / "array.npy", X)
+    (folder / "table.csv").write_text("a,b\n1,2\n3,4\n")
+    (folder / "list.csv").write_text("1,2\n3,4\n")
+    checkpoint.save(folder / "strange", {}, {"model": "Oracle"})
+    return folder
+
+
+def test_diagnose_a_text_model(files, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    figure = tmp_path / "figure.png"
+    assert cli.main(["diagnose", str(files / "text"), str(files / "cat.txt"), "-o", str(figure)]) == 0
+    expected = diagnose_model(TextGenerator.load(files / "text"), (files / "cat.txt").read_text())
+    assert capsys.readouterr().out == f"{expected}\n"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_diagnose_a_classifier(files, capsys):
+    assert cli.main(["diagnose", str(files / "classifier"), str(files / "both.npz")]) == 0
+    assert "recurrent.l0" in capsys.readouterr().out
+
+
+def test_arrays_from_files(files):
+    X, y, lengths = cli._arrays(str(files / "both.npz"))
+    assert X.shape == (6, 9, 2) and y.shape == lengths.shape == (6,)
+    assert cli._arrays(str(files / "array.npy"))[0].shape == (6, 9, 2)
+    for name in ("table.csv", "list.csv"):
+        assert cli._arrays(str(files / name))[0].tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "error"),
+    [
+        ("text", "missing.txt", "No such file or directory"),
+        ("missing", "cat.txt", "No such file or directory"),
+        ("strange", "cat.txt", "holds no model that fastrnn knows, but 'Oracle'"),
+        ("text", "both.npz", "is not UTF-8 text"),
+        ("classifier", "cat.txt", r"must be \.npz, \.npy or \.csv for this model"),
+        ("classifier", "alone.npz", "requires y"),
+        ("classifier", "array.npy", "requires y"),
+        ("classifier", "other.npz", "must have an array X, got Z"),
+    ],
+)
+def test_errors_of_the_command_are_one_line(files, capsys, model, data, error):
+    assert cli.main(["diagnose", str(files / model), str(files / data)]) == 1
+    assert re.fullmatch(rf"fastrnn: error: .*{error}.*\n", capsys.readouterr().err)
+
+
+def test_the_command_names_the_extra_after_its_table(files, tmp_path, capsys, monkeypatch):
+    for name in ("matplotlib", "matplotlib.axes", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    where = str(tmp_path / "figure.png")
+    assert cli.main(["diagnose", str(files / "text"), str(files / "cat.txt"), "-o", where]) == 1
+    said = capsys.readouterr()
+    assert "recurrent.l0" in said.out and "pip install 'fastrnn[plot]'" in said.err

@@ -3,6 +3,7 @@
 import pytest
 
 from fastrnn import cli, examples
+from fastrnn.examples import recall
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -43,3 +44,17 @@ def test_a_missing_package_is_named_with_the_extra():
 def test_the_textbook_program_learns_the_sentence(tmp_path):
     scores = run_quickly("textbook", tmp_path)
     assert scores["accuracy"] > 0.9 > scores["baseline"]
+
+
+def test_recall_shows_what_reaches_back(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    scores = run_quickly("recall", tmp_path)
+    assert scores["GRU, bias of z 1, lag 10"] > 0.99
+    assert scores["vanilla RNN, lag 20"] < 0.5
+    assert "lag 10" in capsys.readouterr().out
+
+
+def test_recall_is_of_the_first_symbol(rng):
+    x, first = recall.batch(50, rng)
+    assert x.shape == (51, recall.BATCH) and (x[0] == first).all()
+    assert set(first) == set(range(recall.SYMBOLS)) and x[1:].min() >= recall.SYMBOLS

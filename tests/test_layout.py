@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"layers"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},
-    "examples": DOOR | {"layers", "losses", "optim", "models", "data", "checkpoint", "training", "diagnostics"},
+    "examples": DOOR
+    | {"layers", "losses", "optim", "models", "diagnostics", "data", "checkpoint", "training"},
     "cli": BASE
     | {"config", "demo", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},

@@ -102,12 +102,14 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> None:
+    if options.output is not None:
+        _require_writable(options.output)
     model = _load(options.model)
     data = (_read(options.data),) if isinstance(model, TextGenerator) else _arrays(options.data)
     found = diagnostics.diagnose_model(model, *data)
+    print(found, flush=True)
     if options.output is not None:
         found.plot(options.output)
-    print(found)
 
 
 def _demo(options: argparse.Namespace) -> None:

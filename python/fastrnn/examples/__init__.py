@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "textbook",
+    "recall",
 )  # in the order in which they are listed
 
 
