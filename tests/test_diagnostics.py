@@ -216,10 +216,14 @@ def test_an_overflow_explodes_and_a_dead_layer_vanishes():
     layer = RNN(1, 4, nonlinearity="relu", seed=0)
     layer.parameters["weight_hh_l0"][...] = 1e10 * np.eye(4)
     layer.parameters["weight_ih_l0"][...] = 1e-30
-    explodes = diagnose(layer, np.ones((9, 1, 1), "float32"))
-    assert explodes.verdict.startswith("exploding") and not np.isfinite(explodes.directions[0].flow_norms[-1])
+    for bias in ("bias_ih_l0", "bias_hh_l0"):
+        layer.parameters[bias][...] = 0
+    explodes = diagnose(layer, np.ones((5, 1, 1), "float32"))
+    assert explodes.verdict.startswith("exploding") and explodes.directions[0].rate == pytest.approx(1e10)
+    assert not np.isfinite(explodes.directions[0].flow_norms[-1])
+    states_too = diagnose(layer, np.ones((9, 1, 1), "float32"))
+    assert states_too.verdict.startswith("exploding") and states_too.directions[0].rate == math.inf
     layer.parameters["bias_ih_l0"][...] = -9
-    layer.parameters["bias_hh_l0"][...] = 0
     layer.parameters["weight_hh_l0"][...] = np.eye(4)
     dead = diagnose(layer, np.ones((9, 1, 1), "float32"))
     assert dead.verdict.startswith("vanishing") and dead.directions[0].rate == 0

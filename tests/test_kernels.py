@@ -64,7 +64,7 @@ class Problem:
         dhidden = np.zeros_like(y)
         results = backend.backward(reserve, convert(self.dy), tuple(dstates), True, dhidden)
         *gradients, dstates_0 = results
-        return list(chain([y, dhidden], states_n, (g for g in gradients if g is not None), dstates_0))
+        return list(chain([y], states_n, (g for g in gradients if g is not None), dstates_0, [dhidden]))
 
     def truth(self):
         return self.run(reference, lambda a: a.astype(np.float64))

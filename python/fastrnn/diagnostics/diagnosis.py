@@ -58,7 +58,7 @@ class Direction:
         random projection of h there.
     rate : float
         The factor by which `flow_norms` change per step back: exp of the median slope of their logarithms
-        over k (Theil 1950, Sen 1968). nan with a single step.
+        over k (Theil 1950, Sen 1968). nan with a single step, infinite if h itself is not finite.
     gates : dict of str to Gate
         By PyTorch's letters: i f g o, or r z n; for a plain RNN only h itself, under ``h``.
     time_constants : ndarray, (H,), or None

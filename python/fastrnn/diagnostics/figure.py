@@ -65,7 +65,7 @@ def _gradient(axes: Axes, directions: Sequence[Direction]) -> None:
 
 def _gates(axes: Axes, directions: Sequence[Direction]) -> None:
     """A histogram for each gate, upright, with its mean; shaded where it is saturated."""
-    names = []
+    names: list[str] = []
     for k, each in enumerate(directions):
         for name, gate in each.gates.items():
             centres = (gate.edges[1:] + gate.edges[:-1]) / 2
@@ -84,14 +84,14 @@ def _times(axes: Axes, directions: Sequence[Direction]) -> None:
     """The steps that each unit remembers."""
     axes.set_title("How long the units remember")
     steps = max(len(each.flow_norms) for each in directions)
-    known = [(k, each) for k, each in enumerate(directions) if each.time_constants is not None]
+    known = [(k, e.name, e.time_constants) for k, e in enumerate(directions) if e.time_constants is not None]
     if not known:
         axes.text(0.5, 0.5, "a plain RNN has no gate that keeps", ha="center", transform=axes.transAxes)
         axes.set_axis_off()
         return
-    for k, each in known:
-        constants = np.sort(np.clip(each.time_constants, 0.1, 1e6))
-        axes.plot(np.linspace(0, 100, len(constants)), constants, f"C{k}", label=each.name)
+    for k, name, constants in known:
+        values = np.sort(np.clip(constants, 0.1, 1e6))
+        axes.plot(np.linspace(0, 100, len(values)), values, f"C{k}", label=name)
     axes.axhline(steps, color="0.6", linestyle=":")
     axes.annotate("the sequence", (0.02, steps), xycoords=("axes fraction", "data"), va="bottom")
     axes.set(yscale="log", xlabel="units, % (sorted)", ylabel="time constant of the gate that keeps, steps")

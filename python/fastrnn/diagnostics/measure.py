@@ -200,7 +200,7 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
             cell=layer._cell,
             gradient_norms=_norms(passed.dhidden, (1, 2)),
             flow_norms=norms,
-            rate=decay_rate(norms, np.finfo(layer.dtype).tiny),
+            rate=decay_rate(norms, float(np.finfo(layer.dtype).tiny)) if np.isfinite(passed.y).all() else math.inf,
             gates={name: _gate(name, layer._cell, values) for name, values in gates.items()},
             time_constants=None if keeps is None else time_constants(gates[keeps]),
         )
@@ -282,8 +282,8 @@ def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> 
     if b_ih is not None and b_hh is not None:
         x_gates, h_gates = x_gates + b_ih, h_gates + b_hh
     cell = reference.CELLS[layer._cell]
-    split = [np.split(gates, cell.gates, axis=1) for gates in (x_gates, h_gates)]
-    _, kept = cell.forward(*split, [previous] * cell.states)  # no gate looks at c
+    x_split, h_split = (np.split(gates, cell.gates, axis=1) for gates in (x_gates, h_gates))
+    _, kept = cell.forward(x_split, h_split, [previous] * cell.states)  # no gate looks at c
     return dict(zip(names, kept, strict=False))
 
 

@@ -25,7 +25,7 @@ from fastrnn.optim import Adam, clip_grad_norm
 
 SYMBOLS, NOISE, UNITS, BATCH = 8, 4, 64, 64
 LAGS = (10, 20, 50, 100, 200)
-STEPS, TRIED_AT = 800, 20  # batches at most, and between two looks at whether it is learned
+STEPS, TRIED_AT = 1000, 20  # batches at most, and between two looks at whether it is learned
 RATE, CLIP = 3e-3, 1.0
 LEARNED = 0.99  # accuracy
 
@@ -113,7 +113,6 @@ def batch(lag: int, rng: np.random.Generator, size: int = BATCH) -> tuple[Array,
 def _network(setting: Setting) -> tuple[Layer, Linear]:
     rng = np.random.default_rng(0)
     layer = setting.make(SYMBOLS + NOISE, UNITS, seed=rng)
-    layer.parameters["weight_ih_l0"] *= np.sqrt(UNITS)  # initial values suppose many active inputs, not one
     setting.prepare(layer)
     return layer, Linear(UNITS, SYMBOLS, seed=rng)
 
