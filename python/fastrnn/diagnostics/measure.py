@@ -185,6 +185,7 @@ def _loss_at_the_end(layer: RNN | LSTM | GRU, *arguments: Any) -> None:
 
 def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
     """What was measured in each layer and direction, if it was passed at all."""
+    tiny = float(np.finfo(layer.dtype).tiny)
     suffixes = [suffix for k in range(layer.num_layers) for suffix in layer._suffixes(k)]
     for suffix, passed in zip(suffixes, layer.record, strict=False):
         T, B, _ = passed.y.shape
@@ -200,7 +201,7 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
             cell=layer._cell,
             gradient_norms=_norms(passed.dhidden, (1, 2)),
             flow_norms=norms,
-            rate=decay_rate(norms, float(np.finfo(layer.dtype).tiny)) if np.isfinite(passed.y).all() else math.inf,
+            rate=decay_rate(norms, tiny) if np.isfinite(passed.y).all() else math.inf,
             gates={name: _gate(name, layer._cell, values) for name, values in gates.items()},
             time_constants=None if keeps is None else time_constants(gates[keeps]),
         )
