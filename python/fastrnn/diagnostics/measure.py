@@ -106,7 +106,7 @@ def diagnose_network(network: NetworkT, step: Callable[[NetworkT], object]) -> D
     if not layers:
         raise ValueError(f"network must hold an RNN, an LSTM or a GRU, got {checks.came(network)}")
     for _, layer in layers:
-        layer.recording = True
+        layer.recording, layer.record = True, ()
     step(network)
     found: list[Direction] = []
     for name, layer in layers:
