@@ -75,6 +75,7 @@ def _gates(axes: Axes, directions: Sequence[Direction]) -> None:
             axes.plot(place, gate.mean.mean(), "k.")
             names.append(f"{name}\n{gate.saturation.mean():.0%}")
     axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-1, max(len(names), 4))
     axes.set(ylabel="value")
     axes.set_title("What the gates do (dot: mean; below: share that is saturated)")
     axes.grid(alpha=0.3, axis="y")
