@@ -36,6 +36,13 @@ const R* pointer(const std::optional<py::array>& array, const Shape& shape, cons
   return array ? pointer<R>(*array, shape, name) : nullptr;
 }
 
+// An array that is written to.
+template <class R>
+R* target(py::array& array, const Shape& shape, const char* name) {
+  pointer<R>(array, shape, name);
+  return static_cast<R*>(array.mutable_data());  // throws if it is read-only
+}
+
 // A new array; a large one in memory that is used again.
 template <class R>
 py::array_t<R> empty(const Shape& shape) {

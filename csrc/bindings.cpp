@@ -46,6 +46,7 @@ struct BackwardArguments {
   Optional dy;
   std::vector<Optional> dstates;
   bool input_gradient;
+  Optional dhidden;  // an output
 };
 
 // A call of a cell, and what its forward leaves for backward. Both have three parts, of which the middle one does not
@@ -164,7 +165,8 @@ class TypedCall : public Reserve {
     dw_ih_ = zeros<R>({rows, I}), dw_hh_ = zeros<R>({rows, H});
     h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
     const auto data = [](auto& array) { return array ? array->mutable_data() : nullptr; };
-    gradients_ = {data(dx_), dw_ih_.mutable_data(), dw_hh_.mutable_data(), data(db_ih_), data(db_hh_),
+    R* dhidden = given_.dhidden ? target<R>(*given_.dhidden, {T, B, H}, "dhidden") : nullptr;
+    gradients_ = {data(dx_), dhidden, dw_ih_.mutable_data(), dw_hh_.mutable_data(), data(db_ih_), data(db_hh_),
                   h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
   }
   void run_backward(const Poll& poll) override {
@@ -176,7 +178,7 @@ class TypedCall : public Reserve {
 // The arguments of the module's forward and backward for one direction, in their order.
 using ForwardCall = std::tuple<std::string, py::array, py::array, py::array, Optional, Optional, std::vector<Optional>,
                                Optional, bool, bool, bool, std::optional<py::dict>>;
-using BackwardCall = std::tuple<std::shared_ptr<Reserve>, Optional, std::vector<Optional>, bool>;
+using BackwardCall = std::tuple<std::shared_ptr<Reserve>, Optional, std::vector<Optional>, bool, Optional>;
 
 template <class R>
 std::shared_ptr<Reserve> make_call(const Cell& cell, Arguments arguments, bool training, bool recompute,
@@ -206,8 +208,8 @@ py::list forward_all(const std::vector<ForwardCall>& directions) {
 
 py::list backward_all(const std::vector<BackwardCall>& directions) {
   Calls calls;
-  for (const auto& [reserve, dy, dstates, input_gradient] : directions) {
-    reserve->start_backward({dy, dstates, input_gradient});
+  for (const auto& [reserve, dy, dstates, input_gradient, dhidden] : directions) {
+    reserve->start_backward({dy, dstates, input_gradient, dhidden});
     calls.push_back(reserve);
   }
   run_all(calls, &Reserve::run_backward);
@@ -223,8 +225,8 @@ py::object forward(const std::string& cell, py::array x, py::array w_ih, py::arr
 }
 
 py::object backward(std::shared_ptr<Reserve> reserve, const Optional& dy, const std::vector<Optional>& dstates,
-                    bool input_gradient) {
-  return backward_all({{reserve, dy, dstates, input_gradient}})[0];
+                    bool input_gradient, const Optional& dhidden) {
+  return backward_all({{reserve, dy, dstates, input_gradient, dhidden}})[0];
 }
 
 template <class R>
@@ -324,7 +326,7 @@ PYBIND11_MODULE(_core, module) {
              "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
              "reverse"_a, "training"_a, "recompute"_a = false, "packed"_a = py::none());
   module.def("backward", &backward, "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a,
-             "dy"_a.noconvert(), "dstates"_a, "input_gradient"_a = true);
+             "dy"_a.noconvert(), "dstates"_a, "input_gradient"_a = true, "dhidden"_a.noconvert() = py::none());
   module.def("forward_all", &forward_all, "What forward does for each of one or two directions.", "directions"_a);
   module.def("backward_all", &backward_all, "What backward does for each of one or two directions.", "directions"_a);
   module.def("linear", &linear, "See fastrnn.functional.linear.", "x"_a.noconvert(), "weight"_a.noconvert(),

@@ -17,13 +17,6 @@ const StepKernel<R>& kernel() {
 
 Shape shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
 
-// An array that is written to.
-template <class R>
-R* target(py::array& array, const Shape& shape, const char* name) {
-  pointer<R>(array, shape, name);
-  return static_cast<R*>(array.mutable_data());  // throws if it is read-only
-}
-
 template <class R>
 py::tuple cross_entropy(const py::array& logits, const py::array& targets) {
   if (logits.ndim() != 2 || logits.shape(1) == 0) throw std::invalid_argument("logits: wrong shape for the kernels");

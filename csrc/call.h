@@ -26,6 +26,7 @@ struct Inputs : Parameters<R> {
 template <class R>
 struct Gradients {
   R* x;               // [T, B, I] zeros, or null
+  R* hidden;          // [T, B, H] zeros, or null
   R *w_ih, *w_hh;     // like the weights, zeros
   R *b_ih, *b_hh;     // like the biases, or null
   R *h0, *c0;         // [B, H]; c0 may be null

@@ -79,6 +79,7 @@ struct Backward : Layer<R> {
   R* dh;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
   R* dc;            // [B, Hp]  likewise
   R* dx;            // [T, B, I] zeros, or null
+  R* dhidden;       // [T, B, H] zeros, or null: the whole gradient of every h
   R* dw_ih;         // [G*H, I] zeros
   R* dw_hh;         // [G*H, H] zeros
   R* db_ih;         // [G*H] or null

@@ -3,6 +3,7 @@
 import pytest
 
 from fastrnn import cli, examples
+from fastrnn.examples import recall
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -64,3 +65,15 @@ def test_a_long_sequence_is_learned_in_little_memory(tmp_path):
     scores = run_quickly("long", tmp_path)
     assert scores["accuracy"] > 0.9 > scores["baseline"]
     assert scores["peak_megabytes"] < scores["peak_megabytes_shortest"] + 20  # all steps at once: 80 more
+def test_recall_shows_what_reaches_back(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    scores = run_quickly("recall", tmp_path)
+    assert scores["GRU, bias of z 1, lag 10"] > 0.99
+    assert scores["vanilla RNN, lag 20"] < 0.5
+    assert "lag 10" in capsys.readouterr().out
+
+
+def test_recall_is_of_the_first_symbol(rng):
+    x, first = recall.batch(50, rng)
+    assert x.shape == (51, recall.BATCH) and (x[0] == first).all()
+    assert set(first) == set(range(recall.SYMBOLS)) and x[1:].min() >= recall.SYMBOLS

@@ -61,9 +61,10 @@ class Problem:
         y, states_n, reserve = backend.forward(
             self.cell, x, *weights, tuple(states), self.lengths, self.reverse, True, recompute
         )
-        results = backend.backward(reserve, convert(self.dy), tuple(dstates))
+        dhidden = np.zeros_like(y)
+        results = backend.backward(reserve, convert(self.dy), tuple(dstates), True, dhidden)
         *gradients, dstates_0 = results
-        return list(chain([y], states_n, (g for g in gradients if g is not None), dstates_0))
+        return list(chain([y], states_n, (g for g in gradients if g is not None), dstates_0, [dhidden]))
 
     def truth(self):
         return self.run(reference, lambda a: a.astype(np.float64))

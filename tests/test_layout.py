@@ -28,9 +28,12 @@ MAY_IMPORT = {
     "checkpoint": BASE,
     "training": BASE | {"losses", "optim", "data", "checkpoint"},
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
+    "diagnostics": DOOR | {"layers"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},
-    "examples": DOOR | {"layers", "losses", "optim", "models", "data", "checkpoint", "training"},
-    "cli": BASE | {"config", "demo", "examples", "models", "data", "checkpoint", "training"},
+    "examples": DOOR
+    | {"layers", "losses", "optim", "models", "diagnostics", "data", "checkpoint", "training"},
+    "cli": BASE
+    | {"config", "demo", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}

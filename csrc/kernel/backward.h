@@ -93,6 +93,7 @@ class BackwardPass : Sequence<C, R> {
     const R* h_prev = h_before(s, r);
     const R* h_next = h(s, r);
     const R* dy = b.dy ? b.dy + steps.at(s, r) * layer.H : nullptr;
+    R* total = b.dhidden ? b.dhidden + steps.at(s, r) * layer.H : nullptr;
     const R* c_prev = has_cells ? c_before(s, r) : nullptr;
     const R* c_next = has_cells ? c(s, r) : nullptr;
     for (Index u = share.units.first; u < share.units.last; ++u) {
@@ -105,6 +106,7 @@ class BackwardPass : Sequence<C, R> {
       next[0] = load(h_next + u * U, count);
       dnext[0] = load(dh);
       if (dy) dnext[0] += load(dy + u * U, count);
+      if (total) store(total + u * U, dnext[0], count);
       if constexpr (has_cells) {
         prev[1] = load(c_prev + u * U);
         next[1] = load(c_next + u * U);

@@ -50,7 +50,17 @@ __all__ = [
     "use_backend",
 ]
 
-_MODULES = ("checkpoint", "data", "functional", "losses", "models", "optim", "reference", "training")
+_MODULES = (
+    "checkpoint",
+    "data",
+    "diagnostics",
+    "functional",
+    "losses",
+    "models",
+    "optim",
+    "reference",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -40,7 +40,11 @@ def forward(
     packed: dict[str, Any] | None = None,
 ) -> tuple[Array, tuple[Array, ...], Reserve | None]: ...
 def backward(
-    reserve: Reserve, dy: Array | None, dstates: tuple[Array | None, ...], input_gradient: bool = True
+    reserve: Reserve,
+    dy: Array | None,
+    dstates: tuple[Array | None, ...],
+    input_gradient: bool = True,
+    dhidden: Array | None = None,
 ) -> tuple[Array | None, Array, Array, Array | None, Array | None, tuple[Array, ...]]: ...
 def forward_all(
     directions: list[tuple[Any, ...]],

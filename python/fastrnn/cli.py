@@ -1,4 +1,4 @@
-"""The command line: `fastrnn train`, `generate`, `demo`, `examples` and `info`."""
+"""The command line: `fastrnn train`, `generate`, `diagnose`, `demo`, `examples` and `info`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 import fastrnn
-from fastrnn import demo, examples
+from fastrnn import checkpoint, demo, diagnostics, examples, models
 from fastrnn.models.networks import CELLS
 from fastrnn.models.text import TextGenerator
 from fastrnn.training import SCHEDULES
@@ -98,6 +101,17 @@ def _generate(options: argparse.Namespace) -> None:
     print(flush=True)
 
 
+def _diagnose(options: argparse.Namespace) -> None:
+    if options.output is not None:
+        _require_writable(options.output)
+    model = _load(options.model)
+    data = (_read(options.data),) if isinstance(model, TextGenerator) else _arrays(options.data)
+    found = diagnostics.diagnose_model(model, *data)
+    print(found, flush=True)
+    if options.output is not None:
+        found.plot(options.output)
+
+
 def _demo(options: argparse.Namespace) -> None:
     demo.run(options.output)
 
@@ -144,6 +158,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--top-p", type=float, metavar="X", help="choose among the likeliest that make up probability X")
     add("--seed", type=int, metavar="N", help="makes the text repeatable")
 
+    diagnose = commands.add_parser("diagnose", help="see how far back in time a model's gradients reach")
+    diagnose.set_defaults(command=_diagnose)
+    add = diagnose.add_argument
+    add("model", metavar="MODEL", help="a file that a model's save, or `fastrnn train`, wrote")
+    add("data", metavar="DATA", help="UTF-8 text; or .npz with X, y, lengths; or .npy or .csv with X alone")
+    add("-o", "--output", metavar="FIGURE", help="the figure to write, such as diagnosis.png (default: none)")
+
     show = commands.add_parser("demo", help="train on the prose in Python's documentation, in two minutes")
     show.set_defaults(command=_demo)
     where = "directory for the model and its learning curve (default: %(default)s)"
@@ -175,6 +196,40 @@ def _read(path: str) -> str:
             return file.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path!r} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def _load(path: str) -> Any:
+    """The model in a file, whichever it is."""
+    _, metadata = checkpoint.load(path)
+    name = metadata.get("model")
+    if name not in models.__all__:
+        raise ValueError(f"{path!r} holds no model that fastrnn knows, but {name!r}")
+    return getattr(models, name).load(path)
+
+
+def _arrays(path: str) -> tuple[Any, ...]:
+    """X, y and lengths from a file, as far as it has them."""
+    ending = os.path.splitext(path)[1]
+    if ending == ".npz":
+        with np.load(path) as arrays:
+            if "X" not in arrays:
+                raise ValueError(f"{path!r} must have an array X, got {', '.join(arrays) or 'none'}")
+            return tuple(arrays[name] if name in arrays else None for name in ("X", "y", "lengths"))
+    if ending == ".npy":
+        return (np.load(path),)
+    if ending == ".csv":
+        return (np.loadtxt(path, np.float32, delimiter=",", skiprows=_header_rows(path)),)
+    raise ValueError(f"{path!r} must be .npz, .npy or .csv for this model")
+
+
+def _header_rows(path: str) -> int:
+    """1 if the first line of a CSV file is words, else 0."""
+    first = _read(path).partition("\n")[0].split(",")[0]
+    try:
+        float(first)
+    except ValueError:
+        return 1
+    return 0
 
 
 def _require_writable(path: str) -> None:

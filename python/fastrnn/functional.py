@@ -223,11 +223,24 @@ def _backward(
 ) -> Gradients:
     if not isinstance(reserve, Reserve) or _maker(reserve._cell) != maker:
         raise TypeError(f"reserve must come from {maker}, got {reserve!r}")
-    return run_directions_back([(reserve, dy, dstate_n, input_gradient)])[0]
+    return run_directions_back([(reserve, dy, dstate_n, input_gradient, None)])[0]
 
 
-def run_directions_back(directions: Sequence[tuple[Reserve, Any, Any, bool]]) -> list[Gradients]:
-    """Backward through a layer's directions: for each a reserve, dy, dstate_n and input_gradient."""
+def run_directions_back(
+    directions: Sequence[tuple[Reserve, Any, Any, bool, Array | None]],
+) -> list[Gradients]:
+    """Backward through a layer's directions.
+
+    Parameters
+    ----------
+    directions : sequence of tuple
+        For each a reserve, dy, dstate_n, input_gradient, and zeros in the shape of y in which to write the
+        whole gradient with respect to every h (what comes from y and what flows back through time), or None.
+
+    Returns
+    -------
+    list of Gradients
+    """
     calls = [_checked_back(*arguments) for arguments in directions]
     for reserve, *_ in directions:
         reserve._inner = None
@@ -237,7 +250,11 @@ def run_directions_back(directions: Sequence[tuple[Reserve, Any, Any, bool]]) ->
 
 
 def _checked_back(
-    reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: Any, input_gradient: bool
+    reserve: Reserve,
+    dy: npt.ArrayLike | None,
+    dstate_n: Any,
+    input_gradient: bool,
+    dhidden: Array | None,
 ) -> tuple[Any, ...]:
     """The arguments of a backend's ``backward``."""
     if reserve._inner is None:
@@ -247,7 +264,8 @@ def _checked_back(
     dy = _optional("dy", dy, y.shape)
     dstates = _states("dstate_n", dstate_n, reserve._cell, y.shape[1:])
     same_dtype(y=y, dy=dy, **dstates)
-    return reserve._inner, dy, tuple(dstates.values()), boolean("input_gradient", input_gradient)
+    input_gradient = boolean("input_gradient", input_gradient)
+    return reserve._inner, dy, tuple(dstates.values()), input_gradient, dhidden
 
 
 def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array, Array]:
@@ -737,9 +755,7 @@ def linear(x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None =
     return y.reshape(*rows.shape[:-1], len(weight))
 
 
-def linear_backward(
-    x: npt.ArrayLike, weight: npt.ArrayLike, dy: npt.ArrayLike
-) -> tuple[Array, Array, Array]:
+def linear_backward(x: npt.ArrayLike, weight: npt.ArrayLike, dy: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """The gradients of `linear`.
 
     Parameters

@@ -27,7 +27,9 @@ NAMES = (
     "vowels",
     "digits",
     "load",
+    "recall",
     "long",
+
 )  # in the order in which they are listed
 
 

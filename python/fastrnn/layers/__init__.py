@@ -3,8 +3,10 @@
 Every layer works the same way. ``layer(x)`` is inference: it changes nothing, and threads may share the
 layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward(dy)`` needs, and that sets
 ``layer.gradients``, with the keys of ``layer.parameters``, and returns the gradient with respect to ``x``.
+`initial` has other initial values for recurrent layers.
 """
 
+from fastrnn.layers import initial
 from fastrnn.layers.activations import ReLU, Sigmoid, Tanh
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
 from fastrnn.layers.layer import Composite, Layer
@@ -27,4 +29,5 @@ __all__ = [
     "Sigmoid",
     "Stream",
     "Tanh",
+    "initial",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from fastrnn import checks, functional
 from fastrnn.checks import Array
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
+from fastrnn.layers.record import Pass
 from fastrnn.layers.stream import Stream
 
 StateT = TypeVar("StateT")
@@ -60,6 +61,12 @@ class Recurrent(Layer, Generic[StateT]):
         By PyTorch's names: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and
         ``bias_hh_l0`` (G*H,), the same with ``_reverse`` for the second direction, and so on with ``_l1``,
         where the input has D*H features.
+    recording : bool
+        Whether `forward` and `backward` leave a `record`; False at first.
+    record : list of Pass
+        What passed through each layer and direction, in the order of the parameters, in the last `backward`
+        and the `forward` before it: among it the gradient of the loss with respect to every h. See
+        `fastrnn.diagnostics`.
 
     Raises
     ------
@@ -75,6 +82,9 @@ class Recurrent(Layer, Generic[StateT]):
     _gates: int
     _states = 1
     _cell: str
+
+    recording = False
+    record: Sequence[Pass] = ()
 
     def __init__(
         self,
@@ -194,7 +204,7 @@ class Recurrent(Layer, Generic[StateT]):
         RuntimeError
             If there was no call of `forward`, or this one has been used.
         """
-        reserves, (T, B, width) = self._forward_kept()
+        reserves, passes, (T, B, width) = self._forward_kept()
         if dy is None and dstate_n is None:
             raise ValueError("dy or dstate_n must be given, got None for both")
         if dy is not None:
@@ -205,15 +215,16 @@ class Recurrent(Layer, Generic[StateT]):
         self._kept = None
 
         gradients: dict[str, Array] = {}
+        dhidden = [each.dhidden for each in passes] or [None] * len(reserves)
         for layer in reversed(range(self.num_layers)):
             places = range(layer * self._directions, (layer + 1) * self._directions)
             parts = [None] * self._directions if dy is None else np.split(dy, self._directions, axis=-1)
             wanted = layer > 0 or input_gradient
-            calls = [
-                (reserves[place], part, dstates[place], wanted)
+            back = [
+                (reserves[place], part, dstates[place], wanted, dhidden[place])
                 for place, part in zip(places, parts, strict=True)
             ]
-            found_all: list[Any] = functional.run_directions_back(calls)  # with None for biases there are not
+            found_all: list[Any] = functional.run_directions_back(back)  # with None for biases there are not
             dx: Any = None
             for place, suffix, found in zip(places, self._suffixes(layer), found_all, strict=True):
                 gradients.update(zip(self._names(suffix), found[1:5], strict=False))
@@ -221,6 +232,7 @@ class Recurrent(Layer, Generic[StateT]):
                 dx = _sum(dx, found.x)
             dy = self._dropouts[layer - 1].backward(dx) if layer else dx
         self.gradients = {name: gradients[name] for name in self.parameters}
+        self.record = passes
         return None if dy is None else self._swap(dy), self._as_given(dstates)
 
     def stream(self, batch: int = 1) -> Stream[StateT]:
@@ -282,6 +294,7 @@ class Recurrent(Layer, Generic[StateT]):
         x = self._input(x)
         states = self._by_place("state", state, x.shape[1])
         reserves: list[Any] = []
+        passes: list[Pass] = []
         for layer in range(self.num_layers):
             if training and layer:
                 x = self._dropouts[layer - 1].forward(x)
@@ -293,11 +306,14 @@ class Recurrent(Layer, Generic[StateT]):
                 calls.append((x, *self._weights(suffix), states[place], lengths, *options))
             outputs = []
             for place, found in zip(places, functional.run_directions(self._cell, calls), strict=True):
+                initial = states[place]
                 y, states[place], reserve = found
                 outputs.append(y)
                 reserves.append(reserve)
+                if training and self.recording:
+                    passes.append(Pass(x, initial, lengths, y, np.zeros_like(y)))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-        return self._swap(x), self._as_given(states), (reserves, x.shape)
+        return self._swap(x), self._as_given(states), (reserves, passes, x.shape)
 
     def _input(self, x: npt.ArrayLike) -> Array:
         """x as time-major floats or tokens, whichever it is."""

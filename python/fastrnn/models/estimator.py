@@ -325,6 +325,10 @@ class NetworkEstimator(Estimator):
                 loss, count, state = self._network.loss(window, state, training=rng is not None)
                 yield loss, count
 
+    def _training_step(self, *data: Any) -> None:
+        """The first step of an epoch on data as of `fit`, but for the update; for `fastrnn.diagnostics`."""
+        next(self._losses(self._read(*data, learn=False), self._rng))
+
     def _mean_loss(self, examples: Examples) -> float:
         total = sum(loss * count for loss, count in self._losses(examples, None))
         return total / self._samples(examples)
@@ -438,6 +442,9 @@ class SequenceEstimator(NetworkEstimator):
         This model.
         """
         return self._partial_fit((X, y, lengths))
+
+    def _training_step(self, X: Any, y: Any = None, lengths: Any = None) -> None:
+        super()._training_step(X, y, lengths)
 
 
 def _cut_end(examples: Examples, part: float) -> tuple[Examples, Examples | None]:

@@ -278,7 +278,11 @@ def forward(
 
 @np.errstate(all="ignore")
 def backward(
-    reserve: Reserve, dy: Array | None, dstates: Sequence[Array | None], input_gradient: bool = True
+    reserve: Reserve,
+    dy: Array | None,
+    dstates: Sequence[Array | None],
+    input_gradient: bool = True,
+    dhidden: Array | None = None,
 ) -> tuple[Array | None, Array, Array, Array | None, Array | None, tuple[Array, ...]]:
     """Undo `forward`, last step first (Werbos 1990); the same call as the native ``_core.backward``.
 
@@ -292,6 +296,9 @@ def backward(
         The gradient with respect to every final state. None is zeros.
     input_gradient : bool
         Whether the gradient of `x` is wanted.
+    dhidden : ndarray, (T, B, H), optional
+        Written to: the whole gradient with respect to every h, what comes from `y` and what flows back
+        through time. Padded positions stay as they are.
 
     Returns
     -------
@@ -310,6 +317,8 @@ def backward(
         dfollowing = [dstate[rows] for dstate in dcurrent]
         if dy is not None:
             dfollowing[0] = dfollowing[0] + dy[times, rows]
+        if dhidden is not None:
+            dhidden[times, rows] = dfollowing[0]
         dx_split, dh_split, dprevious = CELLS[cell].backward(kept, previous, following, dfollowing)
         dx_gates, dh_gates = np.concatenate(dx_split, axis=1), np.concatenate(dh_split, axis=1)
 

@@ -1,0 +1,188 @@
+"""What a diagnosis says, and in which words."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastrnn.checks import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FAR = 100.0  # times smaller or larger over the whole sequence: vanishing or exploding
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a gate did in all valid steps of all sequences.
+
+    Attributes
+    ----------
+    mean : ndarray, (H,)
+        Of its values, for each unit.
+    saturation : ndarray, (H,)
+        The share of values at which it hardly passes a gradient: for a sigmoid those below 0.05 or above
+        0.95, for a tanh those beyond ±0.9, for a relu those that are 0.
+    shares, edges : ndarray, (40,) and (41,)
+        A histogram over all units: from 0 to 1 for a sigmoid, from -1 to 1 for a tanh, and for a relu from 0
+        to its largest value.
+    """
+
+    mean: Array
+    saturation: Array
+    shares: Array
+    edges: Array
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What was measured in one layer in one direction.
+
+    Attributes
+    ----------
+    name : str
+        ``l0``, ``l0_reverse``, ``l1`` and so on, as in the parameters' names; in a network after the layer's
+        own name, as in ``recurrent.l0``.
+    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru"}
+    gradient_norms : ndarray, (T,)
+        ‖∂L/∂h_t‖ over all sequences and units, for each t, with L the loss that was given.
+    flow_norms : ndarray, (T,)
+        What remains of a gradient at the last step, in this layer and direction alone: entry k is ‖∂L/∂h‖,
+        root mean square over the sequences, k steps before the one at which the direction ends, with L a
+        random projection of h there.
+    rate : float
+        The factor by which `flow_norms` change per step back: exp of the median slope of their logarithms
+        over k (Theil 1950, Sen 1968). nan with a single step, infinite if h itself is not finite.
+    gates : dict of str to Gate
+        By PyTorch's letters: i f g o, or r z n; for a plain RNN only h itself, under ``h``.
+    time_constants : ndarray, (H,), or None
+        For each unit the steps in which what it remembers falls to 1/e, if its gate goes on as it did:
+        -1 / mean(ln f) of the `LSTM`, z in the place of f for the `GRU`.
+    """
+
+    name: str
+    cell: str
+    gradient_norms: Array
+    flow_norms: Array
+    rate: float
+    gates: dict[str, Gate]
+    time_constants: Array | None
+
+    @property
+    def arriving(self) -> float:
+        """The part of a gradient at the last step that arrives at the first one, at `rate`."""
+        with np.errstate(over="ignore"):
+            return float(np.float64(self.rate) ** (len(self.flow_norms) - 1))
+
+    @property
+    def verdict(self) -> str:
+        """``vanishing``, ``exploding``, ``healthy``, or ``unknown`` of a single step."""
+        if math.isnan(self.rate):
+            return "unknown"
+        if self.arriving > FAR:
+            return "exploding"
+        return "vanishing" if self.arriving < 1 / FAR else "healthy"
+
+    @property
+    def reach(self) -> float:
+        """The steps after which a hundredth of a gradient is left; infinite if it does not fall."""
+        if not self.rate < 1:
+            return math.inf
+        return math.log(1 / FAR) / math.log(self.rate) if self.rate > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found; printed, it is the verdict and a table.
+
+    Attributes
+    ----------
+    directions : tuple of Direction
+        Of each layer and direction, in the order of the parameters.
+    """
+
+    directions: tuple[Direction, ...]
+
+    @property
+    def worst(self) -> Direction:
+        """The direction that the verdict is about: where gradients explode most, or else vanish most."""
+        known = [each for each in self.directions if each.verdict != "unknown"] or list(self.directions)
+        exploding = [each for each in known if each.verdict == "exploding"]
+        return max(exploding, key=_rate) if exploding else min(known, key=_rate)
+
+    @property
+    def verdict(self) -> str:
+        """One line: vanishing, exploding or healthy, by how much per step, and what to try."""
+        worst = self.worst
+        if worst.verdict == "unknown":
+            return "unknown: with a single step no gradient flows through time"
+        where = f" in {worst.name}" if len(self.directions) > 1 else ""
+        steps = len(worst.flow_norms) - 1
+        measured = f"{worst.verdict}{where}: a gradient changes by ×{worst.rate:.3g} per step back"
+        if worst.verdict == "exploding":
+            return f"{measured}, ×{worst.arriving:.1g} over {steps}; try {_advice(worst)}"
+        if worst.verdict == "vanishing":
+            return f"{measured}, to a hundredth in {worst.reach:.0f} of {steps} steps; try {_advice(worst)}"
+        return f"{measured}, ×{worst.arriving:.2g} over {steps}"
+
+    def table(self) -> str:
+        """A row for each direction: rate, reach, saturated gates, and the median time constant."""
+        rows = [("layer", "cell", "rate per step", "reach", "saturated", "time constant", "verdict")]
+        for each in self.directions:
+            gates = " ".join(f"{name} {gate.saturation.mean():.0%}" for name, gate in each.gates.items())
+            steps = "-" if each.time_constants is None else f"{np.median(each.time_constants):.1f}"
+            reach = "all" if each.reach >= len(each.flow_norms) else f"{each.reach:.0f}"
+            rows.append((each.name, each.cell, f"{each.rate:.4g}", reach, gates, steps, each.verdict))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return f"{self.verdict}\n\n{self.table()}"
+
+    def plot(self, target: str | os.PathLike[str] | Axes | None = None) -> Figure:
+        """Draw it.
+
+        Parameters
+        ----------
+        target : path or matplotlib.axes.Axes, optional
+            A file to write, in the format of its ending; or axes, for the first panel alone: what remains of
+            the gradient, over the steps back.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            If there is no matplotlib.
+        """
+        from fastrnn.diagnostics import figure
+
+        return figure.draw(self.directions, target, self.verdict)
+
+
+def _rate(direction: Direction) -> float:
+    return direction.rate
+
+
+def _advice(direction: Direction) -> str:
+    """What helps against what was found in a direction."""
+    if direction.verdict == "exploding":
+        return "clipping the gradients' norm, and smaller or orthogonal recurrent weights"
+    if direction.time_constants is not None:
+        steps = np.median(direction.time_constants)
+        gate = "forget gates" if direction.cell == "lstm" else "gates z"
+        return f"a larger bias of the {gate} (half of the units forget within {steps:.1f} steps)"
+    if direction.cell == "rnn_relu":
+        return "identity or orthogonal recurrent weights, LSTM or GRU"
+    if direction.gates["h"].saturation.mean() > 0.5:
+        return "smaller weights or inputs (most of tanh is saturated), LSTM or GRU"
+    return "LSTM or GRU, or orthogonal recurrent weights"
