@@ -29,10 +29,11 @@ MAY_IMPORT = {
     "training": BASE | {"losses", "optim", "data", "checkpoint"},
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},
-    "cli": BASE | {"config", "demo", "models", "data", "checkpoint", "training"},
+    "examples": DOOR | {"layers", "losses", "optim", "models", "data", "checkpoint", "training"},
+    "cli": BASE | {"config", "demo", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
-THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn"}
+THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
 EAGER = {"numpy"}
 
 

@@ -1,4 +1,4 @@
-"""The command line: `fastrnn train`, `fastrnn generate`, `fastrnn demo` and `fastrnn info`."""
+"""The command line: `fastrnn train`, `generate`, `demo`, `examples` and `info`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 
 import fastrnn
-from fastrnn import demo
+from fastrnn import demo, examples
 from fastrnn.models.networks import CELLS
 from fastrnn.models.text import TextGenerator
 from fastrnn.training import SCHEDULES
@@ -102,6 +102,15 @@ def _demo(options: argparse.Namespace) -> None:
     demo.run(options.output)
 
 
+def _examples(options: argparse.Namespace) -> None:
+    if options.name is None:
+        width = max(map(len, examples.NAMES))
+        for name in examples.NAMES:
+            print(f"{name:<{width}}  {examples.summary(name)}")
+    else:
+        examples.run(options.name, options.output, quick=options.quick)
+
+
 def _info(options: argparse.Namespace) -> None:
     fastrnn.show_config()
 
@@ -139,6 +148,14 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(command=_demo)
     where = "directory for the model and its learning curve (default: %(default)s)"
     show.add_argument("-o", "--output", default="fastrnn-demo", metavar="DIR", help=where)
+
+    example = commands.add_parser("examples", help="list the examples on real data, or run one of them")
+    example.set_defaults(command=_examples)
+    add = example.add_argument
+    add("name", nargs="?", choices=examples.NAMES, metavar="NAME", help="the one to run (default: list them)")
+    where = "directory for its figure (default: %(default)s)"
+    add("-o", "--output", default="fastrnn-examples", metavar="DIR", help=where)
+    add("--quick", action="store_true", help="do the least that shows that it works")
 
     info = commands.add_parser("info", help="show the version and what the kernels run on")
     info.set_defaults(command=_info)

@@ -1,0 +1,45 @@
+"""The examples: each runs quickly, on its real data, and leaves the figure it promises."""
+
+import pytest
+
+from fastrnn import cli, examples
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run_quickly(name, directory):
+    """The scores of an example that ran, and drew; it is left out where its packages are not installed."""
+    try:
+        scores = examples.run(name, directory, quick=True)
+    except ImportError as error:
+        assert "fastrnn[examples]" in str(error)
+        pytest.skip(str(error))
+    assert (directory / f"{name}.png").read_bytes().startswith(PNG)
+    return scores
+
+
+@pytest.mark.parametrize("name", examples.NAMES)
+def test_each_says_in_a_line_what_it_is_about(name):
+    assert 20 < len(examples.summary(name)) < 100
+
+
+def test_the_command_lists_them(capsys):
+    assert cli.main(["examples"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed] == list(examples.NAMES)
+
+
+def test_an_unknown_example_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"name must be one of .*, got 'vowel'"):
+        examples.run("vowel", tmp_path)
+
+
+def test_a_missing_package_is_named_with_the_extra():
+    with pytest.raises(ImportError, match=r"needs Nothing: pip install 'fastrnn\[examples\]'"):
+        with examples.needs("Nothing"):
+            import fastrnn.nothing  # noqa: F401
+
+
+def test_the_textbook_program_learns_the_sentence(tmp_path):
+    scores = run_quickly("textbook", tmp_path)
+    assert scores["accuracy"] > 0.9 > scores["baseline"]
