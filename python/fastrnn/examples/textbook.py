@@ -1,4 +1,4 @@
-"""The program of many textbooks: a vanilla RNN of 50 units learns a sentence, three characters at a time.
+"""A textbook program: a vanilla RNN of 50 units learns a sentence, three characters at a time.
 
 A layer with relu over one-hot characters, the softmax of a linear layer, categorical cross-entropy, Adam,
 batches of 32 and 100 epochs, then 50 characters written. Here the characters enter as integers: the layer
