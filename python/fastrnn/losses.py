@@ -169,6 +169,60 @@ def _weighted_cross_entropy(
     return float(losses[weights > 0] @ weights[weights > 0] / total), scaled
 
 
+def quantile_loss(
+    prediction: npt.ArrayLike, target: npt.ArrayLike, quantiles: npt.ArrayLike
+) -> tuple[float, Array]:
+    """Mean over all elements of the pinball loss max(q e, (q - 1) e), where e = target - prediction.
+
+    It is least where the prediction is the quantile q of the target's distribution (Koenker and Bassett,
+    Regression quantiles, 1978); at q = 0.5 it is half the absolute error. The gradient is -q / count where
+    the target is above the prediction, (1 - q) / count where it is below, and 0 where they are equal.
+
+    Parameters
+    ----------
+    prediction : array_like, shape (..., Q), float32 or float64
+        A prediction for each quantile.
+    target : array_like, shape (...), same dtype
+    quantiles : array_like, shape (Q,)
+        Levels q between 0 and 1, both excluded.
+
+    Returns
+    -------
+    loss : float
+    dprediction : ndarray, shape (..., Q)
+
+    Raises
+    ------
+    TypeError
+        If `prediction` or `target` is not of float32 or float64, or the two differ.
+    ValueError
+        If the shapes do not agree, or a quantile is not between 0 and 1.
+
+    Examples
+    --------
+    >>> loss, dprediction = quantile_loss(np.array([[1.0, 4.0]]), np.array([2.0]), [0.25, 0.75])
+    >>> loss, dprediction.tolist()
+    (0.375, [[-0.125, 0.125]])
+    """
+    prediction = _floats("prediction", prediction)
+    if prediction.ndim == 0:
+        raise ValueError("prediction must have shape (..., Q), got ()")
+    target = checks.float_array("target", target, prediction.shape[:-1])
+    checks.same_dtype(prediction=prediction, target=target)
+    levels = checks.array("quantiles", quantiles, "numbers between 0 and 1").astype(prediction.dtype)
+    checks.require_shape("quantiles", levels, prediction.shape[-1:])
+    if not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(f"quantiles must be between 0 and 1, got {levels.tolist()}")
+    count = max(1, prediction.size)
+
+    with np.errstate(all="ignore"):
+        error = target[..., None] - prediction
+        loss = np.maximum(levels * error, (levels - 1) * error).sum(dtype=np.float64) / count
+        side = np.sign(error)
+        dprediction = ((0.5 - levels) * np.abs(side) - side / 2) / count
+    return float(loss), dprediction
+
+
 def _floats(name: str, value: npt.ArrayLike) -> Array:
     """A float32 or float64 array of any shape."""
     array = checks.array(name, value, "a float32 or float64 array")

@@ -1,9 +1,17 @@
 """Complete, trainable models built from the layers."""
 
 from fastrnn.models.classifier import SequenceClassifier
+from fastrnn.models.forecaster import Forecaster
 from fastrnn.models.ngram import NGram
 from fastrnn.models.regressor import SequenceRegressor
 from fastrnn.models.tagger import SequenceTagger
 from fastrnn.models.text import TextGenerator
 
-__all__ = ["NGram", "SequenceClassifier", "SequenceRegressor", "SequenceTagger", "TextGenerator"]
+__all__ = [
+    "Forecaster",
+    "NGram",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "SequenceTagger",
+    "TextGenerator",
+]
