@@ -43,3 +43,23 @@ def test_a_missing_package_is_named_with_the_extra():
 def test_the_textbook_program_learns_the_sentence(tmp_path):
     scores = run_quickly("textbook", tmp_path)
     assert scores["accuracy"] > 0.9 > scores["baseline"]
+
+
+def test_vowels_are_told_apart_better_than_by_their_means(tmp_path):
+    scores = run_quickly("vowels", tmp_path)
+    assert scores["accuracy"] > scores["centroid"]
+
+
+def test_digits_are_read(tmp_path):
+    assert run_quickly("digits", tmp_path)["accuracy"] > 0.9
+
+
+def test_demand_is_forecast_better_than_by_the_day_before(tmp_path):
+    scores = run_quickly("load", tmp_path)
+    assert scores["ratio_to_day"] < 1
+    assert 0.3 < scores["coverage"] <= 1
+
+
+def test_a_long_sequence_takes_no_more_memory_than_its_data(tmp_path):
+    scores = run_quickly("long", tmp_path)
+    assert scores["peak_megabytes"] < scores["peak_megabytes_shortest"] + 20

@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import losses
-from fastrnn.losses import binary_cross_entropy_with_logits, mean_squared_error, softmax_cross_entropy
+from fastrnn.losses import (
+    binary_cross_entropy_with_logits,
+    mean_squared_error,
+    quantile_loss,
+    softmax_cross_entropy,
+)
 
 # Relative to the largest element expected.
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
@@ -128,6 +133,56 @@ def test_binary_cross_entropy_equals_torch(shape, dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
+def test_quantile_loss_equals_torch(shape, dtype):
+    torch = pytest.importorskip("torch")
+    levels = [0.1, 0.5, 0.8]
+    prediction, target = normal(*shape, 3, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
+
+    def loss(F, x):
+        error = torch.tensor(target)[..., None] - x
+        q = torch.tensor(levels, dtype=error.dtype)
+        return torch.maximum(q * error, (q - 1) * error).mean()
+
+    assert_equals_torch(quantile_loss(prediction, target, levels), loss, prediction)
+
+
+def test_the_quantile_has_the_least_quantile_loss():
+    """That is what it is for; scikit-learn's d(quantile) agrees on the value."""
+    sample = np.sort(normal(101))
+    for level, place in (0.1, 10), (0.5, 50), (0.75, 75):
+        losses = [quantile_loss(np.full((101, 1), x), sample, [level])[0] for x in sample]
+        assert int(np.argmin(losses)) == place
+        metrics = pytest.importorskip("sklearn.metrics")
+        expected = metrics.mean_pinball_loss(sample, np.full(101, sample[place]), alpha=level)
+        np.testing.assert_allclose(min(losses), expected)
+
+
+def test_quantile_loss_at_its_limits():
+    loss, gradient = quantile_loss(np.array([[1.0, 2.0]]), np.array([2.0]), [0.3, 0.6])
+    assert (loss, gradient.tolist()) == (0.15, [[-0.15, 0.0]])
+    assert quantile_loss(np.zeros((0, 2)), np.zeros(0), [0.3, 0.6])[0] == 0
+    loss, gradient = quantile_loss(np.array([[np.nan], [1.0]]), np.array([2.0, 1.0]), [0.5])
+    assert np.isnan(loss) and np.isnan(gradient[0, 0]) and gradient[1, 0] == 0
+
+
+@pytest.mark.parametrize(
+    "prediction, target, quantiles, error",
+    [
+        (np.zeros((4, 2)), np.zeros(4), [0.5], r"quantiles must have shape \(2,\), got \(1,\)"),
+        (np.zeros((4, 2)), np.zeros(4), [0.5, 1], r"quantiles must be between 0 and 1"),
+        (np.zeros((4, 2)), np.zeros((4, 2)), [0.2, 0.5], r"target must have shape \(4,\), got \(4, 2\)"),
+        (np.zeros((4, 2)), np.zeros(4, "float32"), [0.2, 0.5], "same dtype"),
+        (np.zeros((4, 2), int), np.zeros(4), [0.2, 0.5], "prediction must be a float32 or float64"),
+        (np.float64(1), np.float64(1), [0.5], r"prediction must have shape \(..., Q\)"),
+    ],
+)
+def test_quantile_loss_refuses(prediction, target, quantiles, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        quantile_loss(prediction, target, quantiles)
+
+
 @pytest.mark.usefixtures("backend")
 def test_gradients():
     targets = np.random.default_rng(0).integers(0, 5, (3, 4))
@@ -136,6 +191,7 @@ def test_gradients():
             lambda x, i=ignore_index: softmax_cross_entropy(x, targets, ignore_index=i), normal(3, 4, 5)
         )
     assert_gradient(lambda x: mean_squared_error(x, normal(3, 4, seed=1)), normal(3, 4))
+    assert_gradient(lambda x: quantile_loss(x, normal(3, 4, seed=1), [0.2, 0.5]), normal(3, 4, 2))
     assert_gradient(lambda x: binary_cross_entropy_with_logits(x, uniform(3, 4)), normal(3, 4))
 
 

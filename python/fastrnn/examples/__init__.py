@@ -11,14 +11,23 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fastrnn.checks import Array
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NAMES = (
     "textbook",
+    "vowels",
+    "digits",
+    "load",
+    "long",
 )  # in the order in which they are listed
 
 
@@ -93,6 +102,31 @@ def print_table(header: Sequence[str], *rows: Sequence[str]) -> None:
     for first, *rest in (header, *rows):
         numbers = (f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True))
         print("  ".join((f"{first:<{widths[0]}}", *numbers)).rstrip(), flush=True)
+
+
+def draw_losses(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    """The losses of a model's ``history_``, epoch by epoch."""
+    for part in ("train", "validation"):
+        if f"{part}_loss" in history[0]:
+            losses = [record[f"{part}_loss"] for record in history]
+            axes.plot(range(1, len(losses) + 1), losses, ".-", label=part)
+    axes.set(xlabel="epoch", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def draw_confusion(axes: Axes, truth: Array, predicted: Array) -> None:
+    """How often each label was predicted for each."""
+    labels, places = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
+    counts = np.zeros((len(labels), len(labels)), int)
+    np.add.at(counts, tuple(places.reshape(2, -1)), 1)
+    axes.imshow(counts, cmap="Blues", vmax=counts.max() * 1.5)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axes.text(column, row, str(count), ha="center", va="center", fontsize="small")
+    axes.set(xlabel="predicted", ylabel="truth")
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_yticks(range(len(labels)), labels)
 
 
 def _module(name: str) -> Any:

@@ -68,7 +68,7 @@ class ForecastNetwork(Composite):
         return self.quantiles.index(0.5) if self.quantiles else 0
 
     def loss(self, batch: Batch, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
-        """See `fastrnn.models.estimator.SequenceEstimator`; samples are the steps forecast from."""
+        """See `fastrnn.models.estimator.NetworkEstimator`; samples are the steps forecast from."""
         counted = slice(batch.skipped, None)
         known, target = batch.known[counted], batch.target[counted]
         run = self.recurrent.forward if training else self.recurrent

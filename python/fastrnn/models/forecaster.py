@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data.series import ForecastWindows, Frame, Scale, known_inputs, read_series
-from fastrnn.models.estimator import Check, SequenceEstimator
+from fastrnn.models.estimator import Check, NetworkEstimator
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.networks import recurrent
 
@@ -45,7 +45,7 @@ def _lags(name: str, value: Any) -> list[int]:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Forecaster(SequenceEstimator):
+class Forecaster(NetworkEstimator):
     """A recurrent network that forecasts one series or many, from their past and from what is known ahead.
 
     After each step it forecasts the steps that follow, from its state and from what is known of them
@@ -73,14 +73,14 @@ class Forecaster(SequenceEstimator):
     validation_fraction : float
         The part at the end of each series that is forecast to choose the best weights, and not trained on.
     cell, hidden_size, num_layers, dropout, epochs, batch_size, ...
-        See `fastrnn.models.estimator.SequenceEstimator`. In an epoch each step is in about eight windows.
+        See `fastrnn.models.estimator.NetworkEstimator`. In an epoch each step is in about eight windows.
 
     Attributes
     ----------
     n_channels_, n_covariates_ : int
         Of each series.
     history_, best_epoch_
-        See `fastrnn.models.estimator.SequenceEstimator`.
+        See `fastrnn.models.estimator.NetworkEstimator`.
 
     Examples
     --------
@@ -98,9 +98,8 @@ class Forecaster(SequenceEstimator):
     quantiles: tuple[float, ...] | None = None
 
     _per_step: ClassVar[bool] = True
-    _unit: ClassVar[str] = "step"
     _checks: ClassVar[dict[str, Check]] = {
-        **SequenceEstimator._checks,
+        **NetworkEstimator._checks,
         "horizon": checks.positive_int,
         "context": checks.positive_int,
         "strategy": lambda name, value: checks.one_of(name, value, ("direct", "recursive")),
@@ -108,7 +107,7 @@ class Forecaster(SequenceEstimator):
         "quantiles": _quantiles,
     }
 
-    def fit(  # type: ignore[override]  # a series is its own target
+    def fit(
         self,
         y: Any,
         covariates: Any = None,
@@ -141,16 +140,14 @@ class Forecaster(SequenceEstimator):
         FloatingPointError, KeyboardInterrupt
             As there.
         """
-        super().fit(y, covariates, checkpoint=checkpoint, resume=resume, on_epoch=on_epoch)
-        return self
+        return self._fit((y, covariates), None, checkpoint, resume, on_epoch)
 
-    def partial_fit(self, y: Any, covariates: Any = None) -> Forecaster:  # type: ignore[override]  # as fit
+    def partial_fit(self, y: Any, covariates: Any = None) -> Forecaster:
         """Learn for one more epoch, from these series: see `SequenceEstimator.partial_fit`.
 
         Those are what `predict` goes on from then.
         """
-        super().partial_fit(y, covariates)
-        return self
+        return self._partial_fit((y, covariates))
 
     def predict(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
         """The steps that follow: their means, or with `quantiles` their medians.
@@ -265,10 +262,9 @@ class Forecaster(SequenceEstimator):
     def _new_frame(self) -> Frame:
         return Frame(self.context, self.horizon if self.strategy == "direct" else 1, tuple(self.lags))
 
-    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Any:
-        """The series X and their covariates y."""
-        series, dimensions, several = read_series("y", X)
-        given = _read_covariates(y, [len(array) for array in series], "of y")
+    def _read(self, y: Any, covariates: Any, *, learn: bool) -> Any:
+        series, dimensions, several = read_series("y", y)
+        given = _read_covariates(covariates, [len(array) for array in series], "of y")
         if learn:
             self.n_channels_, self.n_covariates_ = series[0].shape[1], given[0].shape[1]
             self._frame, self._horizon = self._new_frame(), self.horizon
@@ -278,11 +274,10 @@ class Forecaster(SequenceEstimator):
         self._several = several
         self._pasts = self._tails(series, given, dimensions)
         values, known = [], []
-        for array, covariates, past in zip(series, given, self._pasts, strict=True):
+        first, lags = self._frame.first, self._frame.lags
+        for array, beside, past in zip(series, given, self._pasts, strict=True):
             scaled = past.scale.apply(array)
-            known_to_come = self._covariate_scale.apply(covariates)
-            first = self._frame.first
-            inputs = known_inputs(scaled, known_to_come, self._frame.lags, first, len(scaled))
+            inputs = known_inputs(scaled, self._covariate_scale.apply(beside), lags, first, len(scaled))
             values.append(scaled.astype(self.dtype))
             known.append(np.pad(inputs, ((first, 0), (0, 0))).astype(self.dtype))
         return ForecastWindows(values, known, self._frame)

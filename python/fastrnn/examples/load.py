@@ -1,0 +1,103 @@
+"""Electricity demand, a day ahead: 48 half-hours with intervals, beside the day and the week before.
+
+Half-hourly demand in England and Wales over twelve weeks (Taylor 2003), which comes with pmdarima. The
+network learns from the first ten weeks, once; each midnight of the last two it forecasts the day that follows
+from all before it.
+
+Errors are absolute, and scaled as MASE (Hyndman and Koehler 2006): divided by the mean absolute error of the
+seasonal naive forecast over the weeks trained on, once with a season of a day and once of a week, the harder
+one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from fastrnn.checks import Array
+from fastrnn.examples import needs, new_figure, print_table, save_figure
+from fastrnn.models import Forecaster
+
+DAY, WEEK, TEST_DAYS = 48, 7 * 48, 14
+
+
+def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, float]:
+    """Forecast the last two weeks, a day at a time."""
+    y = _data()
+    origins = range(len(y) - TEST_DAYS * DAY, len(y), DAY)
+    past = y[: origins[0]]
+    start = time.perf_counter()
+    model = Forecaster(
+        horizon=DAY,
+        context=WEEK,
+        lags=(DAY, WEEK),
+        quantiles=(0.1, 0.5, 0.9),
+        cell="gru",
+        hidden_size=64,
+        dropout=0.1,
+        epochs=5 if quick else 100,
+        learning_rate=5e-3,
+        seed=0,
+    ).fit(past)
+    seconds = time.perf_counter() - start
+
+    low, middle, high = np.concatenate(model.predict_quantiles([y[:t] for t in origins])).T
+    truth = y[origins[0] :]
+    forecasts = {
+        "the day before": y[origins[0] - DAY : -DAY],
+        "the week before": y[origins[0] - WEEK : -WEEK],
+        "GRU": middle,
+    }
+    errors = {name: float(np.abs(truth - forecast).mean()) for name, forecast in forecasts.items()}
+    scales = {season: float(np.abs(past[season:] - past[:-season]).mean()) for season in (DAY, WEEK)}
+    scores = {
+        "mase_week": errors["GRU"] / scales[WEEK],
+        "mase_day": errors["GRU"] / scales[DAY],
+        "ratio_to_week": errors["GRU"] / errors["the week before"],
+        "ratio_to_day": errors["GRU"] / errors["the day before"],
+        "coverage": float(np.mean((low <= truth) & (truth <= high))),
+        "seconds": seconds,
+    }
+    print_table(
+        ("forecast", "MAE, MW", "MASE by the week", "MASE by the day"),
+        *(
+            (name, f"{error:,.0f}", f"{error / scales[WEEK]:.3f}", f"{error / scales[DAY]:.3f}")
+            for name, error in errors.items()
+        ),
+    )
+    print(
+        f"on the same days the GRU's error is {scores['ratio_to_week']:.2f} of the week before's and "
+        f"{scores['ratio_to_day']:.2f} of the day before's"
+    )
+    print(f"{scores['coverage']:.0%} of the half-hours are in the 80% interval; {seconds:.0f} s of training")
+    _draw(truth, low, high, forecasts, directory)
+    return scores
+
+
+def _data() -> Array:
+    with needs("pmdarima"):
+        from pmdarima.datasets import load_taylor
+    return np.asarray(load_taylor(), np.float64)
+
+
+def _draw(
+    truth: Array, low: Array, high: Array, forecasts: dict[str, Array], directory: str | os.PathLike[str]
+) -> None:
+    figure = new_figure(10, 7)
+    above, below = figure.subplots(2, 1, height_ratios=(2, 1))
+    days = np.arange(len(truth)) / DAY
+    above.fill_between(days, low, high, color="C0", alpha=0.25, label="80% interval")
+    above.plot(days, truth, "k", linewidth=1, label="truth")
+    above.plot(days, forecasts["GRU"], "C0", linewidth=1, label="GRU, forecast at each midnight")
+    above.set(ylabel="MW", title="Electricity demand in England and Wales, a day ahead")
+    for place, (name, forecast) in enumerate(reversed(forecasts.items())):
+        errors = np.abs(truth - forecast).reshape(-1, DAY).mean(axis=1)
+        below.bar(np.arange(TEST_DAYS) + 0.25 * (place + 1), errors, 0.25, color=f"C{place}", label=name)
+    below.set(xlabel="day of the test", ylabel="MAE of the day, MW", yscale="log")
+    for axes in (above, below):
+        axes.set_xlim(0, TEST_DAYS)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", ncols=3)
+    save_figure(figure, directory, "load")
