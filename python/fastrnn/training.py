@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -342,7 +343,7 @@ def same_settings(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None
     """Raise a ValueError that names the settings of a checkpoint that differ from those wanted now."""
     names = dict.fromkeys([*expected, *found])
     differing = [
-        f"{name} = {found.get(name)!r} instead of {expected.get(name)!r}"
+        f"{name} = {reprlib.repr(found.get(name))} instead of {reprlib.repr(expected.get(name))}"
         for name in names
         if found.get(name) != expected.get(name)
     ]

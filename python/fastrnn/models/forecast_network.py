@@ -79,7 +79,7 @@ class ForecastNetwork(Composite):
             outputs = outputs + self.known.forward(known).reshape(outputs.shape)
         loss, doutputs = self._loss(outputs, target)
         if training:
-            self._backward(doutputs)
+            self._backward(doutputs, batch.skipped)
         return loss, target.shape[0] * target.shape[1], state
 
     def _loss(self, outputs: Array, target: Array) -> tuple[float, Array]:
@@ -88,10 +88,11 @@ class ForecastNetwork(Composite):
         loss, doutputs = mean_squared_error(outputs[..., 0], target)
         return loss, doutputs[..., None]
 
-    def _backward(self, doutputs: Array) -> None:
+    def _backward(self, doutputs: Array, skipped: int) -> None:
         T, B, H = doutputs.shape[:3]
         if self.known is not None:
             self.known.backward(doutputs.reshape(T, B, H, -1))
         dhidden = self.dropout.backward(self.head.backward(doutputs.reshape(T, B, -1)))
+        dhidden = np.pad(dhidden, ((skipped, 0), (0, 0), (0, 0))) if skipped else dhidden
         self.recurrent.backward(dhidden, input_gradient=False)
         self.gather()
