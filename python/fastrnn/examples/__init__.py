@@ -27,9 +27,10 @@ NAMES = (
     "vowels",
     "digits",
     "load",
+    "pronunciation",
+    "surnames",
     "recall",
     "long",
-
 )  # in the order in which they are listed
 
 
