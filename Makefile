@@ -1,17 +1,20 @@
-# make demo · make test · make bench · make compare: each is complete on a fresh clone (python3 with venv, g++).
+# make demo · make test · make docs · make bench · make compare: each is complete on a fresh clone (python3 with venv, g++).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench compare clean
+.PHONY: demo test docs bench compare clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
 
 test: $(VENV)/test
-	$(BIN)/ruff check python tests bench
+	$(BIN)/ruff check python tests bench docs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/docs
+	$(BIN)/sphinx-build -E -W --keep-going -n -q docs docs/_build
 
 bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench -q
@@ -30,4 +33,4 @@ $(VENV)/%: $(VENV)/bin/python $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo docs/_build

@@ -109,7 +109,7 @@ def mean_squared_error(prediction: npt.ArrayLike, target: npt.ArrayLike) -> tupl
 def binary_cross_entropy_with_logits(logits: npt.ArrayLike, targets: npt.ArrayLike) -> tuple[float, Array]:
     """Mean over all elements of -t log s - (1 - t) log(1 - s), where s = sigmoid(logit) and t is the target.
 
-    Computed as max(x, 0) - x t + log(1 + exp(-|x|)), in which no exponential overflows; the gradient is
+    Computed as max(x, 0) - x t + log(1 + exp(-abs(x))), in which no exponential overflows; the gradient is
     (s - t) / count (Bishop 2006, equation 4.91).
 
     Parameters

@@ -22,10 +22,14 @@ class Network(Protocol):
     """Arrays to train, and after a backward pass their gradients, by the same names."""
 
     @property
-    def parameters(self) -> Mapping[str, Array]: ...
+    def parameters(self) -> Mapping[str, Array]:
+        """The arrays, which an optimizer updates in place."""
+        ...
 
     @property
-    def gradients(self) -> Mapping[str, Array]: ...
+    def gradients(self) -> Mapping[str, Array]:
+        """Those of the last backward pass."""
+        ...
 
 
 FLOOR = 0.01  # of a learning rate that falls

@@ -48,12 +48,16 @@ class Cell(Protocol):
     states: int
 
     @staticmethod
-    def forward(x: Arrays, h: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]: ...
+    def forward(x: Arrays, h: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]:
+        """The next states, and what `backward` needs, of what the input and h give to the gates."""
+        ...
 
     @staticmethod
     def backward(
         kept: Arrays, previous: Arrays, following: Arrays, dfollowing: Arrays
-    ) -> tuple[Arrays, Arrays, Arrays]: ...
+    ) -> tuple[Arrays, Arrays, Arrays]:
+        """The gradients of `forward`'s x, h and previous."""
+        ...
 
 
 def sigmoid(a: Array) -> Array:
