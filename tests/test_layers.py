@@ -849,7 +849,7 @@ def test_bad_calls_of_feedforward_layers(call, error, words):
         call()
 
 
-@pytest.mark.parametrize("module", ["recurrent", "feedforward"])
+@pytest.mark.parametrize("module", ["recurrent", "feedforward", "initial"])
 def test_examples(module, reference):
     results = doctest.testmod(importlib.import_module(f"fastrnn.layers.{module}"))
     assert results.attempted

@@ -42,6 +42,11 @@ def non_negative_float(name: str, value: object) -> float:
     return _number(name, value, 0.0, math.inf, "[)", "a non-negative finite number")
 
 
+def finite_float(name: str, value: object) -> float:
+    """Any number but an infinity and NaN."""
+    return _number(name, value, -math.inf, math.inf, "()", "a finite number")
+
+
 def probability(name: str, value: object) -> float:
     """A number from 0 to 1, both included."""
     return _number(name, value, 0.0, 1.0, "[]", "a number from 0 to 1")

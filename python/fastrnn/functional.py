@@ -737,9 +737,7 @@ def linear(x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None =
     return y.reshape(*rows.shape[:-1], len(weight))
 
 
-def linear_backward(
-    x: npt.ArrayLike, weight: npt.ArrayLike, dy: npt.ArrayLike
-) -> tuple[Array, Array, Array]:
+def linear_backward(x: npt.ArrayLike, weight: npt.ArrayLike, dy: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """The gradients of `linear`.
 
     Parameters

@@ -3,11 +3,13 @@
 Every layer works the same way. ``layer(x)`` is inference: it changes nothing, and threads may share the
 layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward(dy)`` needs, and that sets
 ``layer.gradients``, with the keys of ``layer.parameters``, and returns the gradient with respect to ``x``.
+`initial` has other initial values for recurrent layers.
 """
 
+from fastrnn.layers import initial
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
 from fastrnn.layers.layer import Layer
 from fastrnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
 from fastrnn.layers.stream import Stream
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Layer", "Linear", "Recurrent", "Stream"]
+__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Layer", "Linear", "Recurrent", "Stream", "initial"]
