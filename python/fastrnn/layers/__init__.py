@@ -7,9 +7,10 @@ layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward
 """
 
 from fastrnn.layers import initial
+from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
 from fastrnn.layers.layer import Layer
-from fastrnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
+from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.stream import Stream
 
 __all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Layer", "Linear", "Recurrent", "Stream", "initial"]
