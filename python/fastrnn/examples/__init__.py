@@ -29,7 +29,6 @@ NAMES = (
     "load",
     "recall",
     "long",
-
 )  # in the order in which they are listed
 
 
