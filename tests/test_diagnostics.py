@@ -1,6 +1,7 @@
 """The gradient of every h against finite differences and PyTorch; gates, rates and verdicts against what they
 were made to be."""
 
+import doctest
 import math
 import re
 import sys
@@ -409,6 +410,11 @@ def test_a_classifier_is_diagnosed_with_its_labels(pooling, rng):
         diagnose_model(model, X)
     with pytest.raises(ValueError, match="features"):
         diagnose_model(model, [np.ones((5, 3))], ["a"])
+
+
+def test_the_example_in_the_documentation():
+    results = doctest.testmod(measure, extraglobs={"np": np})
+    assert results.attempted > 0 and results.failed == 0
 
 
 # -- words and figures
