@@ -1,6 +1,7 @@
 """The gradient of every h against finite differences and PyTorch; gates, rates and verdicts against what they
 were made to be."""
 
+import doctest
 import math
 import re
 import sys
@@ -206,9 +207,9 @@ def test_verdict_on_a_known_spectral_radius(backend, radius, verdict):
 
 
 def test_reach_is_where_a_hundredth_is_left():
-    (direction,) = diagnose(scaled_rnn(0.5), np.ones((60, 2, 1))).directions
-    assert direction.reach == pytest.approx(math.log(100) / math.log(2))
-    assert "in 7 of 59 steps" in diagnose(scaled_rnn(0.5), np.ones((60, 2, 1))).verdict
+    diagnosis = diagnose(scaled_rnn(0.5), np.ones((60, 2, 1)))
+    assert diagnosis.directions[0].reach == 7  # 0.5 ** 7 < 0.01 < 0.5 ** 6
+    assert "less than a hundredth is left after 7 of 59;" in diagnosis.verdict
     assert diagnose(scaled_rnn(1.5), np.ones((60, 2, 1))).directions[0].reach == math.inf
 
 
@@ -409,6 +410,11 @@ def test_a_classifier_is_diagnosed_with_its_labels(pooling, rng):
         diagnose_model(model, X)
     with pytest.raises(ValueError, match="features"):
         diagnose_model(model, [np.ones((5, 3))], ["a"])
+
+
+def test_the_example_in_the_documentation():
+    results = doctest.testmod(measure, extraglobs={"np": np})
+    assert results.attempted > 0 and results.failed == 0
 
 
 # -- words and figures

@@ -91,10 +91,9 @@ class Direction:
 
     @property
     def reach(self) -> float:
-        """The steps after which a hundredth of a gradient is left; infinite if it does not fall."""
-        if not self.rate < 1:
-            return math.inf
-        return math.log(1 / FAR) / math.log(self.rate) if self.rate > 0 else 0.0
+        """The steps back after which less than a hundredth of a gradient was measured; infinite if none."""
+        lost = np.flatnonzero(self.flow_norms < self.flow_norms[0] / FAR)
+        return float(lost[0]) if len(lost) else math.inf
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,9 @@ class Diagnosis:
         if worst.verdict == "exploding":
             return f"{measured}, ×{worst.arriving:.1g} over {steps}; try {_advice(worst)}"
         if worst.verdict == "vanishing":
-            return f"{measured}, to a hundredth in {worst.reach:.0f} of {steps} steps; try {_advice(worst)}"
+            if worst.reach < math.inf:
+                measured += f", less than a hundredth is left after {worst.reach:.0f} of {steps}"
+            return f"{measured}; try {_advice(worst)}"
         return f"{measured}, ×{worst.arriving:.2g} over {steps}"
 
     def table(self) -> str:
@@ -137,7 +138,7 @@ class Diagnosis:
         for each in self.directions:
             gates = " ".join(f"{name} {gate.saturation.mean():.0%}" for name, gate in each.gates.items())
             steps = "-" if each.time_constants is None else f"{np.median(each.time_constants):.1f}"
-            reach = "all" if each.reach >= len(each.flow_norms) else f"{each.reach:.0f}"
+            reach = "all" if each.reach == math.inf else f"{each.reach:.0f}"
             rows.append((each.name, each.cell, f"{each.rate:.4g}", reach, gates, steps, each.verdict))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
