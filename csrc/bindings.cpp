@@ -22,6 +22,7 @@ struct Arguments {
   std::vector<Optional> states;
   Optional lengths;
   bool reverse;
+  Optional mask, all_c;
 
   bool tokens() const { return x.ndim() == 2; }
 };
@@ -107,7 +108,7 @@ class TypedCall : public Reserve {
   py::array_t<R> y_, h_, c_, dw_ih_, dw_hh_;
   std::optional<py::array_t<R>> dx_, db_ih_, db_hh_;
   struct {
-    R *y, *h, *c;
+    R *y, *all_c, *h, *c;
   } to_{};
   struct {
     const R *dy, *dh_n, *dc_n;
@@ -126,7 +127,8 @@ class TypedCall : public Reserve {
             pointer<R>(a.states[0], {B, H}, "state"),
             a.states.size() > 1 ? pointer<R>(a.states[1], {B, H}, "state") : nullptr,
             pointer<Index>(a.lengths, {B}, "lengths"),
-            a.reverse};
+            a.reverse,
+            pointer<R>(a.mask, {B, H}, "mask")};
   }
 
  public:
@@ -149,9 +151,10 @@ class TypedCall : public Reserve {
     const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
     y_ = inputs_.lengths ? zeros<R>({T, B, H}) : empty<R>({T, B, H});
     h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
-    to_ = {y_.mutable_data(), h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
+    R* all_c = arguments_.all_c ? target<R>(*arguments_.all_c, {T, B, H}, "all_c") : nullptr;
+    to_ = {y_.mutable_data(), all_c, h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
   }
-  void run_forward(const Poll& poll) override { call_.forward(to_.y, to_.h, to_.c, poll); }
+  void run_forward(const Poll& poll) override { call_.forward(to_.y, to_.all_c, to_.h, to_.c, poll); }
   py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }
 
   void start_backward(const BackwardArguments& arguments) override {
@@ -177,7 +180,7 @@ class TypedCall : public Reserve {
 
 // The arguments of the module's forward and backward for one direction, in their order.
 using ForwardCall = std::tuple<std::string, py::array, py::array, py::array, Optional, Optional, std::vector<Optional>,
-                               Optional, bool, bool, bool, std::optional<py::dict>>;
+                               Optional, bool, bool, bool, std::optional<py::dict>, Optional, Optional>;
 using BackwardCall = std::tuple<std::shared_ptr<Reserve>, Optional, std::vector<Optional>, bool, Optional>;
 
 template <class R>
@@ -188,9 +191,9 @@ std::shared_ptr<Reserve> make_call(const Cell& cell, Arguments arguments, bool t
 
 py::list forward_all(const std::vector<ForwardCall>& directions) {
   Calls calls;
-  for (const auto& [cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed] :
-       directions) {
-    Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse};
+  for (const auto& [cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed, mask,
+                    all_c] : directions) {
+    Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, mask, all_c};
     const auto make = is_float(w_ih) ? make_call<float> : make_call<double>;
     calls.push_back(make(find_cell(cell), std::move(arguments), training, recompute, packed));
     calls.back()->start_forward();
@@ -220,8 +223,9 @@ py::list backward_all(const std::vector<BackwardCall>& directions) {
 
 py::object forward(const std::string& cell, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
                    std::vector<Optional> states, Optional lengths, bool reverse, bool training, bool recompute,
-                   std::optional<py::dict> packed) {
-  return forward_all({{cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed}})[0];
+                   std::optional<py::dict> packed, Optional mask, Optional all_c) {
+  return forward_all({{cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed, mask,
+                       all_c}})[0];
 }
 
 py::object backward(std::shared_ptr<Reserve> reserve, const Optional& dy, const std::vector<Optional>& dstates,
@@ -324,7 +328,8 @@ PYBIND11_MODULE(_core, module) {
   py::class_<AnyWeights, std::shared_ptr<AnyWeights>>(module, "Weights", "Packed weights.");
   module.def("forward", &forward, "See fastrnn.functional.lstm.", "cell"_a, "x"_a.noconvert(), "w_ih"_a.noconvert(),
              "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
-             "reverse"_a, "training"_a, "recompute"_a = false, "packed"_a = py::none());
+             "reverse"_a, "training"_a, "recompute"_a = false, "packed"_a = py::none(),
+             "mask"_a.noconvert() = py::none(), "all_c"_a.noconvert() = py::none());
   module.def("backward", &backward, "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a,
              "dy"_a.noconvert(), "dstates"_a, "input_gradient"_a = true, "dhidden"_a.noconvert() = py::none());
   module.def("forward_all", &forward_all, "What forward does for each of one or two directions.", "directions"_a);

@@ -35,13 +35,17 @@ Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool 
   const bool all = training && !recompute;
   layer_ = {{in.T, in.B, 0, nullptr, nullptr, nullptr, in.reverse},
             in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.b_ih, in.b_hh, in.h0,
-            nullptr, nullptr, nullptr, all ? Keep::all : Keep::none, 1};
+            nullptr, nullptr, nullptr, all ? Keep::all : Keep::none, 1, nullptr, in.mask, nullptr};
   sort_rows(in.lengths);
   const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
   const Index hidden = Hp * Index(sizeof(R));
   const Index together = project_rows(kernel.gates * hidden * in.I, kernel.slots * hidden) / std::max<Index>(B, 1);
   layer_.chunk = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
   if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.H});
+  if (in.mask) {
+    layer_.masked = masked_ = Buffer<R>{in.T + 1, B, in.H};
+    for (Index i = 0; i < B * in.H; ++i) layer_.masked[i] = layer_.h0[i] * in.mask[i];
+  }
   layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.chunk * B, kernel.slots, Hp};
   if (kernel.states > 1) {
     layer_.cells = cells_ = Buffer<R>{all ? B + rows : B, Hp};
@@ -87,10 +91,11 @@ bool Call<R>::better_side_by_side() const {
 }
 
 template <class R>
-void Call<R>::forward(R* y, R* h_n, R* c_n, const Poll& poll) {
+void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll) {
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, Hp = padded(H, kernel_.lanes);
   layer_.y = y;
+  layer_.all_c = all_c;
   const int size = team_for(step_flops() * double(steps.count));
   const std::shared_ptr<Weights<R>> weights = weights_ ? weights_ : std::make_shared<Weights<R>>(kernel_, layer_.I, H);
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
@@ -126,6 +131,7 @@ template <class R>
 void Call<R>::keep_block() {
   const Index B = layer_.steps.B, Hp = padded(layer_.H, kernel_.lanes);
   layer_.keep = Keep::chunk;
+  layer_.all_c = nullptr;
   layer_.chunk = std::clamp<Index>(layer_.steps.count, 1, block_);
   layer_.slots = slots_ = Buffer<R>{layer_.chunk * B, kernel_.slots, Hp};
   if (kernel_.states > 1) layer_.cells = cells_ = Buffer<R>{B + layer_.chunk * B, Hp};
@@ -140,6 +146,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   const Index Ip = padded(layer_.I, kernel_.lanes);
   Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? Ip : 0, G, Hp};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
+  Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Hp});
   Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, G, Hp});
   Buffer<R> dbias = Buffer<R>::zeros({kernel_.slots, Hp});
   Buffer<char> workspace{size, kernel_.backward_workspace(layer_)};
@@ -151,8 +158,9 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   Weights<R> weights(kernel_, recompute_ ? layer_.I : 0, recompute_ ? H : 0);
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
   const Forward<R> again{layer_, weights.ih, weights.hh, weights.bias, forward_workspace};
-  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, gradients.x, gradients.hidden, gradients.w_ih,
-                         gradients.w_hh, gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
+  R* to_masked = layer_.mask ? static_cast<R*>(dmasked) : nullptr;
+  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, to_masked, gradients.x, gradients.hidden,
+                         gradients.w_ih, gradients.w_hh, gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
   const Index piece = steps_at_once(2 * step_flops());
   Patience patience(poll);
   for (Index end = steps.count, first; end > 0; end = first) {
@@ -175,8 +183,10 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
     patience.check();
   }
   for (Index r = 0; r < B; ++r) {
-    std::copy_n(dh + r * Hp, H, gradients.h0 + steps.order[r] * H);
-    if (gradients.c0) std::copy_n(dc + r * Hp, H, gradients.c0 + steps.order[r] * H);
+    const Index b = steps.order[r];
+    std::copy_n(dh + r * Hp, H, gradients.h0 + b * H);
+    for (Index j = 0; layer_.mask && j < H; ++j) gradients.h0[b * H + j] += layer_.mask[b * H + j] * dmasked[r * Hp + j];
+    if (gradients.c0) std::copy_n(dc + r * Hp, H, gradients.c0 + b * H);
   }
 }
 

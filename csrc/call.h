@@ -21,6 +21,7 @@ struct Inputs : Parameters<R> {
   const R* c0;           // [B, H] or null
   const Index* lengths;  // [B] or null
   bool reverse;
+  const R* mask;         // [B, H] or null: see Layer
 };
 
 template <class R>
@@ -40,8 +41,9 @@ class Call {
   Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, bool recompute = false,
        std::shared_ptr<Weights<R>> weights = nullptr);
 
-  // y [T, B, H] is zero where a row is padded; h_n and c_n are [B, H], c_n may be null.
-  void forward(R* y, R* h_n, R* c_n, const Poll& poll);
+  // y [T, B, H] is zero where a row is padded, and so is all_c, c after every step; h_n and c_n are [B, H]. Those of c
+  // may be null.
+  void forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll);
 
   // Whether two such calls do better at the same time, on a thread each, than one after the other on all threads: where
   // a near cache holds the weights, or a step is too small to be shared.
@@ -60,7 +62,7 @@ class Call {
   const std::shared_ptr<Weights<R>> weights_;
   const R* c0_;
   std::vector<Index> order_, length_, offset_;
-  Buffer<R> no_state_, slots_, cells_;
+  Buffer<R> no_state_, slots_, cells_, masked_;
   Layer<R> layer_;
   const Index block_;  // steps that backward goes through before it adds their sums
   const bool recompute_;

@@ -61,6 +61,9 @@ struct Layer {
   R* cells;             // [B + those rows, Hp], the initial ones first; if none stay: [B, Hp]
   Keep keep;
   Index chunk;          // steps whose input is projected at a time
+  R* all_c;             // [T, B, H] c after every step, or null
+  const R* mask;        // [B, H] what h is multiplied by on its way into the recurrence's product, or null
+  R* masked;            // [B + T*B, H] where there is a mask: h0 and y multiplied by it
 };
 
 template <class R>
@@ -78,6 +81,7 @@ struct Backward : Layer<R> {
   R* packed_ih;     // [Ip/U, Hp/U, G, U, U] in wide panels
   R* dh;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
   R* dc;            // [B, Hp]  likewise
+  R* dmasked;       // [B, Hp] zeros: of what the product reads, or null where that is h
   R* dx;            // [T, B, I] zeros, or null
   R* dhidden;       // [T, B, H] zeros, or null: the whole gradient of every h
   R* dw_ih;         // [G*H, I] zeros

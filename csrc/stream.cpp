@@ -79,10 +79,10 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
     get_state(int(l), h, c);
     R* cells = has_cells() ? static_cast<R*>(c) : nullptr;
     const Inputs<R> inputs{{level.task.I, H, nullptr, nullptr, nullptr, nullptr}, T, B, x, tokens, h, cells, nullptr,
-                           false};
+                           false, nullptr};
     // Layers take turns with two arrays, so that the last one ends in y.
     R* to = (levels_.size() - l) % 2 ? y : static_cast<R*>(between);
-    Call<R>(kernel_, inputs, false, false, level.weights).forward(to, level.next_h, cells, poll);
+    Call<R>(kernel_, inputs, false, false, level.weights).forward(to, nullptr, level.next_h, cells, poll);
     x = to, tokens = nullptr;
     set_state(int(l), level.next_h, c);
   }

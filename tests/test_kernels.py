@@ -33,7 +33,9 @@ def threads():
 class Problem:
     """Random arguments of one call, forward and backward."""
 
-    def __init__(self, cell, dtype, T, B, I, H, *, lengths=False, reverse=False, tokens=False, seed=0):
+    def __init__(
+        self, cell, dtype, T, B, I, H, *, lengths=False, reverse=False, tokens=False, mask=False, seed=0
+    ):
         rng = np.random.default_rng([T, B, I, H, lengths, reverse, seed])
         self.cell, self.reverse, self.rng = cell, reverse, rng
         G, states = reference.CELLS[cell].gates, reference.CELLS[cell].states
@@ -52,15 +54,16 @@ class Problem:
         self.lengths = rng.integers(0, T + 1, B) if lengths else None
         self.dy = normal(T, B, H)
         self.dstates = tuple(normal(B, H) for _ in range(states))
+        self.mask = (rng.integers(0, 3, (B, H)) / 2).astype(dtype) if mask else None
 
     def run(self, backend, convert=lambda a: a, recompute=False):
         """All results of forward and backward, in one flat list."""
         x = self.x if self.x.ndim == 2 else convert(self.x)
         arrays = self.weights, self.states, self.dstates
         weights, states, dstates = ([convert(a) for a in group] for group in arrays)
-        y, states_n, reserve = backend.forward(
-            self.cell, x, *weights, tuple(states), self.lengths, self.reverse, True, recompute
-        )
+        mask = None if self.mask is None else convert(self.mask)
+        arguments = self.cell, x, *weights, tuple(states), self.lengths, self.reverse
+        y, states_n, reserve = backend.forward(*arguments, True, recompute, None, mask)
         dhidden = np.zeros_like(y)
         results = backend.backward(reserve, convert(self.dy), tuple(dstates), True, dhidden)
         *gradients, dstates_0 = results
@@ -190,6 +193,52 @@ def test_threads_recompute_the_same_bits(threads, cell, dtype, shape, lengths, t
     for count in (1, 2, 3):
         threads(count)
         assert_same_bits(problem.run(_core, recompute=True), alone)
+
+
+# By rows, by units and one thread alone; one block of backward and several; a size that fills no vector.
+MASKED = [(9, 11, 18, 21), (60, 13, 33, 47), (120, 3, 20, 70), (513, 1, 5, 16), (4, 0, 2, 2), (0, 3, 2, 2)]
+
+
+@pytest.mark.parametrize("shape", MASKED)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_mask_of_h(threads, isa, cell, dtype, shape, lengths, reverse):
+    problem = Problem(cell, dtype, *shape, lengths=lengths, reverse=reverse, mask=True)
+    threads(1)
+    alone = problem.run(_core)
+    assert_close(alone, problem.truth(), 50 * TOLERANCE[dtype])
+    for count in (1, 2, 3):
+        threads(count)
+        assert_same_bits(problem.run(_core), alone)
+        assert_same_bits(problem.run(_core, recompute=True), alone)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_mask_of_ones_changes_nothing(isa, cell):
+    """Forward not a bit; backward adds what comes through the product and past it in another order."""
+    problem = Problem(cell, "float32", 20, 7, 5, 37, lengths=True)
+    plain = problem.run(_core)
+    problem.mask = np.ones((7, 37), "float32")
+    masked = problem.run(_core)
+    forward = 1 + len(problem.states)
+    assert_same_bits(masked[:forward], plain[:forward])
+    assert_close(masked, plain, TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_would_crash_is_refused(cell):
+    problem = Problem(cell, "float32", 3, 2, 4, 5)
+    arguments = cell, problem.x, *problem.weights, problem.states, None, False, False, False, None
+    with pytest.raises(ValueError, match="mask: wrong dtype, layout or shape"):
+        _core.forward(*arguments, np.ones((2, 4), "float32"))
+    with pytest.raises(ValueError, match="all_c: wrong dtype, layout or shape"):
+        _core.forward(*arguments, None, np.ones((3, 2, 5), "float64"))
+    frozen = np.ones((3, 2, 5), "float32")
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="not writeable"):
+        _core.forward(*arguments, None, frozen)
 
 
 @pytest.mark.parametrize("shape", SPLITS)

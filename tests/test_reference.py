@@ -99,6 +99,48 @@ def test_gradients_are_those_of_central_differences(cell, reverse, lengths, toke
 
 
 @cells
+@directions
+@some_lengths
+def test_gradients_under_a_mask_are_those_of_central_differences(cell, reverse, lengths):
+    rng = np.random.default_rng(4)
+    arguments = random_arguments(rng, cell)
+    dy, dstates = random_gradients(rng, cell)
+    lengths = None if lengths is None else np.array(lengths)
+    mask = rng.integers(0, 3, (B, H)) / 2
+
+    def forward():
+        return reference.forward(cell, *arguments.values(), lengths, reverse, True, mask=mask)
+
+    def loss():
+        y, states, _ = forward()
+        return np.vdot(y, dy) + sum(np.vdot(*pair) for pair in zip(states, dstates, strict=True))
+
+    gradients = Gradients(*reference.backward(forward()[2], dy, dstates))
+    for name in ("x", "w_ih", "w_hh", "b_ih", "b_hh"):
+        assert_close(getattr(gradients, name), central_differences(loss, arguments[name]), 1e-7)
+    for state, gradient in zip(arguments["states"], gradients.state, strict=True):
+        assert_close(gradient, central_differences(loss, state), 1e-7)
+
+
+@cells
+def test_a_mask_of_one_row_is_one_of_the_weights_columns(cell):
+    rng = np.random.default_rng(5)
+    arguments = random_arguments(rng, cell)
+    arguments |= {"x": arguments["x"][:, :1], "states": tuple(s[:1] for s in arguments["states"])}
+    dy, dstates = random_gradients(rng, cell, B=1)
+    mask = np.array([[0.0, 2.0, 0.5]])
+    y, states, reserve = reference.forward(cell, *arguments.values(), None, False, True, mask=mask)
+    gradients = Gradients(*reference.backward(reserve, dy, dstates))
+    arguments["w_hh"] = arguments["w_hh"] * mask
+    y_plain, states_plain, reserve = run(cell, arguments, training=True)
+    plain = Gradients(*reference.backward(reserve, dy, dstates))
+    assert_close(y, y_plain)
+    assert_close(states, states_plain)
+    assert_close(gradients.w_hh, plain.w_hh * mask)
+    assert_close(gradients.x, plain.x)
+
+
+@cells
 def test_gradients_left_out_are_zeros(cell):
     rng = np.random.default_rng(2)
     arguments = random_arguments(rng, cell)

@@ -14,6 +14,7 @@ class BackwardPass : Sequence<C, R> {
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share, Base::Hp;
   using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
   using Base::own_units, Base::rows_at, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
+  using Base::mask, Base::multiplied;
   using V = Vec<R>;
 
   static constexpr Index depth = outer_depth;
@@ -81,7 +82,7 @@ class BackwardPass : Sequence<C, R> {
     for (Index r = rows.first; r < rows.last; ++r, ++n) {
       differentiate(s, r);
       list.a[n] = slots(s, r) + L::h_slot * U;
-      list.c[n] = b.dh + r * Hp;
+      list.c[n] = (b.dmasked ? b.dmasked : b.dh) + r * Hp;
     }
     share.hand_over(team);
     gemm_wide(list.a, list.c, n, slot_runs(), b.packed_hh, layout.transposed(layer.H), share.units.first,
@@ -96,6 +97,7 @@ class BackwardPass : Sequence<C, R> {
     R* total = b.dhidden ? b.dhidden + steps.at(s, r) * layer.H : nullptr;
     const R* c_prev = has_cells ? c_before(s, r) : nullptr;
     const R* c_next = has_cells ? c(s, r) : nullptr;
+    const R* factors = mask(r);
     for (Index u = share.units.first; u < share.units.last; ++u) {
       const int count = units_in<R>(u, layer.H);
       R* dh = b.dh + r * Hp + u * U;
@@ -105,6 +107,11 @@ class BackwardPass : Sequence<C, R> {
       prev[0] = load(h_prev + u * U, count);
       next[0] = load(h_next + u * U, count);
       dnext[0] = load(dh);
+      if (factors) {
+        R* dmasked = b.dmasked + r * Hp + u * U;
+        dnext[0] = fma(load(factors + u * U, count), load(dmasked), dnext[0]);
+        store(dmasked, V{});
+      }
       if (dy) dnext[0] += load(dy + u * U, count);
       if (total) store(total + u * U, dnext[0], count);
       if constexpr (has_cells) {
@@ -127,7 +134,7 @@ class BackwardPass : Sequence<C, R> {
         if (samples.count == depth) return;
         const Index k = samples.count++;
         samples.da[k] = slots(s, r);
-        samples.h[k] = h_before(s, r);
+        samples.h[k] = multiplied(s, r);
         samples.at[k] = steps.at(s, r);
         if (layer.x) samples.x[k] = layer.x + samples.at[k] * layer.I;
       }

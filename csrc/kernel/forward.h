@@ -14,6 +14,7 @@ class ForwardPass : Sequence<C, R> {
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
   using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
   using Base::own_units, Base::rows_at, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
+  using Base::mask, Base::masked, Base::multiplied;
 
   using V = Vec<R>;
 
@@ -76,7 +77,7 @@ class ForwardPass : Sequence<C, R> {
     Index n = 0;
     for (Index s = s0; s < s1; ++s)
       for (Index r = rows_at(s).first; r < rows_at(s).last; ++r, ++n) {
-        list.a[n] = h_before(s, r);
+        list.a[n] = multiplied(s, r);
         list.c[n] = slots(s, r) + L::h_slot * U;
       }
     const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
@@ -97,6 +98,9 @@ class ForwardPass : Sequence<C, R> {
     R* h_next = h(s, r);
     const R* c_prev = has_cells ? c_before(s, r) : nullptr;
     R* c_next = has_cells ? c(s, r) : nullptr;
+    const bool fresh = layer.keep != Keep::chunk;  // or else what leaves the step is there
+    const R* factors = fresh ? mask(r) : nullptr;
+    R* all_c = has_cells && layer.all_c ? layer.all_c + steps.at(s, r) * layer.H : nullptr;
     for (Index u = units.first; u < units.last; ++u) {
       const int count = units_in<R>(u, layer.H);
       V a[S], prev[2], next[2];
@@ -106,8 +110,12 @@ class ForwardPass : Sequence<C, R> {
       C::template forward<R>(a, prev, next);
       if (layer.keep != Keep::none)
         for (Index j = 0; j < S; ++j) store(row + (u * S + j) * U, a[j]);
-      if (layer.keep != Keep::chunk) store(h_next + u * U, next[0], count);  // or else it is there
-      if constexpr (has_cells) store(c_next + u * U, next[1]);
+      if (fresh) store(h_next + u * U, next[0], count);
+      if (factors) store(masked(s, r) + u * U, next[0] * load(factors + u * U, count), count);
+      if constexpr (has_cells) {
+        store(c_next + u * U, next[1]);
+        if (all_c) store(all_c + u * U, next[1], count);
+      }
     }
   }
 

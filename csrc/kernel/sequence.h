@@ -51,6 +51,14 @@ class Sequence {
   R* h(Index s, Index r) const { return layer.y + steps.at(s, r) * layer.H; }
   const R* h_before(Index s, Index r) const { return s ? h(s - 1, r) : layer.h0 + steps.order[r] * layer.H; }
 
+  // What the recurrence's product reads in the place of h.
+  R* masked(Index s, Index r) const { return layer.masked + (steps.B + steps.at(s, r)) * layer.H; }
+  const R* multiplied(Index s, Index r) const {
+    if (!layer.mask) return h_before(s, r);
+    return s ? masked(s - 1, r) : layer.masked + steps.order[r] * layer.H;
+  }
+  const R* mask(Index r) const { return layer.mask ? layer.mask + steps.order[r] * layer.H : nullptr; }
+
   R* c(Index s, Index r) const {
     Index first = 0;
     if (layer.keep == Keep::chunk) first = (s % layer.chunk + 1) * steps.B;

@@ -38,6 +38,8 @@ def forward(
     training: bool,
     recompute: bool = False,
     packed: dict[str, Any] | None = None,
+    mask: Array | None = None,
+    all_c: Array | None = None,
 ) -> tuple[Array, tuple[Array, ...], Reserve | None]: ...
 def backward(
     reserve: Reserve,

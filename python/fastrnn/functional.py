@@ -166,6 +166,8 @@ def _checked(
     training: bool,
     recompute: bool = False,
     packed: dict[str, Any] | None = None,
+    mask: Array | None = None,
+    all_c: Array | None = None,
 ) -> tuple[Any, ...]:
     """The arguments of a backend's ``forward``."""
     w_ih, w_hh = _weights(cell, w_ih, w_hh)
@@ -182,7 +184,8 @@ def _checked(
     tokens = x.ndim == 2
     same_dtype(x=None if tokens else x, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, **states)
     members = tuple(states.values())
-    return cell, x, w_ih, w_hh, b_ih, b_hh, members, lengths, reverse, training, recompute, packed
+    options = reverse, training, recompute, packed, mask, all_c
+    return cell, x, w_ih, w_hh, b_ih, b_hh, members, lengths, *options
 
 
 def _forward(cell: str, *arguments: Any) -> tuple[Array, Any, Any]:
@@ -199,7 +202,8 @@ def run_directions(cell: str, directions: Sequence[tuple[Any, ...]]) -> list[tup
         A key of `fastrnn.reference.CELLS`.
     directions : sequence of tuple
         For each x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training, recompute, and a dict in which
-        the kernels keep packed weights, or None.
+        the kernels keep packed weights, or None; then, if wanted, `mask` and `all_c` of
+        `fastrnn.reference.forward`, which are plain arrays of the layer's own.
 
     Returns
     -------

@@ -23,6 +23,8 @@ Gers, Schmidhuber and Cummins, "Learning to forget: continual prediction with LS
 (2000).
 Cho et al., "Learning phrase representations using RNN encoder-decoder", EMNLP (2014).
 Werbos, "Backpropagation through time: what it does and how to do it", Proceedings of the IEEE 78 (1990).
+Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", NIPS
+(2016).
 """
 
 from __future__ import annotations
@@ -180,6 +182,7 @@ class Step(NamedTuple):
     previous: Arrays  # states before, each (R, H)
     following: Arrays  # states after
     kept: Arrays  # what the cell kept
+    multiplied: Array  # (R, H) what W_hh multiplied: h before, under the mask if there is one
 
 
 class Reserve(NamedTuple):
@@ -192,6 +195,7 @@ class Reserve(NamedTuple):
     biases: tuple[bool, bool]
     steps: list[Step]
     batch: int
+    mask: Array | None
 
 
 class Gradients(NamedTuple):
@@ -223,6 +227,8 @@ def forward(
     training: bool,
     recompute: bool = False,
     packed: dict[str, Any] | None = None,
+    mask: Array | None = None,
+    all_c: Array | None = None,
 ) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     """Run a cell over time; the same call as the native ``_core.forward``.
 
@@ -250,6 +256,12 @@ def forward(
         Makes no difference here: all is kept. It changes memory, never results, which is what this specifies.
     packed : dict, optional
         Where a backend may keep things for the next call with these weights. This one keeps nothing.
+    mask : ndarray, (B, H), optional
+        What h_{t-1} is multiplied by before W_hh multiplies it, the same in every step: with zeros, and
+        1 / (1 - p) elsewhere, the recurrent dropout of Gal and Ghahramani (2016). All else that a cell does
+        with h_{t-1} is without it.
+    all_c : ndarray, (T, B, H), optional
+        Written to: c after each step of a cell that has one. Padded positions are left as they are.
 
     Returns
     -------
@@ -269,15 +281,18 @@ def forward(
     for rows, times in _walk(T, B, lengths, reverse):
         previous = [state[rows] for state in current]
         x_gates = _affine(x[times, rows], w_ih, b_ih)
-        h_gates = _affine(previous[0], w_hh, b_hh)
+        multiplied = previous[0] if mask is None else previous[0] * mask[rows]
+        h_gates = _affine(multiplied, w_hh, b_hh)
         following, kept = step.forward(_split(x_gates, step.gates), _split(h_gates, step.gates), previous)
         for state, value in zip(current, following, strict=True):
             state[rows] = value
         y[times, rows] = following[0]
+        if all_c is not None and step.states > 1:
+            all_c[times, rows] = following[1]
         if training:
-            steps.append(Step(rows, times, previous, following, kept))
+            steps.append(Step(rows, times, previous, following, kept, multiplied))
     biases = (b_ih is not None, b_hh is not None)
-    return y, current, Reserve(cell, x, w_ih, w_hh, biases, steps, B) if training else None
+    return y, current, Reserve(cell, x, w_ih, w_hh, biases, steps, B, mask) if training else None
 
 
 @np.errstate(all="ignore")
@@ -310,14 +325,14 @@ def backward(
         The gradients of `x`, `w_ih`, `w_hh`, `b_ih`, `b_hh` and the tuple of initial states; None
         for tokens, for what is not wanted and for a bias that was not there.
     """
-    cell, x, w_ih, w_hh, biases, steps, B = reserve
+    cell, x, w_ih, w_hh, biases, steps, B, mask = reserve
     H = w_hh.shape[1]
     tokens = x.ndim == 2
     dx = np.zeros_like(x) if input_gradient and not tokens else None
     dw_ih, dw_hh = np.zeros_like(w_ih), np.zeros_like(w_hh)
     db_ih, db_hh = (np.zeros_like(w_hh[:, 0]) if given else None for given in biases)
     dcurrent = tuple(_zeros_or_copy(dstate, (B, H), w_hh.dtype) for dstate in dstates)
-    for rows, times, previous, following, kept in reversed(steps):
+    for rows, times, previous, following, kept, multiplied in reversed(steps):
         dfollowing = [dstate[rows] for dstate in dcurrent]
         if dy is not None:
             dfollowing[0] = dfollowing[0] + dy[times, rows]
@@ -328,8 +343,9 @@ def backward(
 
         for dstate, value in zip(dcurrent, dprevious, strict=True):
             dstate[rows] = value
-        dcurrent[0][rows] += dh_gates @ w_hh
-        dw_hh += dh_gates.T @ previous[0]
+        dmultiplied = dh_gates @ w_hh
+        dcurrent[0][rows] += dmultiplied if mask is None else dmultiplied * mask[rows]
+        dw_hh += dh_gates.T @ multiplied
         if db_hh is not None:
             db_hh += dh_gates.sum(axis=0)
 
