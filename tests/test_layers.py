@@ -849,9 +849,10 @@ def test_bad_calls_of_feedforward_layers(call, error, words):
         call()
 
 
-@pytest.mark.parametrize("module", ["recurrent", "feedforward", "initial"])
+@pytest.mark.parametrize("module", ["recurrent", "cells", "feedforward", "initial"])
 def test_examples(module, reference):
-    results = doctest.testmod(importlib.import_module(f"fastrnn.layers.{module}"))
+    module = importlib.import_module(f"fastrnn.layers.{module}")
+    results = doctest.testmod(module, extraglobs={"fastrnn": fastrnn, "np": np})
     assert results.attempted
     assert not results.failed
 

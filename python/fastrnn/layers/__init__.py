@@ -9,9 +9,10 @@ layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward
 from fastrnn.layers import initial
 from fastrnn.layers.activations import ReLU, Sigmoid, Tanh
 from fastrnn.layers.attention import Attention
+from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
 from fastrnn.layers.layer import Composite, Layer
-from fastrnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
+from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.sequential import Sequential
 from fastrnn.layers.stream import Stream
 

@@ -28,8 +28,9 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
+from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.layer import Seed, generator
-from fastrnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
+from fastrnn.layers.recurrent import Recurrent
 
 __all__ = ["forget_bias", "identity", "orthogonal"]
 

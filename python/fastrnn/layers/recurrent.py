@@ -1,5 +1,5 @@
-"""Recurrent layers: stacking, directions and dropout between layers, around the functions of one layer in one
-direction.
+"""What recurrent layers share: stacking, directions, dropout and learned states, around the functions of one
+layer in one direction.
 
 Letters: T time, B batch, I input, H hidden, G gates, L layers, D directions, V vocabulary.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +43,15 @@ class Recurrent(Layer, Generic[StateT]):
         Whether `x`, `y` and their gradients are (B, T, ...) instead of (T, B, ...). States never are.
     dropout : float
         The probability with which `forward` zeroes each output of every layer but the last (see `Dropout`).
+    recurrent_dropout : float
+        The probability with which `forward` zeroes each unit of h_{t-1} on its way into the product with
+        ``weight_hh``: each sequence, layer and direction has one mask for all its steps, and what stays is
+        divided by 1 - p (Gal & Ghahramani 2016). What goes from step to step in another way, c of an `LSTM`
+        and z h_{t-1} of a `GRU`, is not dropped.
     bidirectional : bool
         Whether a second direction (D = 2) runs through each sequence backwards.
+    learned_state : bool
+        Whether the state that sequences start from, where none is given, is a parameter: zeros at first.
     recompute : bool
         Whether `forward` keeps little but its outputs and `backward` computes the gates again, for long
         sequences: a sixth of the memory in an `LSTM`, a fifth in a `GRU`, half in an `RNN`, for about a third
@@ -60,7 +67,8 @@ class Recurrent(Layer, Generic[StateT]):
     parameters : dict of str to ndarray
         By PyTorch's names: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and
         ``bias_hh_l0`` (G*H,), the same with ``_reverse`` for the second direction, and so on with ``_l1``,
-        where the input has D*H features.
+        where the input has D*H features. At the end, with `learned_state`, ``initial_h`` and for an `LSTM`
+        ``initial_c`` (L*D, H), which PyTorch has not.
     recording : bool
         Whether `forward` and `backward` leave a `record`; False at first.
     record : list of Pass
@@ -95,7 +103,9 @@ class Recurrent(Layer, Generic[StateT]):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
         bidirectional: bool = False,
+        learned_state: bool = False,
         recompute: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
@@ -107,7 +117,9 @@ class Recurrent(Layer, Generic[StateT]):
         self.bias = checks.boolean("bias", bias)
         self.batch_first = checks.boolean("batch_first", batch_first)
         self.dropout = checks.probability("dropout", dropout)
+        self.recurrent_dropout = checks.probability("recurrent_dropout", recurrent_dropout)
         self.bidirectional = checks.boolean("bidirectional", bidirectional)
+        self.learned_state = checks.boolean("learned_state", learned_state)
         self.recompute = checks.boolean("recompute", recompute)
         self.dtype = checks.float_dtype("dtype", dtype)
         if self.dropout and self.num_layers == 1:
@@ -116,12 +128,43 @@ class Recurrent(Layer, Generic[StateT]):
         rng = generator(seed)
         bound = 1 / math.sqrt(self.hidden_size)
         self.parameters = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
+        self.parameters |= {
+            name: np.zeros((self._places, self.hidden_size), self.dtype) for name in self._learned
+        }
         self._packed: list[dict[str, Any]] = self._nothing_packed()
         self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
+        self._masks = Dropout(self.recurrent_dropout, seed=rng)
 
+    @overload
     def __call__(
         self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
-    ) -> tuple[Array, StateT]:
+    ) -> tuple[Array, StateT]: ...
+    @overload
+    def __call__(
+        self,
+        x: npt.ArrayLike,
+        state: Any = None,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        return_all_states: Literal[True],
+    ) -> tuple[Array, StateT, StateT]: ...
+    @overload
+    def __call__(
+        self,
+        x: npt.ArrayLike,
+        state: Any = None,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        return_all_states: bool,
+    ) -> tuple[Array, StateT] | tuple[Array, StateT, StateT]: ...
+    def __call__(
+        self,
+        x: npt.ArrayLike,
+        state: Any = None,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        return_all_states: bool = False,
+    ) -> tuple[Array, StateT] | tuple[Array, StateT, StateT]:
         """Inference: no dropout, nothing kept, safe from many threads.
 
         Parameters
@@ -130,9 +173,12 @@ class Recurrent(Layer, Generic[StateT]):
             The input. Integers are tokens, 0 to I-1: each stands for a column of ``weight_ih_l0``, which a
             one-hot input would select. With `batch_first` (B, T, I) or (B, T).
         state : array_like, (L*D, B, H), or for `LSTM` a pair (h, c) of them, optional
-            The initial state of each layer and direction, in the order of the parameters. Zeros if left out.
+            The initial state of each layer and direction, in the order of the parameters. If left out, zeros
+            or, with `learned_state`, ``initial_h`` and ``initial_c`` for every sequence.
         lengths : array_like of integers, (B,), optional
             How many steps of each sequence are valid, 0 to T, in any order; all T if left out.
+        return_all_states : bool
+            Whether to return the state after every step as well, with the bits that a stream would show.
 
         Returns
         -------
@@ -140,6 +186,10 @@ class Recurrent(Layer, Generic[StateT]):
             The last layer's h after each step, both directions side by side; 0 where a sequence is padded.
         state_n : as `state`
             The state after the last valid step: for the second direction that is step 0.
+        states : ndarray, (L*D, T, B, H), or for `LSTM` a pair (h, c) of them
+            With `return_all_states` only: the state of each layer and direction after each step, time first
+            also with `batch_first`. A second direction, which begins at the end, has come to step t from the
+            steps after it. 0 where a sequence is padded.
 
         Raises
         ------
@@ -147,9 +197,17 @@ class Recurrent(Layer, Generic[StateT]):
             If an argument is of another dtype, masked, or None.
         ValueError
             If an argument has another shape, or a token or a length is out of range.
+
+        Examples
+        --------
+        >>> layer = fastrnn.LSTM(3, 5, num_layers=2, learned_state=True, recurrent_dropout=0.2, seed=0)
+        >>> y, state_n, (h, c) = layer(np.ones((7, 4, 3), "float32"), return_all_states=True)
+        >>> h.shape, c.shape, bool((h[-1] == y).all()), bool((c[:, -1] == state_n[1]).all())
+        ((2, 7, 4, 5), (2, 7, 4, 5), True, True)
         """
-        y, state_n, _ = self._run(x, state, lengths, training=False)
-        return y, state_n
+        states: list[Any] | None = [] if checks.boolean("return_all_states", return_all_states) else None
+        y, state_n, _ = self._run(x, state, lengths, training=False, states=states)
+        return (y, state_n) if states is None else (y, state_n, self._as_given(states))
 
     def forward(
         self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
@@ -204,13 +262,13 @@ class Recurrent(Layer, Generic[StateT]):
         RuntimeError
             If there was no call of `forward`, or this one has been used.
         """
-        reserves, passes, (T, B, width) = self._forward_kept()
+        reserves, passes, (T, B, width), started = self._forward_kept()
         if dy is None and dstate_n is None:
             raise ValueError("dy or dstate_n must be given, got None for both")
         if dy is not None:
             shape = (B, T, width) if self.batch_first else (T, B, width)
             dy = self._swap(floats("dy", dy, self.dtype, shape))
-        dstates = self._by_place("dstate_n", dstate_n, B)
+        dstates = self._by_place("dstate_n", self._members("dstate_n", dstate_n), B)
         input_gradient = checks.boolean("input_gradient", input_gradient)
         self._kept = None
 
@@ -231,12 +289,15 @@ class Recurrent(Layer, Generic[StateT]):
                 dstates[place] = found.state
                 dx = _sum(dx, found.x)
             dy = self._dropouts[layer - 1].backward(dx) if layer else dx
+        dstate = self._as_given(dstates)
+        for name, member in zip(self._learned, self._members("dstate", dstate), strict=False):
+            gradients[name] = _over_batch(member) if name in started else np.zeros_like(self.parameters[name])
         self.gradients = {name: gradients[name] for name in self.parameters}
         self.record = passes
-        return None if dy is None else self._swap(dy), self._as_given(dstates)
+        return None if dy is None else self._swap(dy), dstate
 
     def stream(self, batch: int = 1) -> Stream[StateT]:
-        """The layer's steps one at a time, from a state of zeros, with the weights that it has now.
+        """The layer's steps one at a time, with the weights that it has now, from zeros or its learned state.
 
         Parameters
         ----------
@@ -256,7 +317,7 @@ class Recurrent(Layer, Generic[StateT]):
 
         Examples
         --------
-        >>> layer = LSTM(3, 5, num_layers=2, seed=0)
+        >>> layer = fastrnn.LSTM(3, 5, num_layers=2, seed=0)
         >>> x = np.ones((7, 1, 3), "float32")
         >>> stream = layer.stream()
         >>> h = [stream.step(x_t) for x_t in x]
@@ -267,7 +328,7 @@ class Recurrent(Layer, Generic[StateT]):
         if self.bidirectional:
             raise ValueError("a bidirectional layer has no stream: its second direction starts at the end")
         weights = [self._weights(f"_l{layer}") for layer in range(self.num_layers)]
-        return Stream(self._cell, weights, batch, self._states)
+        return Stream(self._cell, weights, self._start(batch))
 
     def _weights(self, suffix: str) -> tuple[Array, Array, Array | None, Array | None]:
         """Those of one layer and direction; None for biases that there are not."""
@@ -277,7 +338,7 @@ class Recurrent(Layer, Generic[StateT]):
 
     def _nothing_packed(self) -> list[dict[str, Any]]:
         """Where the kernels keep packed weights, for each layer and direction."""
-        return [{} for _ in range(self.num_layers * self._directions)]
+        return [{} for _ in range(self._places)]
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle of the layer has: all but what the kernels keep."""
@@ -289,10 +350,20 @@ class Recurrent(Layer, Generic[StateT]):
         state: Any,
         lengths: npt.ArrayLike | None,
         training: bool,
+        states: list[Any] | None = None,
     ) -> tuple[Array, StateT, Any]:
-        """Layer by layer, direction by direction; the last value returned is what `backward` needs."""
+        """Layer by layer, direction by direction; the last value returned is what `backward` needs.
+
+        Those of all steps are appended to `states`.
+        """
         x = self._input(x)
-        states = self._by_place("state", state, x.shape[1])
+        T, B = x.shape[:2]
+        members = self._members("state", state)
+        started = [name for name, member in zip(self._learned, members, strict=False) if member is None]
+        if started:
+            pairs = zip(members, self._start(B), strict=True)
+            members = [start if member is None else member for member, start in pairs]
+        current = self._by_place("state", members, B)
         reserves: list[Any] = []
         passes: list[Pass] = []
         for layer in range(self.num_layers):
@@ -302,18 +373,31 @@ class Recurrent(Layer, Generic[StateT]):
             calls = []
             for place, suffix in zip(places, self._suffixes(layer), strict=True):
                 packed = None if training else self._packed[place]
-                options = (suffix.endswith("_reverse"), training, self.recompute, packed)
-                calls.append((x, *self._weights(suffix), states[place], lengths, *options))
+                mask = self._mask(B) if training else None
+                all_c = None
+                if states is not None and self._states > 1:
+                    all_c = np.zeros((T, B, self.hidden_size), self.dtype)
+                options = (suffix.endswith("_reverse"), training, self.recompute, packed, mask, all_c)
+                calls.append((x, *self._weights(suffix), current[place], lengths, *options))
             outputs = []
             for place, found in zip(places, functional.run_directions(self._cell, calls), strict=True):
-                initial = states[place]
-                y, states[place], reserve = found
+                initial = current[place]
+                y, current[place], reserve = found
                 outputs.append(y)
                 reserves.append(reserve)
                 if training and self.recording:
                     passes.append(Pass(x, initial, lengths, y, np.zeros_like(y)))
+            if states is not None:
+                pairs = zip(outputs, (call[-1] for call in calls), strict=True)
+                states.extend(outputs if self._states == 1 else pairs)
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-        return self._swap(x), self._as_given(states), (reserves, passes, x.shape)
+        return self._swap(x), self._as_given(current), (reserves, passes, x.shape, started)
+
+    def _mask(self, batch: int) -> Array | None:
+        """What h is multiplied by in the recurrence of one layer and direction, for a whole sequence."""
+        if not self.recurrent_dropout:
+            return None
+        return self._masks.forward(np.ones((batch, self.hidden_size), self.dtype))
 
     def _input(self, x: npt.ArrayLike) -> Array:
         """x as time-major floats or tokens, whichever it is."""
@@ -329,21 +413,42 @@ class Recurrent(Layer, Generic[StateT]):
         """A view from `batch_first` to the kernels' time first, or back."""
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    def _by_place(self, name: str, state: Any, batch: int) -> list[Any]:
-        """The state of each layer and direction, as the functions take it."""
-        places = self.num_layers * self._directions
+    @property
+    def _places(self) -> int:
+        """L*D: each layer and direction."""
+        return self.num_layers * self._directions
+
+    @property
+    def _learned(self) -> tuple[str, ...]:
+        """The parameters that are the initial state."""
+        return ("initial_h", "initial_c")[: self._states] if self.learned_state else ()
+
+    def _start(self, batch: int) -> tuple[Array, ...]:
+        """The members of the state (L*D, B, H) from which sequences start, if none is given."""
+        if not self.learned_state:
+            return (np.zeros((self._places, batch, self.hidden_size), self.dtype),) * self._states
+        return tuple(np.repeat(self.parameters[name][:, None], batch, axis=1) for name in self._learned)
+
+    def _members(self, name: str, state: Any) -> list[Any]:
+        """The arrays of a state, h or h and c, each of which may be None."""
         if self._states == 1:
-            return self._members(name, state, batch)
+            return [state]
         if state is None:
-            return [None] * places
+            return [None] * self._states
         if not isinstance(state, (tuple, list)) or len(state) != self._states:
             raise TypeError(f"{name} must be a pair (h, c), got {checks.came(state)}")
-        members = [self._members(f"{name}[{k}]", member, batch) for k, member in enumerate(state)]
-        return list(zip(*members, strict=True))
+        return list(state)
 
-    def _members(self, name: str, state: npt.ArrayLike | None, batch: int) -> list[Any]:
-        """One array of the state in its rows, or as many times None."""
-        shape = (self.num_layers * self._directions, batch, self.hidden_size)
+    def _by_place(self, name: str, members: list[Any], batch: int) -> list[Any]:
+        """The state of each layer and direction, as the functions take it."""
+        if self._states == 1:
+            return self._rows(name, members[0], batch)
+        rows = [self._rows(f"{name}[{k}]", member, batch) for k, member in enumerate(members)]
+        return list(zip(*rows, strict=True))
+
+    def _rows(self, name: str, state: npt.ArrayLike | None, batch: int) -> list[Any]:
+        """One array of the state by layer and direction, or as many times None."""
+        shape = (self._places, batch, self.hidden_size)
         if state is None:
             return [None] * shape[0]
         array = checks.array(name, state, f"a {self.dtype} array of shape (L*D, B, H)")
@@ -380,101 +485,11 @@ class Recurrent(Layer, Generic[StateT]):
                 yield from zip(self._names(suffix), shapes, strict=False)
 
 
-class RNN(Recurrent[Array]):
-    """Simple recurrent layers: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) (Elman 1990).
-
-    Arguments, parameters and methods are those of `Recurrent`, with G = 1; ``nonlinearity="relu"`` is
-    max(0, ...) in the place of tanh. The state is h.
-
-    Examples
-    --------
-    >>> layer = RNN(3, 5, nonlinearity="relu", seed=0)
-    >>> y, h = layer(np.ones((7, 2, 3), "float32"))
-    >>> y.shape, h.shape
-    ((7, 2, 5), (1, 2, 5))
-    """
-
-    _gates = 1
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        recompute: bool = False,
-        dtype: npt.DTypeLike = "float32",
-        seed: Seed = None,
-    ) -> None:
-        self.nonlinearity = checks.one_of("nonlinearity", nonlinearity, ("tanh", "relu"))
-        self._cell = f"rnn_{nonlinearity}"
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            recompute=recompute,
-            dtype=dtype,
-            seed=seed,
-        )
-
-
-class LSTM(Recurrent[tuple[Array, Array]]):
-    """Long short-term memory layers (Hochreiter & Schmidhuber 1997; forget gate of Gers et al. 2000).
-
-    ::
-
-        i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(the same)
-        c_t     = f c_{t-1} + i g                                    h_t = o tanh(c_t)
-
-    Arguments, parameters and methods are those of `Recurrent`, with G = 4 gates in the order i f g o. The
-    state is the pair (h, c).
-
-    Examples
-    --------
-    >>> layer = LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
-    >>> y, (h, c) = layer.forward(np.ones((7, 2, 3), "float32"), lengths=[7, 4])
-    >>> y.shape, h.shape, c.shape
-    ((7, 2, 10), (4, 2, 5), (4, 2, 5))
-    >>> dx, (dh, dc) = layer.backward(np.ones_like(y))
-    >>> dx.shape, layer.gradients["weight_ih_l1_reverse"].shape
-    ((7, 2, 3), (20, 10))
-    """
-
-    _gates = 4
-    _states = 2
-    _cell = "lstm"
-
-
-class GRU(Recurrent[Array]):
-    """Layers of gated recurrent units (Cho et al. 2014), with the reset gate after the product as in cuDNN.
-
-    ::
-
-        r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
-        n    = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn))       h_t = (1 - z) n + z h_{t-1}
-
-    Arguments, parameters and methods are those of `Recurrent`, with G = 3 gates in the order r z n. The state
-    is h.
-
-    Examples
-    --------
-    >>> layer = GRU(100, 5, batch_first=True, seed=0)
-    >>> y, h = layer(np.array([[7, 99, 0], [3, 3, 3]]))  # tokens of a vocabulary of 100
-    >>> y.shape, h.shape
-    ((2, 3, 5), (1, 2, 5))
-    """
-
-    _gates = 3
-    _cell = "gru"
+def _over_batch(dstate: Array) -> Array:
+    """(L*D, B, H) -> (L*D, H): what a state that all sequences share has as its gradient."""
+    with np.errstate(all="ignore"):
+        total: Array = dstate.sum(axis=1)
+    return total
 
 
 def _sum(a: Array | None, b: Array | None) -> Array | None:

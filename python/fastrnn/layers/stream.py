@@ -37,14 +37,14 @@ class Stream(Generic[StateT]):
         self,
         cell: str,
         weights: list[tuple[Array, Array, Array | None, Array | None]],
-        batch: int,
-        states: int,
+        start: tuple[Array, ...],
     ) -> None:
         w_ih, w_hh = weights[0][:2]
         self.input_size, self.hidden_size = w_ih.shape[1], w_hh.shape[1]
-        self.num_layers, self.batch, self.dtype = len(weights), batch, w_ih.dtype
-        self._cell, self._states = cell, states
-        self._inner = functional.kernels().Stream(cell, weights, batch)
+        self.num_layers, self.batch, self.dtype = len(weights), start[0].shape[1], w_ih.dtype
+        self._cell, self._states, self._start = cell, len(start), start
+        self._inner = functional.kernels().Stream(cell, weights, self.batch)
+        self.reset()
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """One step.
@@ -112,9 +112,8 @@ class Stream(Generic[StateT]):
         )
 
     def reset(self) -> None:
-        """Go back to the beginning: a state of zeros."""
-        zeros = np.zeros((self.num_layers, self.batch, self.hidden_size), self.dtype)
-        self._inner.set_state([zeros] * self._states)
+        """Go back to the beginning: a state of zeros, or the learned one that the layer had."""
+        self._inner.set_state(list(self._start))
 
     def copy(self: StreamT) -> StreamT:
         """A second stream in the same state, which goes its own way from here."""
