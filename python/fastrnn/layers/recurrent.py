@@ -388,8 +388,8 @@ class Recurrent(Layer, Generic[StateT]):
                 if training and self.recording:
                     passes.append(Pass(x, initial, lengths, y, np.zeros_like(y)))
             if states is not None:
-                pairs = zip(outputs, (call[-1] for call in calls), strict=True)
-                states.extend(outputs if self._states == 1 else pairs)
+                cells = [call[-1] for call in calls]
+                states.extend(outputs if self._states == 1 else zip(outputs, cells, strict=True))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         return self._swap(x), self._as_given(current), (reserves, passes, x.shape, started)
 
