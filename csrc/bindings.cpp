@@ -151,9 +151,8 @@ class TypedCall : public Reserve {
     const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
     y_ = inputs_.lengths ? zeros<R>({T, B, H}) : empty<R>({T, B, H});
     h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
-    const R* all_c = pointer<R>(arguments_.all_c, {T, B, H}, "all_c");
-    if (all_c && !arguments_.all_c->writeable()) throw std::invalid_argument("all_c: read-only");
-    to_ = {y_.mutable_data(), const_cast<R*>(all_c), h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
+    R* all_c = arguments_.all_c ? target<R>(*arguments_.all_c, {T, B, H}, "all_c") : nullptr;
+    to_ = {y_.mutable_data(), all_c, h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
   }
   void run_forward(const Poll& poll) override { call_.forward(to_.y, to_.all_c, to_.h, to_.c, poll); }
   py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }

@@ -158,8 +158,8 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   Weights<R> weights(kernel_, recompute_ ? layer_.I : 0, recompute_ ? H : 0);
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
   const Forward<R> again{layer_, weights.ih, weights.hh, weights.bias, forward_workspace};
-  R* const masked = layer_.mask ? static_cast<R*>(dmasked) : nullptr;
-  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, masked, gradients.x, gradients.hidden,
+  R* to_masked = layer_.mask ? static_cast<R*>(dmasked) : nullptr;
+  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, to_masked, gradients.x, gradients.hidden,
                          gradients.w_ih, gradients.w_hh, gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
   const Index piece = steps_at_once(2 * step_flops());
   Patience patience(poll);
