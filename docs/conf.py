@@ -24,7 +24,7 @@ suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
 html_title = f"fastrnn {version}"
-html_copy_source = False
+html_copy_source = html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["fastrnn.css"]
 html_math_renderer = "mathml"

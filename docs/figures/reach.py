@@ -4,11 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fastrnn
+from fastrnn.layers import initial
 
 T, B, I, H = 100, 16, 4, 64
-rng = np.random.default_rng(0)
-x = 0.1 * rng.standard_normal((T, B, I))
-q, _ = np.linalg.qr(rng.standard_normal((H, H)))
+x = 0.1 * np.random.default_rng(0).standard_normal((T, B, I))
 
 
 def reach(layer):
@@ -22,14 +21,13 @@ def reach(layer):
 
 def scaled(gain):
     layer = fastrnn.RNN(I, H, dtype="float64", seed=0)
-    layer.parameters["weight_hh_l0"][...] = gain * q
+    initial.orthogonal(layer, gain, seed=0)
     return layer
 
 
 def with_forget_bias(bias):
     layer = fastrnn.LSTM(I, H, dtype="float64", seed=0)
-    layer.parameters["bias_ih_l0"][H : 2 * H] = bias
-    layer.parameters["bias_hh_l0"][H : 2 * H] = 0
+    initial.forget_bias(layer, bias)
     return layer
 
 

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fastrnn
+from fastrnn.layers import initial
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.optim import Adam, clip_grad_norm
 
@@ -38,13 +39,13 @@ def losses(layer):
 
 def orthogonal():
     layer = fastrnn.RNN(2, H, seed=0)
-    layer.parameters["weight_hh_l0"][...] = np.linalg.qr(np.random.default_rng(0).standard_normal((H, H)))[0]
+    initial.orthogonal(layer, seed=0)
     return layer
 
 
 def open_gates():
     layer = fastrnn.LSTM(2, H, seed=0)
-    layer.parameters["bias_ih_l0"][H : 2 * H] = 3
+    initial.forget_bias(layer, 3)
     return layer
 
 

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fastrnn
+from fastrnn.layers import initial
 
 T, B, I, H = 100, 16, 4, 32
 x = np.random.default_rng(0).standard_normal((T, B, I))
@@ -21,7 +22,7 @@ def gradient(layer, k):
 
 def open_gates():
     layer = fastrnn.LSTM(I, H, dtype="float64", seed=0)
-    layer.parameters["bias_ih_l0"][H : 2 * H] = 3  # those of the forget gate
+    initial.forget_bias(layer, 3)
     return layer
 
 
