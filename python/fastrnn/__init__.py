@@ -18,7 +18,19 @@ from fastrnn.functional import (
     rnn_forward,
     use_backend,
 )
-from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear, ReLU, Sequential, Sigmoid, Tanh
+from fastrnn.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Attention,
+    Dropout,
+    Embedding,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
 
 __version__ = "0.1.0"
 
@@ -26,6 +38,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Dropout",
     "Embedding",
     "Linear",
@@ -50,7 +63,17 @@ __all__ = [
     "use_backend",
 ]
 
-_MODULES = ("checkpoint", "data", "functional", "losses", "models", "optim", "reference", "training")
+_MODULES = (
+    "checkpoint",
+    "data",
+    "functional",
+    "losses",
+    "metrics",
+    "models",
+    "optim",
+    "reference",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward
 """
 
 from fastrnn.layers.activations import ReLU, Sigmoid, Tanh
+from fastrnn.layers.attention import Attention
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
 from fastrnn.layers.layer import Composite, Layer
 from fastrnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
@@ -16,6 +17,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Composite",
     "Dropout",
     "Embedding",
