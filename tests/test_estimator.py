@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from fastrnn import checkpoint
-from fastrnn.models import SequenceClassifier, SequenceRegressor, SequenceTagger, TextGenerator
+from fastrnn.models import (
+    SequenceClassifier,
+    SequenceGenerator,
+    SequenceRegressor,
+    SequenceTagger,
+    SequenceToSequence,
+    TextGenerator,
+)
 
 TINY = {"hidden_size": 5, "epochs": 5, "batch_size": 6, "num_layers": 2, "dropout": 0.3, "seed": 0}
 LABELS = np.array([3, 7])
@@ -48,7 +55,17 @@ def bytes_(**options):
     return writer("byte", **options)
 
 
-MODELS = (classifier, regressor, tagger, writer, words, bytes_)
+def translator(**options):
+    X = [tuple("abc"[(k + n) % 3] for k in range(n % 4 + 1)) for n in range(20)]
+    return SequenceToSequence(**{**TINY, "bidirectional": False, **options}), (X, [x[::-1] for x in X])
+
+
+def inventor(**options):
+    X = [[n, -n] for n in range(20)]
+    return SequenceGenerator(**{**TINY, **options}), (X, ["abc"[: n % 4] for n in range(20)])
+
+
+MODELS = (classifier, regressor, tagger, writer, words, bytes_, translator, inventor)
 
 
 def weights(model):

@@ -2,8 +2,10 @@
 
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.forecaster import Forecaster
+from fastrnn.models.generator import SequenceGenerator
 from fastrnn.models.ngram import NGram
 from fastrnn.models.regressor import SequenceRegressor
+from fastrnn.models.seq2seq import SequenceToSequence
 from fastrnn.models.tagger import SequenceTagger
 from fastrnn.models.text import TextGenerator
 
@@ -11,7 +13,9 @@ __all__ = [
     "Forecaster",
     "NGram",
     "SequenceClassifier",
+    "SequenceGenerator",
     "SequenceRegressor",
     "SequenceTagger",
+    "SequenceToSequence",
     "TextGenerator",
 ]

@@ -1,0 +1,290 @@
+"""One to many: a vector or a class to sequences of symbols.
+
+Letters: N vectors, F features, T steps, B batch, H hidden, L layers, V tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.checks import Array
+from fastrnn.data import Examples, Sequences, batches, sequences
+from fastrnn.layers import Composite, Dropout, Linear
+from fastrnn.losses import softmax_cross_entropy
+from fastrnn.models.decoding import IGNORED, beam_search, draw, teacher_forcing
+from fastrnn.models.labels import classes_of, encode, from_json, per_sequence, to_json
+from fastrnn.models.networks import recurrent
+from fastrnn.models.sampling import Sampler
+from fastrnn.models.writer import SequenceWriter
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SequenceGenerator(SequenceWriter):
+    """Learns to write sequences of symbols that go with a vector or a class: names of a language, captions of
+    features.
+
+    A linear layer and tanh turn the vector into the initial state of a decoder, which writes symbol by symbol
+    (as Vinyals et al., Show and tell, 2015, give an image to a decoder once, at its start). In training it is
+    given the true symbol before each, and the cross-entropy of the next is minimised.
+
+    Parameters
+    ----------
+    cell, hidden_size, num_layers, dropout, epochs, batch_size, learning_rate, schedule, clip_norm,
+    validation_fraction, patience, max_seconds, dtype, seed, verbose
+        As of `fastrnn.models.estimator.SequenceEstimator`. ``bptt_steps`` must be None: sequences are not
+        cut.
+
+    Attributes
+    ----------
+    classes_ : ndarray or None
+        The classes in `X`, if it had classes.
+    n_features_in_ : int
+        F; for classes their number.
+    symbols_ : list of str or int
+        The symbols of the outputs.
+    longest_ : int
+        The length of the longest output in `fit`.
+    history_, best_epoch_
+        As of `SequenceEstimator`; losses are in nats per symbol, an output's end being one too.
+
+    Examples
+    --------
+    >>> model = SequenceGenerator(hidden_size=16, learning_rate=0.03, validation_fraction=0, seed=0)
+    >>> _ = model.fit(["up", "down"] * 20, ["abcd", "dcba"] * 20)
+    >>> model.predict(["down", "up"])
+    ['dcba', 'abcd']
+    >>> model.generate(["up"], 2, temperature=0)
+    [['abcd', 'abcd']]
+    """
+
+    def predict(self, X: Any, *, beam_size: int = 5, max_length: int | None = None) -> list[Any]:
+        """The likeliest sequence for each vector or class, as far as a beam finds it.
+
+        Parameters
+        ----------
+        X : array_like, (N, F) numbers or (N,) classes
+            As in `fit`.
+        beam_size : int
+            As of `SequenceToSequence.predict`.
+        max_length : int, optional
+            The largest number of symbols; that of the longest output in `fit` by default.
+
+        Returns
+        -------
+        list
+            Sequences as they were in `fit`: strings, if all of them were, or lists of symbols.
+        """
+        self._require_fitted("history_")
+        beam_size, max_length = checks.positive_int("beam_size", beam_size), self._max_length(max_length)
+        network, found = self._network, []
+        for start, count in self._starts(X, 1):
+            hypotheses = beam_search(network.step, start, count, beam_size, max_length)
+            found += [self._written(best) for best, *_ in hypotheses]
+        return found
+
+    def generate(
+        self,
+        X: Any,
+        n: int = 1,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        max_length: int | None = None,
+        seed: int | None = None,
+    ) -> list[list[Any]]:
+        """Sequences drawn at random, symbol by symbol.
+
+        Parameters
+        ----------
+        X : array_like, (N, F) numbers or (N,) classes
+            As in `fit`.
+        n : int
+            How many sequences for each vector or class.
+        temperature, top_k, top_p, seed
+            As of `TextGenerator.generate`.
+        max_length : int, optional
+            The largest number of symbols; that of the longest output in `fit` by default.
+
+        Returns
+        -------
+        list of lists
+            For each vector or class `n` sequences.
+        """
+        self._require_fitted("history_")
+        n, max_length = checks.positive_int("n", n), self._max_length(max_length)
+        sampler = Sampler(temperature, top_k, top_p, seed)
+        written = [
+            self._written(tokens)
+            for start, count in self._starts(X, n)
+            for tokens in draw(self._network.step, start, count, max_length, sampler)
+        ]
+        return [written[place : place + n] for place in range(0, len(written), n)]
+
+    def score(self, X: Any, y: Any) -> float:
+        """The mean log-probability of sequences in nats, ends included, each given its vector or class.
+
+        Parameters
+        ----------
+        X : array_like, (N, F) numbers or (N,) classes
+        y : list of N sequences of symbols
+
+        Returns
+        -------
+        float
+        """
+        self._require_fitted("history_")
+        examples = self._read(X, y, None, learn=False)
+        return -self._mean_loss(examples) * self._samples(examples) / len(examples)
+
+    def bits_per_symbol(self, X: Any, y: Any) -> float:
+        """The mean of -log2 P over the symbols of sequences and their ends, each after all those before it.
+
+        Parameters
+        ----------
+        X, y
+            As of `score`.
+
+        Returns
+        -------
+        float
+        """
+        self._require_fitted("history_")
+        return self._mean_loss(self._read(X, y, None, learn=False)) / math.log(2)
+
+    def _starts(self, X: Any, n: int) -> Iterator[tuple[Any, int]]:
+        """The decoder's initial states, each `n` times, batch by batch, and how many they are."""
+        vectors, _ = self._read_inputs(X, learn=False).padded()
+        vectors = np.repeat(vectors[0], n, axis=0)
+        for first in range(0, len(vectors), self.batch_size):
+            batch = vectors[first : first + self.batch_size]
+            yield self._network.start(batch), len(batch)
+
+    def _read_inputs(self, X: Any, *, learn: bool) -> Sequences:
+        """Each vector, or a class as a one-hot one, as a sequence of one step."""
+        array = checks.array("X", X, "an array of shape (N, F), or of N classes")
+        if array.ndim not in (1, 2) or len(array) == 0:
+            raise ValueError(f"X must be an array of shape (N, F), or of N classes, got shape {array.shape}")
+        if learn:
+            self._learn_inputs(array)
+        if self.classes_ is not None:
+            places = encode("X", per_sequence("X", array, len(array)), self.classes_)
+            vectors = np.eye(self.n_features_in_)[places]
+        else:
+            vectors = (_vectors(array, self.n_features_in_) - self._mean) / self._scale
+        return Sequences(list(vectors[:, None]), self.dtype if learn else self._fitted_with["dtype"])
+
+    def _learn_inputs(self, array: Array) -> None:
+        """Which classes there are; or what numbers are to be centred by, and to be divided by."""
+        self.classes_: Array | None = None
+        if array.ndim == 1:
+            self.classes_ = classes_of([per_sequence("X", array, len(array))])
+            self.n_features_in_ = len(self.classes_)
+        else:
+            self.n_features_in_ = array.shape[1]
+            vectors = _vectors(array, self.n_features_in_)
+            self._mean, spread = vectors.mean(0), vectors.std(0)
+            self._scale = np.where(spread > 0, spread, 1.0)
+
+    def _build(self, rng: np.random.Generator) -> ConditionedDecoder:
+        return ConditionedDecoder(self, self.n_features_in_, 1 + len(self._outputs), rng)
+
+    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
+        for places in batches(examples.y.lengths, self.batch_size, rng):
+            yield examples[places]
+
+    def _format(self) -> dict[str, Any]:
+        if self.classes_ is not None:
+            return {**to_json(self.classes_), **super()._format()}
+        return {"mean": self._mean.tolist(), "scale": self._scale.tolist(), **super()._format()}
+
+    def _restore(self, metadata: Mapping[str, Any]) -> None:
+        self.classes_ = from_json(metadata) if "classes" in metadata else None
+        if self.classes_ is not None:
+            self.n_features_in_ = len(self.classes_)
+        else:
+            self._mean, self._scale = np.array(metadata["mean"]), np.array(metadata["scale"])
+            self.n_features_in_ = len(self._mean)
+        super()._restore(metadata)
+
+
+class ConditionedDecoder(Composite):
+    """A vector through a linear layer and tanh to the initial state of recurrent layers; tokens through these
+    and a linear layer to the logits of the next token.
+
+    Parameters
+    ----------
+    options : SequenceGenerator
+        Its cell, hidden_size H, num_layers L, dropout, which is after every recurrent layer, and dtype are
+        used.
+    features, vocabulary_size : int
+        F and V.
+    rng : numpy.random.Generator
+    """
+
+    def __init__(
+        self, options: SequenceGenerator, features: int, vocabulary_size: int, rng: np.random.Generator
+    ) -> None:
+        size, dtype = options.hidden_size, options.dtype
+        self._members = 2 if options.cell == "lstm" else 1
+        self.recurrent = recurrent(options, vocabulary_size, rng, tokens=True)
+        self.condition = Linear(features, self._members * options.num_layers * size, dtype=dtype, seed=rng)
+        self.dropout = Dropout(options.dropout, seed=rng)
+        self.head = Linear(size, vocabulary_size, dtype=dtype, seed=rng)
+        super().__init__(condition=self.condition, recurrent=self.recurrent, head=self.head)
+
+    def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
+        """The mean cross-entropy of the outputs' tokens in nats, given those before; how many they are; None.
+
+        With `training` there is dropout, and `gradients` are set.
+        """
+        vectors = batch.x.padded()[0][0]
+        inputs, targets, lengths = teacher_forcing(batch.y)
+        count = int(lengths.sum())
+        if not training:
+            logits = self.head(self.recurrent(inputs, self.start(vectors), lengths)[0])
+            return softmax_cross_entropy(logits, targets, ignore_index=IGNORED)[0], count, None
+
+        start = np.tanh(self.condition.forward(vectors))
+        hidden, _ = self.recurrent.forward(inputs, self._state(start), lengths)
+        logits = self.head.forward(self.dropout.forward(hidden))
+        loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=IGNORED)
+        _, dstate = self.recurrent.backward(self.dropout.backward(self.head.backward(dlogits)))
+        self.condition.backward(self._row(dstate) * (1 - start * start))
+        self.gather()
+        return loss, count, None
+
+    def start(self, vectors: Array) -> Any:
+        """The initial state of the recurrent layers for vectors (B, F)."""
+        return self._state(np.tanh(self.condition(vectors)))
+
+    def step(self, tokens: Array, state: Any) -> tuple[Array, Any]:
+        """The logits (B, V) after one more token each, (B,), and the state then."""
+        hidden, state = self.recurrent(tokens[None], state)
+        return self.head(hidden[0]), state
+
+    def _state(self, row: Array) -> Any:
+        """(B, members*L*H) as a state: h (L, B, H), or the pair (h, c)."""
+        layers, units = self.recurrent.num_layers, self.recurrent.hidden_size
+        members = row.reshape(len(row), self._members, layers, units).transpose(1, 2, 0, 3)
+        return tuple(members) if self._members > 1 else members[0]
+
+    def _row(self, state: Any) -> Array:
+        """The reverse of `_state`."""
+        members = np.stack(state if isinstance(state, tuple) else [state])
+        row: Array = members.transpose(2, 0, 1, 3).reshape(members.shape[2], -1)
+        return row
+
+
+def _vectors(array: Array, features: int) -> Array:
+    """Finite float64 numbers (N, F)."""
+    if array.shape[1:] != (features,):
+        raise ValueError(f"X must have shape (N, {features}), got {array.shape}")
+    vectors: Array = sequences("X", array[:, None], dtype="float64").padded()[0][0]
+    return vectors
