@@ -64,3 +64,47 @@ def test_a_long_sequence_is_learned_in_little_memory(tmp_path):
     scores = run_quickly("long", tmp_path)
     assert scores["accuracy"] > 0.9 > scores["baseline"]
     assert scores["peak_megabytes"] < scores["peak_megabytes_shortest"] + 20  # all steps at once: 80 more
+
+
+def test_pronunciation_learns_to_spell_out(tmp_path):
+    scores = run_quickly("pronunciation", tmp_path)
+    assert 0 < scores["phoneme_error_rate"] < 1
+    assert 0 < scores["baseline_phoneme_error_rate"] < 0.6
+
+
+def test_words_are_held_out_with_all_their_pronunciations():
+    from fastrnn.examples import pronunciation
+
+    words = {f"w{n}": [["A"], ["B"]] for n in range(100)}
+    training, held_out = pronunciation.split(words)
+    assert (len(training), len(held_out)) == (90, 10)
+    assert {**training, **held_out} == words
+
+
+def test_the_baseline_of_pronunciation_reads_what_it_has_seen():
+    from fastrnn.examples import pronunciation
+
+    spoken = {
+        "cab": "K AE B",
+        "back": "B AE K",
+        "tax": "T AE K S",
+        "at": "AE T",
+        "box": "B AA K S",
+        "cob": "K AA B",
+    }
+    read = pronunciation.letter_baseline({word: [phonemes.split()] for word, phonemes in spoken.items()})
+    assert [" ".join(read(word)) for word in spoken] == list(spoken.values())
+    assert read("tab") == ["T", "AE", "B"]
+
+
+def test_errors_are_counted_from_the_nearest_pronunciation():
+    from fastrnn.examples import pronunciation
+
+    words = {"a": [["EY"], ["AH"]], "the": [["DH", "AH"], ["DH", "IY"], ["DH"]]}
+    assert pronunciation.errors(words, [["AH"], ["DH", "IH"]]) == (1 / 3, 1 / 2)
+
+
+def test_surnames_are_invented(tmp_path):
+    scores = run_quickly("surnames", tmp_path)
+    assert scores["bits_per_character"] < 4.5
+    assert scores["baseline_bits_per_character"] < 4.5

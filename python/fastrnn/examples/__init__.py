@@ -27,6 +27,8 @@ NAMES = (
     "vowels",
     "digits",
     "load",
+    "pronunciation",
+    "surnames",
     "long",
 )  # in the order in which they are listed
 
