@@ -294,6 +294,25 @@ def test_gates_are_those_of_the_forward_pass(backend, cell, bias, tokens, rng):
             np.testing.assert_allclose(values, truth[np.arange(T)[:, None] < lengths], rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_gates_and_flow_under_recurrent_dropout_are_those_of_the_pass(backend, cell, rng):
+    """The same mask, as weights whose columns it is in: then nothing needs to be dropped."""
+    T, _, I, H = SHAPE.values()
+    layer = make(cell, recurrent_dropout=0.5, seed=1)
+    x, dy = rng.normal(size=(T, 1, I)), rng.normal(size=(T, 1, H))
+    (passed,) = recorded(layer, x, dy)
+    assert set(np.unique(passed.mask)) == {0, 2}
+    plain = make(cell, seed=1)
+    plain.parameters["weight_hh_l0"] *= passed.mask
+    (expected,) = recorded(plain, x, dy)
+    np.testing.assert_allclose(passed.dhidden, expected.dhidden, atol=1e-12)
+    ours, theirs = (measure._directions("", each) for each in (layer, plain))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one.flow_norms, other.flow_norms, rtol=1e-9)
+        for name, gate in one.gates.items():
+            np.testing.assert_allclose(gate.mean, other.gates[name].mean, rtol=1e-12)
+
+
 def open_gates(layer, values):
     """All weights 0 and biases such that the gates have these values."""
     for array in layer.parameters.values():

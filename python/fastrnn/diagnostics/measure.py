@@ -211,7 +211,7 @@ def _flow(layer: Recurrent[Any], suffix: str, passed: Pass) -> Array:
     """The gradient (T, B, H) of a random projection of a direction's last h with respect to every h."""
     arguments = passed.x, *layer._weights(suffix), passed.state, passed.lengths
     ((_, state_n, reserve),) = functional.run_directions(
-        layer._cell, [(*arguments, suffix.endswith("_reverse"), True)]
+        layer._cell, [(*arguments, suffix.endswith("_reverse"), True, False, None, passed.mask)]
     )
     h_n = state_n[0] if isinstance(state_n, tuple) else state_n
     dh_n = np.random.default_rng(0).standard_normal(h_n.shape).astype(h_n.dtype)
@@ -279,7 +279,8 @@ def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> 
     w_ih, w_hh, b_ih, b_hh = layer._weights(suffix)
     x, previous = passed.x[valid], _previous(passed, lengths, suffix.endswith("_reverse"))[valid]
     x_gates = w_ih.T[x] if passed.x.ndim == 2 else x @ w_ih.T
-    h_gates = previous @ w_hh.T
+    mask = 1 if passed.mask is None else np.broadcast_to(passed.mask, passed.y.shape)[valid]
+    h_gates = (previous * mask) @ w_hh.T
     if b_ih is not None and b_hh is not None:
         x_gates, h_gates = x_gates + b_ih, h_gates + b_hh
     cell = reference.CELLS[layer._cell]

@@ -358,40 +358,42 @@ class Recurrent(Layer, Generic[StateT]):
         """
         x = self._input(x)
         T, B = x.shape[:2]
-        members = self._members("state", state)
-        started = [name for name, member in zip(self._learned, members, strict=False) if member is None]
-        if started:
-            pairs = zip(members, self._start(B), strict=True)
-            members = [start if member is None else member for member, start in pairs]
-        current = self._by_place("state", members, B)
+        current, started = self._given_or_learned(state, B)
+        all_c = (T, B, self.hidden_size) if states is not None and self._states > 1 else None
         reserves: list[Any] = []
         passes: list[Pass] = []
         for layer in range(self.num_layers):
             if training and layer:
                 x = self._dropouts[layer - 1].forward(x)
-            places = range(layer * self._directions, (layer + 1) * self._directions)
+            places = slice(layer * self._directions, (layer + 1) * self._directions)
+            initial = current[places]
+            packed = [None] * len(initial) if training else self._packed[places]
+            masks = [self._mask(B) if training else None for _ in initial]
+            cells = [None if all_c is None else np.zeros(all_c, self.dtype) for _ in initial]
             calls = []
-            for place, suffix in zip(places, self._suffixes(layer), strict=True):
-                packed = None if training else self._packed[place]
-                mask = self._mask(B) if training else None
-                all_c = None
-                if states is not None and self._states > 1:
-                    all_c = np.zeros((T, B, self.hidden_size), self.dtype)
-                options = (suffix.endswith("_reverse"), training, self.recompute, packed, mask, all_c)
-                calls.append((x, *self._weights(suffix), current[place], lengths, *options))
-            outputs = []
-            for place, found in zip(places, functional.run_directions(self._cell, calls), strict=True):
-                initial = current[place]
-                y, current[place], reserve = found
-                outputs.append(y)
-                reserves.append(reserve)
-                if training and self.recording:
-                    passes.append(Pass(x, initial, lengths, y, np.zeros_like(y)))
+            for k, suffix in enumerate(self._suffixes(layer)):
+                arguments = (x, *self._weights(suffix), initial[k], lengths, suffix.endswith("_reverse"))
+                calls.append((*arguments, training, self.recompute, packed[k], masks[k], cells[k]))
+            found = functional.run_directions(self._cell, calls)
+            outputs = [y for y, _, _ in found]
+            current[places] = [state_n for _, state_n, _ in found]
+            reserves.extend(reserve for _, _, reserve in found)
+            if training and self.recording:
+                seen = zip(initial, masks, outputs, strict=True)
+                passes.extend(Pass(x, start, lengths, mask, y, np.zeros_like(y)) for start, mask, y in seen)
             if states is not None:
-                cells = [call[-1] for call in calls]
                 states.extend(outputs if self._states == 1 else zip(outputs, cells, strict=True))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         return self._swap(x), self._as_given(current), (reserves, passes, x.shape, started)
+
+    def _given_or_learned(self, state: Any, batch: int) -> tuple[list[Any], list[str]]:
+        """The state of each layer and direction to start from, and which parameters are in it."""
+        members = self._members("state", state)
+        started = [name for name, member in zip(self._learned, members, strict=False) if member is None]
+        if started:
+            pairs = zip(members, self._start(batch), strict=True)
+            members = [start if member is None else member for member, start in pairs]
+        return self._by_place("state", members, batch), started
 
     def _mask(self, batch: int) -> Array | None:
         """What h is multiplied by in the recurrence of one layer and direction, for a whole sequence."""
