@@ -7,7 +7,7 @@ from fastrnn.models import NGram, TextGenerator
 
 figure, axes = plt.subplots(figsize=(5.5, 2.8))
 for cell, name in ("rnn", "vanilla"), ("gru", "GRU"), ("lstm", "LSTM"):
-    model = TextGenerator(cell=cell, hidden_size=96, epochs=10, batch_size=8, learning_rate=0.005, seed=0)
+    model = TextGenerator(cell=cell, hidden_size=96, epochs=8, batch_size=8, learning_rate=0.02, seed=0)
     model.fit(TEXT)
     bits = [record["validation_bits_per_character"] for record in model.history_]
     axes.plot(range(1, len(bits) + 1), bits, ".-", label=name)
