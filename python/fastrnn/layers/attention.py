@@ -122,7 +122,8 @@ class Attention(Layer):
     ) -> Array:
         """How much each step of the output looks at each step of the memory: a, (T, B, S), of the arguments
         of a call. The weights of a query sum to 1."""
-        return self._attend(queries, memory, lengths).weights.swapaxes(0, 1)
+        weights: Array = self._attend(queries, memory, lengths).weights
+        return np.moveaxis(weights, 1, 0)
 
     def backward(self, dy: npt.ArrayLike) -> tuple[Array, Array]:
         """dqueries, (T, B, Q), and dmemory, (S, B, M), of dy, (T, B, Q); sets `gradients`.
