@@ -1,11 +1,13 @@
 """How the site is built: from Markdown pages and the docstrings, without a network, and read without one."""
 
+import os
 import sys
 from pathlib import Path
 
 import fastrnn
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # no dates in figures
 
 project = "fastrnn"
 version = release = fastrnn.__version__
