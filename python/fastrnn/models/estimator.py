@@ -268,7 +268,7 @@ class NetworkEstimator(Estimator):
             model._network, model._optimizer, epochs=1, schedule="constant", clip_norm=checked.clip_norm
         )
         trainer.run(lambda: model._losses(examples, model._rng), model._samples(examples))
-        return self if model is self else self._become(model)
+        return self._become(model)
 
     def _checked_copy(self: Self) -> Self:
         """An unfitted model with the same parameters, as plain Python, which JSON can express."""
