@@ -96,7 +96,8 @@ using Clock = std::chrono::steady_clock;
 class Barrier {
   struct alignas(128) Member {
     std::atomic<std::uint64_t> arrivals{0};
-    Clock::duration waited{0}, awaited{0};  // at later barriers, and at the first one: until the others woke up
+    std::atomic<int> cpu{-1};  // where it came in
+    Clock::duration waited{0}, late{0};  // at barriers; in coming here after the call began
   };
   std::vector<Member> members_;
 
@@ -111,17 +112,40 @@ class Barrier {
     while (!arrived(other, count)) {
       if (waited < microseconds(2))
         pause();
-      else if (waited < microseconds(50))
+      else if (waited < microseconds(1000))
         sched_yield();
       else
-        std::this_thread::sleep_for(microseconds(20));
+        std::this_thread::sleep_for(microseconds(50));
       waited = Clock::now() - start;
     }
     return waited;
   }
 
+  // Virtual machines let a thread wake up on the core that its waker is busy on, while an idle one is asleep, and leave
+  // it there for milliseconds. Such a member goes to one where none of the others is, and may then be moved as before.
+  void part_from_others([[maybe_unused]] int rank) const {
+#if defined(__linux__)
+    const auto taken = [&](int other) { return members_[other].cpu.load(std::memory_order_relaxed); };
+    bool together = false;
+    for (int other = 0; other < rank; ++other) together |= taken(other) == taken(rank);
+    cpu_set_t allowed;
+    if (!together || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    cpu_set_t free = allowed;
+    for (std::size_t other = 0; other < members_.size(); ++other)
+      if (const int cpu = taken(int(other)); cpu >= 0) CPU_CLR(cpu, &free);
+    if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free) != 0) return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+#endif
+  }
+
+  void note_cpu([[maybe_unused]] int rank) {
+#if defined(__linux__)
+    members_[rank].cpu = sched_getcpu();
+#endif
+  }
+
  public:
-  explicit Barrier(int size) : members_(size) {}
+  explicit Barrier(int size) : members_(size) { note_cpu(0); }  // before a member that wakes up may take its place
 
   void wait(int rank, int size) {
     Member& self = members_[rank];
@@ -129,12 +153,22 @@ class Barrier {
     self.arrivals.store(count, std::memory_order_release);
     for (int other = 0; other < size; ++other) {
       for (int polls = 0; polls < 64 && !arrived(members_[other], count); ++polls) pause();
-      if (!arrived(members_[other], count)) (count == 1 ? self.awaited : self.waited) += wait_long(members_[other], count);
+      if (!arrived(members_[other], count)) self.waited += wait_long(members_[other], count);
     }
   }
 
+  void come(int rank, Clock::time_point start) {
+    members_[rank].late = Clock::now() - start;
+    note_cpu(rank);
+    if (rank > 0) part_from_others(rank);
+  }
+
   Clock::duration waited(int rank) const { return members_[rank].waited; }
-  Clock::duration awaited(int rank) const { return members_[rank].awaited; }
+  Clock::duration latest() const {
+    Clock::duration latest{0};
+    for (const Member& member : members_) latest = std::max(latest, member.late);
+    return latest;
+  }
 };
 
 void Team::wait() const {
@@ -172,8 +206,8 @@ namespace {
 
 // A team whose members have to wait for a core is slower than one thread, up to a hundred times. When that shows,
 // one thread works alone for as long as was lost, since most disturbances are over by then, and for twice as long each
-// time that the team is no better when it is tried again. Until a sleeping member wakes up does not count: being alone
-// would only put it to sleep again.
+// time that the team is no better when it is tried again. Until a sleeping member has woken up, some 50 microseconds,
+// does not count: being alone would only put it to sleep again.
 std::atomic<Clock::rep> alone_until{0};
 std::atomic<int> failures{0};
 
@@ -195,17 +229,20 @@ bool better_alone() { return Clock::now().time_since_epoch().count() < alone_unt
 void parallel(int size, const std::function<void(const Team&)>& fn) {
 #if defined(_OPENMP)
   if (size > 1 && !better_alone()) {
+    constexpr std::chrono::microseconds to_wake_up{200};
     Barrier barrier(size);
     const auto start = Clock::now();
-    Clock::time_point done;
 #pragma omp parallel num_threads(size)
     {
       const FlushDenormals flush;
-      fn(Team{omp_get_thread_num(), omp_get_num_threads(), &barrier});
-      if (omp_get_thread_num() == 0) done = Clock::now();
+      const Team team{omp_get_thread_num(), omp_get_num_threads(), &barrier};
+      barrier.come(team.rank, start);
+      fn(team);
+      team.wait();  // OpenMP would keep the core, which may be the one that another member waits for
     }
-    const auto end = Clock::now();
-    return learn(size, end - start - barrier.awaited(0), end - done + barrier.waited(0));
+    const Clock::duration total = Clock::now() - start, waited = barrier.waited(0);
+    const Clock::duration excused = std::min<Clock::duration>({waited, barrier.latest(), to_wake_up});
+    return learn(size, total - excused, waited - excused);
   }
 #endif
   const FlushDenormals flush;
