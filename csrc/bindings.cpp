@@ -36,7 +36,7 @@ std::shared_ptr<Weights<R>> packed_weights(const Kernel<R>& kernel, const Parame
   if (packed.contains("native"))
     weights = std::dynamic_pointer_cast<Weights<R>>(packed["native"].cast<std::shared_ptr<AnyWeights>>());
   const py::gil_scoped_release release;
-  const Fingerprint now = fingerprint(parameters, kernel.gates);
+  const Fingerprint now = fingerprint(isa(), parameters, kernel.gates);
   if (weights && weights->kernel == &kernel && weights->fingerprint == now) return weights;
   weights = std::make_shared<Weights<R>>(kernel, parameters.I, parameters.H);
   weights->fingerprint = now;

@@ -184,6 +184,11 @@ struct StepKernel {
   void (*drop)(const Drop<R>&, Index first, Index last) noexcept;
 };
 
+// What an array is stirred into, word after word: any change of a word changes its chain.
+struct Chains {
+  std::uint64_t of[32];
+};
+
 enum class Activation { sigmoid, tanh, relu, exp };
 
 // All that one ISA offers.
@@ -197,6 +202,7 @@ struct Isa {
   void (*activate_f64)(Activation, const double* x, double* y, Index n) noexcept;
   StepKernel<float> step_f32;
   StepKernel<double> step_f64;
+  void (*stir)(Chains&, const void* data, Index bytes) noexcept;
 };
 
 }  // namespace fastrnn

@@ -1,45 +1,56 @@
 #include "weights.h"
 
-#include <cstring>
+#include <algorithm>
+#include <vector>
+
+#include "threads.h"
 
 namespace fastrnn {
 namespace {
 
-// Eight chains, for speed. In each, every step is a bijection of the state and of the word, and the rotation takes
-// the top bits, to which multiplication alone would confine a change of sign, down to where it spreads.
-void stir(Fingerprint& state, const void* data, std::size_t bytes) {
-  constexpr std::uint64_t factor = 0x9e3779b97f4a7c15;  // odd, 2^64 over the golden ratio
-  const auto mix = [](std::uint64_t chain, std::uint64_t word) {
-    chain ^= word;
-    return (chain << 29 | chain >> 35) * factor;
-  };
-  const char* next = static_cast<const char*>(data);
-  Fingerprint chains = state;
-  for (; bytes >= sizeof chains; bytes -= sizeof chains, next += sizeof chains) {
-    Fingerprint words;
-    std::memcpy(&words, next, sizeof words);
-    for (int i = 0; i < 8; ++i) chains[i] = mix(chains[i], words[i]);
+// A piece of an array, and the chains of its own that it is stirred into: threads can share the pieces.
+struct Piece {
+  const char* data;
+  Index bytes;
+  Chains chains;
+};
+
+void cut(const void* data, Index bytes, std::vector<Piece>& pieces) {
+  constexpr Index most = Index(1) << 18;
+  for (Index first = 0; first < bytes; first += most)
+    pieces.push_back({static_cast<const char*>(data) + first, std::min(most, bytes - first), {}});
+}
+
+// Of each chain a bijection, too: where one word has changed, so has the fingerprint.
+void fold(const Chains& chains, Fingerprint& state) {
+  constexpr std::uint64_t factor = 0x9e3779b97f4a7c15;
+  for (std::size_t i = 0; i < std::size(chains.of); ++i) {
+    std::uint64_t& word = state[i % state.size()];
+    word = ((word << 29 | word >> 35) ^ chains.of[i]) * factor;
   }
-  Fingerprint rest{};
-  std::memcpy(&rest, next, bytes);
-  for (int i = 0; i < 8; ++i) chains[i] = mix(chains[i], rest[i]);
-  for (int i = 0; i < 8; ++i) state[i] = mix(chains[i], chains[(i + 1) % 8]);
 }
 
 }  // namespace
 
 template <class R>
-Fingerprint fingerprint(const Parameters<R>& p, Index gates) {
-  Fingerprint state{std::uint64_t(p.I), std::uint64_t(p.H), p.b_ih != nullptr, p.b_hh != nullptr};
-  const Index rows = gates * p.H;
-  stir(state, p.w_ih, std::size_t(rows * p.I) * sizeof(R));
-  stir(state, p.w_hh, std::size_t(rows * p.H) * sizeof(R));
+Fingerprint fingerprint(const Isa& isa, const Parameters<R>& p, Index gates) {
+  constexpr std::size_t shared = 4;  // pieces that are worth waking up others
+  const Index row = gates * p.H * Index(sizeof(R));
+  std::vector<Piece> pieces;
+  cut(p.w_ih, p.I * row, pieces);
+  cut(p.w_hh, p.H * row, pieces);
   for (const R* bias : {p.b_ih, p.b_hh})
-    if (bias) stir(state, bias, std::size_t(rows) * sizeof(R));
+    if (bias) cut(bias, row, pieces);
+  parallel(pieces.size() < shared ? 1 : max_threads(), [&](const Team& team) {
+    for (std::size_t i = std::size_t(team.rank); i < pieces.size(); i += std::size_t(team.size))
+      isa.stir(pieces[i].chains, pieces[i].data, pieces[i].bytes);
+  });
+  Fingerprint state{std::uint64_t(p.I), std::uint64_t(p.H), p.b_ih != nullptr, p.b_hh != nullptr};
+  for (const Piece& piece : pieces) fold(piece.chains, state);
   return state;
 }
 
-template Fingerprint fingerprint(const Parameters<float>&, Index);
-template Fingerprint fingerprint(const Parameters<double>&, Index);
+template Fingerprint fingerprint(const Isa&, const Parameters<float>&, Index);
+template Fingerprint fingerprint(const Isa&, const Parameters<double>&, Index);
 
 }  // namespace fastrnn

@@ -23,7 +23,7 @@ struct Parameters {
 using Fingerprint = std::array<std::uint64_t, 8>;
 
 template <class R>
-Fingerprint fingerprint(const Parameters<R>& parameters, Index gates);
+Fingerprint fingerprint(const Isa& isa, const Parameters<R>& parameters, Index gates);
 
 struct AnyWeights {
   virtual ~AnyWeights() = default;

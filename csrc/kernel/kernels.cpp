@@ -2,6 +2,7 @@
 #include "backward.h"
 #include "cells.h"
 #include "elementwise.h"
+#include "fingerprint.h"
 #include "forward.h"
 #include "linear.h"
 #include "softmax.h"
@@ -58,6 +59,6 @@ void activate(Activation activation, const R* x, R* y, Index n) noexcept {
 
 extern const Isa isa;
 const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), Table<Cells>::cells, Table<Cells>::count, linear<float>(), linear<double>(),
-                 activate<float>, activate<double>, step<float>(), step<double>()};
+                 activate<float>, activate<double>, step<float>(), step<double>(), stir};
 
 }  // namespace fastrnn::FASTRNN_ISA

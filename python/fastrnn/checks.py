@@ -259,9 +259,12 @@ def _number(name: str, value: object, low: float, high: float, ends: str, expect
 
 
 def _fits(shape: tuple[int, ...], expected: Sequence[int | str]) -> bool:
-    return len(shape) == len(expected) and all(
-        size == wanted or isinstance(wanted, str) for size, wanted in zip(shape, expected, strict=True)
-    )
+    if len(shape) != len(expected):
+        return False
+    for size, wanted in zip(shape, expected, strict=True):
+        if size != wanted and type(wanted) is not str:
+            return False
+    return True
 
 
 def _floats_of(shape: Sequence[int | str]) -> str:

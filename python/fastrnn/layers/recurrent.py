@@ -276,7 +276,7 @@ class Recurrent(Layer, Generic[StateT]):
         dhidden = [each.dhidden for each in passes] or [None] * len(reserves)
         for layer in reversed(range(self.num_layers)):
             places = range(layer * self._directions, (layer + 1) * self._directions)
-            parts = [None] * self._directions if dy is None else np.split(dy, self._directions, axis=-1)
+            parts = [dy] * self._directions if dy is None or self._directions == 1 else np.split(dy, self._directions, axis=-1)
             wanted = layer > 0 or input_gradient
             back = [
                 (reserves[place], part, dstates[place], wanted, dhidden[place])
@@ -404,12 +404,15 @@ class Recurrent(Layer, Generic[StateT]):
     def _input(self, x: npt.ArrayLike) -> Array:
         """x as time-major floats or tokens, whichever it is."""
         axes = ("B", "T") if self.batch_first else ("T", "B")
-        array = checks.array("x", x, f"a {self.dtype} array of shape ({', '.join(axes)}, {self.input_size})")
+        array = x if type(x) is np.ndarray else self._input_array(x, axes)
         if array.dtype.kind in "iu" and array.ndim != 3:
             array = checks.int_array("x", array, axes, 0, self.input_size - 1, "0..input_size-1")
         else:
             array = floats("x", array, self.dtype, (*axes, self.input_size))
         return self._swap(array)
+
+    def _input_array(self, x: npt.ArrayLike, axes: tuple[str, str]) -> Array:
+        return checks.array("x", x, f"a {self.dtype} array of shape ({', '.join(axes)}, {self.input_size})")
 
     def _swap(self, array: Array) -> Array:
         """A view from `batch_first` to the kernels' time first, or back."""
@@ -461,8 +464,8 @@ class Recurrent(Layer, Generic[StateT]):
     def _as_given(self, states: list[Any]) -> StateT:
         """What `_by_place` took apart, put together again."""
         if self._states == 1:
-            return np.stack(states)  # type: ignore[return-value]
-        return tuple(np.stack(members) for members in zip(*states, strict=True))  # type: ignore[return-value]
+            return _stacked(states)  # type: ignore[return-value]
+        return tuple(_stacked(members) for members in zip(*states, strict=True))  # type: ignore[return-value]
 
     @property
     def _directions(self) -> int:
@@ -485,6 +488,11 @@ class Recurrent(Layer, Generic[StateT]):
             shapes = (rows, inputs), (rows, self.hidden_size), (rows,), (rows,)
             for suffix in self._suffixes(layer):
                 yield from zip(self._names(suffix), shapes, strict=False)
+
+
+def _stacked(arrays: Sequence[Array]) -> Array:
+    """The arrays as one, with an axis more; of a single one a view."""
+    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _over_batch(dstate: Array) -> Array:
