@@ -46,10 +46,9 @@ R* target(py::array& array, const Shape& shape, const char* name) {
 // A new array; a large one in memory that is used again.
 template <class R>
 py::array_t<R> empty(const Shape& shape) {
-  constexpr Index large = Index(1) << 20;
   Index size = 1;
   for (const py::ssize_t n : shape) size = product({size, n});
-  if (size < large / Index(sizeof(R))) return py::array_t<R>(shape);
+  if (size < Index(least_kept / sizeof(R))) return py::array_t<R>(shape);
   auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
   R* data = *buffer;
   const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });

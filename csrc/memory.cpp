@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t line = 64, huge_page = std::size_t(1) << 21;
 constexpr std::size_t most_kept = std::size_t(256) << 20;
 
-// Large pieces that were given back, the latest last.
+// Pieces that were given back, the latest last.
 class Kept {
   struct Piece {
     void* memory;
@@ -68,9 +68,8 @@ constexpr bool keep = true;
 
 // Few sizes, so that a piece fits again when a batch is a little longer: pages that are not touched cost nothing.
 std::size_t rounded(std::size_t bytes) {
-  std::size_t unit = line;
-  if (bytes >= huge_page)
-    for (unit = huge_page; bytes / unit >= 16;) unit *= 2;
+  std::size_t unit = bytes >= huge_page ? huge_page : line;
+  while (bytes >= least_kept && bytes / unit >= 16) unit *= 2;
   return (bytes + unit - 1) / unit * unit;
 }
 
@@ -79,7 +78,7 @@ std::size_t rounded(std::size_t bytes) {
 void* take_memory(std::size_t bytes) {
   const std::size_t size = rounded(bytes);
   const bool large = size >= huge_page;
-  if (large)
+  if (size >= least_kept)
     if (void* memory = kept().take(size)) return memory;
   void* memory = std::aligned_alloc(large ? huge_page : line, size);
   if (!memory) throw std::bad_alloc();
@@ -92,7 +91,7 @@ void* take_memory(std::size_t bytes) {
 void give_memory(void* memory, std::size_t bytes) noexcept {
   if (!memory) return;
   const std::size_t size = rounded(bytes);
-  if (keep && size >= huge_page && kept().give(memory, size)) return;
+  if (keep && size >= least_kept && kept().give(memory, size)) return;
   std::free(memory);
 }
 

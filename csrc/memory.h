@@ -6,6 +6,8 @@
 
 namespace fastrnn {
 
+constexpr std::size_t least_kept = std::size_t(1) << 16;  // bytes; the system's own memory serves smaller pieces well
+
 // At least so many bytes, aligned to a cache line. Throws std::bad_alloc.
 void* take_memory(std::size_t bytes);
 
