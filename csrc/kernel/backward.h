@@ -13,7 +13,7 @@ class BackwardPass : Sequence<C, R> {
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share, Base::Hp;
   using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
-  using Base::own_units, Base::rows_at, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
+  using Base::enter, Base::own_units, Base::each_row, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::multiplied;
   using V = Vec<R>;
 
@@ -54,8 +54,8 @@ class BackwardPass : Sequence<C, R> {
   const Lists<R>& list = memory.list;
   const Range blocks;  // of slots, whose weights' gradient is a member's own
 
-  BackwardPass(const Backward<R>& b, const Team& team, Workspace workspace)
-      : Base(b, team), b(b), memory(Memory::of(b, workspace)),
+  BackwardPass(const Backward<R>& b, Index s, const Team& team, Workspace workspace)
+      : Base(b, s, team), b(b), memory(Memory::of(b, workspace)),
         blocks(part(layout.units() * S, team.rank, team.size)) {}
 
   void pack() const {
@@ -77,13 +77,12 @@ class BackwardPass : Sequence<C, R> {
   }
 
   void step_back(Index s) const {
-    const Range rows = rows_at(s);
     Index n = 0;
-    for (Index r = rows.first; r < rows.last; ++r, ++n) {
+    each_row(s, [&](Index r) {
       differentiate(s, r);
       list.a[n] = slots(s, r) + L::h_slot * U;
-      list.c[n] = (b.dmasked ? b.dmasked : b.dh) + r * Hp;
-    }
+      list.c[n++] = (b.dmasked ? b.dmasked : b.dh) + r * Hp;
+    });
     share.hand_over(team);
     gemm_wide(list.a, list.c, n, slot_runs(), b.packed_hh, layout.transposed(layer.H), share.units.first,
               share.units.last, no_width);
@@ -225,8 +224,8 @@ class BackwardPass : Sequence<C, R> {
     }
   }
 
-  static BackwardPass pass(const Backward<R>& b, const Team& team) {
-    return {b, team, Workspace(b.workspace, team.rank * workspace(b))};
+  static BackwardPass pass(const Backward<R>& b, Index s, const Team& team) {
+    return {b, s, team, Workspace(b.workspace, team.rank * workspace(b))};
   }
 
  public:
@@ -237,13 +236,16 @@ class BackwardPass : Sequence<C, R> {
   }
 
   static void run(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
-    const BackwardPass self = pass(b, team);
+    BackwardPass self = pass(b, s1 - 1, team);
     if (s1 == b.steps.count) self.pack();
-    for (Index s = s1 - 1; s >= s0; --s) self.step_back(s);
+    for (Index s = s1 - 1; s >= s0; --s) {
+      self.enter(s);
+      self.step_back(s);
+    }
   }
 
   static void gradients(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
-    const BackwardPass self = pass(b, team);
+    const BackwardPass self = pass(b, s0, team);
     self.sum(s0, s1);
     if (s0 == 0) self.unpack();
   }

@@ -13,7 +13,7 @@ class ForwardPass : Sequence<C, R> {
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
   using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
-  using Base::own_units, Base::rows_at, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
+  using Base::enter, Base::split_until, Base::own_units, Base::each_row, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::masked, Base::multiplied;
 
   using V = Vec<R>;
@@ -26,7 +26,8 @@ class ForwardPass : Sequence<C, R> {
 
   static Lists<R> take(Workspace& memory, const Layer<R>& layer) { return {memory, layer.chunk * layer.steps.B}; }
 
-  ForwardPass(const Forward<R>& f, const Team& team, Workspace memory) : Base(f, team), f(f), list(take(memory, f)) {}
+  ForwardPass(const Forward<R>& f, Index s, const Team& team, Workspace memory)
+      : Base(f, s, team), f(f), list(take(memory, f)) {}
 
   void pack_own() const {
     const Range own = own_units();
@@ -41,7 +42,7 @@ class ForwardPass : Sequence<C, R> {
   void project(Index s0, Index s1) const {
     Index n = 0;
     for (Index s = s0; s < s1; ++s)
-      for (Index r = rows_at(s).first; r < rows_at(s).last; ++r, ++n) {
+      each_row(s, [&](Index r) {
         list.c[n] = slots(s, r);
         if (layer.tokens)
           look_up(layer.tokens[steps.at(s, r)], list.c[n]);
@@ -51,7 +52,8 @@ class ForwardPass : Sequence<C, R> {
         if constexpr (S > G)
           for (Index u = share.units.first; u < share.units.last; ++u)
             for (Index j = u * S + G; j < (u + 1) * S; ++j) store(list.c[n] + j * U, load(f.bias + j * U));
-      }
+        ++n;
+      });
     if (!layer.tokens)
       gemm<G>(list.a, list.c, n, {1, layer.I, 0},
               unit_panels(f.packed_ih, layer.I, share.units, f.bias));
@@ -76,10 +78,10 @@ class ForwardPass : Sequence<C, R> {
   void recur(Index s0, Index s1) const {
     Index n = 0;
     for (Index s = s0; s < s1; ++s)
-      for (Index r = rows_at(s).first; r < rows_at(s).last; ++r, ++n) {
+      each_row(s, [&](Index r) {
         list.a[n] = multiplied(s, r);
-        list.c[n] = slots(s, r) + L::h_slot * U;
-      }
+        list.c[n++] = slots(s, r) + L::h_slot * U;
+      });
     const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
     for (Index turn = 0; turn < turns; ++turn) {
       // Back and forth: a cache that does not hold all weights has the last ones of the step before.
@@ -87,8 +89,7 @@ class ForwardPass : Sequence<C, R> {
       const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
       gemm<G>(list.a, list.c, n, {1, layer.H, 0},
               unit_panels(f.packed_hh, layer.H, units, nullptr));
-      for (Index s = s0; s < s1; ++s)
-        for (Index r = rows_at(s).first; r < rows_at(s).last; ++r) activate(s, r, units);
+      for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { activate(s, r, units); });
     }
   }
 
@@ -119,8 +120,8 @@ class ForwardPass : Sequence<C, R> {
     }
   }
 
-  static ForwardPass member(const Forward<R>& f, const Team& team) {
-    return {f, team, Workspace(f.workspace, team.rank * workspace(f))};
+  static ForwardPass member(const Forward<R>& f, Index s, const Team& team) {
+    return {f, s, team, Workspace(f.workspace, team.rank * workspace(f))};
   }
 
  public:
@@ -131,22 +132,26 @@ class ForwardPass : Sequence<C, R> {
   }
 
   static void pack(const Forward<R>& f, const Team& team) noexcept {
-    member(f, team).pack_own();
+    member(f, 0, team).pack_own();
     team.wait();
   }
 
   static void run(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
-    const ForwardPass pass = member(f, team);
-    for (Index s = s0; s < s1; ++s) {
-      if ((s - s0) % f.chunk == 0) pass.project(s, s + f.chunk < s1 ? s + f.chunk : s1);
-      pass.recur(s, s + 1);
-      pass.share.hand_over(team);
+    ForwardPass pass = member(f, s0, team);
+    for (Index s = s0; s < s1;) {
+      pass.enter(s);
+      const Index end = pass.split_until(s, s + f.chunk < s1 ? s + f.chunk : s1);
+      pass.project(s, end);
+      for (; s < end; ++s) {
+        pass.recur(s, s + 1);
+        pass.share.hand_over(team);
+      }
     }
   }
 
   // The slots and cells of one chunk again, from y and the cells before it; the last chunk first.
   static void rebuild(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
-    const ForwardPass pass = member(f, team);
+    const ForwardPass pass = member(f, s0, team);
     pass.project(s0, s1);
     pass.recur(s0, s1);
   }

@@ -70,7 +70,7 @@ FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* 
                              const R* w, const Panels<R>& panels, Ahead outer) {
   // For the nearest cache. Half of the lines: on a core that is shared each instruction more costs as much as it gains.
   // A packed A goes with panels that are there already, and few rows wait for the cache behind, whatever is asked for.
-  constexpr bool fetch_near = STEP == 1 && MR > 2;
+  constexpr bool fetch_near = STEP == 1 && MR > 3;
   constexpr int N = NP * NV;
   const Index row = panels.row, stride = panels.stride, ahead = 16 * row;
   const R* a[MR];

@@ -30,15 +30,35 @@ class Sequence {
   const L layout{layer.H};
   const Index Hp = layout.units() * U;
   const Index weights = G * layer.H * layer.H;  // that a step multiplies with
-  const Share share = share_of(steps, layout.units(), {2 * weights, weights * Index(sizeof(R))}, team);
+  Share share;
 
-  Sequence(const Layer<R>& layer, const Team& team) : layer(layer), team(team) {}
+  Sequence(const Layer<R>& layer, Index s, const Team& team) : layer(layer), team(team), share(share_at(s)) {}
+
+  Split split_at(Index s) const {
+    return split_of(steps.active(s), {2 * weights, weights * Index(sizeof(R))}, team.size);
+  }
+  Share share_at(Index s) const { return share_of(split_at(s), steps, layout.units(), team); }
+
+  // Before step s: as rows end, or begin on the way back, another split may suit those that are left.
+  void enter(Index s) {
+    if (split_at(s) == share.split) return;
+    team.wait();
+    share = share_at(s);
+  }
+
+  // The first step from s on, up to `end`, that is split in another way.
+  Index split_until(Index s, Index end) const {
+    while (s < end && split_at(s) == share.split) ++s;
+    return s;
+  }
 
   Range own_units() const { return part(layout.units(), team.rank, team.size); }
 
-  Range rows_at(Index s) const {
-    const Index active = steps.active(s);
-    return {share.rows.first, share.rows.last < active ? share.rows.last : active};
+  // Calls fn(r) for own rows in step s.
+  template <class F>
+  FASTRNN_INLINE void each_row(Index s, const F& fn) const {
+    const Index count = share.rows.among(steps.active(s));
+    for (Index i = 0; i < count; ++i) fn(share.rows.at(i));
   }
 
   // ---- step s of sorted row r
