@@ -38,15 +38,15 @@ Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool 
             nullptr, nullptr, nullptr, all ? Keep::all : Keep::none, 1, nullptr, in.mask, nullptr};
   sort_rows(in.lengths);
   const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
-  const Index hidden = Hp * Index(sizeof(R));
-  const Index together = project_rows(kernel.gates * hidden * in.I, kernel.slots * hidden) / std::max<Index>(B, 1);
+  const Index row = padded(kernel.slots * in.H, kernel.lanes), bytes = Index(sizeof(R));
+  const Index together = project_rows(kernel.gates * in.H * in.I * bytes, row * bytes) / std::max<Index>(B, 1);
   layer_.chunk = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
   if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.H});
   if (in.mask) {
     layer_.masked = masked_ = Buffer<R>{in.T + 1, B, in.H};
     for (Index i = 0; i < B * in.H; ++i) layer_.masked[i] = layer_.h0[i] * in.mask[i];
   }
-  layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.chunk * B, kernel.slots, Hp};
+  layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.chunk * B, row};
   if (kernel.states > 1) {
     layer_.cells = cells_ = Buffer<R>{all ? B + rows : B, Hp};
     if (recompute_) starts_ = Buffer<R>{(layer_.steps.count + block_ - 1) / block_, B, Hp};
@@ -130,10 +130,11 @@ R* Call<R>::start(Index s) {
 template <class R>
 void Call<R>::keep_block() {
   const Index B = layer_.steps.B, Hp = padded(layer_.H, kernel_.lanes);
+  const Index row = padded(kernel_.slots * layer_.H, kernel_.lanes);
   layer_.keep = Keep::chunk;
   layer_.all_c = nullptr;
   layer_.chunk = std::clamp<Index>(layer_.steps.count, 1, block_);
-  layer_.slots = slots_ = Buffer<R>{layer_.chunk * B, kernel_.slots, Hp};
+  layer_.slots = slots_ = Buffer<R>{layer_.chunk * B, row};
   if (kernel_.states > 1) layer_.cells = cells_ = Buffer<R>{B + layer_.chunk * B, Hp};
 }
 
@@ -144,11 +145,11 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   const bool has_cells = kernel_.states > 1;
   const int size = team_for(2 * step_flops() * double(steps.count));
   const Index Ip = padded(layer_.I, kernel_.lanes);
-  Buffer<R> packed_hh{Hp, G, Hp}, packed_ih{gradients.x ? Ip : 0, G, Hp};
+  Buffer<R> packed_hh{G * H, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
   Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Hp});
-  Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, G, Hp});
-  Buffer<R> dbias = Buffer<R>::zeros({kernel_.slots, Hp});
+  Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)});
+  Buffer<R> dbias = Buffer<R>::zeros({padded(kernel_.slots * H, kernel_.lanes)});
   Buffer<char> workspace{size, kernel_.backward_workspace(layer_)};
   for (Index r = 0; r < B; ++r) {
     if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);

@@ -2,8 +2,10 @@
 // compiled once per ISA. Declarations only.
 //
 // The letters, everywhere: T time, B batch, I input, H hidden, G gates, S slots, U lanes of a vector. Square
-// brackets are shapes, the rightmost index runs fastest. Gates and layouts are PyTorch's; hidden units are
-// padded inside to Hp, the next multiple of U, and interleaved: a row of slots is [Hp/U, S, U].
+// brackets are shapes, the rightmost index runs fastest. Gates and layouts are PyTorch's. Ip, Hp, GHp and SHp are I, H,
+// G*H and S*H, padded to whole vectors. A row of slots, SHp long, is interleaved: for each U hidden units their S slots,
+// each of them a vector, and last the slots of what units are left, which follow each other without gaps. So are the GHp
+// columns of weights.
 #pragma once
 
 #include <cstdint>
@@ -57,7 +59,7 @@ struct Layer {
   const R* b_hh;        // [G*H] or null
   const R* h0;          // [B, H]
   R* y;                 // [T, B, H]
-  R* slots;             // [rows of all steps, S*Hp]; if not all stay: [chunk * B, S*Hp]
+  R* slots;             // [rows of all steps, SHp]; if not all stay: [chunk * B, SHp]
   R* cells;             // [B + those rows, Hp], the initial ones first; if none stay: [B, Hp]
   Keep keep;
   Index chunk;          // steps whose input is projected at a time
@@ -68,17 +70,17 @@ struct Layer {
 
 template <class R>
 struct Forward : Layer<R> {
-  R* packed_ih;     // [Hp/U, I, G, U]
-  R* packed_hh;     // [Hp/U, H, G, U]
-  R* bias;          // [S*Hp]  a row of slots
+  R* packed_ih;     // [I, GHp] in panels of U units
+  R* packed_hh;     // [H, GHp] likewise
+  R* bias;          // [SHp]  a row of slots
   void* workspace;  // [team, forward_workspace]
 };
 
 template <class R>
 struct Backward : Layer<R> {
   const R* dy;      // [T, B, H] or null
-  R* packed_hh;     // [Hp/U, Hp/U, G, U, U] in wide panels
-  R* packed_ih;     // [Ip/U, Hp/U, G, U, U] in wide panels
+  R* packed_hh;     // [G*H, Hp] in wide panels
+  R* packed_ih;     // [G*H, Ip] in wide panels
   R* dh;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
   R* dc;            // [B, Hp]  likewise
   R* dmasked;       // [B, Hp] zeros: of what the product reads, or null where that is h
@@ -88,8 +90,8 @@ struct Backward : Layer<R> {
   R* dw_hh;         // [G*H, H] zeros
   R* db_ih;         // [G*H] or null
   R* db_hh;         // [G*H] or null
-  R* dtable;        // [Hp/U, I, G, U] zeros, with tokens
-  R* dbias;         // [S*Hp] zeros
+  R* dtable;        // [I, GHp] zeros in panels of U units, with tokens
+  R* dbias;         // [SHp] zeros
   void* workspace;  // [team, backward_workspace]
 };
 
@@ -127,7 +129,7 @@ struct Linear {
   R* dx;           // [N, I] zeros
   R* dw;           // [O, I] zeros
   R* db;           // [O] or null
-  R* packed;       // forward: [Op/U, I, U]; backward: [Ip/U, Op, U] in wide panels
+  R* packed;       // forward: [I, Op] in panels of U outputs; backward: [O, Ip] in wide panels
   R* padded_bias;  // [Op], zeros for backward
   void* workspace;  // [team, workspace]
 };

@@ -43,9 +43,9 @@ template <class R>
 void Stream<R>::add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H) {
   const Index Hp = padded(H, kernel_.lanes), B = this->B();
   Level level{std::move(weights), Buffer<R>::zeros({B, H}), Buffer<R>::zeros({B, H}),
-              Buffer<R>{B, kernel_.slots, Hp}, Buffer<R>::zeros({has_cells() ? B : 0, Hp}), {}, {}};
+              Buffer<R>{B, padded(kernel_.slots * H, kernel_.lanes)}, Buffer<R>::zeros({has_cells() ? B : 0, Hp}), {}, {}};
   const Layer<R> layer{steps_, I, H, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
-                       level.h, level.next_h, level.slots, level.cells, Keep::none, 1};
+                       level.h, level.next_h, level.slots, level.cells, Keep::none, 1, nullptr, nullptr, nullptr};
   level.workspace = Buffer<char>{team_, kernel_.forward_workspace(layer)};
   level.task = {layer, level.weights->ih, level.weights->hh, level.weights->bias, level.workspace};
   levels_.push_back(std::move(level));

@@ -33,14 +33,14 @@ template <class R>
 struct Weights : AnyWeights {
   const Kernel<R>* kernel;
   Fingerprint fingerprint{};
-  Buffer<R> ih;    // [Hp/U, I, G, U]
-  Buffer<R> hh;    // [Hp/U, H, G, U]
-  Buffer<R> bias;  // [S*Hp]
+  Buffer<R> ih;    // [I, GHp]  for the layout see fastrnn.h
+  Buffer<R> hh;    // [H, GHp]
+  Buffer<R> bias;  // [SHp]
   bool packed = false;
 
   Weights(const Kernel<R>& kernel, Index I, Index H)
-      : kernel(&kernel), ih{padded(H, kernel.lanes), kernel.gates, I}, hh{padded(H, kernel.lanes), kernel.gates, H},
-        bias{kernel.slots, padded(H, kernel.lanes)} {}
+      : kernel(&kernel), ih{I, padded(kernel.gates * H, kernel.lanes)}, hh{H, padded(kernel.gates * H, kernel.lanes)},
+        bias{padded(kernel.slots * H, kernel.lanes)} {}
 };
 
 }  // namespace fastrnn

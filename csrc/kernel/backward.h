@@ -56,7 +56,7 @@ class BackwardPass : Sequence<C, R> {
 
   BackwardPass(const Backward<R>& b, Index s, const Team& team, Workspace workspace)
       : Base(b, s, team), b(b), memory(Memory::of(b, workspace)),
-        blocks(part(layout.units() * S, team.rank, team.size)) {}
+        blocks(part(layout.row() / U, team.rank, team.size)) {}
 
   void pack() const {
     const Range own = part(layout.transposed(layer.H).panels(), team.rank, team.size);
@@ -70,22 +70,33 @@ class BackwardPass : Sequence<C, R> {
     team.wait();
   }
 
-  // Columns of a row of slots that one side feeds, as the products go through them.
-  Runs slot_runs() const {
-    if (S == G) return {1, layout.row(), 0};
-    return {layout.units(), G * U, S * U};
+  // Rows of slots, a, times the weights of the G slots from first_slot on: vectors first .. last-1 of N columns of c.
+  void multiply(const R** a, R** c, Index rows, Index first_slot, const R* packed, Index N, Range vectors,
+                Index width) const {
+    const WidePanels<R> panels = layout.transposed(N);
+    const Index whole = layout.whole_units(), left = layer.H - whole * U;
+    const auto product = [&](const Runs& runs, Index from) {
+      gemm_wide(a, c, rows, runs, packed, from, panels, vectors.first, vectors.last, width);
+    };
+    const auto move = [&](Index columns) {
+      for (Index i = 0; i < rows; ++i) a[i] += columns;
+    };
+    if (S == G) return product({1, G * layer.H, 0}, 0);
+    move(first_slot * U);
+    if (whole) product({whole, G * U, S * U}, 0);
+    move(layout.at(whole, first_slot) - first_slot * U);
+    if (left) product({1, G * left, 0}, whole * G * U);
   }
 
   void step_back(Index s) const {
     Index n = 0;
     each_row(s, [&](Index r) {
       differentiate(s, r);
-      list.a[n] = slots(s, r) + L::h_slot * U;
+      list.a[n] = slots(s, r);
       list.c[n++] = (b.dmasked ? b.dmasked : b.dh) + r * Hp;
     });
     share.hand_over(team);
-    gemm_wide(list.a, list.c, n, slot_runs(), b.packed_hh, layout.transposed(layer.H), share.units.first,
-              share.units.last, no_width);
+    multiply(list.a, list.c, n, L::h_slot, b.packed_hh, layer.H, share.units, no_width);
   }
 
   void differentiate(Index s, Index r) const {
@@ -97,12 +108,11 @@ class BackwardPass : Sequence<C, R> {
     const R* c_prev = has_cells ? c_before(s, r) : nullptr;
     const R* c_next = has_cells ? c(s, r) : nullptr;
     const R* factors = mask(r);
-    for (Index u = share.units.first; u < share.units.last; ++u) {
-      const int count = units_in<R>(u, layer.H);
+    const auto block = [&](Index u, int count) __attribute__((always_inline)) {
       R* dh = b.dh + r * Hp + u * U;
       R* dc = b.dc + r * Hp + u * U;
       V a[S], prev[2], next[2], dnext[2], dprev[2];
-      for (Index j = 0; j < S; ++j) a[j] = load(row + (u * S + j) * U);
+      for (Index j = 0; j < S; ++j) a[j] = load(row + u * S * U + j * count, count);
       prev[0] = load(h_prev + u * U, count);
       next[0] = load(h_next + u * U, count);
       dnext[0] = load(dh);
@@ -119,10 +129,11 @@ class BackwardPass : Sequence<C, R> {
         dnext[1] = load(dc);
       }
       C::template backward<R>(a, prev, next, dnext, dprev);
-      for (Index j = 0; j < S; ++j) store(row + (u * S + j) * U, a[j]);
+      for (Index j = 0; j < S; ++j) store(row + u * S * U + j * count, a[j], count);
       store(dh, dprev[0]);
       if constexpr (has_cells) store(dc, dprev[1]);
-    }
+    };
+    layout.each(share.units, block);
   }
 
   // Takes as many rows as fit from step s, row r on downwards; moves s and r past them.
@@ -164,37 +175,35 @@ class BackwardPass : Sequence<C, R> {
   void outer_product(Range some, Index count, const R* rows, const WidePanels<R>& panels, Index N, Index first_slot,
                      R* dw) const {
     Index n = 0;
-    for (Index block = some.first; block < some.last; ++block) {
-      const Index u = block / S, slot = block % S;
+    for (Index column = some.first * U; column < some.last * U; ++column) {
+      const auto [slot, unit] = layout.place(column);
       if (slot < first_slot || slot >= first_slot + G) continue;
-      for (Index lane = 0; lane < units_in<R>(u, layer.H); ++lane, ++n) {
-        list.a[n] = memory.slots + (block - some.first) * count * U + lane;
-        list.c[n] = dw + (layout.weight_row(slot, u) + lane) * N;
-      }
+      list.a[n] = memory.slots + (column / U - some.first) * count * U + column % U;
+      list.c[n++] = dw + (C::gate(int(slot)) * layer.H + unit) * N;
     }
-    gemm_wide<U>(list.a, list.c, n, {1, count, 0}, rows, panels, 0, panels.count, N);
+    gemm_wide<U>(list.a, list.c, n, {1, count, 0}, rows, 0, panels, 0, panels.count, N);
   }
 
   // Rows of the table that own blocks of units gather from the tokens.
   void scatter(const Samples& samples) const {
     const Range own = own_units();
     for (Index k = 0; k < samples.count; ++k)
-      for (Index u = own.first; u < own.last; ++u)
-        for (Index g = 0; g < G; ++g) {
-          R* sum = b.dtable + ((u * layer.I + layer.tokens[samples.at[k]]) * G + g) * U;
-          store(sum, load(sum) + load(samples.da[k] + (u * S + L::x_slot + g) * U));
-        }
+      for (Index u = own.first; u < own.last; ++u) {
+        const Index row = layout.panel_row(u);
+        R* sum = b.dtable + u * layer.I * G * U + layer.tokens[samples.at[k]] * row;
+        const R* da = samples.da[k] + layout.at(u, L::x_slot);
+        for (Index j = 0; j < row; j += U) store(sum + j, load(sum + j) + load(da + j));
+      }
   }
 
   void input_gradient(const Samples& samples) const {
     const Range own = part(samples.count, team.rank, team.size);
     for (Index k = own.first; k < own.last; ++k) {
-      list.a[k] = samples.da[k] + L::x_slot * U;
+      list.a[k] = samples.da[k];
       list.c[k] = b.dx + samples.at[k] * layer.I;
     }
-    const WidePanels<R> panels = layout.transposed(layer.I);
-    gemm_wide(list.a + own.first, list.c + own.first, own.last - own.first, slot_runs(), b.packed_ih, panels, 0,
-              panels.count, layer.I);
+    multiply(list.a + own.first, list.c + own.first, own.last - own.first, L::x_slot, b.packed_ih, layer.I,
+             {0, layout.transposed(layer.I).count}, layer.I);
   }
 
   // After the first step has been reached: from the kernels' layout to PyTorch's.
@@ -205,7 +214,7 @@ class BackwardPass : Sequence<C, R> {
       if (layer.tokens) layout.unpack(b.dtable + u * layer.I * G * U, layer.I, u, b.dw_ih);
       const int count = units_in<R>(u, layer.H);
       for (Index slot = 0; slot < S; ++slot) {
-        const V sum = load(b.dbias + (u * S + slot) * U);
+        const V sum = load(b.dbias + layout.at(u, slot), count);
         if (b.db_ih && slot < G) store(b.db_ih + layout.weight_row(slot, u), sum, count);
         if (b.db_hh && slot >= L::h_slot) store(b.db_hh + layout.weight_row(slot, u), sum, count);
       }

@@ -34,7 +34,7 @@ class ForwardPass : Sequence<C, R> {
     for (Index u = own.first; u < own.last; ++u) {
       layout.pack(layer.w_ih, layer.I, L::x_slot, u, f.packed_ih + u * layer.I * G * U);
       layout.pack(layer.w_hh, layer.H, L::h_slot, u, f.packed_hh + u * layer.H * G * U);
-      layout.pack_bias(layer.b_ih, layer.b_hh, u, f.bias + u * S * U);
+      layout.pack_bias(layer.b_ih, layer.b_hh, u, f.bias);
     }
   }
 
@@ -49,29 +49,38 @@ class ForwardPass : Sequence<C, R> {
         else
           list.a[n] = layer.x + steps.at(s, r) * layer.I;
         // What only the recurrence feeds still starts from its bias.
-        if constexpr (S > G)
-          for (Index u = share.units.first; u < share.units.last; ++u)
-            for (Index j = u * S + G; j < (u + 1) * S; ++j) store(list.c[n] + j * U, load(f.bias + j * U));
+        for (Index slot = G; slot < S; ++slot)
+          for (Index u = share.units.first; u < share.units.last; ++u) {
+            const Index at = layout.at(u, slot);
+            store(list.c[n] + at, load(f.bias + at, layout.width(u)), layout.width(u));
+          }
         ++n;
       });
-    if (!layer.tokens)
-      gemm<G>(list.a, list.c, n, {1, layer.I, 0},
-              unit_panels(f.packed_ih, layer.I, share.units, f.bias));
+    if (!layer.tokens) multiply(n, layer.I, f.packed_ih, share.units, L::x_slot, f.bias);
   }
 
-  // Panels of blocks of units: [K, G, U] each.
-  static Panels<R> unit_panels(const R* packed, Index K, Range units, const R* bias) {
-    const Index panel = K * G * U;
-    return {packed + units.first * panel, G * U, panel, units.last - units.first,
-            units.first * S * U, S * U, no_width, bias};
+  // Rows of [K] times panels of blocks of units, into the G slots from first_slot on.
+  void multiply(Index rows, Index K, const R* packed, Range units, Index first_slot, const R* bias) const {
+    const Index whole = layout.whole_units(), panel = K * G * U;
+    const Index count = (units.last < whole ? units.last : whole) - units.first;
+    if (count > 0)
+      gemm<G>(list.a, list.c, rows, {1, K, 0},
+              {packed + units.first * panel, G * U, panel, count, layout.at(units.first, first_slot), S * U, no_width,
+               bias});
+    if (units.last > whole) {
+      const Index row = layout.panel_row(whole), at = layout.at(whole, first_slot);
+      gemm_of<G>(row / U, list.a, list.c, rows, {1, K, 0},
+                 {packed + whole * panel, row, 0, 1, at, 0, at + G * layout.width(whole), bias});
+    }
   }
 
   // The product with a one-hot vector is a row of the table.
   void look_up(Index token, R* row) const {
-    for (Index u = share.units.first; u < share.units.last; ++u)
-      for (Index g = 0; g < G; ++g)
-        store(row + (u * S + g) * U,
-              load(f.bias + (u * S + g) * U) + load(f.packed_ih + ((u * layer.I + token) * G + g) * U));
+    for (Index u = share.units.first; u < share.units.last; ++u) {
+      const R* table = f.packed_ih + u * layer.I * G * U + token * layout.panel_row(u);
+      const Index at = layout.at(u, L::x_slot), count = G * layout.width(u);
+      for (Index j = 0; j < count; j += U) store(row + at + j, load(f.bias + at + j, count - j) + load(table + j), count - j);
+    }
   }
 
   // The recurrence's part, and the cell: one step, or several where h before each is known.
@@ -80,15 +89,14 @@ class ForwardPass : Sequence<C, R> {
     for (Index s = s0; s < s1; ++s)
       each_row(s, [&](Index r) {
         list.a[n] = multiplied(s, r);
-        list.c[n++] = slots(s, r) + L::h_slot * U;
+        list.c[n++] = slots(s, r);
       });
     const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
     for (Index turn = 0; turn < turns; ++turn) {
       // Back and forth: a cache that does not hold all weights has the last ones of the step before.
       const Index u = share.units.first + (s0 % 2 ? turns - 1 - turn : turn) * units_at_once;
       const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
-      gemm<G>(list.a, list.c, n, {1, layer.H, 0},
-              unit_panels(f.packed_hh, layer.H, units, nullptr));
+      multiply(n, layer.H, f.packed_hh, units, L::h_slot, nullptr);
       for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { activate(s, r, units); });
     }
   }
@@ -102,22 +110,22 @@ class ForwardPass : Sequence<C, R> {
     const bool fresh = layer.keep != Keep::chunk;  // or else what leaves the step is there
     const R* factors = fresh ? mask(r) : nullptr;
     R* all_c = has_cells && layer.all_c ? layer.all_c + steps.at(s, r) * layer.H : nullptr;
-    for (Index u = units.first; u < units.last; ++u) {
-      const int count = units_in<R>(u, layer.H);
+    const auto block = [&](Index u, int count) __attribute__((always_inline)) {
       V a[S], prev[2], next[2];
-      for (Index j = 0; j < S; ++j) a[j] = load(row + (u * S + j) * U);
+      for (Index j = 0; j < S; ++j) a[j] = load(row + u * S * U + j * count, count);
       prev[0] = load(h_prev + u * U, count);
       if constexpr (has_cells) prev[1] = load(c_prev + u * U);
       C::template forward<R>(a, prev, next);
       if (layer.keep != Keep::none)
-        for (Index j = 0; j < S; ++j) store(row + (u * S + j) * U, a[j]);
+        for (Index j = 0; j < S; ++j) store(row + u * S * U + j * count, a[j], count);
       if (fresh) store(h_next + u * U, next[0], count);
       if (factors) store(masked(s, r) + u * U, next[0] * load(factors + u * U, count), count);
       if constexpr (has_cells) {
         store(c_next + u * U, next[1]);
         if (all_c) store(all_c + u * U, next[1], count);
       }
-    }
+    };
+    layout.each(units, block);
   }
 
   static ForwardPass member(const Forward<R>& f, Index s, const Team& team) {

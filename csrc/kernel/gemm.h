@@ -230,6 +230,18 @@ void gemm(const R* const* a, R* const* c, Index rows, const Runs& runs, const Pa
   largest_block<STEP, most, NV, R>(largest, {a, c, count - less, less}, runs, panels);
 }
 
+// The same for panels of `vectors` vectors, at most `most`.
+template <int most, int STEP = 1, class R>
+FASTRNN_INLINE void gemm_of(Index vectors, const R* const* a, R* const* c, Index rows, const Runs& runs,
+                            const Panels<R>& panels) {
+  if constexpr (most > 0) {
+    if (vectors == most)
+      gemm<most, STEP>(a, c, rows, runs, panels);
+    else
+      gemm_of<most - 1, STEP>(vectors, a, c, rows, runs, panels);
+  }
+}
+
 // ---- panels as wide as tiles are, for a matrix of vectors of columns without groups of their own
 
 constexpr Index wide = 4;  // vectors
@@ -248,24 +260,20 @@ struct WidePanels {
   Index start(Index q) const { return q / wide * wide * K * lanes<R> + q % wide * lanes<R>; }
 };
 
-// C[m] += A[m] W for the vectors first .. last-1 of columns.
+// C[m] += A[m] W for the vectors first .. last-1 of columns, with the rows of W from `from` on.
 template <int STEP = 1, class R>
-void gemm_wide(const R* const* a, R* const* c, Index rows, const Runs& runs, const R* w, const WidePanels<R>& layout,
-               Index first, Index last, Index width) {
+void gemm_wide(const R* const* a, R* const* c, Index rows, const Runs& runs, const R* w, Index from,
+               const WidePanels<R>& layout, Index first, Index last, Index width) {
   for (Index q = first, next; q < last; q = next) {
     next = q / wide * wide + wide < last ? q / wide * wide + wide : last;
-    Panels<R> panels{w + layout.start(q), layout.row(q), 0, 1, q * lanes<R>, 0, width, nullptr};
-    switch (next - q) {
-      case 1: gemm<1, STEP>(a, c, rows, runs, panels); break;
-      case 2: gemm<2, STEP>(a, c, rows, runs, panels); break;
-      case 3: gemm<3, STEP>(a, c, rows, runs, panels); break;
-      default:
-        panels.count = (last - q) / wide;
-        panels.stride = wide * layout.K * lanes<R>;
-        panels.columns = wide * lanes<R>;
-        gemm<wide, STEP>(a, c, rows, runs, panels);
-        next = q + panels.count * wide;
+    Panels<R> panels{w + layout.start(q) + from * layout.row(q), layout.row(q), 0, 1, q * lanes<R>, 0, width, nullptr};
+    if (next - q == wide) {
+      panels.count = (last - q) / wide;
+      panels.stride = wide * layout.K * lanes<R>;
+      panels.columns = wide * lanes<R>;
+      next = q + panels.count * wide;
     }
+    gemm_of<wide, STEP>(panels.count > 1 ? wide : next - q, a, c, rows, runs, panels);
   }
 }
 

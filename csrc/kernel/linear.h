@@ -66,7 +66,7 @@ class LinearPass {
   void input_gradient(Range rows) const {
     const WidePanels<R> panels = layout.transposed(l.I);
     lists(rows, l.dy, l.O, l.dx, l.I, [&](Index count) {
-      gemm_wide(memory.a, memory.c, count, {1, l.O, 0}, l.packed, panels, 0, panels.count, l.I);
+      gemm_wide(memory.a, memory.c, count, {1, l.O, 0}, l.packed, 0, panels, 0, panels.count, l.I);
     });
   }
 
@@ -92,7 +92,7 @@ class LinearPass {
       memory.a[j] = memory.dy + j / U * panels.K * U + j % U;
       memory.c[j] = l.dw + (some.first * U + j) * l.I;
     }
-    gemm_wide<U>(memory.a, memory.c, n, {1, panels.K, 0}, memory.x, panels, 0, panels.count, l.I);
+    gemm_wide<U>(memory.a, memory.c, n, {1, panels.K, 0}, memory.x, 0, panels, 0, panels.count, l.I);
   }
 
   template <class F>
@@ -113,7 +113,7 @@ class LinearPass {
     if (n0 == 0) {
       for (Index u = self.blocks.first; u < self.blocks.last; ++u) {
         self.layout.pack(l.w, l.I, 0, u, l.packed + u * l.I * U);
-        self.layout.pack_bias(l.b, nullptr, u, l.padded_bias + u * U);
+        self.layout.pack_bias(l.b, nullptr, u, l.padded_bias);
       }
       team.wait();
     }

@@ -22,13 +22,39 @@ struct Layout {
   Index H;
 
   Index units() const { return (H + U - 1) / U; }
-  Index row() const { return units() * S * U; }
+  Index whole_units() const { return H / U; }
+  Index row() const { return padded(S * H, U); }
+  int width(Index u) const { return units_in<R>(u, H); }
+
+  // Where a slot of block u begins in a row.
+  Index at(Index u, Index slot) const { return u * S * U + slot * width(u); }
+  // Numbers of the panel of block u for each k.
+  Index panel_row(Index u) const { return padded(G * width(u), U); }
+
   Index weight_row(Index slot, Index u) const { return C::gate(int(slot)) * H + u * U; }
 
-  // w [G*H, K] -> panel of block u: [K, G, U]
+  // Calls fn(u, width) for blocks of units; the compiler knows the width of all but the last.
+  template <class F>
+  FASTRNN_INLINE void each(Range units, const F& fn) const {
+    const Index whole = whole_units();
+    for (Index u = units.first; u < units.last && u < whole; ++u) fn(u, int(U));
+    if (units.last > whole) fn(whole, width(whole));
+  }
+
+  struct Place {
+    Index slot, unit;
+  };
+  // What stands in a column of a row; slot S where nothing does.
+  Place place(Index column) const {
+    const Index whole = whole_units() * S * U, left = H % U;
+    if (column < whole) return {column / U % S, column / (S * U) * U + column % U};
+    return {(column - whole) / left, H - left + (column - whole) % left};
+  }
+
+  // w [G*H, K] -> panel of block u: [K, panel_row(u)]
   void pack(const R* w, Index K, Index first_slot, Index u, R* packed) const {
     constexpr Index stretch = 16 * U;  // of k: short enough that all gates' numbers meet in a near cache
-    const int count = units_in<R>(u, H);
+    const int count = width(u);
     for (Index start = 0; start < K; start += stretch)
       for (Index g = 0; g < G; ++g) {
         const R* from = w + weight_row(first_slot + g, u) * K;
@@ -38,48 +64,46 @@ struct Layout {
           for (Index lane = 0; lane < U; ++lane)
             block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
           transpose<R>(block);
-          for (Index i = 0; i < valid; ++i) store(packed + ((k + i) * G + g) * U, block[i]);
+          for (Index i = 0; i < valid; ++i) store(packed + (k + i) * panel_row(u) + g * count, block[i], count);
         }
       }
   }
 
-  // w [G*H, N] -> wide panel p of its columns, rows interleaved as slots are: K = [Hp/U, G, U]
-  WidePanels<R> transposed(Index N) const { return {(N + U - 1) / U, units() * G * U}; }
+  // w [G*H, N] -> wide panel p of its columns, rows in the order of slots: K = G*H
+  WidePanels<R> transposed(Index N) const { return {(N + U - 1) / U, G * H}; }
 
   void pack_transposed(const R* w, Index N, Index first_slot, Index p, R* packed) const {
     const WidePanels<R> panels = transposed(N);
     const Index q = p * wide, row = panels.row(q);
     packed += panels.start(q);
-    for (Index u = 0; u < units(); ++u) {
-      const int count = units_in<R>(u, H);
+    for (Index u = 0; u < units(); ++u)
       for (Index g = 0; g < G; ++g) {
         const R* from = w + weight_row(first_slot + g, u) * N + q * U;
-        for (Index lane = 0; lane < U; ++lane, from += N, packed += row)
-          for (Index j = 0; j < row; j += U)
-            store(packed + j, lane < count ? load(from + j, N - q * U - j) : Vec<R>{});
+        for (Index lane = 0; lane < width(u); ++lane, from += N, packed += row)
+          for (Index j = 0; j < row; j += U) store(packed + j, load(from + j, N - q * U - j));
       }
-    }
   }
 
   // b_ih + b_hh in the slots that both feed, each alone where only one does.
   void pack_bias(const R* b_ih, const R* b_hh, Index u, R* bias) const {
-    const int count = units_in<R>(u, H);
+    const int count = width(u);
     for (Index slot = 0; slot < S; ++slot) {
       Vec<R> sum{};
       if (b_ih && slot < G) sum += load(b_ih + weight_row(slot, u), count);
       if (b_hh && slot >= h_slot) sum += load(b_hh + weight_row(slot, u), count);
-      store(bias + slot * U, sum);
+      store(bias + at(u, slot), sum, count);
     }
   }
 
-  // Panels of block u [K, G, U] -> dw [G*H, K], for the slots of the input.
+  // The panel of block u [K, panel_row(u)] -> dw [G*H, K], for the slots of the input.
   void unpack(const R* packed, Index K, Index u, R* dw) const {
-    const int count = units_in<R>(u, H);
+    const int count = width(u);
     for (Index g = 0; g < G; ++g)
       for (Index k = 0; k < K; k += U) {
         const int valid = units_in<R>(k / U, K);
         Vec<R> block[U];
-        for (Index i = 0; i < U; ++i) block[i] = i < valid ? load(packed + ((k + i) * G + g) * U) : Vec<R>{};
+        for (Index i = 0; i < U; ++i)
+          block[i] = i < valid ? load(packed + (k + i) * panel_row(u) + g * count, count) : Vec<R>{};
         transpose<R>(block);
         for (Index lane = 0; lane < count; ++lane)
           store(dw + (weight_row(x_slot + g, u) + lane) * K + k, block[lane], valid);
