@@ -17,7 +17,8 @@ class Case:
     """One thing to measure.
 
     set : "train", "infer", "stream" (one step), "ragged" (training), "text" (a language model's training
-    step); for fastrnn's own figures "equal" (as ragged, but all of full length) and "float64" (training)
+    step); for fastrnn's own figures "equal" (as ragged, but all of full length), "float64" (training) and
+    "weights" (inference in which reading w_hh is nearly all)
     """
 
     set: str
@@ -35,7 +36,7 @@ class Case:
 
     @property
     def trains(self) -> bool:
-        return self.set not in ("infer", "stream")
+        return self.set not in ("infer", "stream", "weights")
 
     @property
     def recurrent_bytes(self) -> int:
@@ -122,6 +123,7 @@ _INFER = {
     "rnn": [(100, 1, 256, 256)],
 }
 _STREAM = {"lstm": [(32, 32), (64, 64), (64, 128), (256, 256)], "gru": [(32, 32), (64, 128)]}
+_WEIGHTS = [(100, 1, 8, n) for n in (256, 512, 1024)]
 _RAGGED = [(100, 16, 64, 128), (400, 8, 64, 128)]
 
 CASES = [
@@ -135,6 +137,7 @@ CASES = [
     Case("text", "gru", 100, 64, 100, 256),
     Case("text", "lstm", 100, 64, 100, 512),
     *(case for cell in ("lstm", "gru") for case in _cases("equal", cell, *_RAGGED)),
+    *(case for cell in ("lstm", "gru") for case in _cases("weights", cell, *_WEIGHTS)),
     *(Case("float64", cell, 100, 64, 256, 256, dtype="float64") for cell in ("lstm", "gru", "rnn")),
 ]
 

@@ -227,6 +227,25 @@ def test_changes_of_sign_do_not_cancel():
         seen.append(y)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_layer_sees_changes_anywhere_in_large_weights(isa, threads):
+    """The weights' bits are looked at in pieces of 256 KB, which threads share: at their ends, and between."""
+    layer = GRU(3, 301, seed=0)
+    x = np.ones((2, 1, 3), "float32")
+    flat = layer.parameters["weight_hh_l0"].reshape(-1)
+    before = fastrnn.get_num_threads()
+    fastrnn.set_num_threads(threads)
+    try:
+        for place in (0, 65535, 65536, 100_003, 131_072, flat.size - 2, flat.size - 1):
+            layer(x)
+            flat[place] += 1
+            fresh = GRU(3, 301)
+            fresh.load_state_dict(layer.state_dict())
+            np.testing.assert_array_equal(layer(x)[0], fresh(x)[0], err_msg=str(place))
+    finally:
+        fastrnn.set_num_threads(before)
+
+
 def test_kept_weights_are_of_one_isa(isa):
     layer = LSTM(6, 9, seed=0)
     x = np.ones((2, 3, 6), "float32")

@@ -30,7 +30,7 @@ class Peer(Base):
             return self._stream(case, data)
         layer = self._layer(case, data.weights)
         lengths = data.lengths if case.set == "ragged" else None
-        if case.set == "infer":
+        if not case.trains:
             return {"layer": Run(lambda: layer(data.x), lambda: {"y": layer(data.x)[0]})}
 
         def step():

@@ -33,7 +33,7 @@ class Peer(Base):
         if case.set == "stream":
             return self._stream(case, data)
         layer = self._layer(case, data.weights)
-        if case.set == "infer":
+        if not case.trains:
             return self._infer(layer, data)
         if case.set == "ragged":
             return {"packed": self._train(layer, data, self._packed(layer, data))}
