@@ -15,7 +15,7 @@ Stream<R>::Stream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& lay
   steps_ = {1, B, 1, order_.data(), length_.data(), offset_.data(), false};
   for (const Parameters<R>& p : layers)
     flops_ += 2.0 * double(B) * double(kernel.gates * p.H) * double(p.I + p.H);
-  team_ = team_for(flops_ * 8);  // a thread that has just worked is awake still
+  team_ = team_for(flops_ * 8);
   for (const Parameters<R>& p : layers) {
     add_level(std::make_shared<Weights<R>>(kernel, p.I, p.H), p.I, p.H);
     Forward<R> task = levels_.back().task;
@@ -56,12 +56,21 @@ void Stream<R>::advance(const Team& team) noexcept {
   for (const Level& level : levels_) kernel_.forward(level.task, 0, 1, team);
 }
 
+// Threads that have just worked are still awake. Where steps are far apart, as in audio, waking one up would take longer
+// than a step.
+template <class R>
+int Stream<R>::team_now() const {
+  if (team_ == 1) return 1;
+  return std::chrono::steady_clock::now() - last_ < std::chrono::milliseconds(4) ? team_ : 1;
+}
+
 template <class R>
 void Stream<R>::step(const R* x, const Index* tokens, R* y) {
   levels_[0].task.x = x;
   levels_[0].task.tokens = tokens;
   for (std::size_t l = 1; l < levels_.size(); ++l) levels_[l].task.x = levels_[l - 1].next_h;
-  parallel(team_, [&](const Team& team) { advance(team); });
+  parallel(team_now(), [&](const Team& team) { advance(team); });
+  if (team_ > 1) last_ = std::chrono::steady_clock::now();
   for (Level& level : levels_) {
     level.h.swap(level.next_h);
     level.task.h0 = level.h;

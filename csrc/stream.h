@@ -1,6 +1,7 @@
 // Steps one at a time through a stack of layers, with the state kept in between and no memory taken on the way.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -42,12 +43,14 @@ class Stream {
 
   void add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H);
   void advance(const Team& team) noexcept;
+  int team_now() const;
 
   const Kernel<R>& kernel_;
   std::vector<Index> order_, length_, offset_;
   Steps steps_;
   double flops_ = 0;
   int team_ = 1;
+  std::chrono::steady_clock::time_point last_{};  // when a step ended
   std::vector<Level> levels_;
 };
 

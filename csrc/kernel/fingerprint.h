@@ -9,27 +9,25 @@ namespace fastrnn::FASTRNN_ISA {
 // alone would confine a change of sign, down to where it spreads.
 inline void stir(Chains& chains, const void* data, Index bytes) noexcept {
   typedef std::uint64_t Words __attribute__((vector_size(vector_bytes)));
-  typedef std::uint64_t Unaligned __attribute__((vector_size(vector_bytes), aligned(1), may_alias));
   constexpr std::uint64_t factor = 0x9e3779b97f4a7c15;  // odd, 2^64 over the golden ratio
   constexpr int count = int(sizeof(Chains)) / vector_bytes;
-  const auto at = [](const void* p, Index i) {
-    return reinterpret_cast<const Unaligned*>(static_cast<const char*>(p) + i * vector_bytes);
-  };
   Words chain[count];
-  const auto mix = [&](const void* block) {
+  __builtin_memcpy(chain, &chains, sizeof chain);
+  const auto mix = [&](const char* block) {
 #pragma GCC unroll 16
     for (int i = 0; i < count; ++i) {
-      chain[i] ^= *at(block, i);
+      Words word;
+      __builtin_memcpy(&word, block + i * vector_bytes, sizeof word);
+      chain[i] ^= word;
       chain[i] = (chain[i] << 29 | chain[i] >> 35) * factor;
     }
   };
-  for (int i = 0; i < count; ++i) chain[i] = *at(&chains, i);
-  Index done = 0;
-  for (; done + Index(sizeof(Chains)) <= bytes; done += sizeof(Chains)) mix(static_cast<const char*>(data) + done);
-  Chains rest{};
-  __builtin_memcpy(&rest, static_cast<const char*>(data) + done, std::size_t(bytes - done));
-  mix(&rest);
-  __builtin_memcpy(&chains, chain, sizeof(Chains));
+  const char* next = static_cast<const char*>(data);
+  for (; bytes >= Index(sizeof chain); bytes -= sizeof chain, next += sizeof chain) mix(next);
+  char rest[sizeof chain] = {};
+  __builtin_memcpy(rest, next, std::size_t(bytes));
+  mix(rest);
+  __builtin_memcpy(&chains, chain, sizeof chain);
 }
 
 }  // namespace fastrnn::FASTRNN_ISA
