@@ -152,7 +152,7 @@ class Barrier {
     const std::uint64_t count = self.arrivals.load(std::memory_order_relaxed) + 1;
     self.arrivals.store(count, std::memory_order_release);
     for (int other = 0; other < size; ++other) {
-      for (int polls = 0; polls < 64 && !arrived(members_[other], count); ++polls) pause();
+      for (int polls = 0; polls < 8 && !arrived(members_[other], count); ++polls) pause();
       if (!arrived(members_[other], count)) self.waited += wait_long(members_[other], count);
     }
   }
@@ -205,11 +205,12 @@ int openmp_version() {
 namespace {
 
 // A team whose members have to wait for a core is slower than one thread, up to a hundred times. When that shows,
-// one thread works alone for as long as was lost, since most disturbances are over by then, and for twice as long each
-// time that the team is no better when it is tried again. Until a sleeping member has woken up, some 50 microseconds,
-// does not count: being alone would only put it to sleep again.
+// one thread works alone for twice as long as was lost, since most disturbances are over by then, and for twice as long
+// again each time that the team is no better when it is tried once more. Where members may be asleep, until they have
+// woken up does not count: being alone would only put them to sleep again.
 std::atomic<Clock::rep> alone_until{0};
 std::atomic<int> failures{0};
+std::atomic<Clock::rep> team_ended{0};
 
 void learn(int size, Clock::duration total, Clock::duration waited) {
   const Clock::duration lost = waited - (size - 1) * (total - waited);  // against one thread doing everything
@@ -217,7 +218,7 @@ void learn(int size, Clock::duration total, Clock::duration waited) {
     failures = 0;
     return;
   }
-  const Clock::duration pause = lost * (1 << std::min(failures++, 8));
+  const Clock::duration pause = lost * (2 << std::min(failures++, 8));
   alone_until = (Clock::now() + std::min<Clock::duration>(pause, std::chrono::seconds(1))).time_since_epoch().count();
 }
 
@@ -229,7 +230,7 @@ bool better_alone() { return Clock::now().time_since_epoch().count() < alone_unt
 void parallel(int size, const std::function<void(const Team&)>& fn) {
 #if defined(_OPENMP)
   if (size > 1 && !better_alone()) {
-    constexpr std::chrono::microseconds to_wake_up{200};
+    using namespace std::chrono_literals;
     Barrier barrier(size);
     const auto start = Clock::now();
 #pragma omp parallel num_threads(size)
@@ -240,9 +241,12 @@ void parallel(int size, const std::function<void(const Team&)>& fn) {
       fn(team);
       team.wait();  // OpenMP would keep the core, which may be the one that another member waits for
     }
-    const Clock::duration total = Clock::now() - start, waited = barrier.waited(0);
-    const Clock::duration excused = std::min<Clock::duration>({waited, barrier.latest(), to_wake_up});
-    return learn(size, total - excused, waited - excused);
+    const auto end = Clock::now();
+    const bool asleep = start.time_since_epoch().count() - team_ended > Clock::duration(3ms).count();
+    team_ended = end.time_since_epoch().count();
+    const Clock::duration waited = barrier.waited(0), to_wake_up = asleep ? 300us : 0us;
+    const Clock::duration excused = std::min({waited, barrier.latest(), to_wake_up});
+    return learn(size, end - start - excused, waited - excused);
   }
 #endif
   const FlushDenormals flush;
