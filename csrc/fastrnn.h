@@ -2,10 +2,10 @@
 // compiled once per ISA. Declarations only.
 //
 // The letters, everywhere: T time, B batch, I input, H hidden, G gates, S slots, U lanes of a vector. Square
-// brackets are shapes, the rightmost index runs fastest. Gates and layouts are PyTorch's. Ip, Hp, GHp and SHp are I, H,
-// G*H and S*H, padded to whole vectors. A row of slots, SHp long, is interleaved: for each U hidden units their S slots,
-// each of them a vector, and last the slots of what units are left, which follow each other without gaps. So are the GHp
-// columns of weights.
+// brackets are shapes, the rightmost index runs fastest. Gates and layouts are PyTorch's. Ip, Hp, GHp and SHp are
+// I, H, G*H and S*H, padded to whole vectors. A row of slots, SHp long, is interleaved: for each U hidden units
+// their S slots, each of them a vector, and last the slots of what units are left, which follow each other without
+// gaps. So are the GHp columns of weights.
 #pragma once
 
 #include <cstdint>

@@ -41,9 +41,9 @@ Stream<R>::Stream(const Stream& other)
 
 template <class R>
 void Stream<R>::add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H) {
-  const Index Hp = padded(H, kernel_.lanes), B = this->B();
+  const Index Hp = padded(H, kernel_.lanes), row = padded(kernel_.slots * H, kernel_.lanes), B = this->B();
   Level level{std::move(weights), Buffer<R>::zeros({B, H}), Buffer<R>::zeros({B, H}),
-              Buffer<R>{B, padded(kernel_.slots * H, kernel_.lanes)}, Buffer<R>::zeros({has_cells() ? B : 0, Hp}), {}, {}};
+              Buffer<R>{B, row}, Buffer<R>::zeros({has_cells() ? B : 0, Hp}), {}, {}};
   const Layer<R> layer{steps_, I, H, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
                        level.h, level.next_h, level.slots, level.cells, Keep::none, 1, nullptr, nullptr, nullptr};
   level.workspace = Buffer<char>{team_, kernel_.forward_workspace(layer)};
@@ -56,8 +56,8 @@ void Stream<R>::advance(const Team& team) noexcept {
   for (const Level& level : levels_) kernel_.forward(level.task, 0, 1, team);
 }
 
-// Threads that have just worked are still awake. Where steps are far apart, as in audio, waking one up would take longer
-// than a step.
+// Threads that have just worked are still awake. Where steps are far apart, as in audio, waking one up would take
+// longer than a step.
 template <class R>
 int Stream<R>::team_now() const {
   if (team_ == 1) return 1;

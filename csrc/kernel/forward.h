@@ -13,7 +13,8 @@ class ForwardPass : Sequence<C, R> {
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
   using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
-  using Base::enter, Base::split_until, Base::own_units, Base::each_row, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
+  using Base::enter, Base::split_until, Base::own_units, Base::each_row;
+  using Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::masked, Base::multiplied;
 
   using V = Vec<R>;
@@ -79,7 +80,8 @@ class ForwardPass : Sequence<C, R> {
     for (Index u = share.units.first; u < share.units.last; ++u) {
       const R* table = f.packed_ih + u * layer.I * G * U + token * layout.panel_row(u);
       const Index at = layout.at(u, L::x_slot), count = G * layout.width(u);
-      for (Index j = 0; j < count; j += U) store(row + at + j, load(f.bias + at + j, count - j) + load(table + j), count - j);
+      for (Index j = 0; j < count; j += U)
+        store(row + at + j, load(f.bias + at + j, count - j) + load(table + j), count - j);
     }
   }
 

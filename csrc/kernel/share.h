@@ -60,8 +60,8 @@ struct StepCost {
 // loaded, and a cache that holds the weights. A split by units leaves each member its own part of the weights, and
 // pays for its barrier once a step is half a microsecond long.
 //
-// One thread takes half a microsecond (Zen 4, at 3.7 GHz) to one (Xeon with AVX-512) for 32,768 operations on one row, and
-// a barrier between two 0.06 to 0.3.
+// One thread takes half a microsecond (Zen 4) to one (Xeon with AVX-512) for 32,768 operations on one row, and a
+// barrier between two 0.06 to 0.3.
 inline Split split_of(Index active, StepCost cost, Index members) {
   constexpr Index rows_to_split = 4, bytes_to_share = 3 << 20, flops_to_split = 1 << 15;
   if (active >= rows_to_split * members && cost.weight_bytes <= bytes_to_share) return Split::rows;
