@@ -126,8 +126,8 @@ def test_nothing_to_do(cell, shape):
     assert_close(problem.run(_core), problem.truth(), TOLERANCE["float32"])
 
 
-# By rows with an equal and an unequal share; by units; the recurrence on one thread beside others that wait. Ragged
-# batches go from one to the next as rows end.
+# By rows with an equal and an unequal share; by units; the recurrence on one thread beside others that wait.
+# Ragged batches go from one to the next as rows end.
 # All are large enough to be given to several threads, whatever the cell.
 SPLITS = [(30, 24, 40, 40), (60, 13, 33, 47), (120, 3, 20, 70), (40, 1, 5, 257), (1000, 2, 24, 24)]
 

@@ -120,7 +120,16 @@ KERNEL_INCLUDES = {
     "linear.h": {"outer.h", "pack.h", "workspace.h"},
     "softmax.h": {"math.h"},
     "elementwise.h": {"../fastrnn.h"},
-    "kernels.cpp": {"backward.h", "cells.h", "elementwise.h", "forward.h", "linear.h", "softmax.h"},
+    "fingerprint.h": {"simd.h"},
+    "kernels.cpp": {
+        "backward.h",
+        "cells.h",
+        "elementwise.h",
+        "fingerprint.h",
+        "forward.h",
+        "linear.h",
+        "softmax.h",
+    },
 }
 
 

@@ -276,7 +276,7 @@ class Recurrent(Layer, Generic[StateT]):
         dhidden = [each.dhidden for each in passes] or [None] * len(reserves)
         for layer in reversed(range(self.num_layers)):
             places = range(layer * self._directions, (layer + 1) * self._directions)
-            parts = [dy] * self._directions if dy is None or self._directions == 1 else np.split(dy, self._directions, axis=-1)
+            parts = self._by_direction(dy)
             wanted = layer > 0 or input_gradient
             back = [
                 (reserves[place], part, dstates[place], wanted, dhidden[place])
@@ -470,6 +470,12 @@ class Recurrent(Layer, Generic[StateT]):
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
+
+    def _by_direction(self, dy: Array | None) -> Sequence[Array | None]:
+        """The part of the gradient of y that each direction gets."""
+        if dy is None or self._directions == 1:
+            return [dy] * self._directions
+        return np.split(dy, self._directions, axis=-1)
 
     def _suffixes(self, layer: int) -> list[str]:
         """How the names of the parameters end, by direction."""
