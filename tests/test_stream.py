@@ -229,7 +229,7 @@ def test_changes_of_sign_do_not_cancel():
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_layer_sees_changes_anywhere_in_large_weights(isa, threads):
-    """The weights are looked at in pieces of 256 KB, which threads share: changes at their ends and within."""
+    """The weights are looked at in pieces of 256 KB, which threads share."""
     layer = GRU(3, 301, seed=0)
     x = np.ones((2, 1, 3), "float32")
     flat = layer.parameters["weight_hh_l0"].reshape(-1)
