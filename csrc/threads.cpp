@@ -206,20 +206,24 @@ namespace {
 
 // A team whose members have to wait for a core is slower than one thread, up to a hundred times. When that shows,
 // one thread works alone for twice as long as was lost, since most disturbances are over by then, and for twice as long
-// again each time that the team is no better when it is tried once more. Where members may be asleep, until they have
-// woken up does not count: being alone would only put them to sleep again.
+// again each time that it happens once more soon after. Where members may be asleep, until they have woken up does not
+// count: being alone would only put them to sleep again.
 std::atomic<Clock::rep> alone_until{0};
 std::atomic<int> failures{0};
+std::atomic<Clock::rep> soon_until{0};
 std::atomic<Clock::rep> team_ended{0};
 
 void learn(int size, Clock::duration total, Clock::duration waited) {
   const Clock::duration lost = waited - (size - 1) * (total - waited);  // against one thread doing everything
+  const auto now = Clock::now();
   if (lost < std::chrono::microseconds(50)) {
-    failures = 0;
+    if (now.time_since_epoch().count() > soon_until) failures = 0;
     return;
   }
   const Clock::duration pause = lost * (2 << std::min(failures++, 8));
-  alone_until = (Clock::now() + std::min<Clock::duration>(pause, std::chrono::seconds(1))).time_since_epoch().count();
+  const auto end = now + std::min<Clock::duration>(pause, std::chrono::seconds(1));
+  alone_until = end.time_since_epoch().count();
+  soon_until = (end + std::chrono::milliseconds(100)).time_since_epoch().count();
 }
 
 bool better_alone() { return Clock::now().time_since_epoch().count() < alone_until; }
