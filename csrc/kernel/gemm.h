@@ -267,13 +267,14 @@ void gemm_wide(const R* const* a, R* const* c, Index rows, const Runs& runs, con
   for (Index q = first, next; q < last; q = next) {
     next = q / wide * wide + wide < last ? q / wide * wide + wide : last;
     Panels<R> panels{w + layout.start(q) + from * layout.row(q), layout.row(q), 0, 1, q * lanes<R>, 0, width, nullptr};
-    if (next - q == wide) {
+    const Index vectors = next - q;
+    if (vectors == wide) {
       panels.count = (last - q) / wide;
       panels.stride = wide * layout.K * lanes<R>;
       panels.columns = wide * lanes<R>;
       next = q + panels.count * wide;
     }
-    gemm_of<wide, STEP>(panels.count > 1 ? wide : next - q, a, c, rows, runs, panels);
+    gemm_of<wide, STEP>(vectors, a, c, rows, runs, panels);
   }
 }
 
