@@ -139,14 +139,16 @@ FASTRNN_INLINE void compute(const Tile<R, MR>& t, const Runs& runs, const Panels
 // Depth of the part of NV vectors of panels that is taken at once: it stays near while rows pass. Nearer where A is
 // packed and each of its lines serves one k.
 template <int STEP, int NV>
-constexpr Index slice_depth = (STEP == 1 ? 2048 : 512) / NV;
+constexpr Index slice_depth = (STEP == 1 ? 2048 : 1024) / NV;
 
 // Blocks of rows: `many` of MR, then `less` of MR - 1, so that no block is left with a few.
 template <class R>
 struct Blocks {
   const R* const* a;
   R* const* c;
-  Index many, less;
+  Index rows, many, less;
+
+  FASTRNN_INLINE R* const* end() const { return c + rows; }
 };
 
 // One slice of NV vectors of each of NP panels, for MR rows.
@@ -165,6 +167,17 @@ FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const 
     compute<STEP, MR, NP, NV, R>(t, slice, panels, outer, valid);
 }
 
+// Asks for what the next tile adds to: its sums would wait for a far cache before the first product. Behind the last
+// row comes the first one, of the next panels.
+template <int MR, int NP, int NV, class R>
+FASTRNN_INLINE void fetch_sums(const Blocks<R>& blocks, R* const* c, const Panels<R>& panels, Index column) {
+  if (c == blocks.end()) c = blocks.c, column += NP * panels.columns;
+  for (int i = 0; i < MR && c + i < blocks.end(); ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < NP * NV; ++j)
+      __builtin_prefetch(c[i] + column + (j / NV) * panels.columns + (j % NV) * lanes<R>, 1, 2);
+}
+
 // One slice of NV vectors of each of NP panels, for all rows.
 template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void block_rows(const Blocks<R>& blocks, Index offset, const R* w, const R* bias, const Runs& slice,
@@ -172,11 +185,15 @@ FASTRNN_INLINE void block_rows(const Blocks<R>& blocks, Index offset, const R* w
   const Index fetched = slice.depth() * outer.pace;
   const R* const* a = blocks.a;
   R* const* c = blocks.c;
-  for (Index m = 0; m < blocks.many; ++m, a += MR, c += MR, outer.next += fetched)
+  for (Index m = 0; m < blocks.many; ++m, a += MR, c += MR, outer.next += fetched) {
+    fetch_sums<MR, NP, NV>(blocks, c + MR, panels, column);
     tile_at<STEP, MR, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, outer);
+  }
   if constexpr (MR > 1)
-    for (Index m = 0; m < blocks.less; ++m, a += MR - 1, c += MR - 1, outer.next += fetched)
+    for (Index m = 0; m < blocks.less; ++m, a += MR - 1, c += MR - 1, outer.next += fetched) {
+      fetch_sums<MR - 1, NP, NV>(blocks, c + MR - 1, panels, column);
       tile_at<STEP, MR - 1, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, outer);
+    }
 }
 
 // All rows times NP panels from p on. While the rows of one slice pass, the next is fetched from the outer caches.
@@ -227,7 +244,7 @@ void gemm(const R* const* a, R* const* c, Index rows, const Runs& runs, const Pa
   if (rows == 0) return;
   const Index count = (rows + most - 1) / most, largest = (rows + count - 1) / count;
   const Index less = count * largest - rows;
-  largest_block<STEP, most, NV, R>(largest, {a, c, count - less, less}, runs, panels);
+  largest_block<STEP, most, NV, R>(largest, {a, c, rows, count - less, less}, runs, panels);
 }
 
 // The same for panels of `vectors` vectors, at most `most`.

@@ -6,8 +6,8 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
-constexpr Index outer_depth = 256;
-constexpr Index outer_blocks = 16;  // of columns of A that are packed at a time: what the second cache holds
+constexpr Index outer_depth = 512;
+constexpr Index outer_blocks = 8;   // of columns of A that are packed at a time: what the second cache holds
 
 // Rows lie too far apart for the processor to see where the next one is.
 template <class R>
