@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "buffer.h"
-#include "threads.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -55,19 +54,6 @@ py::array_t<R> empty(const Shape& shape) {
   const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });
   buffer.release();
   return py::array_t<R>(shape, data, owner);
-}
-
-template <class R>
-py::array_t<R> zeros(const Shape& shape) {
-  constexpr Index large = Index(1) << 20;  // bytes that take one thread as long as a sleeping one to wake up
-  py::array_t<R> array = empty<R>(shape);
-  R* data = array.mutable_data();
-  const Index size = array.size();
-  parallel(size * Index(sizeof(R)) < large ? 1 : max_threads(), [=](const Team& team) {
-    const Index first = size * team.rank / team.size, last = size * (team.rank + 1) / team.size;
-    std::fill(data + first, data + last, R(0));
-  });
-  return array;
 }
 
 inline bool is_float(const py::array& array) { return py::dtype::of<float>().equal(array.dtype()); }

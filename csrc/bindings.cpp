@@ -149,7 +149,7 @@ class TypedCall : public Reserve {
 
   void start_forward() override {
     const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
-    y_ = inputs_.lengths ? zeros<R>({T, B, H}) : empty<R>({T, B, H});
+    y_ = empty<R>({T, B, H});
     h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
     R* all_c = arguments_.all_c ? target<R>(*arguments_.all_c, {T, B, H}, "all_c") : nullptr;
     to_ = {y_.mutable_data(), all_c, h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
@@ -162,10 +162,10 @@ class TypedCall : public Reserve {
     given_ = arguments;
     from_ = {pointer<R>(given_.dy, {T, B, H}, "dy"), pointer<R>(given_.dstates.at(0), {B, H}, "dstate_n"),
              has_cells_ ? pointer<R>(given_.dstates.at(1), {B, H}, "dstate_n") : nullptr};
-    if (inputs_.x && given_.input_gradient) dx_ = zeros<R>({T, B, I});
-    if (inputs_.b_ih) db_ih_ = zeros<R>({rows});
-    if (inputs_.b_hh) db_hh_ = zeros<R>({rows});
-    dw_ih_ = zeros<R>({rows, I}), dw_hh_ = zeros<R>({rows, H});
+    if (inputs_.x && given_.input_gradient) dx_ = empty<R>({T, B, I});
+    if (inputs_.b_ih) db_ih_ = empty<R>({rows});
+    if (inputs_.b_hh) db_hh_ = empty<R>({rows});
+    dw_ih_ = empty<R>({rows, I}), dw_hh_ = empty<R>({rows, H});
     h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
     const auto data = [](auto& array) { return array ? array->mutable_data() : nullptr; };
     R* dhidden = given_.dhidden ? target<R>(*given_.dhidden, {T, B, H}, "dhidden") : nullptr;
@@ -267,7 +267,7 @@ py::array run_linear(const py::array& x, const py::array& w, const Optional& b) 
 template <class R>
 py::tuple run_linear_backward(const py::array& x, const py::array& w, const py::array& dy) {
   Linear<R> task = linear_task<R>(x, w, std::nullopt);
-  py::array_t<R> dx = zeros<R>({task.N, task.I}), dw = zeros<R>({task.O, task.I}), db = zeros<R>({task.O});
+  py::array_t<R> dx = empty<R>({task.N, task.I}), dw = empty<R>({task.O, task.I}), db = empty<R>({task.O});
   task.dy = pointer<R>(dy, {task.N, task.O}, "dy");
   task.dx = dx.mutable_data(), task.dw = dw.mutable_data(), task.db = db.mutable_data();
   {

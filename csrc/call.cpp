@@ -25,6 +25,15 @@ Index steps_at_once(double step_flops) {
   return Index(std::clamp(1e9 / step_flops, 1.0, few));
 }
 
+// Where no row has a step, nothing is added up.
+template <class R>
+void clear_weights(const Gradients<R>& gradients, Index rows, Index I, Index H) {
+  std::fill_n(gradients.w_ih, rows * I, R(0));
+  std::fill_n(gradients.w_hh, rows * H, R(0));
+  if (gradients.b_ih) std::fill_n(gradients.b_ih, rows, R(0));
+  if (gradients.b_hh) std::fill_n(gradients.b_hh, rows, R(0));
+}
+
 }  // namespace
 
 template <class R>
@@ -102,6 +111,7 @@ void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll) {
   const Forward<R> task{layer_, weights->ih, weights->hh, weights->bias, workspace};
   const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);
   Patience patience(poll);
+  clear_padding(y, H, size);
   for (Index s = 0, next; s < steps.count; s = next) {
     next = std::min(s + piece, steps.count);
     if (recompute_) next = std::min(next, s / block_ * block_ + block_);
@@ -119,6 +129,17 @@ void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll) {
     const Index row = layer_.keep == Keep::all && last >= 0 ? steps.B + steps.offset[last] + r : r;
     if (c_n) std::copy_n(layer_.cells + row * Hp, H, c_n + b * H);
   }
+}
+
+template <class R>
+void Call<R>::clear_padding(R* rows, Index width, int size) const {
+  const Steps& steps = layer_.steps;
+  if (steps.offset[steps.count] == steps.T * steps.B) return;
+  parallel(size, [&](const Team& team) {
+    for (Index r = team.rank; r < steps.B; r += team.size)
+      for (Index t = steps.length[r]; t < steps.T; ++t)
+        std::fill_n(rows + (t * steps.B + steps.order[r]) * width, width, R(0));
+  });
 }
 
 template <class R>
@@ -148,7 +169,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   Buffer<R> packed_hh{G * H, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
   Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Hp});
-  Buffer<R> dtable = Buffer<R>::zeros({layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)});
+  Buffer<R> dtable{layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)};
   Buffer<R> dbias = Buffer<R>::zeros({padded(kernel_.slots * H, kernel_.lanes)});
   Buffer<char> workspace{size, kernel_.backward_workspace(layer_)};
   for (Index r = 0; r < B; ++r) {
@@ -164,6 +185,8 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
                          gradients.w_ih, gradients.w_hh, gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
   const Index piece = steps_at_once(2 * step_flops());
   Patience patience(poll);
+  if (gradients.x) clear_padding(gradients.x, layer_.I, size);
+  if (steps.count == 0) clear_weights(gradients, G * H, layer_.I, H);
   for (Index end = steps.count, first; end > 0; end = first) {
     first = (end - 1) / block_ * block_;
     if (recompute_) {

@@ -26,9 +26,9 @@ struct Inputs : Parameters<R> {
 
 template <class R>
 struct Gradients {
-  R* x;               // [T, B, I] zeros, or null
+  R* x;               // [T, B, I] or null
   R* hidden;          // [T, B, H] zeros, or null
-  R *w_ih, *w_hh;     // like the weights, zeros
+  R *w_ih, *w_hh;     // like the weights
   R *b_ih, *b_hh;     // like the biases, or null
   R *h0, *c0;         // [B, H]; c0 may be null
 };
@@ -41,8 +41,8 @@ class Call {
   Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, bool recompute = false,
        std::shared_ptr<Weights<R>> weights = nullptr);
 
-  // y [T, B, H] is zero where a row is padded, and so is all_c, c after every step; h_n and c_n are [B, H]. Those of c
-  // may be null.
+  // y [T, B, H] becomes zero where a row is padded; all_c, c after every step, has to be zero there. h_n and c_n are
+  // [B, H]. Those of c may be null.
   void forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll);
 
   // Whether two such calls do better at the same time, on a thread each, than one after the other on all threads: where
@@ -57,6 +57,7 @@ class Call {
   double step_flops() const;
   R* start(Index s);  // of starts_, for the block of step s
   void keep_block();
+  void clear_padding(R* rows, Index width, int size) const;  // of an array [T, B, width], on `size` threads
 
   const Kernel<R>& kernel_;
   const std::shared_ptr<Weights<R>> weights_;

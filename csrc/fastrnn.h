@@ -84,13 +84,13 @@ struct Backward : Layer<R> {
   R* dh;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
   R* dc;            // [B, Hp]  likewise
   R* dmasked;       // [B, Hp] zeros: of what the product reads, or null where that is h
-  R* dx;            // [T, B, I] zeros, or null
+  R* dx;            // [T, B, I] or null
   R* dhidden;       // [T, B, H] zeros, or null: the whole gradient of every h
-  R* dw_ih;         // [G*H, I] zeros
-  R* dw_hh;         // [G*H, H] zeros
+  R* dw_ih;         // [G*H, I]
+  R* dw_hh;         // [G*H, H]
   R* db_ih;         // [G*H] or null
   R* db_hh;         // [G*H] or null
-  R* dtable;        // [I, GHp] zeros in panels of U units, with tokens
+  R* dtable;        // [I, GHp] in panels of U units, with tokens
   R* dbias;         // [SHp] zeros
   void* workspace;  // [team, backward_workspace]
 };
@@ -126,8 +126,8 @@ struct Linear {
   const R* b;      // [O] or null
   R* y;            // [N, O]
   const R* dy;     // [N, O]
-  R* dx;           // [N, I] zeros
-  R* dw;           // [O, I] zeros
+  R* dx;           // [N, I]
+  R* dw;           // [O, I]
   R* db;           // [O] or null
   R* packed;       // forward: [I, Op] in panels of U outputs; backward: [O, Ip] in wide panels
   R* padded_bias;  // [Op], zeros for backward

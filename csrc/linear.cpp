@@ -41,6 +41,10 @@ void linear_backward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& 
   Buffer<R> packed{padded(task.I, kernel.lanes), Op}, bias = Buffer<R>::zeros({Op});
   task.packed = packed;
   task.padded_bias = bias;
+  if (task.N == 0) {  // nothing is added up
+    std::fill_n(task.dw, task.O * task.I, R(0));
+    std::fill_n(task.db, task.O, R(0));
+  }
   run(kernel, kernel.backward, task, 4.0 * double(task.I) * double(task.O), poll);
 }
 

@@ -38,11 +38,13 @@ class BackwardPass : Sequence<C, R> {
     R* slots;  // [outer_blocks, depth, U]
     R* h;      // [Hp, depth] in wide panels
     R* x;      // [Ip, depth] in wide panels
+    Index width;
+    R* zeros;  // [width]: what the first sums start from
 
     Memory(Workspace& workspace, Index B, Index Hp, Index Ip)
         : list(workspace, B > depth ? B : depth), samples(workspace),
           slots(workspace.take<R>(outer_blocks * depth * U)), h(workspace.take<R>(Hp * depth)),
-          x(workspace.take<R>(Ip * depth)) {}
+          x(workspace.take<R>(Ip * depth)), width(Hp > Ip ? Hp : Ip), zeros(workspace.take<R>(width)) {}
 
     static Memory of(const Layer<R>& layer, Workspace& workspace) {
       return {workspace, layer.steps.B, padded(layer.H, U), layer.x ? padded(layer.I, U) : 0};
@@ -67,16 +69,17 @@ class BackwardPass : Sequence<C, R> {
       for (Index p = inputs.first; p < inputs.last; ++p)
         layout.pack_transposed(layer.w_ih, layer.I, L::x_slot, p, b.packed_ih);
     }
+    if (layer.tokens) clear_table();
     team.wait();
   }
 
-  // Rows of slots, a, times the weights of the G slots from first_slot on: vectors first .. last-1 of N columns of c.
-  void multiply(const R** a, R** c, Index rows, Index first_slot, const R* packed, Index N, Range vectors,
-                Index width) const {
+  // Rows of slots, a, times the weights of the G slots from first_slot on: some of N columns of c.
+  void multiply(const R** a, R** c, Index rows, Index first_slot, const R* packed, Index N, Columns<R> columns) const {
     const WidePanels<R> panels = layout.transposed(N);
     const Index whole = layout.whole_units(), left = layer.H - whole * U;
     const auto product = [&](const Runs& runs, Index from) {
-      gemm_wide(a, c, rows, runs, packed, from, panels, vectors.first, vectors.last, width);
+      gemm_wide(a, c, rows, runs, packed, from, panels, columns);
+      columns.bias = nullptr;  // what follows is added
     };
     const auto move = [&](Index columns) {
       for (Index i = 0; i < rows; ++i) a[i] += columns;
@@ -96,7 +99,8 @@ class BackwardPass : Sequence<C, R> {
       list.c[n++] = (b.dmasked ? b.dmasked : b.dh) + r * Hp;
     });
     share.hand_over(team);
-    multiply(list.a, list.c, n, L::h_slot, b.packed_hh, layer.H, share.units, no_width);
+    multiply(list.a, list.c, n, L::h_slot, b.packed_hh, layer.H,
+             {share.units.first, share.units.last, no_width, nullptr});
   }
 
   void differentiate(Index s, Index r) const {
@@ -160,28 +164,37 @@ class BackwardPass : Sequence<C, R> {
   WidePanels<R> h_panels(const Samples& samples) const { return {layout.units(), samples.count}; }
   WidePanels<R> x_panels(const Samples& samples) const { return {(layer.I + U - 1) / U, samples.count}; }
 
-  // Own slots, some blocks at a time; their sums are the biases' gradient.
-  void weight_gradients(const Samples& samples) const {
+  // Own slots, some blocks at a time; their sums are the biases' gradient. The first samples' rows start from `bias`.
+  void weight_gradients(const Samples& samples, const R* bias) const {
     for (Range some{blocks.first, 0}; some.first < blocks.last; some.first = some.last) {
       some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
       pack_blocks(samples.da, samples.count, some.first * U, some.last - some.first, layout.row(),
                   b.dbias + some.first * U, memory.slots);
-      outer_product(some, samples.count, memory.h, h_panels(samples), layer.H, L::h_slot, b.dw_hh);
-      if (layer.x) outer_product(some, samples.count, memory.x, x_panels(samples), layer.I, L::x_slot, b.dw_ih);
+      outer_product(some, memory.h, h_panels(samples), {0, layout.units(), layer.H, bias}, L::h_slot, b.dw_hh);
+      const WidePanels<R> inputs = x_panels(samples);
+      if (layer.x) outer_product(some, memory.x, inputs, {0, inputs.count, layer.I, bias}, L::x_slot, b.dw_ih);
     }
   }
 
-  // dw [G*H, N] += (slots' gradients)^T rows [count, N], for the G slots from first_slot on.
-  void outer_product(Range some, Index count, const R* rows, const WidePanels<R>& panels, Index N, Index first_slot,
-                     R* dw) const {
+  // dw [G*H, width] += (slots' gradients)^T rows [K, width], for the G slots from first_slot on.
+  void outer_product(Range some, const R* rows, const WidePanels<R>& panels, const Columns<R>& columns,
+                     Index first_slot, R* dw) const {
     Index n = 0;
     for (Index column = some.first * U; column < some.last * U; ++column) {
       const auto [slot, unit] = layout.place(column);
       if (slot < first_slot || slot >= first_slot + G) continue;
-      list.a[n] = memory.slots + (column / U - some.first) * count * U + column % U;
-      list.c[n++] = dw + (C::gate(int(slot)) * layer.H + unit) * N;
+      list.a[n] = memory.slots + (column / U - some.first) * panels.K * U + column % U;
+      list.c[n++] = dw + (C::gate(int(slot)) * layer.H + unit) * columns.width;
     }
-    gemm_wide<U>(list.a, list.c, n, {1, count, 0}, rows, 0, panels, 0, panels.count, N);
+    gemm_wide<U>(list.a, list.c, n, {1, panels.K, 0}, rows, 0, panels, columns);
+  }
+
+  R* table(Index u) const { return b.dtable + u * layer.I * G * U; }
+
+  void clear_table() const {
+    const Range own = own_units();
+    for (Index u = own.first; u < own.last; ++u)
+      for (Index j = 0; j < layer.I * layout.panel_row(u); j += U) store(table(u) + j, V{});
   }
 
   // Rows of the table that own blocks of units gather from the tokens.
@@ -190,7 +203,7 @@ class BackwardPass : Sequence<C, R> {
     for (Index k = 0; k < samples.count; ++k)
       for (Index u = own.first; u < own.last; ++u) {
         const Index row = layout.panel_row(u);
-        R* sum = b.dtable + u * layer.I * G * U + layer.tokens[samples.at[k]] * row;
+        R* sum = table(u) + layer.tokens[samples.at[k]] * row;
         const R* da = samples.da[k] + layout.at(u, L::x_slot);
         for (Index j = 0; j < row; j += U) store(sum + j, load(sum + j) + load(da + j));
       }
@@ -203,7 +216,7 @@ class BackwardPass : Sequence<C, R> {
       list.c[k] = b.dx + samples.at[k] * layer.I;
     }
     multiply(list.a + own.first, list.c + own.first, own.last - own.first, L::x_slot, b.packed_ih, layer.I,
-             {0, layout.transposed(layer.I).count}, layer.I);
+             {0, layout.transposed(layer.I).count, layer.I, memory.zeros});
   }
 
   // After the first step has been reached: from the kernels' layout to PyTorch's.
@@ -211,7 +224,7 @@ class BackwardPass : Sequence<C, R> {
     team.wait();
     const Range own = own_units();
     for (Index u = own.first; u < own.last; ++u) {
-      if (layer.tokens) layout.unpack(b.dtable + u * layer.I * G * U, layer.I, u, b.dw_ih);
+      if (layer.tokens) layout.unpack(table(u), layer.I, u, b.dw_ih);
       const int count = units_in<R>(u, layer.H);
       for (Index slot = 0; slot < S; ++slot) {
         const V sum = load(b.dbias + layout.at(u, slot), count);
@@ -224,10 +237,12 @@ class BackwardPass : Sequence<C, R> {
   // Takes all rows of steps s1-1 .. s0, last step first: their order does not depend on where a call is cut.
   void sum(Index s0, Index s1) const {
     Samples samples = memory.samples;
-    for (Index s = s1 - 1, r = 0; s >= s0;) {
+    for (Index j = 0; j < memory.width; j += U) store(memory.zeros + j, V{});
+    const R* bias = s1 == steps.count ? memory.zeros : nullptr;
+    for (Index s = s1 - 1, r = 0; s >= s0; bias = nullptr) {
       take(samples, s, r, s0);
       pack_rows(samples);
-      weight_gradients(samples);
+      weight_gradients(samples, bias);
       if (layer.tokens) scatter(samples);
       if (b.dx) input_gradient(samples);
     }

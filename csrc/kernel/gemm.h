@@ -277,13 +277,23 @@ struct WidePanels {
   Index start(Index q) const { return q / wide * wide * K * lanes<R> + q % wide * lanes<R>; }
 };
 
-// C[m] += A[m] W for the vectors first .. last-1 of columns, with the rows of W from `from` on.
+// The columns of C that a product gives, and how wide C is: see Panels.
+template <class R>
+struct Columns {
+  Index first, last;  // in vectors
+  Index width;
+  const R* bias;
+};
+
+// C[m] += A[m] W for some columns, with the rows of W from `from` on.
 template <int STEP = 1, class R>
 void gemm_wide(const R* const* a, R* const* c, Index rows, const Runs& runs, const R* w, Index from,
-               const WidePanels<R>& layout, Index first, Index last, Index width) {
-  for (Index q = first, next; q < last; q = next) {
+               const WidePanels<R>& layout, const Columns<R>& columns) {
+  const Index last = columns.last;
+  for (Index q = columns.first, next; q < last; q = next) {
     next = q / wide * wide + wide < last ? q / wide * wide + wide : last;
-    Panels<R> panels{w + layout.start(q) + from * layout.row(q), layout.row(q), 0, 1, q * lanes<R>, 0, width, nullptr};
+    Panels<R> panels{w + layout.start(q) + from * layout.row(q), layout.row(q), 0, 1, q * lanes<R>, 0,
+                     columns.width, columns.bias};
     const Index vectors = next - q;
     if (vectors == wide) {
       panels.count = (last - q) / wide;

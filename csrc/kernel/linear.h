@@ -19,13 +19,14 @@ class LinearPass {
     const R** a;
     R** c;
     const R** rows;
-    R* dy;  // [outer_blocks, outer_depth, U]
-    R* x;   // [Ip, outer_depth] in wide panels
+    R* dy;     // [outer_blocks, outer_depth, U]
+    R* x;      // [Ip, outer_depth] in wide panels
+    R* zeros;  // [Ip]
 
     Memory(Workspace& workspace, Index I)
         : a(workspace.take<const R*>(outer_depth)), c(workspace.take<R*>(outer_depth)),
           rows(workspace.take<const R*>(outer_depth)), dy(workspace.take<R>(outer_blocks * outer_depth * U)),
-          x(workspace.take<R>(padded(I, U) * outer_depth)) {}
+          x(workspace.take<R>(padded(I, U) * outer_depth)), zeros(workspace.take<R>(padded(I, U))) {}
   };
 
   const Linear<R>& l;
@@ -66,7 +67,7 @@ class LinearPass {
   void input_gradient(Range rows) const {
     const WidePanels<R> panels = layout.transposed(l.I);
     lists(rows, l.dy, l.O, l.dx, l.I, [&](Index count) {
-      gemm_wide(memory.a, memory.c, count, {1, l.O, 0}, l.packed, 0, panels, 0, panels.count, l.I);
+      gemm_wide(memory.a, memory.c, count, {1, l.O, 0}, l.packed, 0, panels, {0, panels.count, l.I, memory.zeros});
     });
   }
 
@@ -78,13 +79,13 @@ class LinearPass {
       for (Index k = 0; k < count; ++k) memory.rows[k] = l.dy + (n + k) * l.O;
       for (Range some{blocks.first, 0}; some.first < blocks.last; some.first = some.last) {
         some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
-        outer_product(some, panels);
+        outer_product(some, panels, n == 0 ? memory.zeros : nullptr);
       }
     });
   }
 
-  // dw += dy^T x for some blocks of outputs.
-  void outer_product(Range some, const WidePanels<R>& panels) const {
+  // dw += dy^T x for some blocks of outputs; the first rows' sums start from `bias`.
+  void outer_product(Range some, const WidePanels<R>& panels, const R* bias) const {
     pack_blocks(memory.rows, panels.K, some.first * U, some.last - some.first, l.O, l.padded_bias + some.first * U,
                 memory.dy);
     const Index left = l.O - some.first * U, whole = (some.last - some.first) * U, n = left < whole ? left : whole;
@@ -92,7 +93,7 @@ class LinearPass {
       memory.a[j] = memory.dy + j / U * panels.K * U + j % U;
       memory.c[j] = l.dw + (some.first * U + j) * l.I;
     }
-    gemm_wide<U>(memory.a, memory.c, n, {1, panels.K, 0}, memory.x, 0, panels, 0, panels.count, l.I);
+    gemm_wide<U>(memory.a, memory.c, n, {1, panels.K, 0}, memory.x, 0, panels, {0, panels.count, l.I, bias});
   }
 
   template <class F>
@@ -128,6 +129,7 @@ class LinearPass {
       for (Index p = inputs.first; p < inputs.last; ++p) self.layout.pack_transposed(l.w, l.I, 0, p, l.packed);
       team.wait();
     }
+    for (Index j = 0; j < l.I; j += U) store(self.memory.zeros + j, Vec<R>{});
     self.input_gradient(self.own_rows(n0, n1));
     self.weight_gradient(n0, n1);
     if (n1 == l.N && l.db)
