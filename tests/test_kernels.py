@@ -126,6 +126,34 @@ def test_nothing_to_do(cell, shape):
     assert_close(problem.run(_core), problem.truth(), TOLERANCE["float32"])
 
 
+@pytest.mark.parametrize("lengths", [(0, 0, 0), (2, 0, 1), (3, 3, 3)])
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_memory_held_before_does_not_show(cell, tokens, lengths):
+    """Large arrays lie where those of an earlier call were."""
+    problem = Problem(cell, "float32", 3, 3, 200, 130, lengths=True, tokens=tokens)
+    problem.lengths[:] = lengths
+    truth = problem.truth()
+    _spoil_memory(problem)
+    assert_close(problem.run(_core), truth, TOLERANCE["float32"])
+
+
+def _spoil_memory(problem):
+    dy, problem.dy = problem.dy, np.full_like(problem.dy, np.nan)
+    w_hh, problem.weights[1] = problem.weights[1], np.full_like(problem.weights[1], np.nan)
+    problem.run(_core)
+    problem.dy, problem.weights[1] = dy, w_hh
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1000])
+def test_what_memory_held_before_does_not_show_in_linear(rng, rows):
+    w = rng.normal(size=(150, 130)).astype("float32")
+    _core.linear_backward(np.full((1000, 130), np.nan, "float32"), w, np.full((1000, 150), np.nan, "float32"))
+    x, dy = (rng.normal(size=(rows, n)).astype("float32") for n in (130, 150))
+    truth = reference.linear_backward(*(a.astype(np.float64) for a in (x, w, dy)))
+    assert_close(_core.linear_backward(x, w, dy), truth, TOLERANCE["float32"])
+
+
 # By rows with an equal and an unequal share; by units; the recurrence on one thread beside others that wait.
 # Ragged batches go from one to the next as rows end.
 # All are large enough to be given to several threads, whatever the cell.
