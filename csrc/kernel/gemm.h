@@ -72,17 +72,19 @@ FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* 
   // A packed A goes with panels that are there already, and few rows wait for the cache behind, whatever is asked for.
   constexpr bool fetch_near = STEP == 1 && MR > 3;
   constexpr int N = NP * NV;
-  const Index row = panels.row, stride = panels.stride, ahead = 16 * row;
+  const Index row = panels.row, stride = panels.stride;
+  const R* near = w + 16 * row;
+  // Ends of rows and a k that counts up to 0: with eight rows, no integer register is left for a bound.
   const R* a[MR];
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; ++i) a[i] = rows[i];
+  for (int i = 0; i < MR; ++i) a[i] = rows[i] + runs.length * STEP;
   for (Index run = 0; run < runs.count; ++run) {
-    for (Index k = 0; k < runs.length; ++k, w += row) {
-      const auto vector = [&](int j) { return w + (j / NV) * stride + (j % NV) * lanes<R>; };
+    for (Index k = -runs.length; k < 0; ++k, w += row, near += row) {
+      const auto at = [&](int j) { return (j / NV) * stride + (j % NV) * lanes<R>; };
       __builtin_prefetch(outer.next, 0, 2);
       outer.next += outer.pace;
 #pragma GCC unroll 16
-      for (int j = 0; j < N && fetch_near; j += 2) __builtin_prefetch(vector(j) + ahead);
+      for (int j = 0; j < N && fetch_near; j += 2) __builtin_prefetch(near + at(j));
       // The shorter side stays in registers beside the sums: 12 of them leave 4 of 16.
       if constexpr (MR <= N) {
         Vec<R> ak[MR];
@@ -90,14 +92,14 @@ FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* 
         for (int i = 0; i < MR; ++i) ak[i] = splat(a[i][k * STEP]);
 #pragma GCC unroll 16
         for (int j = 0; j < N; ++j) {
-          const Vec<R> wk = load(vector(j));
+          const Vec<R> wk = load(w + at(j));
 #pragma GCC unroll 16
           for (int i = 0; i < MR; ++i) acc.c[i][j] = fma(ak[i], wk, acc.c[i][j]);
         }
       } else {
         Vec<R> wk[N];
 #pragma GCC unroll 16
-        for (int j = 0; j < N; ++j) wk[j] = load(vector(j));
+        for (int j = 0; j < N; ++j) wk[j] = load(w + at(j));
 #pragma GCC unroll 16
         for (int i = 0; i < MR; ++i) {
           const Vec<R> ak = splat(a[i][k * STEP]);
