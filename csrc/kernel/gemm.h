@@ -23,12 +23,6 @@ struct Runs {
   Index offset(Index k) const { return count == 1 ? k : k / length * stride; }
 };
 
-// Memory that the outer caches should get ready while a tile is at work: `pace` bytes for each k.
-struct Ahead {
-  const char* next;
-  Index pace;
-};
-
 template <class R>
 struct Panels {
   const R* w;      // [count, K, row]: of each row the first NV vectors
@@ -64,10 +58,12 @@ struct Accumulators {
   Vec<R> c[MR][N];
 };
 
-// acc[i][j] += a[i] * w[j] over K, for NP panels of NV vectors.
+// acc[i][j] += a[i] * w[j] over K, for NP panels of NV vectors. Meanwhile the outer caches get ready what is next, for
+// each k a line.
 template <int STEP, int NP, int NV, class R, int MR>
 FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* rows, const Runs& runs,
-                             const R* w, const Panels<R>& panels, Ahead outer) {
+                             const R* w, const Panels<R>& panels, const char* next) {
+  constexpr Index line = 64;
   // For the nearest cache. Half of the lines: on a core that is shared each instruction more costs as much as it gains.
   // A packed A goes with panels that are there already, and few rows wait for the cache behind, whatever is asked for.
   constexpr bool fetch_near = STEP == 1 && MR > 3;
@@ -81,8 +77,8 @@ FASTRNN_INLINE void multiply(Accumulators<R, MR, NP * NV>& acc, const R* const* 
   for (Index run = 0; run < runs.count; ++run) {
     for (Index k = -runs.length; k < 0; ++k, w += row, near += row) {
       const auto at = [&](int j) { return (j / NV) * stride + (j % NV) * lanes<R>; };
-      __builtin_prefetch(outer.next, 0, 2);
-      outer.next += outer.pace;
+      __builtin_prefetch(next, 0, 2);
+      next += line;
 #pragma GCC unroll 16
       for (int j = 0; j < N && fetch_near; j += 2) __builtin_prefetch(near + at(j));
       // The shorter side stays in registers beside the sums: 12 of them leave 4 of 16.
@@ -124,14 +120,15 @@ struct Tile {
 
 // `valid` columns of C exist: where all do, the compiler knows.
 template <int STEP, int MR, int NP, int NV, class R>
-FASTRNN_INLINE void compute(const Tile<R, MR>& t, const Runs& runs, const Panels<R>& panels, Ahead outer, Index valid) {
+FASTRNN_INLINE void compute(const Tile<R, MR>& t, const Runs& runs, const Panels<R>& panels, const char* next,
+                            Index valid) {
   Accumulators<R, MR, NP * NV> acc;
   const auto at = [&](int j) { return (j / NV) * panels.columns + (j % NV) * lanes<R>; };
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < NP * NV; ++j) acc.c[i][j] = load((t.bias ? t.bias : t.c[i]) + at(j), valid - at(j));
-  multiply<STEP, NP, NV>(acc, t.a, runs, t.w, panels, outer);
+  multiply<STEP, NP, NV>(acc, t.a, runs, t.w, panels, next);
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
@@ -156,7 +153,7 @@ struct Blocks {
 // One slice of NV vectors of each of NP panels, for MR rows.
 template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const R* w, const R* bias, const Runs& slice,
-                            const Panels<R>& panels, Index column, Ahead outer) {
+                            const Panels<R>& panels, Index column, const char* next) {
   const Index valid = panels.width - column;
   constexpr Index all = Index(1) << 40;
   Tile<R, MR> t;
@@ -164,9 +161,9 @@ FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const 
   for (int i = 0; i < MR; ++i) t.a[i] = a[i] + offset, t.c[i] = c[i] + column;
   t.w = w, t.bias = bias ? bias + column : nullptr;
   if (valid >= (NP - 1) * panels.columns + NV * lanes<R>)
-    compute<STEP, MR, NP, NV, R>(t, slice, panels, outer, all);
+    compute<STEP, MR, NP, NV, R>(t, slice, panels, next, all);
   else
-    compute<STEP, MR, NP, NV, R>(t, slice, panels, outer, valid);
+    compute<STEP, MR, NP, NV, R>(t, slice, panels, next, valid);
 }
 
 // Asks for what the next tile adds to: its sums would wait for a far cache before the first product. Behind the last
@@ -183,18 +180,18 @@ FASTRNN_INLINE void fetch_sums(const Blocks<R>& blocks, R* const* c, const Panel
 // One slice of NV vectors of each of NP panels, for all rows.
 template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void block_rows(const Blocks<R>& blocks, Index offset, const R* w, const R* bias, const Runs& slice,
-                               const Panels<R>& panels, Index column, Ahead outer) {
-  const Index fetched = slice.depth() * outer.pace;
+                               const Panels<R>& panels, Index column, const char* next) {
+  const Index share = slice.depth() * NP * NV * vector_bytes / (blocks.many + blocks.less);  // of the next slice
   const R* const* a = blocks.a;
   R* const* c = blocks.c;
-  for (Index m = 0; m < blocks.many; ++m, a += MR, c += MR, outer.next += fetched) {
+  for (Index m = 0; m < blocks.many; ++m, a += MR, c += MR, next += share) {
     fetch_sums<MR, NP, NV>(blocks, c + MR, panels, column);
-    tile_at<STEP, MR, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, outer);
+    tile_at<STEP, MR, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, next);
   }
   if constexpr (MR > 1)
-    for (Index m = 0; m < blocks.less; ++m, a += MR - 1, c += MR - 1, outer.next += fetched) {
+    for (Index m = 0; m < blocks.less; ++m, a += MR - 1, c += MR - 1, next += share) {
       fetch_sums<MR - 1, NP, NV>(blocks, c + MR - 1, panels, column);
-      tile_at<STEP, MR - 1, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, outer);
+      tile_at<STEP, MR - 1, NP, NV, R>(a, offset, c, w, bias, slice, panels, column, next);
     }
 }
 
@@ -208,11 +205,10 @@ FASTRNN_INLINE void panel_group(const Blocks<R>& blocks, const Runs& runs, const
     depth = slice.depth();
     const R* w = panels.w + p * panels.stride + k * panels.row;
     const Index offset = runs.offset(k) * STEP, column = panels.column + p * panels.columns;
-    const Index pace = NP * at_once * vector_bytes / (blocks.many + blocks.less);
-    Ahead outer{reinterpret_cast<const char*>(w + depth * NP * NV * lanes<R>), pace};
-    for (int v = 0; v < NV; v += at_once, outer.next += depth * NP * at_once * vector_bytes)
+    const char* next = reinterpret_cast<const char*>(w + depth * NP * NV * lanes<R>);
+    for (int v = 0; v < NV; v += at_once, next += depth * NP * at_once * vector_bytes)
       block_rows<STEP, MR, NP, at_once, R>(blocks, offset, w + v * lanes<R>, bias, slice, panels,
-                                           column + v * lanes<R>, outer);
+                                           column + v * lanes<R>, next);
   }
 }
 
