@@ -6,6 +6,7 @@ Letters: T time, B batch, I input, H hidden, G gates, L layers, D directions, V 
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -332,7 +333,7 @@ class Recurrent(Layer, Generic[StateT]):
 
     def _weights(self, suffix: str) -> tuple[Array, Array, Array | None, Array | None]:
         """Those of one layer and direction; None for biases that there are not."""
-        w_ih, w_hh, *biases = (self.parameters[name] for name in self._names(suffix))
+        w_ih, w_hh, *biases = [self.parameters[name] for name in self._names(suffix)]
         b_ih, b_hh = biases or (None, None)
         return w_ih, w_hh, b_ih, b_hh
 
@@ -477,14 +478,13 @@ class Recurrent(Layer, Generic[StateT]):
             return [dy] * self._directions
         return np.split(dy, self._directions, axis=-1)
 
-    def _suffixes(self, layer: int) -> list[str]:
+    def _suffixes(self, layer: int) -> tuple[str, ...]:
         """How the names of the parameters end, by direction."""
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+        return _suffixes(layer)[: self._directions]
 
-    def _names(self, suffix: str) -> list[str]:
+    def _names(self, suffix: str) -> tuple[str, ...]:
         """The parameters of a layer and direction, in the order of the functions' arguments."""
-        parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
-        return [part + suffix for part in parts]
+        return _names(suffix)[: 4 if self.bias else 2]
 
     def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Every parameter's name and shape, in PyTorch's order."""
@@ -494,6 +494,16 @@ class Recurrent(Layer, Generic[StateT]):
             shapes = (rows, inputs), (rows, self.hidden_size), (rows,), (rows,)
             for suffix in self._suffixes(layer):
                 yield from zip(self._names(suffix), shapes, strict=False)
+
+
+@functools.cache
+def _suffixes(layer: int) -> tuple[str, str]:
+    return f"_l{layer}", f"_l{layer}_reverse"
+
+
+@functools.cache
+def _names(suffix: str) -> tuple[str, ...]:
+    return tuple(part + suffix for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 
 
 def _stacked(arrays: Sequence[Array]) -> Array:
