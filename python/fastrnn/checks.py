@@ -133,8 +133,7 @@ def float_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
     if dtype not in FLOATS and (dtype := dtype.newbyteorder("=")) not in FLOATS:
         hint = f'; cast it first: {name}.astype("float32")' if dtype == np.float16 else ""
         raise TypeError(f"{name} must be {_floats_of(shape)}, got dtype {floats.dtype}{hint}")
-    if floats.shape != shape:
-        require_shape(name, floats, shape)
+    require_shape(name, floats, shape)
     return plain(floats, dtype)
 
 
