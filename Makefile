@@ -1,9 +1,10 @@
 # make demo · make test · make docs · make bench · make compare: each is complete on a fresh clone (python3 with venv, g++).
+# make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs bench compare clean
+.PHONY: demo test dev docs bench compare clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -22,14 +23,23 @@ bench: $(VENV)/bench
 compare: $(VENV)/peers
 	$(BIN)/python bench/compare.py $(OPTIONS)
 
-# A stamp for each set of extras; built again when a source has changed.
+# A stamp for each set of extras; built again when a source has changed. What builds is installed beside what runs, and
+# the build folder stays, so that only what an edit touches is compiled again.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
+INSTALL := $(BIN)/pip install --quiet --no-build-isolation --config-settings build-dir=build/{wheel_tag}-{state}
+ISAS ?=
 
-$(VENV)/bin/python:
+dev: $(VENV)/tools
+	$(INSTALL) --config-settings cmake.define.FASTRNN_ISAS=$(ISAS) --editable '.[test]'
+	rm -f $(VENV)/demo $(VENV)/test $(VENV)/docs $(VENV)/bench $(VENV)/peers
+
+$(VENV)/tools:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
+	touch $@
 
-$(VENV)/%: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install --quiet '.[$*]'
+$(VENV)/%: $(VENV)/tools $(SOURCES)
+	$(INSTALL) '.[$*]'
 	touch $@
 
 clean:

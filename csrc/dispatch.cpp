@@ -5,34 +5,44 @@
 
 namespace fastrnn {
 
-#if defined(__x86_64__)
+// Which kernels are built, CMake says.
+#if defined(FASTRNN_HAS_baseline)
 namespace baseline { extern const Isa isa; }
+#endif
+#if defined(FASTRNN_HAS_avx2)
 namespace avx2 { extern const Isa isa; }
+#endif
+#if defined(FASTRNN_HAS_avx512)
 namespace avx512 { extern const Isa isa; }
-#elif defined(__aarch64__)
+#endif
+#if defined(FASTRNN_HAS_neon)
 namespace neon { extern const Isa isa; }
-#else
-namespace baseline { extern const Isa isa; }
 #endif
 
 namespace {
 
 std::vector<const Isa*> usable() {
-#if defined(__x86_64__)
-  std::vector<const Isa*> isas{&baseline::isa};
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    isas.push_back(&avx2::isa);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-      isas.push_back(&avx512::isa);
-  }
-  return isas;
-#elif defined(__aarch64__)
-  return {&neon::isa};
-#else
-  return {&baseline::isa};
+  std::vector<const Isa*> isas;
+#if defined(FASTRNN_HAS_baseline)
+  isas.push_back(&baseline::isa);
 #endif
+#if defined(FASTRNN_HAS_neon)
+  isas.push_back(&neon::isa);
+#endif
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  [[maybe_unused]] const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if defined(FASTRNN_HAS_avx2)
+  if (has_avx2) isas.push_back(&avx2::isa);
+#endif
+#if defined(FASTRNN_HAS_avx512)
+  if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    isas.push_back(&avx512::isa);
+#endif
+#endif
+  if (isas.empty()) throw std::runtime_error("this build of fastrnn has no kernels that this processor can run");
+  return isas;
 }
 
 const Isa* find_isa(const std::string& name) {

@@ -121,6 +121,7 @@ KERNEL_INCLUDES = {
     "softmax.h": {"math.h"},
     "elementwise.h": {"../fastrnn.h"},
     "fingerprint.h": {"simd.h"},
+    "gemm.cpp": {"gemm.h"},
     "kernels.cpp": {
         "backward.h",
         "cells.h",

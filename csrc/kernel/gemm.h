@@ -245,6 +245,16 @@ void gemm(const R* const* a, R* const* c, Index rows, const Runs& runs, const Pa
   largest_block<STEP, most, NV, R>(largest, {a, c, rows, count - less, less}, runs, panels);
 }
 
+// Compiled in gemm.cpp, which takes longer than all cells do.
+#define FASTRNN_GEMM(NV, STEP, R) \
+  template void gemm<NV, STEP, R>(const R* const*, R* const*, Index, const Runs&, const Panels<R>&)
+#define FASTRNN_GEMMS(prefix, R)                                                                                  \
+  prefix FASTRNN_GEMM(1, 1, R); prefix FASTRNN_GEMM(2, 1, R); prefix FASTRNN_GEMM(3, 1, R); prefix FASTRNN_GEMM(4, 1, R); \
+  prefix FASTRNN_GEMM(1, lanes<R>, R); prefix FASTRNN_GEMM(2, lanes<R>, R); prefix FASTRNN_GEMM(3, lanes<R>, R);  \
+  prefix FASTRNN_GEMM(4, lanes<R>, R)
+FASTRNN_GEMMS(extern, float);
+FASTRNN_GEMMS(extern, double);
+
 // The same for panels of `vectors` vectors, at most `most`.
 template <int most, int STEP = 1, class R>
 FASTRNN_INLINE void gemm_of(Index vectors, const R* const* a, R* const* c, Index rows, const Runs& runs,
