@@ -313,7 +313,7 @@ std::vector<std::string> cells() {
 
 py::dict config() {
   return py::dict("isa"_a = isa().name, "isas"_a = available_isas(), "compiler"_a = FASTRNN_COMPILER,
-                  "openmp"_a = openmp_version());
+                  "openmp"_a = openmp_version(), "alone"_a = times_alone());
 }
 
 }  // namespace
@@ -346,4 +346,5 @@ PYBIND11_MODULE(_core, module) {
   module.def("config", &config, "The build and the machine: see fastrnn.show_config.");
   module.def("set_num_threads", &set_threads, "See fastrnn.set_num_threads.", "count"_a);
   module.def("get_num_threads", &max_threads, "See fastrnn.get_num_threads.");
+  module.def("insist_on_teams", &insist_on_teams, "Whether teams are full in any case, for tests.", "insist"_a);
 }

@@ -1,18 +1,12 @@
 #include "threads.h"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <exception>
-#include <fstream>
-#include <string>
-#include <thread>
-#include <vector>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -22,28 +16,18 @@
 // Missing in old versions of libgomp: without it a forked child may use one thread only.
 extern "C" int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak));
 #endif
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+
+#include "barrier.h"
+#include "cpus.h"
 
 namespace fastrnn {
 namespace {
 
 std::atomic<int> threads_set{0};
+std::atomic<int> most_given{1 << 20};  // that the system has been found to start
 std::atomic<bool> one_thread_only{false};
-
-// CPUs' worth of time that the control group grants, rounded up; a large number without a limit.
-int quota() {
-  constexpr int none = 1 << 20;
-  double limit = -1, period = 0;
-  std::string first;
-  if (std::ifstream file("/sys/fs/cgroup/cpu.max"); file >> first >> period) {
-    if (first != "max") limit = std::stod(first);
-  } else if (std::ifstream v1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"); v1 >> limit) {
-    std::ifstream("/sys/fs/cgroup/cpu/cpu.cfs_period_us") >> period;
-  }
-  return limit > 0 && period > 0 ? std::max(1, int(std::ceil(limit / period))) : none;
-}
+std::atomic<bool> always_teams{false};
+std::atomic<std::int64_t> alone{0};
 
 // Sets the CPU to flush denormals, which cost up to a hundred cycles each, and back again.
 class FlushDenormals {
@@ -65,19 +49,29 @@ class FlushDenormals {
 #endif
 };
 
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
+#if defined(_OPENMP)
+// Threads that OpenMP has for this one, itself among them; and another one of them, which wakes and sleeps as all do.
+thread_local int pool = 1, mate = 0;
+
+// OpenMP ends the process where the system refuses it a thread. So it is asked for before OpenMP does, and where not all
+// can be had the team is half as large as it might be: others may want some, too.
+int given(int size) {
+  if (size > pool) {
+    const int missing = size - pool, found = startable_threads(missing);
+    if (found < missing) most_given = size = std::max(1, (pool + found) / 2);
+  }
+  return size;
 }
+#endif
 
 #if defined(FASTRNN_LIBGOMP)
 // A forked child inherits libgomp's bookkeeping but not its threads, and would wait for them for ever. So the pool
 // of the thread that forks is given up first; it comes back with the next call. (Clang's libomp sees to it itself.)
 void before_fork() {
-  if (!omp_in_parallel() && omp_pause_resource_all) omp_pause_resource_all(omp_pause_hard);
+  if (!omp_in_parallel() && omp_pause_resource_all) {
+    omp_pause_resource_all(omp_pause_hard);
+    pool = 1;
+  }
 }
 
 void in_child() {
@@ -89,88 +83,6 @@ void in_child() {
 
 }  // namespace
 
-using Clock = std::chrono::steady_clock;
-
-// Each member counts its arrivals on a cache line of its own and watches those of the others: no line is written
-// by two. Waiting is bounded in time, since on a busy machine the others may not be running at all.
-class Barrier {
-  struct alignas(128) Member {
-    std::atomic<std::uint64_t> arrivals{0};
-    std::atomic<int> cpu{-1};  // where it came in
-    Clock::duration waited{0}, late{0};  // at barriers; in coming here after the call began
-  };
-  std::vector<Member> members_;
-
-  static bool arrived(const Member& other, std::uint64_t count) {
-    return other.arrivals.load(std::memory_order_acquire) >= count;
-  }
-
-  static Clock::duration wait_long(const Member& other, std::uint64_t count) {
-    using std::chrono::microseconds;
-    const auto start = Clock::now();
-    Clock::duration waited{0};
-    while (!arrived(other, count)) {
-      if (waited < microseconds(2))
-        pause();
-      else if (waited < microseconds(1000))
-        sched_yield();
-      else
-        std::this_thread::sleep_for(microseconds(50));
-      waited = Clock::now() - start;
-    }
-    return waited;
-  }
-
-  // Virtual machines let a thread wake up on the core that its waker is busy on, while an idle one is asleep, and leave
-  // it there for milliseconds. Such a member goes to one where none of the others is, and may then be moved as before.
-  void part_from_others([[maybe_unused]] int rank) const {
-#if defined(__linux__)
-    const auto taken = [&](int other) { return members_[other].cpu.load(std::memory_order_relaxed); };
-    bool together = false;
-    for (int other = 0; other < rank; ++other) together |= taken(other) == taken(rank);
-    cpu_set_t allowed;
-    if (!together || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-    cpu_set_t free = allowed;
-    for (std::size_t other = 0; other < members_.size(); ++other)
-      if (const int cpu = taken(int(other)); cpu >= 0) CPU_CLR(cpu, &free);
-    if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free) != 0) return;
-    sched_setaffinity(0, sizeof allowed, &allowed);
-#endif
-  }
-
-  void note_cpu([[maybe_unused]] int rank) {
-#if defined(__linux__)
-    members_[rank].cpu = sched_getcpu();
-#endif
-  }
-
- public:
-  explicit Barrier(int size) : members_(size) { note_cpu(0); }  // before a member that wakes up may take its place
-
-  void wait(int rank, int size) {
-    Member& self = members_[rank];
-    const std::uint64_t count = self.arrivals.load(std::memory_order_relaxed) + 1;
-    self.arrivals.store(count, std::memory_order_release);
-    for (int other = 0; other < size; ++other) {
-      for (int polls = 0; polls < 8 && !arrived(members_[other], count); ++polls) pause();
-      if (!arrived(members_[other], count)) self.waited += wait_long(members_[other], count);
-    }
-  }
-
-  void come(int rank, Clock::time_point start) {
-    members_[rank].late = Clock::now() - start;
-    note_cpu(rank);
-    if (rank > 0) part_from_others(rank);
-  }
-
-  Clock::duration waited(int rank) const { return members_[rank].waited; }
-  Clock::duration latest() const {
-    Clock::duration latest{0};
-    for (const Member& member : members_) latest = std::max(latest, member.late);
-    return latest;
-  }
-};
-
 void Team::wait() const {
   if (size > 1) barrier->wait(rank, size);
 }
@@ -180,10 +92,10 @@ int max_threads() {
 #if defined(_OPENMP)
   if (omp_in_parallel()) return 1;
 #endif
-  if (const int set = threads_set) return set;
+  if (const int set = threads_set) return std::min<int>(set, most_given);
 #if defined(_OPENMP)
-  static const int limit = quota();
-  return std::max(1, std::min(omp_get_max_threads(), limit));
+  static const int limit = cpu_quota();
+  return std::max(1, std::min({omp_get_max_threads(), limit, int(most_given)}));
 #else
   return 1;
 #endif
@@ -191,7 +103,14 @@ int max_threads() {
 
 int team_for(double flops) { return flops < 4e6 ? 1 : max_threads(); }
 
-void set_threads(int count) { threads_set = count; }
+void set_threads(int count) {
+  threads_set = count;
+  most_given = 1 << 20;
+}
+
+void insist_on_teams(bool insist) { always_teams = insist; }
+
+std::int64_t times_alone() { return alone; }
 
 int openmp_version() {
 #if defined(_OPENMP)
@@ -234,28 +153,58 @@ void learn(int size, Clock::duration total, Clock::duration waited, bool asleep)
   soon_until = (end + std::chrono::milliseconds(100)).time_since_epoch().count();
 }
 
-bool better_alone() { return Clock::now().time_since_epoch().count() < alone_until; }
+// How many of `size` threads could have a core each. Another library's pool that spins on after a call, or another
+// program, takes turns of milliseconds with a member, while all the others wait for it. A look takes some microseconds:
+// so one in a millisecond serves.
+std::atomic<Clock::rep> looked{0};
+std::atomic<int> taken{0};  // cores, by others
+
+int that_can_run(int size) {
+  const Clock::rep now = Clock::now().time_since_epoch().count();
+  if (now < alone_until) return 1;
+  if (now - looked > Clock::duration(std::chrono::milliseconds(1)).count()) {
+    const Load load = load_now();
+    const int left_over = std::max(0, load.cpus - size);
+    int others = load.others;
+    if (others > left_over && pool > 1 && runs(mate)) others -= pool - 1;  // who spin, too, after a call
+    taken = std::max(0, others - left_over);
+    looked = now;
+  }
+  return std::max(1, size - taken);
+}
+
+// Of `size` threads, those to work with now.
+int team_now(int size) {
+  if (size == 1) return 1;
+  const int now = given(always_teams ? size : that_can_run(size));
+  alone += now == 1;
+  return now;
+}
 
 }  // namespace
 #endif
 
 void parallel(int size, const std::function<void(const Team&)>& fn) {
 #if defined(_OPENMP)
-  if (size > 1 && !better_alone()) {
+  size = team_now(size);
+  if (size > 1) {
     using namespace std::chrono_literals;
     Barrier barrier(size);
+    int* const second = &mate;
     const auto start = Clock::now();
 #pragma omp parallel num_threads(size)
     {
       const FlushDenormals flush;
       const Team team{omp_get_thread_num(), omp_get_num_threads(), &barrier};
       barrier.come(team.rank, start);
+      if (team.rank == 1) *second = this_thread();
       fn(team);
       team.wait();  // OpenMP would keep the core, which may be the one that another member waits for
     }
     const auto end = Clock::now();
     const bool asleep = start.time_since_epoch().count() - team_ended > Clock::duration(3ms).count();
     team_ended = end.time_since_epoch().count();
+    pool = size;
     const Clock::duration waited = barrier.waited(0), to_wake_up = asleep ? 300us : 0us;
     const Clock::duration excused = std::min({waited, barrier.latest(), to_wake_up});
     return learn(size, end - start - excused, waited - excused, asleep);
@@ -275,7 +224,8 @@ void together(const std::function<void()>& first, const std::function<void()>& s
     }
   };
 #if defined(_OPENMP)
-  if (max_threads() > 1 && !better_alone()) {
+  if (team_now(max_threads()) > 1) {
+    pool = 2;
 #pragma omp parallel for num_threads(2) schedule(static, 1)
     for (int which = 0; which < 2; ++which) run(which);
   } else

@@ -1,6 +1,7 @@
 // Threads behind one seam: how many a call may use, and running a function on them.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 
 #include "fastrnn.h"
@@ -16,6 +17,12 @@ int team_for(double flops);
 
 // 0: automatic.
 void set_threads(int count);
+
+// For tests: teams are as large as they may be, whatever else the machine is doing.
+void insist_on_teams(bool insist);
+
+// How often one thread has worked alone where more were asked for, because others had the cores.
+std::int64_t times_alone();
 
 // The version of OpenMP as a date, 0 without it.
 int openmp_version();

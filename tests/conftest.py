@@ -28,3 +28,13 @@ def isa(request):
     _core.set_isa(request.param)
     yield request.param
     _core.set_isa(before)
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads, all of which then work whatever else the machine is doing."""
+    core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    core.insist_on_teams(True)
+    yield core.set_num_threads
+    core.insist_on_teams(False)
+    core.set_num_threads(0)

@@ -61,7 +61,10 @@ def test_omp_num_threads_is_kept_to():
     assert done.stdout == "1\n"
 
 
-BAD_COUNTS = [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)]
+BAD_COUNTS = [
+    *((n, ValueError) for n in (-1, 1025, 2**31, 2**64)),
+    *((n, TypeError) for n in (1.5, True, "2")),
+]
 
 
 @pytest.mark.parametrize("n, error", BAD_COUNTS)

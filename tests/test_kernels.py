@@ -24,12 +24,6 @@ TOLERANCE = {"float32": 1e-5, "float64": 2e-14}
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33, 257]
 
 
-@pytest.fixture
-def threads():
-    yield _core.set_num_threads
-    _core.set_num_threads(0)
-
-
 class Problem:
     """Random arguments of one call, forward and backward."""
 
@@ -184,6 +178,20 @@ def test_the_same_bits_where_weights_outgrow_a_cache(threads):
     for count in (2, 3):
         threads(count)
         assert_same_bits(problem.run(_core), alone)
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@pytest.mark.parametrize("hidden", [16, 50])
+@pytest.mark.parametrize("cell", CELLS)
+def test_more_threads_than_rows_or_units(threads, isa, cell, hidden, lengths):
+    """Some members have nothing to do."""
+    problem = Problem(cell, "float32", 40, 16, 300, hidden, lengths=lengths)
+    threads(1)
+    alone, inferred = problem.run(_core), problem.infer()
+    for count in (5, 9, 33):
+        threads(count)
+        assert_same_bits(problem.run(_core), alone)
+        assert_same_bits(problem.infer(), inferred)
 
 
 # Backward goes in blocks of 512 rows: part of one, one, a step more, some and a part, a step each; nothing.

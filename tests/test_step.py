@@ -16,12 +16,6 @@ TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
 SIZES = [0, 1, 2, 3, 7, 15, 16, 17, 33, 4097, 600_001]
 
 
-@pytest.fixture
-def threads():
-    yield _core.set_num_threads
-    _core.set_num_threads(0)
-
-
 def normal(*shape, dtype="float64", seed=0):
     return (np.random.default_rng((seed, *shape)).standard_normal(shape) * 3).astype(dtype)
 

@@ -1,4 +1,4 @@
-// The one translation unit of an ISA: every cell in every dtype, behind one table.
+// All of an ISA but the product (gemm.cpp): every cell in every dtype, behind one table.
 #include "backward.h"
 #include "cells.h"
 #include "elementwise.h"

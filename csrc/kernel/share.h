@@ -9,8 +9,12 @@ struct Range {
   Index first, last;
 };
 
-// Part `rank` of `size` of n things.
-inline Range part(Index n, Index rank, Index size) { return {n * rank / size, n * (rank + 1) / size}; }
+// Part `rank` of `size` of n things. Where there are fewer things than members, the first one is among those who have
+// one, since it judges by how long it waits; who has none starts at none.
+inline Range part(Index n, Index rank, Index size) {
+  const Index first = (n * rank + size - 1) / size, last = (n * (rank + 1) + size - 1) / size;
+  return first < last ? Range{first, last} : Range{0, 0};
+}
 
 // Those of the rows, sorted by length, that a member works on: the longest first, so that the ones that are still there
 // in a step are the first ones. Rows of one length are taken side by side, lest two members write to one cache line;

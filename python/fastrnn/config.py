@@ -15,6 +15,8 @@ from fastrnn.checks import non_negative_int
 # Loaded with the package: an ISA that FASTRNN_ISA names and the machine lacks is an error on import.
 _core = import_module("fastrnn._core") if find_spec("fastrnn._core") else None
 
+MOST_THREADS = 1024  # more than any machine has processors
+
 __all__ = ["get_num_threads", "set_num_threads", "show_config"]
 
 
@@ -38,14 +40,17 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        The number of threads; 0 goes back to the automatic choice.
+        The number of threads, at most 1024; 0 goes back to the automatic choice. Where the system cannot
+        start as many, or other programs have the cores, a call uses fewer.
 
     Raises
     ------
     TypeError, ValueError
-        If `n` is not an integer of at least 0.
+        If `n` is not an integer from 0 to 1024.
     """
     n = non_negative_int("n", n)
+    if n > MOST_THREADS:
+        raise ValueError(f"n must be at most {MOST_THREADS}, got {n}")
     if _core:
         _core.set_num_threads(n)
 
