@@ -224,7 +224,7 @@ void together(const std::function<void()>& first, const std::function<void()>& s
     }
   };
 #if defined(_OPENMP)
-  if (team_now(max_threads()) > 1) {
+  if (max_threads() > 1 && team_now(2) == 2) {
     pool = 2;
 #pragma omp parallel for num_threads(2) schedule(static, 1)
     for (int which = 0; which < 2; ++which) run(which);
