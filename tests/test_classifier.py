@@ -1,5 +1,6 @@
 """Classifier and regressor: what they learn, how they pool, and that gradients are those of the loss."""
 
+import copy
 import doctest
 import pickle
 
@@ -142,7 +143,7 @@ class TestClassifier:
         [
             {},
             {"cell": "gru", "pooling": "mean"},
-            {"cell": "rnn", "pooling": "max", "num_layers": 2, "dropout": 0.2},
+            {"cell": "rnn", "pooling": "max", "num_layers": 2, "dropout": 0.2, "seed": 1},
             {"bidirectional": True, "dtype": "float64"},
             {"bptt_steps": 4},
             {"bptt_steps": 4, "pooling": "mean"},
@@ -202,7 +203,21 @@ class TestClassifier:
         counts = [(y == label).sum() for label in ("falling", "rising")]
         assert weights == pytest.approx([30 / 2 / count for count in counts])
         rare = SequenceClassifier(**TINY, class_weight={"falling": 1e-3}).fit(X, y)
-        assert rare._weights == [1e-3, 1.0] and (rare.predict(X) == "rising").mean() > 0.9
+        assert rare._weights[0] == pytest.approx(1e-3 * rare._weights[1])
+        assert np.dot(rare._weights, counts) == pytest.approx(30)  # a mean of 1
+        assert (rare.predict(X) == "rising").mean() > 0.9
+
+    @pytest.mark.parametrize("batch_size", [60, 4, 1])
+    def test_class_weights_do_not_depend_on_the_batches(self, batch_size):
+        """Inputs without information: balanced, each class is as likely."""
+        y = np.array(["a"] * 54 + ["b"] * 6)
+        epochs = {60: 300, 4: 60, 1: 30}[batch_size]
+        options = {"hidden_size": 2, "epochs": epochs, "learning_rate": 0.02, "validation_fraction": 0}
+        model = SequenceClassifier(
+            **options, class_weight="balanced", batch_size=batch_size, clip_norm=None, seed=0
+        )
+        model.fit(np.zeros((60, 1, 1)), y)
+        np.testing.assert_allclose(model.predict_proba(np.zeros((1, 1, 1))), 0.5, atol=0.03)
 
     def test_held_out_are_some_of_each_class(self):
         X, y = drifts(60)
@@ -317,8 +332,49 @@ class TestRegressor:
     def test_targets_that_do_not_vary(self):
         X, _ = self.data(1, 10)
         model = SequenceRegressor(**{**TINY, "epochs": 2}).fit(X, np.full(10, 7.0))
-        np.testing.assert_allclose(model.predict(X), 7, atol=1)
-        assert model.score(X, np.full(10, 1e6)) == 0
+        np.testing.assert_array_equal(model.predict(X), 7)
+        assert model.score(X, np.full(10, 7.0)) == 1 and model.score(X, np.full(10, 1e6)) == 0
+
+    @pytest.mark.parametrize(("count", "value"), [(40, 1e-6), (40, 0.1), (17, 0.1), (40, -1e9 / 3), (40, 0)])
+    def test_a_constant_is_predicted_exactly(self, count, value, tmp_path):
+        X, y = self.data(2, count)
+        y[:, 1] = value
+        model = SequenceRegressor(**TINY, pooling="mean").fit(X, y)
+        np.testing.assert_array_equal(model.predict(X)[:, 1], y[0, 1])
+        alone = SequenceRegressor(**TINY, pooling="mean").fit(X, y[:, 0])
+        assert model.score(X, y) > (1 + alone.score(X, y[:, 0])) / 2 - 0.1  # 1 for the one that is met
+        model.save(tmp_path / "model")
+        np.testing.assert_array_equal(SequenceRegressor.load(tmp_path / "model").predict(X), model.predict(X))
+
+    def test_the_scale_is_that_of_what_is_trained_on(self):
+        X, y = self.data(1, 40)
+        parts = []
+
+        class Watched(SequenceRegressor):
+            def _split(self, examples):
+                parts.extend(super()._split(examples))
+                return parts
+
+        model = Watched(**{**TINY, "epochs": 1}).fit(X, y)
+        assert len(parts[1]) == 4
+        np.testing.assert_allclose(model._scaling.mean, parts[0].y.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(model._scaling.deviation, parts[0].y.std(axis=0), rtol=1e-12)
+
+    @pytest.mark.parametrize("first", ["constant", "small"])
+    def test_the_scale_follows_chunks_without_a_change_of_predictions(self, first):
+        X, y = self.data(2)
+        start = np.full_like(y, 3.0) if first == "constant" else 1e-3 * y
+        model = SequenceRegressor(**{**TINY, "dtype": "float64"}, pooling="mean").partial_fit(X, start)
+        before = model.predict(X)
+        other = copy.deepcopy(model)
+        other._learn_scale(other._read(X, y, None, learn=False))
+        np.testing.assert_allclose(other.predict(X), before, rtol=1e-9, atol=1e-9)
+        for _ in range(200):
+            model.partial_fit(X, y)
+        both = np.concatenate([start, *[y] * 200])
+        np.testing.assert_allclose(model._scaling.mean, both.mean(axis=0), rtol=1e-9)
+        np.testing.assert_allclose(model._scaling.deviation, both.std(axis=0), rtol=1e-9)
+        assert model.score(X, y) > 0.8
 
     @pytest.mark.parametrize(
         ("y", "error"),

@@ -421,7 +421,9 @@ def test_a_model_is_diagnosed_at_its_training_and_stays_as_it_is():
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 def test_a_classifier_is_diagnosed_with_its_labels(pooling, rng):
     X, y = [rng.normal(size=(T, 2)) for T in (5, 9, 3, 7)], ["a", "b", "a", "b"]
-    model = SequenceClassifier(pooling=pooling, cell="gru", hidden_size=4, epochs=1, seed=0).fit(X, y)
+    model = SequenceClassifier(
+        pooling=pooling, cell="gru", hidden_size=4, epochs=1, validation_fraction=0, seed=0
+    ).fit(X, y)
     (found,) = diagnose_model(model, X, y).directions
     assert found.name == "recurrent.l0" and found.cell == "gru" and len(found.flow_norms) == 9
     assert np.count_nonzero(found.gradient_norms) == 9
@@ -481,7 +483,8 @@ def files(tmp_path_factory):
     (folder / "cat.txt").write_text(text)
     TextGenerator(epochs=1, hidden_size=8, bptt_steps=12, seed=0).fit(text).save(folder / "text")
     X, y, lengths = rng.normal(size=(6, 9, 2)), np.arange(6) % 2, np.array([9, 5, 7, 2, 9, 1])
-    SequenceClassifier(epochs=1, hidden_size=4, seed=0).fit(X, y, lengths).save(folder / "classifier")
+    model = SequenceClassifier(epochs=1, hidden_size=4, validation_fraction=0, seed=0)
+    model.fit(X, y, lengths).save(folder / "classifier")
     np.savez(folder / "both.npz", X=X, y=y, lengths=lengths)
     np.savez(folder / "alone.npz", X=X)
     np.savez(folder / "other.npz", Z=X)

@@ -86,6 +86,26 @@ def test_learns_what_goes_with_a_vector(rng):
     assert sum(a == b for a, b in zip(model.predict(X), y, strict=True)) > 190
 
 
+def test_the_scale_of_vectors_follows_chunks_without_a_change_of_predictions(rng):
+    X, y = rng.normal(size=(40, 3)), ["ab", "b"] * 20
+    X[:, 2] = 7  # says nothing in the first chunk
+    model = SequenceGenerator(**TINY, dtype="float64").partial_fit(X, y)
+    away = X + [0, 0, 1e6]
+    assert model.score(away, y) == model.score(X, y)
+    before = model.score(X, y)
+    model._learn_scale(model._read(1000 + 50 * rng.normal(size=(60, 3)), ["a"] * 60, None, learn=False))
+    assert model.score(X, y) == pytest.approx(before, rel=1e-9)
+    np.testing.assert_array_less(100, model._scaling.deviation)
+
+
+def test_the_scale_of_vectors_is_that_of_what_is_trained_on(rng):
+    X, y = rng.normal(size=(20, 2)), ["ab"] * 20
+    model = SequenceGenerator(**{**TINY, "epochs": 1}).fit(X, y, validation_data=(1e6 + X, y))
+    np.testing.assert_allclose(model._scaling.mean, X.mean(axis=0))
+    split = SequenceGenerator(**{**TINY, "epochs": 1, "validation_fraction": 0.5}).fit(X, y)
+    assert split._scaling.count == 10
+
+
 def test_classes_may_be_integers(fitted):
     model = SequenceGenerator(**{**TINY, "epochs": 2}).fit(np.array([3, 7, 9] * 8), RUNS)
     assert model.classes_.tolist() == [3, 7, 9] and model.n_features_in_ == 3

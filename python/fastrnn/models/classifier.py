@@ -21,8 +21,17 @@ from fastrnn.models.supervised import PooledEstimator
 
 
 def _cross_entropy(weights: Array | None, logits: Array, places: Array) -> tuple[float, Array]:
-    """The loss, with a weight for each class or none."""
-    return softmax_cross_entropy(logits, places, weights=None if weights is None else weights[places])
+    """The loss, with a weight for each class or none.
+
+    The weighted sum is divided by the number of sequences, not by their weights: a batch without the rare
+    classes counts less, whatever the size of the batches.
+    """
+    if weights is None:
+        return softmax_cross_entropy(logits, places)
+    weights = weights[places]
+    loss, dlogits = softmax_cross_entropy(logits, places, weights=weights)
+    mean = float(weights.mean())
+    return loss * mean, dlogits * mean
 
 
 def _as_pairs(class_weight: Any) -> Any:
@@ -52,7 +61,8 @@ class SequenceClassifier(PooledEstimator):
     ----------
     class_weight : None, "balanced" or dict
         The weight of each class in the loss: 1; N / (K N_k) for class k of K, which has N_k of the N
-        sequences; or by label, 1 where it is left out.
+        sequences; or by label, 1 where it is left out. They are scaled so that their mean over the sequences
+        is 1. In batches of very few sequences ``clip_norm`` cuts what a great weight makes of a gradient.
     pooling, bidirectional, layout, cell, hidden_size, ...
         See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
 
@@ -124,14 +134,17 @@ class SequenceClassifier(PooledEstimator):
         """A weight for each class."""
         if self.class_weight is None:
             return None
+        counts = np.bincount(places, minlength=len(self.classes_))
         if isinstance(self.class_weight, str):
-            counts = np.bincount(places, minlength=len(self.classes_))
-            return list(map(float, len(places) / (len(self.classes_) * np.maximum(counts, 1))))
-        known = self.classes_.tolist()
-        for label in self.class_weight:
-            if label not in known:
-                raise ValueError(f"class_weight must be of labels in y, got {label!r}")
-        return [self.class_weight.get(label, 1.0) for label in known]
+            weights = 1 / np.maximum(counts, 1)
+        else:
+            known = self.classes_.tolist()
+            for label in self.class_weight:
+                if label not in known:
+                    raise ValueError(f"class_weight must be of labels in y, got {label!r}")
+            weights = np.array([self.class_weight.get(label, 1.0) for label in known])
+        scaled: list[float] = (weights * len(places) / (weights @ counts)).tolist()
+        return scaled
 
     def _build(self, rng: np.random.Generator) -> SequenceNetwork:
         weights = None if self._weights is None else np.array(self._weights)

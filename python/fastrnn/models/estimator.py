@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -13,9 +13,10 @@ import numpy as np
 from fastrnn import checkpoint as files
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Examples, batches
+from fastrnn.data import Examples, Sequences, batches
 from fastrnn.models.networks import CELLS
 from fastrnn.models.parameters import Estimator
+from fastrnn.models.splitting import cut_end, held_out, warn_of_no_validation
 from fastrnn.optim import Adam
 from fastrnn.training import SCHEDULES, Trainer, same_settings
 
@@ -61,12 +62,15 @@ class NetworkEstimator(Estimator):
     - ``_per_step``: whether a batch goes through the network window by window of ``bptt_steps``, the state
       carried on, and samples are steps. Otherwise the network gets whole batches, and samples are sequences.
     - ``_batches(examples, rng)``: the batches of an epoch; `rng` is None in validation.
+    - ``_classes(examples)``: the classes that each example has, and validation must not have the last of.
     - ``_split(examples)``: the examples to train on, and those to validate on or None. By default a random
       part, with as much of each class; of a single sequence, where samples are steps, the end.
+    - ``_learn_scale(examples)``: sets what numbers are scaled by from examples to train on, for ``_batches``
+      to apply. Called again for more of them, which `partial_fit` does, it changes no prediction.
     - ``_annotate(record)``: adds scores to an epoch's record.
 
-    A prediction goes ``self._require_fitted("history_")``, then reads X, then calls ``self._network`` on
-    batches, by `fastrnn.data.batches`.
+    A prediction begins with ``model = self._as_fitted()``, whose parameters are those of `fit`; this reads X,
+    then calls its ``_network`` on batches, by `fastrnn.data.batches`.
 
     Parameters
     ----------
@@ -90,7 +94,9 @@ class NetworkEstimator(Estimator):
         Gradients of a greater norm are scaled down to it.
     validation_fraction : float
         The part of the data, in [0, 1), that is not trained on. After every epoch it is scored, and the
-        weights that score best are kept. With 0 there is no validation, and the last weights are kept.
+        weights that score best are kept. The last example of a class is never held out. With 0 there is no
+        validation, and the last weights are kept; likewise, with a warning, where the part is less than one
+        example, or all are the last of a class.
     patience : int or None
         Training stops after so many epochs without a better score.
     max_seconds : float or None
@@ -177,9 +183,7 @@ class NetworkEstimator(Estimator):
             )
             model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{os.fspath(path)!r} holds an inconsistent {cls.__name__}: {error}"
-            ) from None
+            raise ValueError(f"{os.fspath(path)!r} holds an inconsistent {cls.__name__}: {error}") from None
         return model
 
     # -- what a subclass supplies
@@ -202,18 +206,27 @@ class NetworkEstimator(Estimator):
         for indices in batches(examples.x.lengths, self.batch_size, rng):
             yield examples[indices]
 
+    def _classes(self, examples: Examples) -> Sequence[Array]:
+        if isinstance(examples.y, Sequences):
+            return [np.unique(item) for item in examples.y.items]
+        classes: Array = examples.y if examples.y.dtype.kind in "iu" else np.zeros(len(examples), np.int64)
+        return list(classes[:, None])
+
     def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
-        count = len(examples)
-        if not self.validation_fraction or (count < 2 and not self._per_step):
+        part, count = self.validation_fraction, len(examples)
+        if not part:
             return examples, None
-        if count < 2:  # a single long sequence: its end is held out
-            return _cut_end(examples, self.validation_fraction)
-        order = self._rng.permutation(count)
-        if isinstance(examples.y, np.ndarray) and examples.y.dtype.kind in "iu":  # from each class its part
-            order = order[np.argsort(examples.y[order], kind="stable")]
-        held_out = max(1, round(count * self.validation_fraction))
-        chosen = ((np.arange(held_out) + 0.5) * count / held_out).astype(np.int64)
-        return examples[np.delete(order, chosen)], examples[order[chosen]]
+        training, validation = examples, None
+        if count == 1 and self._per_step:
+            training, validation = cut_end(examples, part)
+        elif len(places := held_out(self._classes(examples), part, self._rng)):
+            training, validation = examples[np.delete(np.arange(count), places)], examples[places]
+        if validation is None:
+            warn_of_no_validation(count, part)
+        return training, validation
+
+    def _learn_scale(self, examples: Examples) -> None:
+        pass
 
     @property
     def _unit(self) -> str:
@@ -244,6 +257,7 @@ class NetworkEstimator(Estimator):
             training, validation = model._split(examples)
         else:
             training, validation = examples, model._read(*validation_data, learn=False)
+        model._learn_scale(training)
         trainer = model._trainer()
         if resume is not None:
             model._resume(resume, trainer, model._samples(training))
@@ -257,10 +271,11 @@ class NetworkEstimator(Estimator):
     def _partial_fit(self: Self, data: tuple[Any, ...]) -> Self:
         """See `SequenceEstimator.partial_fit`."""
         checked = self._checked_copy()
-        model = self if hasattr(self, "history_") else checked
+        model = self._as_fitted() if hasattr(self, "history_") else checked
         examples = model._read(*data, learn=model is checked)
         if model is checked:
             model._begin()
+        model._learn_scale(examples)
         if model._optimizer is None:
             model._optimizer = Adam(model._network.parameters, checked.learning_rate)
         model._optimizer.lr = checked.learning_rate
@@ -274,6 +289,13 @@ class NetworkEstimator(Estimator):
         """An unfitted model with the same parameters, as plain Python, which JSON can express."""
         params = self.get_params()
         return type(self)(**{name: self._checks[name](name, value) for name, value in params.items()})
+
+    def _as_fitted(self: Self) -> Self:
+        """This model with the parameters of its `fit`, whatever `set_params` has made of them since."""
+        self._require_fitted("history_")
+        model: Self = object.__new__(type(self))
+        model.__dict__.update({**self.__dict__, **self._fitted_with})
+        return model
 
     def _begin(self) -> None:
         """Build the untrained network."""
@@ -327,11 +349,12 @@ class NetworkEstimator(Estimator):
 
     def _training_step(self, *data: Any) -> None:
         """The first step of an epoch on data as of `fit`, but for the update; for `fastrnn.diagnostics`."""
-        next(self._losses(self._read(*data, learn=False), self._rng))
+        model = self._as_fitted()
+        next(model._losses(model._read(*data, learn=False), model._rng))
 
     def _mean_loss(self, examples: Examples) -> float:
-        total = sum(loss * count for loss, count in self._losses(examples, None))
-        return total / self._samples(examples)
+        losses, counts = zip(*self._losses(examples, None), strict=True)
+        return float(np.average(losses, weights=counts))
 
     def _samples(self, examples: Examples) -> int:
         return int(examples.x.lengths.sum()) if self._per_step else len(examples)
@@ -445,14 +468,6 @@ class SequenceEstimator(NetworkEstimator):
 
     def _training_step(self, X: Any, y: Any = None, lengths: Any = None) -> None:
         super()._training_step(X, y, lengths)
-
-
-def _cut_end(examples: Examples, part: float) -> tuple[Examples, Examples | None]:
-    """The start and the end of the sequences."""
-    held_out = max(1, round(examples.x.steps * part))
-    if held_out == examples.x.steps:
-        return examples, None
-    return examples.cut(0, -held_out), examples.cut(-held_out)
 
 
 def _require_model(path: str | os.PathLike[str], metadata: Mapping[str, Any], model: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from fastrnn.models.decoding import IGNORED, beam_search, draw, teacher_forcing
 from fastrnn.models.labels import classes_of, encode, from_json, per_sequence, to_json
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
+from fastrnn.models.scaling import Scaling, keep_inputs
 from fastrnn.models.writer import SequenceWriter
 
 
@@ -80,11 +82,11 @@ class SequenceGenerator(SequenceWriter):
         list
             Sequences as they were in `fit`: strings, if all of them were, or lists of symbols.
         """
-        self._require_fitted("history_")
+        model = self._as_fitted()
         beam_size, max_length = checks.positive_int("beam_size", beam_size), self._max_length(max_length)
-        network, found = self._network, []
-        for start, count in self._starts(X, 1):
-            hypotheses = beam_search(network.step, start, count, beam_size, max_length)
+        found = []
+        for start, count in model._starts(X, 1):
+            hypotheses = beam_search(model._network.step, start, count, beam_size, max_length)
             found += [self._written(best) for best, *_ in hypotheses]
         return found
 
@@ -117,13 +119,13 @@ class SequenceGenerator(SequenceWriter):
         list of lists
             For each vector or class `n` sequences.
         """
-        self._require_fitted("history_")
+        model = self._as_fitted()
         n, max_length = checks.positive_int("n", n), self._max_length(max_length)
         sampler = Sampler(temperature, top_k, top_p, seed)
         written = [
             self._written(tokens)
-            for start, count in self._starts(X, n)
-            for tokens in draw(self._network.step, start, count, max_length, sampler)
+            for start, count in model._starts(X, n)
+            for tokens in draw(model._network.step, start, count, max_length, sampler)
         ]
         return [written[place : place + n] for place in range(0, len(written), n)]
 
@@ -139,9 +141,9 @@ class SequenceGenerator(SequenceWriter):
         -------
         float
         """
-        self._require_fitted("history_")
-        examples = self._read(X, y, None, learn=False)
-        return -self._mean_loss(examples) * self._samples(examples) / len(examples)
+        model = self._as_fitted()
+        examples = model._read(X, y, None, learn=False)
+        return -model._mean_loss(examples) * model._samples(examples) / len(examples)
 
     def bits_per_symbol(self, X: Any, y: Any) -> float:
         """The mean of -log2 P over the symbols of sequences and their ends, each after all those before it.
@@ -155,12 +157,12 @@ class SequenceGenerator(SequenceWriter):
         -------
         float
         """
-        self._require_fitted("history_")
-        return self._mean_loss(self._read(X, y, None, learn=False)) / math.log(2)
+        model = self._as_fitted()
+        return model._mean_loss(model._read(X, y, None, learn=False)) / math.log(2)
 
     def _starts(self, X: Any, n: int) -> Iterator[tuple[Any, int]]:
         """The decoder's initial states, each `n` times, batch by batch, and how many they are."""
-        vectors, _ = self._read_inputs(X, learn=False).padded()
+        vectors, _ = self._scaled(self._read_inputs(X, learn=False)).padded()
         vectors = np.repeat(vectors[0], n, axis=0)
         for first in range(0, len(vectors), self.batch_size):
             batch = vectors[first : first + self.batch_size]
@@ -172,45 +174,58 @@ class SequenceGenerator(SequenceWriter):
         if array.ndim not in (1, 2) or len(array) == 0:
             raise ValueError(f"X must be an array of shape (N, F), or of N classes, got shape {array.shape}")
         if learn:
-            self._learn_inputs(array)
+            self.classes_: Array | None = None
+            if array.ndim == 1:
+                self.classes_ = classes_of([per_sequence("X", array, len(array))])
+            self.n_features_in_ = array.shape[1] if self.classes_ is None else len(self.classes_)
         if self.classes_ is not None:
-            places = encode("X", per_sequence("X", array, len(array)), self.classes_)
-            vectors = np.eye(self.n_features_in_)[places]
+            vectors = np.eye(self.n_features_in_)[
+                encode("X", per_sequence("X", array, len(array)), self.classes_)
+            ]
         else:
-            vectors = (_vectors(array, self.n_features_in_) - self._mean) / self._scale
-        return Sequences(list(vectors[:, None]), self.dtype if learn else self._fitted_with["dtype"])
-
-    def _learn_inputs(self, array: Array) -> None:
-        """Which classes there are; or what numbers are to be centred by, and to be divided by."""
-        self.classes_: Array | None = None
-        if array.ndim == 1:
-            self.classes_ = classes_of([per_sequence("X", array, len(array))])
-            self.n_features_in_ = len(self.classes_)
-        else:
-            self.n_features_in_ = array.shape[1]
             vectors = _vectors(array, self.n_features_in_)
-            self._mean, spread = vectors.mean(0), vectors.std(0)
-            self._scale = np.where(spread > 0, spread, 1.0)
+        return Sequences(list(vectors[:, None]), self.dtype)
+
+    def _classes(self, examples: Examples) -> SequenceOf[Array]:
+        found = super()._classes(examples)
+        if self.classes_ is None:
+            return found
+        of_x = 1 + len(self._outputs) + np.concatenate(examples.x.items).argmax(axis=1)
+        return [np.append(first, rest) for first, rest in zip(of_x, found, strict=True)]
+
+    def _learn_scale(self, examples: Examples) -> None:
+        if self.classes_ is not None:
+            return
+        vectors = np.concatenate(examples.x.items)
+        if not hasattr(self, "_scaling"):
+            self._scaling = Scaling.of(vectors)
+            return
+        before, self._scaling = self._scaling, self._scaling.including(vectors)
+        keep_inputs(self._network.condition, before, self._scaling)
+
+    def _scaled(self, x: Sequences) -> Sequences:
+        if self.classes_ is not None:
+            return x
+        return Sequences([self._scaling.apply(item) for item in x.items], self.dtype)
 
     def _build(self, rng: np.random.Generator) -> ConditionedDecoder:
         return ConditionedDecoder(self, self.n_features_in_, 1 + len(self._outputs), rng)
 
     def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
         for places in batches(examples.y.lengths, self.batch_size, rng):
-            yield examples[places]
+            batch = examples[places]
+            yield Examples(self._scaled(batch.x), batch.y)
 
     def _format(self) -> dict[str, Any]:
         if self.classes_ is not None:
             return {**to_json(self.classes_), **super()._format()}
-        return {"mean": self._mean.tolist(), "scale": self._scale.tolist(), **super()._format()}
+        return {"scaling": self._scaling.to_json(), **super()._format()}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self.classes_ = from_json(metadata) if "classes" in metadata else None
-        if self.classes_ is not None:
-            self.n_features_in_ = len(self.classes_)
-        else:
-            self._mean, self._scale = np.array(metadata["mean"]), np.array(metadata["scale"])
-            self.n_features_in_ = len(self._mean)
+        if self.classes_ is None:
+            self._scaling = Scaling.from_json(metadata["scaling"])
+        self.n_features_in_ = len(self._scaling.mean if self.classes_ is None else self.classes_)
         super()._restore(metadata)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from fastrnn.checks import Array
 from fastrnn.data import Examples
 from fastrnn.losses import mean_squared_error
 from fastrnn.models.networks import SequenceNetwork
+from fastrnn.models.scaling import Scaling, keep_outputs
 from fastrnn.models.supervised import PooledEstimator
 
 
@@ -22,8 +23,8 @@ class SequenceRegressor(PooledEstimator):
 
     What the recurrent layers make of a sequence is pooled to one vector, from which a linear layer computes
     the numbers. The mean squared error is minimised, of targets that are brought to mean 0 and variance 1
-    first, each by itself; what is predicted is in their own units again. Losses in `history_` are of the
-    former.
+    first, each by itself, as far as they are trained on; what is predicted is in their own units again.
+    Losses in `history_` are of the former. Where a target does not vary, its value is predicted.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ class SequenceRegressor(PooledEstimator):
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
         """The numbers for each sequence, float64: (N,), or (N, M) if `fit` got as many targets."""
-        predicted: Array = self._outputs(X, lengths).astype(np.float64) * self._scale + self._mean
+        outputs = self._outputs(X, lengths).astype(np.float64)
+        predicted = self._scaling.undo(outputs)
         return predicted[:, 0] if self._single else predicted
 
     def score(self, X: Any, y: Any, lengths: Any = None) -> float:
@@ -67,24 +69,29 @@ class SequenceRegressor(PooledEstimator):
     def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
         x = self._read_x(X, lengths, learn)
         targets = self._targets(y, len(x))
-        if learn:
-            self._single = targets.ndim == 1
         columns = targets.reshape(len(x), -1)
         if learn:
-            self._mean = columns.mean(axis=0)
-            spread = columns.std(axis=0)
-            self._scale = np.where(spread > 0, spread, 1.0)
-        if (targets.ndim == 1) != self._single or columns.shape[1] != len(self._mean):
-            expected = "(N,)" if self._single else f"(N, {len(self._mean)})"
+            self._single, self._count = targets.ndim == 1, columns.shape[1]
+        if (targets.ndim == 1) != self._single or columns.shape[1] != self._count:
+            expected = "(N,)" if self._single else f"(N, {self._count})"
             raise ValueError(f"y must have shape {expected}, as in fit, got {targets.shape}")
-        return Examples(x, ((columns - self._mean) / self._scale).astype(self.dtype))
+        return Examples(x, columns)
+
+    def _learn_scale(self, examples: Examples) -> None:
+        if not hasattr(self, "_scaling"):
+            self._scaling = Scaling.of(examples.y)
+            return
+        before, self._scaling = self._scaling, self._scaling.including(examples.y)
+        keep_outputs(self._network.head, before, self._scaling)
+
+    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
+        for batch in super()._batches(examples, rng):
+            yield Examples(batch.x, self._scaling.apply(batch.y).astype(self.dtype))
 
     def _targets(self, y: Any, count: int) -> Array:
         """y as float64 (N,) or (N, M), checked."""
         if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None"
-            )
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         targets = checks.array("y", y, "an array of shape (N,) or (N, M)")
         if targets.dtype == object:
             targets = targets.astype(np.float64)
@@ -98,13 +105,12 @@ class SequenceRegressor(PooledEstimator):
         return targets.astype(np.float64)
 
     def _build(self, rng: np.random.Generator) -> SequenceNetwork:
-        return self._network_of(len(self._mean), mean_squared_error, rng)
+        return self._network_of(self._count, mean_squared_error, rng)
 
     def _format(self) -> dict[str, Any]:
-        scaling = {"y_single": self._single, "y_mean": self._mean.tolist(), "y_scale": self._scale.tolist()}
-        return {**super()._format(), **scaling}
+        return {**super()._format(), "y_single": self._single, "y_scaling": self._scaling.to_json()}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         super()._restore(metadata)
-        self._single = metadata["y_single"]
-        self._mean, self._scale = np.array(metadata["y_mean"]), np.array(metadata["y_scale"])
+        self._single, self._scaling = metadata["y_single"], Scaling.from_json(metadata["y_scaling"])
+        self._count = len(self._scaling.mean)

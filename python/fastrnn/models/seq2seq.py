@@ -93,12 +93,12 @@ class SequenceToSequence(SequenceWriter):
         RuntimeError
             If the model is not fitted.
         """
-        self._require_fitted("history_")
+        model = self._as_fitted()
         beam_size, max_length = checks.positive_int("beam_size", beam_size), self._max_length(max_length)
-        x = self._read_inputs(X, learn=False)
+        x = model._read_inputs(X, learn=False)
         found: list[Any] = [None] * len(x)
-        for places in batches(x.lengths, self.batch_size):
-            hypotheses = self._network.decode(*x[places].padded(), beam_size, max_length)
+        for places in batches(x.lengths, model.batch_size):
+            hypotheses = model._network.decode(*x[places].padded(), beam_size, max_length)
             for place, (best, *_) in zip(places, hypotheses, strict=True):
                 found[place] = self._written(best)
         return found

@@ -128,10 +128,10 @@ class PooledEstimator(SupervisedEstimator):
 
     def _outputs(self, X: Any, lengths: Any) -> Array:
         """The network's outputs, (N, O), for sequences to predict for."""
-        self._require_fitted("history_")
-        x = self._read_x(X, lengths, learn=False)
-        network: SequenceNetwork = self._network
+        model = self._as_fitted()
+        x = model._read_x(X, lengths, learn=False)
+        network: SequenceNetwork = model._network
         outputs = np.empty((len(x), network.head.out_features), network.head.dtype)
-        for places in batches(x.lengths, self.batch_size):
+        for places in batches(x.lengths, model.batch_size):
             outputs[places] = network(x[places])
         return outputs

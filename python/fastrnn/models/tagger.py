@@ -71,10 +71,10 @@ class SequenceTagger(SupervisedEstimator):
 
     def _by_sequence(self, X: Any, lengths: Any, of: Any) -> list[Array]:
         """For each sequence what `of` makes of its logits (T, B, K)."""
-        self._require_fitted("history_")
-        x = self._read_x(X, lengths, learn=False)
+        model = self._as_fitted()
+        x = model._read_x(X, lengths, learn=False)
         found: list[list[Array]] = [[] for _ in range(len(x))]
-        for places in batches(x.lengths, self.batch_size):
+        for places in batches(x.lengths, model.batch_size):
             for result, valid in self._by_window(x[places], of):
                 for row, place in enumerate(places):
                     found[place].append(result[: valid[row], row])

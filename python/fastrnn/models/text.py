@@ -20,6 +20,8 @@ from fastrnn.models.sampling import Sampler
 
 LEVEL_OF: dict[type, str] = {Vocabulary: "character", Words: "word", Bytes: "byte"}
 
+VALIDATION_STREAMS = 32  # so that its loss does not depend on batch_size
+
 SCORING_STEPS = 1000  # of one call when a text is scored: its overhead vanishes, its memory stays small
 
 
@@ -275,18 +277,18 @@ class TextGenerator(NetworkEstimator):
 
     def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
         """The text as one batch of streams side by side, without the few steps that do not fill them."""
-        streams, steps = self._streams(examples)
+        streams, steps = self._streams(examples, VALIDATION_STREAMS if rng is None else self.batch_size)
         (x,), (y,) = examples.x.items, examples.y.items
         parts = [slice(start * steps, (start + 1) * steps) for start in range(streams)]
         yield Examples(Sequences([x[part] for part in parts]), Sequences([y[part] for part in parts]))
 
     def _samples(self, examples: Examples) -> int:
-        streams, steps = self._streams(examples)
+        streams, steps = self._streams(examples, self.batch_size)
         return streams * steps
 
-    def _streams(self, examples: Examples) -> tuple[int, int]:
+    def _streams(self, examples: Examples, most: int) -> tuple[int, int]:
         """How many streams a text is cut into, and their steps."""
-        streams = min(self.batch_size, max(1, examples.x.steps // self.bptt_steps))
+        streams = min(most, max(1, examples.x.steps // self.bptt_steps))
         return streams, examples.x.steps // streams
 
     @property

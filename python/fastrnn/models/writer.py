@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences, Symbols, symbol_sequences
+from fastrnn.models.decoding import BOUNDARY
 from fastrnn.models.estimator import SequenceEstimator
 
 
@@ -59,6 +62,9 @@ class SequenceWriter(SequenceEstimator):
 
     def _max_length(self, max_length: Any) -> int:
         return self.longest_ if max_length is None else checks.positive_int("max_length", max_length)
+
+    def _classes(self, examples: Examples) -> Sequence[Array]:
+        return [np.append(BOUNDARY, np.unique(item)) for item in examples.y.items]
 
     def _samples(self, examples: Examples) -> int:
         return len(examples) + int(examples.y.lengths.sum())
