@@ -1,66 +1,87 @@
 """Checkpoints: named arrays and JSON metadata in one safetensors file, never half-written.
 
-A file holds the tensors, the metadata and a checksum over both, so that a file which loads is the file
-that was saved. Nothing is ever unpickled: reading a checkpoint runs no code from it.
+A file holds the tensors, the metadata, the version of fastrnn that wrote it and a checksum over all of them,
+so that a file which loads is the file that was saved. Nothing is ever unpickled: reading a checkpoint runs no
+code from it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
+import stat
+import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from fastrnn import checks
+
+FORMAT = 1  # of files: one more whenever a fastrnn from before could not read them, or not rightly
+
 _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 
+_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-def save(
-    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
-) -> None:
+
+def save(path: _Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """Write arrays and metadata to ``path`` in one step.
 
     The bytes go to a temporary file in the same directory, which then takes the place of ``path``: whatever
     happens, a crash or a full disk included, ``path`` is either the old file or the complete new one. A new
     file gets the permissions the umask grants, a replaced one keeps its own, and a symbolic link keeps
-    pointing where it did.
+    pointing where it did. What is no regular file, a device or a pipe, stays what it is: the bytes are
+    written into it.
 
     Parameters
     ----------
-    path : str or path-like
-        The file; its directory must exist.
+    path : str, bytes or path-like
+        The file; its directory must exist, and be writable even if the file is there already.
     tensors : mapping of str to ndarray
         Arrays of any shape, layout and byte order; of a boolean, integer or float dtype.
     metadata : mapping
-        Anything JSON can express, without NaN and infinities.
+        Anything JSON can express, without NaN and infinities. With the names of the tensors it must fit into
+        the header of a safetensors file, 100 MB: large data belongs into tensors.
 
     Raises
     ------
     TypeError, ValueError
-        If an array's dtype or the metadata cannot be stored; ``path`` is untouched.
+        If an array's name or dtype or the metadata cannot be stored; ``path`` is untouched.
     OSError
-        If the file cannot be written; ``path`` is untouched.
+        If the file cannot be written: it names ``path``, which is untouched. A file that is write-protected
+        is not replaced.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save as serialize
 
-    arrays = {name: _storable(name, array) for name, array in tensors.items()}
+    from fastrnn import __version__
+
+    name = os.fsdecode(path)
+    arrays = {key: _storable(key, array) for key, array in tensors.items()}
     try:
         text = json.dumps(dict(metadata), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise type(error)(f"metadata must be expressible in JSON: {error}") from None
-    _replace(path, serialize(arrays, {"fastrnn": text, "crc32": _checksum(arrays, text)}))
+    header = {"fastrnn": text, "fastrnn_format": str(FORMAT), "fastrnn_version": __version__}
+    try:
+        data = serialize(arrays, {**header, "crc32": _checksum(arrays, header)})
+    except SafetensorError as error:
+        limit = "must fit into the header of a safetensors file, 100 MB"
+        raise ValueError(f"metadata {limit}, got {len(text):,} characters of JSON ({error})") from None
+    _write(name, data)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save` wrote.
 
     Parameters
     ----------
-    path : str or path-like
+    path : str, bytes or path-like
         The file.
 
     Returns
@@ -75,35 +96,86 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str,
     OSError
         If the file cannot be read, as FileNotFoundError when there is none.
     ValueError
-        If the file is not a fastrnn checkpoint, or is truncated or corrupt.
+        If the file is not a fastrnn checkpoint, is truncated or corrupt, or was written by a newer fastrnn in
+        a format that this one does not know.
     """
     from safetensors import SafetensorError, safe_open
 
-    with open(path, "rb"):  # the operating system's own words for a missing file, a directory, no permission
-        pass
+    name = os.fsdecode(path)
+    with open(name, "rb") as opened:  # the operating system's own words for a missing file, no permission
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise ValueError(f"{name!r} is not a readable model file: it is a device or a pipe")
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
+        with safe_open(name, framework="numpy") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{os.fspath(path)!r} is not a readable model file: {error}") from None
-    if "fastrnn" not in header:
-        raise ValueError(f"{os.fspath(path)!r} is a safetensors file, but not one that fastrnn wrote")
-    if header.get("crc32") != _checksum(tensors, header["fastrnn"]):
-        raise ValueError(f"{os.fspath(path)!r} is damaged: its contents do not match its checksum")
-    return tensors, json.loads(header["fastrnn"])
+            _require_known(name, header)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, KeyError, AttributeError, TypeError, UnicodeError) as error:
+        kind = "no safetensors file, or a damaged one"
+        raise ValueError(f"{name!r} is not a readable model file: {kind} ({error})") from None
+    if header.pop("crc32", None) != _checksum(tensors, header):
+        raise ValueError(f"{name!r} is damaged: its contents do not match its checksum")
+    try:
+        metadata = json.loads(header["fastrnn"])
+    except (KeyError, ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{name!r} is not a readable model file: its metadata is no JSON object")
+    return tensors, metadata
 
 
-def _storable(name: str, array: np.ndarray) -> np.ndarray:
+def require_writable(path: _Path) -> None:
+    """Raise, before the work whose result is to be kept, the error in which `save` would end.
+
+    Parameters
+    ----------
+    path : str, bytes or path-like
+        The file to be written later. Nothing is left of the attempt.
+
+    Raises
+    ------
+    OSError
+        If `save` could not write the file: it names ``path``.
+    """
+    name = os.fsdecode(path)
+    with _errors_name(name):
+        target = _to_replace(name)
+        if target is not None:
+            with tempfile.TemporaryFile(dir=os.path.dirname(target)):
+                pass
+        elif not os.access(name, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def _require_known(name: str, header: Mapping[str, str]) -> None:
+    """Raise unless the header is of a format that this version reads."""
+    written = header.get("fastrnn_format", "")
+    if not written.isdecimal():
+        hint = "safetensors.numpy.load_file reads it, and a layer's load_state_dict takes what it returns"
+        raise ValueError(f"{name!r} is a safetensors file, but not one that fastrnn wrote: {hint}")
+    if int(written) > FORMAT:
+        from fastrnn import __version__
+
+        newer = f"fastrnn {header.get('fastrnn_version')} wrote it in format {written}"
+        raise ValueError(f"{name!r} needs a newer fastrnn than this {__version__}: {newer}")
+
+
+def _storable(name: str, value: np.ndarray) -> np.ndarray:
     """The array in C order and native bytes: the safetensors library writes other layouts wrong."""
-    array = np.asarray(array)
+    if not isinstance(name, str):
+        raise TypeError(f"names of tensors must be str, got {checks.came(name)}")
+    if name == "__metadata__" or name.encode(errors="replace").decode() != name:
+        raise ValueError(f"names of tensors must be UTF-8, and not '__metadata__', got {name!r}")
+    array = checks.array(f"tensors[{name!r}]", value, "an array")
     if array.dtype.name not in _DTYPES:
         raise TypeError(f"tensor {name!r} must be boolean, integer or float, got dtype {array.dtype}")
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
-def _checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
-    total = zlib.crc32(text.encode())
+def _checksum(tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> str:
+    total = 0
+    for key in sorted(header):
+        total = zlib.crc32(f"{key}{header[key]}".encode(), total)
     for name in sorted(tensors):
         array = tensors[name]
         total = zlib.crc32(f"{name}{array.dtype}{array.shape}".encode(), total)
@@ -111,15 +183,56 @@ def _checksum(tensors: Mapping[str, np.ndarray], text: str) -> str:
     return f"{total:08x}"
 
 
-def _replace(path: str | os.PathLike[str], data: bytes) -> None:
-    """Put ``data`` in the place of ``path``, whole or not at all."""
-    target = os.path.realpath(path)
+def _write(name: str, data: bytes) -> None:
+    with _errors_name(name):
+        target = _to_replace(name)
+        if target is not None:
+            _replace(target, data)
+            return
+        with open(name, "wb") as file:
+            file.write(data)
+
+
+@contextlib.contextmanager
+def _errors_name(name: str) -> Iterator[None]:
+    """Within it an error of the operating system names what the user named, not a file that we made."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, name) from None  # of the class that goes with the number
+
+
+def _to_replace(name: str) -> str | None:
+    """The regular file that a name leads to, or is to lead to; None if there is something else to write into.
+
+    Raises an OSError where ``open(name, "w")`` would.
+    """
+    target = os.path.realpath(name)
+    try:
+        found = os.stat(name)
+    except FileNotFoundError:
+        if not os.path.basename(name):  # nothing, or a directory that is not there
+            raise
+        return target
+    refused = {stat.S_IFDIR: errno.EISDIR, stat.S_IFSOCK: errno.ENXIO}.get(stat.S_IFMT(found.st_mode))
+    if refused is not None:
+        raise OSError(refused, os.strerror(refused))
+    if not stat.S_ISREG(found.st_mode) or not os.path.exists(target):  # open, but removed: /dev/stdout may be
+        return None
+    os.close(os.open(name, os.O_WRONLY))
+    return target
+
+
+def _replace(target: str, data: bytes) -> None:
+    """Put ``data`` in the place of a regular file, whole or not at all."""
     directory = os.path.dirname(target)
     temporary = os.path.join(directory, f".fastrnn-{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
             if os.path.exists(target):
-                os.chmod(temporary, os.stat(target).st_mode & 0o7777)
+                _take_over(os.stat(target), temporary)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -131,10 +244,19 @@ def _replace(path: str | os.PathLike[str], data: bytes) -> None:
     _sync_directory(directory)
 
 
+def _take_over(found: os.stat_result, path: str) -> None:
+    """Give a file the owner, as far as we may, and the permissions of another one."""
+    if hasattr(os, "chown"):
+        with contextlib.suppress(OSError):
+            os.chown(path, found.st_uid, found.st_gid)
+    os.chmod(path, stat.S_IMODE(found.st_mode))
+
+
 def _sync_directory(directory: str) -> None:
-    """Make the rename itself survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make the rename itself survive a power cut, where the file system can do that."""
+    with contextlib.suppress(OSError):  # the file is complete, whatever this comes to
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

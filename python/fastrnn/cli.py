@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.util
+import io
+import itertools
 import os
 import signal
 import sys
-import tempfile
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,31 +56,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code: not 0 after an error, of which standard error gets one line.
     """
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _options([*words[1:], "--help"] if words[:1] in ([], ["help"]) else words)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # a character that it has not must not end a text
     try:
-        options.command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.command(options)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("fastrnn: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except (OSError, ValueError, ArithmeticError, ImportError, MemoryError) as error:
-        print(f"fastrnn: error: {error or type(error).__name__}", file=sys.stderr)
+    except Exception as error:  # of many kinds, since files may hold anything
+        print(f"fastrnn: error: {_in_a_line(error)}", file=sys.stderr)
         return 1
     return 0
 
 
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """What was asked for; a slip ends the program with the usage of the command it is in."""
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        slip = unknown[0].partition("=")[0]
+        known = difflib.get_close_matches(slip, options.parser._option_string_actions, 1)
+        meant = f"; did you mean {known[0]}?" if known else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{meant}")
+    return options
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        words = error.strerror if error.filename is None else f"{error.strerror}: {error.filename!r}"
+    elif isinstance(error, (OSError, ValueError, TypeError, ArithmeticError, ImportError, MemoryError)):
+        words = str(error) or type(error).__name__
+    else:
+        words = f"{type(error).__name__}: {error}"
+    return " ".join(words.splitlines())
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"fastrnn: warning: {message}", file=sys.stderr)
+
+
 def _train(options: argparse.Namespace) -> None:
-    text = "".join(_read(path) for path in options.files)
-    _require_writable(options.output)
+    _require_output("-o", options.output, *options.files, options.checkpoint, options.resume)
+    _require_output("--checkpoint", options.checkpoint, *options.files)
     chosen = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
     model = TextGenerator(**chosen, verbose=importlib.util.find_spec("tqdm") is not None)
-    print(f"{len(text):,} characters, {len(set(text))} different ones", flush=True)
+    parts = [_read(path, model.level) for path in options.files]
+    text = type(parts[0])().join(parts)
+    units = "characters" if isinstance(text, str) else "bytes"
+    print(f"{len(text):,} {units}, {len(set(text))} different ones", flush=True)
+    replaceable = os.path.isfile(options.output) or not os.path.exists(options.output)
 
     def epoch_ended(current: TextGenerator) -> None:
         print(demo.epoch_line(current), flush=True)
-        if current.best_epoch_ in (None, len(current.history_)):
+        if replaceable and current.best_epoch_ in (None, len(current.history_)):
             current.save(options.output)
 
     try:
@@ -90,23 +127,31 @@ def _train(options: argparse.Namespace) -> None:
 
 def _generate(options: argparse.Namespace) -> None:
     model = TextGenerator.load(options.model)
-    prompt = options.prompt
+    prompt: Any = options.prompt
     if prompt is None:
         characters = getattr(model.vocabulary_, "characters", "\n")
         prompt = "\n" if "\n" in characters else characters[0]
+    end: Any = "\n"
+    out: Any = sys.stdout
+    if model.level == "byte":  # as they are, UTF-8 or not
+        prompt, end, out = os.fsencode(prompt), b"\n", sys.stdout.buffer
     written = model.stream(prompt, options.n, options.temperature, options.top_k, options.top_p, options.seed)
-    print(prompt, end="", flush=True)
-    for character in written:
-        print(character, end="", flush=True)
-    print(flush=True)
+    for part in itertools.chain([prompt], written, [end]):
+        out.write(part)
+        out.flush()
 
 
 def _diagnose(options: argparse.Namespace) -> None:
-    if options.output is not None:
-        _require_writable(options.output)
-    model = _load(options.model)
-    data = (_read(options.data),) if isinstance(model, TextGenerator) else _arrays(options.data)
-    found = diagnostics.diagnose_model(model, *data)
+    _require_output("-o", options.output, options.model, options.data)
+    try:
+        model = _load(options.model)
+    except ValueError as error:
+        raise ValueError(f"{error}; MODEL comes first, then DATA") from None
+    if isinstance(model, TextGenerator):
+        found = diagnostics.diagnose_model(model, _read(options.data, model.level))
+    else:
+        data, named = _arrays(options.data)
+        found = diagnostics.diagnose_model(model, *data, **named)
     print(found, flush=True)
     if options.output is not None:
         found.plot(options.output)
@@ -135,8 +180,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command", required=True)
 
     train = commands.add_parser("train", help="train a text generator on text files")
-    train.set_defaults(command=_train)
-    train.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text; several are read as one")
+    train.set_defaults(command=_train, parser=train)
+    what = "text, in UTF-8 unless --level is byte, or - for standard input; several are read as one"
+    train.add_argument("files", nargs="+", metavar="FILE", help=what)
     train.add_argument("-o", "--output", required=True, metavar="MODEL", help="the model file to write")
     train.add_argument("--checkpoint", metavar="FILE", help="written after every epoch, to go on from")
     train.add_argument("--resume", metavar="FILE", help="go on from such a file, as if never stopped")
@@ -148,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument(option, type=kind, metavar=metavar, help=text + usual, default=argparse.SUPPRESS)
 
     generate = commands.add_parser("generate", help="write text with a trained model")
-    generate.set_defaults(command=_generate)
+    generate.set_defaults(command=_generate, parser=generate)
     add = generate.add_argument
     add("model", metavar="MODEL", help="a file that `fastrnn train` wrote")
     add("--prompt", metavar="TEXT", help="what to go on from (default: a new line)")
@@ -159,19 +205,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help="makes the text repeatable")
 
     diagnose = commands.add_parser("diagnose", help="see how far back in time a model's gradients reach")
-    diagnose.set_defaults(command=_diagnose)
+    diagnose.set_defaults(command=_diagnose, parser=diagnose)
     add = diagnose.add_argument
     add("model", metavar="MODEL", help="a file that a model's save, or `fastrnn train`, wrote")
-    add("data", metavar="DATA", help="UTF-8 text; or .npz with X, y, lengths; or .npy or .csv with X alone")
+    what = "text, or - for standard input; or .npz with what the model's fit takes, such as X, y and lengths, by "
+    what += "name; or .npy or .csv with what it takes first, such as a Forecaster's y"
+    add("data", metavar="DATA", help=what)
     add("-o", "--output", metavar="FIGURE", help="the figure to write, such as diagnosis.png (default: none)")
 
     show = commands.add_parser("demo", help="train on the prose in Python's documentation, in two minutes")
-    show.set_defaults(command=_demo)
+    show.set_defaults(command=_demo, parser=show)
     where = "directory for the model and its learning curve (default: %(default)s)"
     show.add_argument("-o", "--output", default="fastrnn-demo", metavar="DIR", help=where)
 
     example = commands.add_parser("examples", help="list the examples on real data, or run one of them")
-    example.set_defaults(command=_examples)
+    example.set_defaults(command=_examples, parser=example)
     add = example.add_argument
     add("name", nargs="?", choices=examples.NAMES, metavar="NAME", help="the one to run (default: list them)")
     where = "directory for its figure (default: %(default)s)"
@@ -179,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="do the least that shows that it works")
 
     info = commands.add_parser("info", help="show the version and what the kernels run on")
-    info.set_defaults(command=_info)
+    info.set_defaults(command=_info, parser=info)
     return parser
 
 
@@ -190,12 +238,17 @@ def _described(model: TextGenerator) -> str:
     return f"the weights of epoch {model.best_epoch_}, {bits:.3f} bits per character in validation, are"
 
 
-def _read(path: str) -> str:
+def _read(path: str, level: str = "character") -> Any:
+    """The text in a file, or with ``-`` that of standard input; at the level of bytes, these as they are."""
+    with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+        data = file.read()
+    if level == "byte":
+        return data
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
+        return io.StringIO(data.decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path!r} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        where = f"{error.reason} at byte {error.start}; a model of --level byte takes any"
+        raise ValueError(f"{path!r} is not UTF-8 text: {where}") from None
 
 
 def _load(path: str) -> Any:
@@ -207,34 +260,51 @@ def _load(path: str) -> Any:
     return getattr(models, name).load(path)
 
 
-def _arrays(path: str) -> tuple[Any, ...]:
-    """X, y and lengths from a file, as far as it has them."""
-    ending = os.path.splitext(path)[1]
-    if ending == ".npz":
-        with np.load(path) as arrays:
-            if "X" not in arrays:
-                raise ValueError(f"{path!r} must have an array X, got {', '.join(arrays) or 'none'}")
-            return tuple(arrays[name] if name in arrays else None for name in ("X", "y", "lengths"))
-    if ending == ".npy":
-        return (np.load(path),)
-    if ending == ".csv":
-        return (np.loadtxt(path, np.float32, delimiter=",", skiprows=_header_rows(path)),)
-    raise ValueError(f"{path!r} must be .npz, .npy or .csv for this model")
+def _arrays(path: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arrays in a file: one without a name, or some by the names of arguments of `fit`."""
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in (".npz", ".npy", ".csv"):
+        raise ValueError(f"{path!r} must be .npz, .npy or .csv for this model")
+    text = _read(path) if ending == ".csv" else ""
+    with open(path, "rb") as file:
+        try:
+            found = _table(text) if ending == ".csv" else np.load(file)
+            return ((found,), {}) if isinstance(found, np.ndarray) else ((), dict(found))
+        except Exception as error:  # of many kinds: of NumPy, of the zip file, of what it is packed with
+            reason = f"{error}" or type(error).__name__
+            raise ValueError(f"{path!r} is not a readable {ending} file: {reason}") from None
 
 
-def _header_rows(path: str) -> int:
-    """1 if the first line of a CSV file is words, else 0."""
-    first = _read(path).partition("\n")[0].split(",")[0]
+def _table(text: str) -> np.ndarray:
+    """The numbers of a CSV file, whose first line may be words."""
     try:
-        float(first)
+        list(map(float, text.partition("\n")[0].split(",")))
+        header = 0
     except ValueError:
-        return 1
-    return 0
+        header = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are no rows
+        table = np.loadtxt(io.StringIO(text), float, delimiter=",", skiprows=header, ndmin=2)
+    if not table.size:
+        raise ValueError("it has no numbers")
+    return table
 
 
-def _require_writable(path: str) -> None:
-    """Find out before the training, not after it, that its result cannot be written."""
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path!r} is a directory")
-    with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(path))):
-        pass
+def _require_output(option: str, path: str | None, *others: str | None) -> None:
+    """Refuse, before any work, a file to write that cannot be written, or that is one of the others."""
+    if path is None:
+        return
+    if path == "-":
+        raise ValueError(f"{option} must be a file, got '-': standard output has the messages")
+    for other in others:
+        if other is not None and _same_file(path, other):
+            raise ValueError(f"{option} must be another file than {other!r}, got {path!r}")
+    checkpoint.require_writable(path)
+
+
+def _same_file(path: str, other: str) -> bool:
+    """Whether two paths lead to one file, or will; devices can be used for several things at once."""
+    other = "/dev/stdin" if other == "-" else other
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.isfile(path) and os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)

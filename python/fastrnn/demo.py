@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+from fastrnn import checkpoint
 from fastrnn.data import Vocabulary
 from fastrnn.models.ngram import NGram
 from fastrnn.models.text import TextGenerator
@@ -40,6 +41,9 @@ def run(directory: str) -> None:
     """
     start = time.perf_counter()
     os.makedirs(directory, exist_ok=True)
+    path, figure = (os.path.join(directory, name) for name in ("model.safetensors", "learning_curve.png"))
+    for wanted in (path, figure):
+        checkpoint.require_writable(wanted)
     text = prose()
     training, held_out = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
     characters = Vocabulary(text).characters
@@ -51,7 +55,6 @@ def run(directory: str) -> None:
     untrained = generator(characters, epochs=0).fit(training)
     _show_sample("before training", untrained)
     model.fit(training, on_epoch=_epoch_ended)
-    path = os.path.join(directory, "model.safetensors")
     model.save(path)
     score = model.bits_per_character(held_out)
     _show_sample("after training", model)
@@ -60,7 +63,7 @@ def run(directory: str) -> None:
     print(f"held out: {score:.3f} bits per character; the baseline: {baseline:.3f}")
     print(f"trained at {last['samples'] / last['seconds']:,.0f} characters/s, validation included")
     print(f"the model is in {path}")
-    _plot(model, score, baseline, os.path.join(directory, "learning_curve.png"))
+    _plot(model, score, baseline, figure)
     print(f"all of it took {time.perf_counter() - start:.0f} seconds")
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 FAR = 100.0  # times smaller or larger over the whole sequence: vanishing or exploding
 
+STUCK = 0.9  # of the values of every gate are saturated: hardly a gradient enters
+
+SEVERITY = ("not finite", "exploding", "vanishing", "saturated", "healthy", "unknown")  # of the verdicts
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -64,6 +68,8 @@ class Direction:
     time_constants : ndarray, (H,), or None
         For each unit the steps in which what it remembers falls to 1/e, if its gate goes on as it did:
         -1 / mean(ln f) of the `LSTM`, z in the place of f for the `GRU`.
+    not_finite : {"weights", "input", "gradient"} or None
+        What had NaN or infinities in it before anything was measured.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Direction:
     rate: float
     gates: dict[str, Gate]
     time_constants: Array | None
+    not_finite: str | None = None
 
     @property
     def arriving(self) -> float:
@@ -82,12 +89,21 @@ class Direction:
 
     @property
     def verdict(self) -> str:
-        """``vanishing``, ``exploding``, ``healthy``, or ``unknown`` of a single step."""
+        """One of "not finite", "exploding", "vanishing", "saturated", "healthy", and "unknown" of one step."""
+        if self.not_finite:
+            return "not finite"
         if math.isnan(self.rate):
             return "unknown"
         if self.arriving > FAR:
             return "exploding"
-        return "vanishing" if self.arriving < 1 / FAR else "healthy"
+        if self.arriving < 1 / FAR:
+            return "vanishing"
+        return "saturated" if self.saturated else "healthy"
+
+    @property
+    def saturated(self) -> bool:
+        """Whether every gate is saturated nearly all the time. A relu is dead then, and gradients vanish."""
+        return bool(min(gate.saturation.mean() for gate in self.gates.values()) > STUCK)
 
     @property
     def reach(self) -> float:
@@ -110,27 +126,30 @@ class Diagnosis:
 
     @property
     def worst(self) -> Direction:
-        """The direction that the verdict is about: where gradients explode most, or else vanish most."""
-        known = [each for each in self.directions if each.verdict != "unknown"] or list(self.directions)
-        exploding = [each for each in known if each.verdict == "exploding"]
-        return max(exploding, key=_rate) if exploding else min(known, key=_rate)
+        """The direction that the verdict is about: of those with the gravest, where the rate is."""
+        gravest = min((each.verdict for each in self.directions), key=SEVERITY.index)
+        alike = [each for each in self.directions if each.verdict == gravest]
+        if gravest in ("not finite", "unknown"):
+            return alike[0]  # what follows it has it from there
+        return max(alike, key=_rate) if gravest == "exploding" else min(alike, key=_rate)
 
     @property
     def verdict(self) -> str:
-        """One line: vanishing, exploding or healthy, by how much per step, and what to try."""
+        """One line: the verdict, by how much a gradient changes per step, and what to try."""
         worst = self.worst
+        where = f" in {worst.name}" if len(self.directions) > 1 else ""
+        if worst.verdict == "not finite":
+            return f"not finite{where}: NaN or infinity in the {worst.not_finite}; try {_advice(worst)}"
         if worst.verdict == "unknown":
             return "unknown: with a single step no gradient flows through time"
-        where = f" in {worst.name}" if len(self.directions) > 1 else ""
         steps = len(worst.flow_norms) - 1
         measured = f"{worst.verdict}{where}: a gradient changes by ×{worst.rate:.3g} per step back"
-        if worst.verdict == "exploding":
-            return f"{measured}, ×{worst.arriving:.1g} over {steps}; try {_advice(worst)}"
         if worst.verdict == "vanishing":
             if worst.reach < math.inf:
                 measured += f", less than a hundredth is left after {worst.reach:.0f} of {steps}"
             return f"{measured}; try {_advice(worst)}"
-        return f"{measured}, ×{worst.arriving:.2g} over {steps}"
+        measured += f", ×{worst.arriving:.{1 if worst.verdict == 'exploding' else 2}g} over {steps}"
+        return measured if worst.verdict == "healthy" else f"{measured}; try {_advice(worst)}"
 
     def table(self) -> str:
         """A row for each direction: rate, reach, saturated gates, and the median time constant."""
@@ -176,8 +195,14 @@ def _rate(direction: Direction) -> float:
 
 def _advice(direction: Direction) -> str:
     """What helps against what was found in a direction."""
+    if direction.not_finite == "input":
+        return "to find them in the data, or in the layers before"
+    if direction.not_finite:
+        return "training again, with a lower learning rate or clipping"
     if direction.verdict == "exploding":
         return "clipping the gradients' norm, and smaller or orthogonal recurrent weights"
+    if direction.saturated and direction.cell != "rnn_relu":
+        return "a lower learning rate, smaller weights or inputs (nearly all values are saturated)"
     if direction.time_constants is not None:
         steps = np.median(direction.time_constants)
         gate = "forget gates" if direction.cell == "lstm" else "gates z"

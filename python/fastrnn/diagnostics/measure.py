@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -116,15 +116,16 @@ def diagnose_network(network: NetworkT, step: Callable[[NetworkT], object]) -> D
     return Diagnosis(tuple(found))
 
 
-def diagnose_model(model: Any, *data: Any) -> Diagnosis:
+def diagnose_model(model: Any, *data: Any, **named: Any) -> Diagnosis:
     """The same for a fitted model, at a step of its training on some data.
 
     Parameters
     ----------
     model : TextGenerator or another of `fastrnn.models`
         Fitted. It is copied: nothing of it changes.
-    *data
-        As of its ``fit``: a text, or X, y and lengths. Of several batches one is used.
+    *data, **named
+        As of its ``fit``, by place or by name: a text; X, y and lengths; or y and covariates. Of several
+        batches one is used.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def diagnose_model(model: Any, *data: Any) -> Diagnosis:
     if not hasattr(model, "_training_step"):
         raise TypeError(f"model must be one that fastrnn.models trains, got {checks.came(model)}")
     model._require_fitted("history_")
-    return diagnose_network(model, lambda model: model._training_step(*data))
+    return diagnose_network(model, lambda model: model._training_step(*data, **named))
 
 
 def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
@@ -194,17 +195,31 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
             return
         reverse = suffix.endswith("_reverse")
         norms = _flow_norms(_flow(layer, suffix, passed), lengths, reverse)
+        received = _norms(passed.dhidden, (1, 2))
         gates = _gates(layer, suffix, passed, lengths)
         keeps = KEEPS.get(layer._cell)
         yield Direction(
             name=prefix + suffix[1:],
             cell=layer._cell,
-            gradient_norms=_norms(passed.dhidden, (1, 2)),
+            gradient_norms=received,
             flow_norms=norms,
             rate=decay_rate(norms, tiny) if np.isfinite(passed.y).all() else math.inf,
             gates={name: _gate(name, layer._cell, values) for name, values in gates.items()},
             time_constants=None if keeps is None else time_constants(gates[keeps]),
+            not_finite=_not_finite(layer._weights(suffix), passed, lengths, received),
         )
+
+
+def _not_finite(
+    weights: Sequence[Array | None], passed: Pass, lengths: Array, received: Array
+) -> str | None:
+    """What came to a direction with NaN or infinities already in it, so that no measure means anything."""
+    valid = np.arange(len(passed.x))[:, None] < lengths
+    if not all(array is None or np.isfinite(array).all() for array in weights):
+        return "weights"
+    if not np.isfinite(passed.x[valid]).all():
+        return "input"
+    return None if np.isfinite(received).any() else "gradient"
 
 
 def _flow(layer: Recurrent[Any], suffix: str, passed: Pass) -> Array:

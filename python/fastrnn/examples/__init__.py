@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrnn import checkpoint
 from fastrnn.checks import Array
 
 if TYPE_CHECKING:
@@ -55,11 +56,14 @@ def run(name: str, directory: str | os.PathLike[str], *, quick: bool = False) ->
     ------
     ValueError
         If there is no such example.
+    OSError
+        If its figure could not be written: before anything is computed.
     ImportError
         If a package of the extra ``fastrnn[examples]`` is missing: it names it.
     """
     module = _module(name)
     os.makedirs(directory, exist_ok=True)
+    checkpoint.require_writable(_figure_path(directory, name))
     scores: dict[str, float] = module.run(directory, quick=quick)
     return scores
 
@@ -94,7 +98,7 @@ def new_figure(width: float = 8, height: float = 4.5) -> Figure:
 
 def save_figure(figure: Figure, directory: str | os.PathLike[str], name: str) -> None:
     """Write ``NAME.png`` and say where it is."""
-    path = os.path.join(directory, f"{name}.png")
+    path = _figure_path(directory, name)
     figure.savefig(path)
     print(f"the figure is in {path}")
 
@@ -130,6 +134,10 @@ def draw_confusion(axes: Axes, truth: Array, predicted: Array) -> None:
     axes.set(xlabel="predicted", ylabel="truth")
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)
+
+
+def _figure_path(directory: str | os.PathLike[str], name: str) -> str:
+    return os.path.join(directory, f"{name}.png")
 
 
 def _module(name: str) -> Any:

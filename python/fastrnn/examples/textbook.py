@@ -46,7 +46,7 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
     try:
         outcomes["Keras"] = _keras(x, y, vocabulary, epochs)
     except ImportError as error:
-        print(f"Keras is not beside it: {error}")
+        print(f"Keras is not beside it: {error}; with keras and jax installed, set KERAS_BACKEND=jax")
     baseline = float(np.bincount(y).max() / len(y))
     _report(outcomes, len(y), baseline)
     _draw(outcomes, directory)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -32,6 +35,8 @@ def optional(check: Check) -> Check:
 
 
 BUDGET = {"epochs", "patience", "max_seconds", "verbose"}  # may differ when a training goes on
+
+SAMPLED = 8  # batches or windows by which a model is compared with guessing
 
 STATE = "training."  # what the names of a checkpoint begin with where they are not the model's own
 
@@ -250,7 +255,9 @@ class NetworkEstimator(Estimator):
         on_epoch: Callable[[Self], None] | None,
     ) -> Self:
         """See `SequenceEstimator.fit`."""
-        model = self._checked_copy()
+        if checkpoint is not None:
+            files.require_writable(checkpoint)
+        model, before = self._checked_copy(), dict(self.__dict__)
         examples = model._read(*data, learn=True)
         model._begin()
         if validation_data is None:
@@ -261,12 +268,18 @@ class NetworkEstimator(Estimator):
         trainer = model._trainer()
         if resume is not None:
             model._resume(resume, trainer, model._samples(training))
+        ended = None if on_epoch is None else lambda model: on_epoch(self._become(model))
         try:
-            model._train(trainer, training, validation, checkpoint, on_epoch)
+            model._train(trainer, training, validation, checkpoint, ended)
         except KeyboardInterrupt:
             self._become(model)
             raise
-        return self._become(model)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        self._become(model)._warn_of_divergence(training)
+        return self
 
     def _partial_fit(self: Self, data: tuple[Any, ...]) -> Self:
         """See `SequenceEstimator.partial_fit`."""
@@ -347,14 +360,44 @@ class NetworkEstimator(Estimator):
                 loss, count, state = self._network.loss(window, state, training=rng is not None)
                 yield loss, count
 
-    def _training_step(self, *data: Any) -> None:
+    def _training_step(self, *data: Any, **named: Any) -> None:
         """The first step of an epoch on data as of `fit`, but for the update; for `fastrnn.diagnostics`."""
+        fit = inspect.signature(self.fit)  # type: ignore[attr-defined]  # that of a subclass
+        positional = [each for each in fit.parameters.values() if each.kind is not each.KEYWORD_ONLY]
+        signature = inspect.Signature([each.replace(annotation=each.empty) for each in positional])
+        try:
+            given = signature.bind(*data, **named)
+        except TypeError as error:
+            raise TypeError(f"data must be as of {type(self).__name__}.fit{signature}: {error}") from None
+        given.apply_defaults()
         model = self._as_fitted()
-        next(model._losses(model._read(*data, learn=False), model._rng))
+        next(model._losses(model._read(*given.args, learn=False), model._rng))
 
-    def _mean_loss(self, examples: Examples) -> float:
-        losses, counts = zip(*self._losses(examples, None), strict=True)
+    def _mean_loss(self, examples: Examples, most: int | None = None) -> float:
+        """Of all batches, or windows, or of at most so many."""
+        losses, counts = zip(*itertools.islice(self._losses(examples, None), most), strict=True)
         return float(np.average(losses, weights=counts))
+
+    def _warn_of_divergence(self, examples: Examples) -> None:
+        """Training can diverge and stay finite: then all weights 0, and so outputs of 0, are far better."""
+        if not self.history_:
+            return
+        learned, weights = self._mean_loss(examples, SAMPLED), self._network.parameters
+        kept = {name: array.copy() for name, array in weights.items()}
+        try:
+            for array in weights.values():
+                array[...] = 0
+            guessed = self._mean_loss(examples, SAMPLED)
+        finally:
+            for name, array in kept.items():
+                weights[name][...] = array
+        if 0 < 2 * guessed < learned:
+            warnings.warn(
+                f"the training has diverged: its loss is {learned:.4g}, where guessing has {guessed:.4g}; "
+                "a lower learning_rate or clip_norm may help",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
     def _samples(self, examples: Examples) -> int:
         return int(examples.x.lengths.sum()) if self._per_step else len(examples)
@@ -465,9 +508,6 @@ class SequenceEstimator(NetworkEstimator):
         This model.
         """
         return self._partial_fit((X, y, lengths))
-
-    def _training_step(self, X: Any, y: Any = None, lengths: Any = None) -> None:
-        super()._training_step(X, y, lengths)
 
 
 def _require_model(path: str | os.PathLike[str], metadata: Mapping[str, Any], model: str) -> None:
