@@ -108,3 +108,14 @@ def test_no_integer_is_too_large_to_be_refused():
         checks.int_array("x", huge, ("B",), 0, 6, "0..V-1")
     narrow = np.array([127], np.int8)
     assert checks.int_array("x", narrow, ("B",), 0, 1000, "0..V-1").dtype == np.int64
+
+
+def test_names_of_a_part_among_those_of_the_whole_are_recognised():
+    expected = {"weight": np.zeros((2, 2)), "bias": np.zeros(2)}
+    given = {"net.head.weight": np.ones((2, 2)), "net.head.bias": np.ones(2), "net.rnn.weight": np.ones(3)}
+    wanted = r"^state does not fit: the names that are wanted begin with 'net\.head\.'; give them alone"
+    with pytest.raises(ValueError, match=wanted):
+        checks.matching_arrays("state", given, expected)
+    del given["net.head.bias"]
+    with pytest.raises(ValueError, match=r"'weight' is missing; 'bias' is missing; 'net\.head"):
+        checks.matching_arrays("state", given, expected)

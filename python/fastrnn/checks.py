@@ -227,8 +227,19 @@ def matching_arrays(
         elif value.dtype.kind != dtype.kind:
             problems.append(f"{key!r} must have dtype {dtype}, got {value.dtype}")
     if problems:
+        prefix = _prefix(given, expected)
+        if prefix:
+            problems = [f"the names that are wanted begin with {prefix!r}; give them alone and without it"]
         raise ValueError(f"{name} does not fit: {'; '.join(problems)}")
     return arrays
+
+
+def _prefix(given: Mapping[str, object], expected: Mapping[str, object]) -> str:
+    """What stands before all the expected names, as a part's in those of the whole does; or ``""``."""
+    first = next(iter(expected), "")
+    ends = [key for key in given if isinstance(key, str) and key.endswith(f".{first}")]
+    prefixes = (key.removesuffix(first) for key in ends)
+    return next((each for each in prefixes if all(each + key in given for key in expected)), "")
 
 
 # -- the words

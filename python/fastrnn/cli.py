@@ -208,8 +208,8 @@ def _parser() -> argparse.ArgumentParser:
     diagnose.set_defaults(command=_diagnose, parser=diagnose)
     add = diagnose.add_argument
     add("model", metavar="MODEL", help="a file that a model's save, or `fastrnn train`, wrote")
-    what = "text, or - for standard input; or .npz with what the model's fit takes, such as X, y and lengths, by "
-    what += "name; or .npy or .csv with what it takes first, such as a Forecaster's y"
+    what = "text, or - for standard input; or .npz with what the model's fit takes by name, such as X, y and "
+    what += "lengths; or .npy or .csv with what it takes first, such as a Forecaster's y"
     add("data", metavar="DATA", help=what)
     add("-o", "--output", metavar="FIGURE", help="the figure to write, such as diagnosis.png (default: none)")
 

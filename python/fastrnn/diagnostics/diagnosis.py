@@ -89,7 +89,7 @@ class Direction:
 
     @property
     def verdict(self) -> str:
-        """One of "not finite", "exploding", "vanishing", "saturated", "healthy", and "unknown" of one step."""
+        """One of "not finite", "exploding", "vanishing", "saturated" and "healthy"; "unknown" of one step."""
         if self.not_finite:
             return "not finite"
         if math.isnan(self.rate):

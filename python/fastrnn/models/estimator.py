@@ -187,8 +187,9 @@ class NetworkEstimator(Estimator):
                 {name: array for name, array in tensors.items() if not name.startswith(STATE)}
             )
             model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(path)!r} holds an inconsistent {cls.__name__}: {error}") from None
+        except Exception as error:  # of many kinds, since a file may hold anything
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{os.fspath(path)!r} holds an inconsistent {cls.__name__}: {reason}") from None
         return model
 
     # -- what a subclass supplies
@@ -429,7 +430,8 @@ class NetworkEstimator(Estimator):
         tensors, metadata = files.load(path)
         _require_model(path, metadata, type(self).__name__)
         if "training" not in metadata:
-            raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training")
+            hint = f"{type(self).__name__}.load takes it, and partial_fit trains it further"
+            raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training: {hint}")
         learned = self._format()
         found: dict[str, Any] = {name: metadata.get(name) for name in ("parameters", *learned)}
         wanted: dict[str, Any] = json.loads(json.dumps({"parameters": self._fitted_with, **learned}))
@@ -473,7 +475,7 @@ class SequenceEstimator(NetworkEstimator):
             Such a file: training goes on from there, bit for bit as if it had never stopped. The data and
             all parameters must be the same but ``epochs``, ``patience``, ``max_seconds`` and ``verbose``.
         on_epoch : callable, optional
-            Called after every epoch with the model as it is then, which can predict and save.
+            Called after every epoch with this model as it is then, which can predict and save.
 
         Returns
         -------
@@ -483,11 +485,20 @@ class SequenceEstimator(NetworkEstimator):
         ------
         TypeError, ValueError
             If a parameter or the data is unusable, or the checkpoint is of another training.
+        OSError
+            If the checkpoint cannot be written, which is tried before training.
         FloatingPointError
             If training diverges. A checkpoint is from the last good epoch then.
         KeyboardInterrupt
             If interrupted: the model has the best weights so far then, or the latest before the first
-            validation. After any other error it is what it was before.
+            validation. After any other error it is what it was before, so that what it has learned by then
+            is only in the checkpoint.
+
+        Warns
+        -----
+        RuntimeWarning
+            If training has diverged without numbers that are not finite: on what it was trained on, the loss
+            is more than twice that of outputs of 0, which is guessing.
         """
         held_out = None if validation_data is None else _triple(validation_data)
         return self._fit((X, y, lengths), held_out, checkpoint, resume, on_epoch)
