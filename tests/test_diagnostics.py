@@ -5,6 +5,7 @@ import doctest
 import math
 import re
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 
 from fastrnn import GRU, LSTM, RNN, Linear, checkpoint, cli, reference
 from fastrnn.diagnostics import diagnose, diagnose_model, diagnose_network, measure
-from fastrnn.models import SequenceClassifier, TextGenerator
+from fastrnn.models import (
+    Forecaster,
+    SequenceClassifier,
+    SequenceGenerator,
+    SequenceRegressor,
+    SequenceTagger,
+    SequenceToSequence,
+    TextGenerator,
+)
 
 MAKERS = {
     "rnn_tanh": RNN,
@@ -245,6 +254,58 @@ def test_the_verdict_is_about_the_worst_layer():
     assert diagnose(layer, np.ones((60, 2, 1))).verdict.startswith("exploding in l0")
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("cell", MAKERS)
+def test_what_is_not_finite_is_not_called_exploding(cell, bad, tmp_path):
+    x = np.ones((9, 2, 2))
+    layer = make(cell, num_layers=2)
+    layer.parameters["weight_hh_l1"][0, 0] = bad
+    found = diagnose(layer, x)
+    assert found.verdict.startswith("not finite in l1: NaN or infinity in the weights; try training again, ")
+    if cell != "rnn_relu":  # which takes NaN for negative, and lets no gradient through
+        assert [each.not_finite for each in found.directions] == ["gradient", "weights"]
+    x[3, 1, 0] = bad
+    found = diagnose(make(cell, bidirectional=True), x)
+    assert found.verdict.startswith("not finite in l0: NaN or infinity in the input; try to find them")
+    found = diagnose(make(cell), x, lengths=[9, 3])  # they are in the padding
+    assert found.directions[0].not_finite is None
+    pytest.importorskip("matplotlib")
+    diagnose(layer, x).plot(tmp_path / "figure.png")
+
+
+def test_a_gradient_that_is_not_finite_when_it_comes_is_not_called_exploding():
+    layer, x = make("gru"), np.ones((9, 2, 2))
+    dy = np.ones((9, 2, 4))
+    dy[-1] = np.nan
+    assert diagnose(layer, x, dy).verdict.startswith("not finite: NaN or infinity in the gradient; try ")
+
+
+@pytest.mark.parametrize("cell", MAKERS)
+def test_gates_that_are_saturated_nearly_always_are_not_healthy(cell):
+    """Inputs and weights so large that all gates are at their ends; a dead relu vanishes instead."""
+    layer = make(cell)
+    assert diagnose(layer, np.ones((3, 5, 2))).directions[0].verdict in ("healthy", "vanishing")
+    for array in layer.parameters.values():
+        array *= 1e3
+    x = np.random.default_rng(0).normal(size=(2, 5, 2)) * 1e3
+    verdict = diagnose(layer, x).verdict
+    if cell == "rnn_relu":
+        assert "saturated" not in verdict
+    else:
+        assert diagnose(layer, x).directions[0].saturated
+        assert "try a lower learning rate, smaller weights or inputs (nearly all" in verdict
+
+
+def test_a_saturated_layer_with_a_steady_gradient_is_called_so():
+    """A GRU whose z, which alone carries the gradient then, is nearly 1, and whose other gates are at ends."""
+    layer = open_gates(GRU(2, 3, dtype="float64"), {0: [0.999] * 3, 1: [0.999] * 3})
+    layer.parameters["bias_ih_l0"][6:9] = np.arctanh(0.95)
+    (found,) = diagnose(layer, np.ones((30, 2, 2))).directions
+    assert found.verdict == "saturated" and found.rate == pytest.approx(0.999)
+    layer.parameters["bias_ih_l0"][0:3] = 0  # a single gate that is not
+    assert diagnose(layer, np.ones((30, 2, 2))).verdict.startswith("healthy: ")
+
+
 def test_a_single_step_has_no_rate():
     diagnosis = diagnose(GRU(1, 2, seed=0), np.ones((1, 3, 1), "float32"))
     assert diagnosis.verdict.startswith("unknown") and math.isnan(diagnosis.directions[0].rate)
@@ -431,6 +492,65 @@ def test_a_classifier_is_diagnosed_with_its_labels(pooling, rng):
         diagnose_model(model, X)
     with pytest.raises(ValueError, match="features"):
         diagnose_model(model, [np.ones((5, 3))], ["a"])
+    signature = r"data must be as of SequenceClassifier\.fit\(X, y=None, lengths=None\): "
+    with pytest.raises(TypeError, match=f"{signature}missing a required argument: 'X'"):
+        diagnose_model(model, y=y)
+    with pytest.raises(TypeError, match=f"{signature}too many positional arguments"):
+        diagnose_model(model, X, y, None, None)
+    with pytest.raises(TypeError, match=f"{signature}got an unexpected keyword argument 'checkpoint'"):
+        diagnose_model(model, X, y, checkpoint="file")
+
+
+def several(kind):
+    """A fitted model and what it was fitted with, by the names of its `fit`."""
+    rng = np.random.default_rng(0)
+    options = {"epochs": 1, "hidden_size": 4, "seed": 0}
+    X, series = rng.normal(size=(8, 6, 2)), np.sin(np.arange(80) * 0.3)
+    words = np.array(["ab", "b", "bab", "a"] * 2)
+    made = {
+        "classifier": (SequenceClassifier, {"X": X, "y": np.arange(8) % 2, "lengths": np.arange(8) % 6 + 1}),
+        "regressor": (SequenceRegressor, {"X": X, "y": rng.normal(size=8)}),
+        "tagger": (SequenceTagger, {"X": X, "y": (X[:, :, 0] > 0).astype(int)}),
+        "translator": (SequenceToSequence, {"X": words, "y": words[::-1]}),
+        "inventor": (SequenceGenerator, {"X": X[:, 0], "y": words}),
+        "forecaster": (Forecaster, {"y": series}),
+        "forecaster of channels": (Forecaster, {"y": np.stack([series, -series], axis=1)}),
+        "forecaster with covariates": (Forecaster, {"y": series, "covariates": rng.normal(size=(80, 3))}),
+    }
+    cls, data = made[kind]
+    if cls is Forecaster:
+        options["context"] = 8
+    return cls(**options).fit(**data), data
+
+
+KINDS = ("classifier", "regressor", "tagger", "translator", "inventor", "forecaster")
+KINDS = (*KINDS, "forecaster of channels", "forecaster with covariates")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_model_is_diagnosed_with_what_its_fit_takes(kind, tmp_path, capsys):
+    """By place, by name, and from a file by the command: each the same."""
+    model, data = several(kind)
+    expected = str(diagnose_model(model, *data.values()))
+    assert str(diagnose_model(model, **data)) == expected
+    np.savez(tmp_path / "data.npz", **data)
+    model.save(tmp_path / "model")
+    expected = str(diagnose_model(type(model).load(tmp_path / "model"), **data))
+    assert cli.main(["diagnose", str(tmp_path / "model"), str(tmp_path / "data.npz")]) == 0
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+@pytest.mark.parametrize("kind", ["forecaster", "forecaster of channels"])
+def test_a_forecaster_is_diagnosed_with_its_series_alone(kind, tmp_path, capsys):
+    model, data = several(kind)
+    model.save(tmp_path / "model")
+    expected = diagnose_model(Forecaster.load(tmp_path / "model"), data["y"])
+    np.save(tmp_path / "series.npy", data["y"])
+    np.savetxt(tmp_path / "series.csv", data["y"], "%.17g", delimiter=",")
+    np.savetxt(tmp_path / "named.CSV", data["y"], "%.17g", delimiter=",", header="a,b", comments="\ufeff")
+    for name in ("series.npy", "series.csv", "named.CSV"):
+        assert cli.main(["diagnose", str(tmp_path / "model"), str(tmp_path / name)]) == 0
+        assert capsys.readouterr().out == f"{expected}\n"
 
 
 def test_the_example_in_the_documentation():
@@ -491,7 +611,18 @@ def files(tmp_path_factory):
     np.save(folder / "array.npy", X)
     (folder / "table.csv").write_text("a,b\n1,2\n3,4\n")
     (folder / "list.csv").write_text("1,2\n3,4\n")
+    (folder / "marked.csv").write_bytes(b"\xef\xbb\xbf1,2\n3,4\n")
+    (folder / "dos.csv").write_bytes(b"1,2\r\n3,4\r\n")
+    (folder / "row.csv").write_text("1,2\n")
+    (folder / "column.csv").write_text("x\n1\n2\n")
+    np.savez(folder / "more.npz", X=X, y=y, Z=X)
+    np.savez(folder / "strings.npz", X=np.array([["a", "b"], ["b", "a"]]), y=[0, 1])
+    for name in ("folder.npz", "folder.csv"):
+        (folder / name).mkdir()
+    (folder / "link").symlink_to("cat.txt")
+    (folder / "hard").hardlink_to(folder / "cat.txt")
     checkpoint.save(folder / "strange", {}, {"model": "Oracle"})
+    checkpoint.save(folder / "training", {}, {"settings": {}})
     return folder
 
 
@@ -510,29 +641,91 @@ def test_diagnose_a_classifier(files, capsys):
 
 
 def test_arrays_from_files(files):
-    X, y, lengths = cli._arrays(str(files / "both.npz"))
-    assert X.shape == (6, 9, 2) and y.shape == lengths.shape == (6,)
-    assert cli._arrays(str(files / "array.npy"))[0].shape == (6, 9, 2)
-    for name in ("table.csv", "list.csv"):
-        assert cli._arrays(str(files / name))[0].tolist() == [[1, 2], [3, 4]]
+    nothing, named = cli._arrays(str(files / "both.npz"))
+    assert nothing == () and named.keys() == {"X", "y", "lengths"}
+    assert named["X"].shape == (6, 9, 2) and named["y"].shape == named["lengths"].shape == (6,)
+    assert cli._arrays(str(files / "array.npy"))[0][0].shape == (6, 9, 2)
+    for name in ("table.csv", "list.csv", "marked.csv", "dos.csv"):
+        assert cli._arrays(str(files / name))[0][0].tolist() == [[1, 2], [3, 4]]
+    assert cli._arrays(str(files / "row.csv"))[0][0].tolist() == [[1, 2]]
+    assert cli._arrays(str(files / "column.csv"))[0][0].tolist() == [[1], [2]]
+
+
+BAD_FILES = {
+    "empty.npy": b"",
+    "empty.npz": b"",
+    "empty.csv": b"",
+    "header.csv": b"a,b\n",
+    "short.npz": b"PK\3\4x",
+    "short.npy": b"\x93NUMPY\1\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (9,), }\n",
+    "vast.npy": b"\x93NUMPY\1\0v\0"
+    + b"{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999999,), }".ljust(117)
+    + b"\n",
+    "text.npy": b"these are words",
+    "words.csv": b"1,2\n3,four\n",
+    "ragged.csv": b"1,2\n3\n",
+    "latin.csv": b"1,2\ncaf\xe9,2\n",
+}
+
+
+@pytest.mark.parametrize("name", [*BAD_FILES, "objects.npy", "objects.npz", "torn.npz", "torn.zip.npz"])
+def test_a_file_of_no_arrays_is_one_line_that_names_it(files, tmp_path, capsys, name):
+    path = tmp_path / name
+    if name.startswith("objects"):
+        whole = np.empty(2, object)
+        whole[:] = [np.ones(3), "x"]
+        np.savez(path, X=whole, y=[0, 1]) if name.endswith("z") else np.save(path, whole)
+    elif name.startswith("torn"):
+        np.savez_compressed(path, X=np.random.default_rng(0).normal(size=(6, 9, 2)))
+        data = bytearray(path.read_bytes())
+        place = zipfile.ZipFile(path).infolist()[0].compress_size // 2
+        if "zip" in name:
+            data[-22:-18] = b"????"
+        else:
+            data[place : place + 50] = bytes(50)
+        path.write_bytes(data)
+    else:
+        path.write_bytes(BAD_FILES[name])
+    assert cli.main(["diagnose", str(files / "classifier"), str(path)]) == 1
+    said = capsys.readouterr()
+    assert re.fullmatch(rf"fastrnn: error: '{path}' is not .*\n", said.err) and said.out == ""
 
 
 @pytest.mark.parametrize(
     ("model", "data", "error"),
     [
-        ("text", "missing.txt", "No such file or directory"),
-        ("missing", "cat.txt", "No such file or directory"),
+        ("text", "missing.txt", "No such file or directory: '.*missing.txt'"),
+        ("missing", "cat.txt", "No such file or directory: '.*missing'"),
         ("strange", "cat.txt", "holds no model that fastrnn knows, but 'Oracle'"),
+        ("training", "cat.txt", "holds no model that fastrnn knows, but None"),
+        ("cat.txt", "text", "'.*cat.txt' is not a readable model file: .*; MODEL comes first, then DATA"),
         ("text", "both.npz", "is not UTF-8 text"),
+        ("text", ".", r"Is a directory: '.*'"),
+        (".", "cat.txt", r"Is a directory: '.*'"),
+        ("classifier", ".", r"must be \.npz, \.npy or \.csv for this model"),
+        ("classifier", "folder.npz", "Is a directory: '.*folder.npz'"),
+        ("classifier", "folder.csv", "Is a directory: '.*folder.csv'"),
+        ("classifier", "missing.csv", "No such file or directory: '.*missing.csv'"),
         ("classifier", "cat.txt", r"must be \.npz, \.npy or \.csv for this model"),
         ("classifier", "alone.npz", "requires y"),
         ("classifier", "array.npy", "requires y"),
-        ("classifier", "other.npz", "must have an array X, got Z"),
+        ("classifier", "strings.npz", "X.* must .* got .*<U1"),
+        ("classifier", "other.npz", r"SequenceClassifier.fit\(X, y=None, lengths=None\): .*'X'"),
+        ("classifier", "more.npz", r"SequenceClassifier.fit\(.*\): .* unexpected .* 'Z'"),
     ],
 )
 def test_errors_of_the_command_are_one_line(files, capsys, model, data, error):
     assert cli.main(["diagnose", str(files / model), str(files / data)]) == 1
     assert re.fullmatch(rf"fastrnn: error: .*{error}.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("same", ["text", "cat.txt", "link", "hard", "folder.npz/../cat.txt"])
+def test_a_figure_does_not_replace_what_it_is_made_from(files, capsys, same):
+    before = (files / "text").read_bytes(), (files / "cat.txt").read_bytes()
+    arguments = ["diagnose", str(files / "text"), str(files / "cat.txt"), "-o", str(files / same)]
+    assert cli.main(arguments) == 1
+    assert re.search("-o must be another file than '.*', got '.*'", capsys.readouterr().err)
+    assert before == ((files / "text").read_bytes(), (files / "cat.txt").read_bytes())
 
 
 def test_the_command_names_the_extra_after_its_table(files, tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 
 from fastrnn import checkpoint
 from fastrnn.models import (
+    Forecaster,
     SequenceClassifier,
     SequenceGenerator,
     SequenceRegressor,
@@ -65,7 +66,18 @@ def inventor(**options):
     return SequenceGenerator(**{**TINY, **options}), (X, ["abc"[: n % 4] for n in range(20)])
 
 
+def forecaster(**options):
+    series = np.sin(np.arange(90) * 0.4)
+    return Forecaster(**{**TINY, "context": 6, "horizon": 3, **options}), (series,)
+
+
+def forecaster_with_prices(**options):
+    model, (series,) = forecaster(**options)
+    return model, (np.stack([series, -series], axis=1), np.cos(np.arange(90)))
+
+
 MODELS = (classifier, regressor, tagger, writer, words, bytes_, translator, inventor)
+ALL_MODELS = (*MODELS, forecaster, forecaster_with_prices)
 
 
 def weights(model):
@@ -80,6 +92,10 @@ def assert_same(first, second):
 
 def timeless(model):
     return [{key: value for key, value in r.items() if "second" not in key} for r in model.history_]
+
+
+def without(whole, key):
+    return {name: value for name, value in whole.items() if name != key}
 
 
 def stopper(epoch, error=KeyboardInterrupt):
@@ -194,7 +210,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
 def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     model, given = classifier()
     model.fit(*given).save(tmp_path / "model")
-    with pytest.raises(ValueError, match="holds a model, but not the state of its training"):
+    with pytest.raises(ValueError, match=r"not the state of its training: SequenceClassifier\.load"):
         model.fit(*given, resume=tmp_path / "model")
     with pytest.raises(ValueError, match="holds no SequenceTagger, but 'SequenceClassifier'"):
         tagger()[0].fit(*tagger()[1], resume=tmp_path / "model")
@@ -260,6 +276,69 @@ def test_a_checkpoint_outlives_divergence(tmp_path):
     assert len(SequenceClassifier.load(path).history_) == 2
 
 
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_a_checkpoint_that_cannot_be_written_is_found_before_the_first_step(tmp_path, make, monkeypatch):
+    model, given = make()
+    monkeypatch.setattr(type(model), "_train", None)  # nobody gets there
+    with pytest.raises(FileNotFoundError) as found:
+        model.fit(*given, checkpoint=tmp_path / "nowhere" / "run")
+    assert found.value.filename == str(tmp_path / "nowhere" / "run")
+    assert not hasattr(model, "history_")
+
+
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_on_epoch_gets_the_very_model_as_it_is_then(make):
+    """So that a function which knows the model by another name sees what it has learned, not what it had."""
+    model, given = make(epochs=3)
+    seen = []
+
+    def look(current):
+        seen.append((current is model, len(model.history_), weights(model)))
+
+    model.fit(*given, on_epoch=look)
+    assert [(same, epochs) for same, epochs, _ in seen] == [(True, 1), (True, 2), (True, 3)]
+    again, _ = make(epochs=3)
+    assert_same(weights(again.fit(*given)), weights(model))  # and nothing depends on being looked at
+    assert any((seen[0][2][name] != array).any() for name, array in seen[2][2].items())
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), GeneratorExit()])
+def test_after_an_error_in_on_epoch_a_model_is_what_it_was(error):
+    model, given = classifier()
+    with pytest.raises(type(error)):
+        model.fit(*given, on_epoch=stopper(2, error))
+    assert vars(model) == model.get_params()
+
+
+@pytest.mark.parametrize("part", [0.2, 0.0])
+def test_divergence_that_stays_finite_is_warned_of(part):
+    text = "the cat sat on the mat. " * 40
+    options = {**TINY, "bptt_steps": 7, "dropout": 0.0, "validation_fraction": part}
+    with pytest.warns(RuntimeWarning, match=r"training has diverged: its loss is \d.*, where guessing has 2"):
+        TextGenerator(**options, learning_rate=1e6).fit(text)
+    TextGenerator(**options, learning_rate=0.01).fit(text)  # a warning is an error here
+
+
+def test_the_warning_of_divergence_leaves_the_weights_and_names_the_caller():
+    X, _ = data()
+    options = {"hidden_size": 8, "epochs": 4, "seed": 0, "cell": "gru", "clip_norm": None}
+    best = {}
+    model = SequenceRegressor(**options, learning_rate=1e3, validation_fraction=0)
+    with pytest.warns(RuntimeWarning, match="diverged") as caught:
+        model.fit(X, [x.sum() for x in X], on_epoch=lambda current: best.update(weights(current)))
+    assert_same(weights(model), best)
+    assert [each.filename for each in caught] == [__file__]
+
+
+def test_guessing_is_no_divergence():
+    """Labels that have nothing to do with the data, and a constant target."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 5, 2))
+    SequenceClassifier(**TINY, learning_rate=0.05).fit(X, rng.integers(0, 2, 60))
+    SequenceRegressor(**TINY).fit(X, np.full(60, 3.0))
+    SequenceRegressor(**TINY).fit(X, rng.normal(size=60))
+
+
 def test_parameters_set_after_fitting_do_not_change_the_model():
     model, (X, y) = classifier()
     before = model.fit(X, y).predict_proba(X)
@@ -284,6 +363,28 @@ def test_a_damaged_file_is_refused(tmp_path):
     checkpoint.save(tmp_path / "model", tensors, metadata)
     with pytest.raises(ValueError, match=r"an inconsistent SequenceClassifier: .*'head\.bias' is missing"):
         SequenceClassifier.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_a_file_that_lacks_anything_is_refused_by_its_name(tmp_path, make):
+    model, given = make(epochs=1)
+    path = tmp_path / "model"
+    model.fit(*given).save(path)
+    tensors, metadata = checkpoint.load(path)
+    damaged = [(tensors, without(metadata, key)) for key in metadata]
+    damaged += [(without(tensors, key), metadata) for key in tensors]
+    damaged += [({**tensors, key: np.zeros(99)}, metadata) for key in (*tensors, "more")]
+    damaged += [({**tensors, key: tensors[key].astype(int)}, metadata) for key in tensors]
+    damaged += [(tensors, {**metadata, "parameters": value}) for value in (None, [], {"bands": 3})]
+    damaged += [(tensors, {**metadata, "parameters": {**metadata["parameters"], "hidden_size": 10**15}})]
+    for arrays, words in damaged:
+        checkpoint.save(path, arrays, words)
+        try:
+            loaded = type(model).load(path)
+        except ValueError as error:
+            assert str(error).startswith(f"'{path}' holds ")
+        else:  # what can be done without, such as a text's mean length of a word
+            assert_same(weights(loaded), weights(model))
 
 
 LONG = """

@@ -21,6 +21,8 @@ STUCK = 0.9  # of the values of every gate are saturated: hardly a gradient ente
 
 SEVERITY = ("not finite", "exploding", "vanishing", "saturated", "healthy", "unknown")  # of the verdicts
 
+CAUSES = ("weights", "input", "gradient", None)  # of what is not finite: each may bring about those after it
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -130,7 +132,7 @@ class Diagnosis:
         gravest = min((each.verdict for each in self.directions), key=SEVERITY.index)
         alike = [each for each in self.directions if each.verdict == gravest]
         if gravest in ("not finite", "unknown"):
-            return alike[0]  # what follows it has it from there
+            return min(alike, key=lambda each: CAUSES.index(each.not_finite))
         return max(alike, key=_rate) if gravest == "exploding" else min(alike, key=_rate)
 
     @property
