@@ -3,14 +3,16 @@
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import cli, demo
-from fastrnn.models import TextGenerator
+from fastrnn import checkpoint, cli, demo, examples
+from fastrnn.models import SequenceRegressor, TextGenerator
 
 PATTERN = "the cat sat on the mat. "
 TINY = "--hidden-size 8 --batch-size 4 --bptt-steps 12 --learning-rate 0.02 --seed 0".split()
@@ -80,7 +82,39 @@ def test_text_by_words_and_bytes(text_file, tmp_path, level):
     model = tmp_path / "model"
     lines = run("train", text_file, "-o", model, *TINY, "--level", level, "--epochs", 1).splitlines()
     assert f" {level}s/s  bits per character" in lines[1]
-    assert run("generate", model, "-n", 5).startswith("\n")
+    done = subprocess.run(command("generate", model, "-n", 5, "--seed", 1), capture_output=True, check=True)
+    expected = TextGenerator.load(model).generate(b"\n", 5, seed=1) if level == "byte" else None
+    assert done.stdout == b"\n" + expected + b"\n" if level == "byte" else done.stdout[:1] == b"\n"
+
+
+LATIN = "café "
+
+
+def test_bytes_need_not_be_utf_8(tmp_path):
+    (tmp_path / "latin.txt").write_bytes(LATIN.encode("latin-1") * 99)
+    model = tmp_path / "model"
+    options = (*TINY, "--level", "byte", "--epochs", 30)
+    first, *_ = run("train", tmp_path / "latin.txt", "-o", model, *options).splitlines()
+    assert first == "495 bytes, 5 different ones"
+    arguments = command("generate", model, "--prompt", os.fsdecode(b"caf\xe9"), "-n", 6, "--temperature", 0)
+    done = subprocess.run(arguments, capture_output=True, check=True)
+    assert done.stdout == (LATIN + LATIN + "\n").encode("latin-1")
+    assert "recurrent.l0" in run("diagnose", model, tmp_path / "latin.txt")
+
+
+def test_text_comes_from_standard_input_too(text_file, tmp_path):
+    models = tmp_path / "one", tmp_path / "other"
+    options = (*TINY, "--epochs", 1)
+    run("train", text_file, text_file, "-o", models[0], *options)
+    marked = b"\xef\xbb\xbf" + text_file.read_bytes().replace(b"\n", b"\r\n")
+    arguments = command("train", "-", text_file, "-o", models[1], *options)
+    done = subprocess.run(arguments, input=marked, capture_output=True, check=True)
+    assert done.stdout.startswith(b"1,920 characters, 11 different ones")
+    loaded = [TextGenerator.load(path).generate("the", 50, seed=1) for path in models]
+    assert loaded[0] == loaded[1]
+    with open(text_file) as file:
+        diagnosed = subprocess.run(command("diagnose", models[0], "-"), stdin=file, capture_output=True)
+    assert diagnosed.stdout.decode() == run("diagnose", models[0], text_file)
 
 
 def test_every_parameter_is_an_option():
@@ -116,14 +150,29 @@ def test_info_is_show_config(capsys):
     [
         ("train missing.txt -o m", r"No such file or directory: 'missing.txt'"),
         ("train . -o m", r"Is a directory: '\.'"),
-        ("train latin.txt -o m", r"'latin.txt' is not UTF-8 text: .* at byte 3"),
+        ("train cat.txt missing.txt -o m", r"No such file or directory: 'missing.txt'"),
+        ("train latin.txt -o m", r"'latin.txt' is not UTF-8 text: .* at byte 3; a model of --level byte"),
         ("train empty.txt -o m", "text must have at least one character, got an empty str"),
-        ("train cat.txt -o nowhere/m", "No such file or directory: .*nowhere"),
-        ("train cat.txt -o .", r"'\.' is a directory"),
+        ("train cat.txt -o nowhere/m", "No such file or directory: 'nowhere/m'"),
+        ("train cat.txt -o m --checkpoint nowhere/c", "No such file or directory: 'nowhere/c'"),
+        ("train cat.txt -o .", r"Is a directory: '\.'"),
+        ("train cat.txt -o -", "-o must be a file, got '-': standard output has the messages"),
+        ("train cat.txt -o cat.txt", "-o must be another file than 'cat.txt', got 'cat.txt'"),
+        ("train latin.txt cat.txt -o ./cat.txt", "-o must be another file than 'cat.txt', got './cat.txt'"),
+        ("train cat.txt -o link", "-o must be another file than 'cat.txt', got 'link'"),
+        ("train cat.txt -o hard", "-o must be another file than 'cat.txt', got 'hard'"),
+        ("train link -o sub/../cat.txt", "-o must be another file than 'link', got 'sub/../cat.txt'"),
+        ("train cat.txt -o m --checkpoint m", "-o must be another file than 'm', got 'm'"),
+        ("train cat.txt -o m --checkpoint sub/../m", "-o must be another file than 'sub/../m', got 'm'"),
+        ("train cat.txt -o model --resume model", "-o must be another file than 'model', got 'model'"),
+        ("train cat.txt -o m --checkpoint hard", "--checkpoint must be another file than 'cat.txt'"),
+        ("train cat.txt -o m --checkpoint -", "--checkpoint must be a file, got '-'"),
         ("train cat.txt -o m --cell elman", "cell must be one of 'lstm', 'gru', 'rnn', got 'elman'"),
         ("train cat.txt -o m --learning-rate nan", "learning_rate must be a positive finite number"),
         ("generate missing", "No such file or directory: 'missing'"),
-        ("generate cat.txt", "'cat.txt' is not a readable model file"),
+        ("generate .", r"Is a directory: '\.'"),
+        ("generate cat.txt", "'cat.txt' is not a readable model file: no safetensors file, or a damaged one"),
+        ("generate regressor", "'regressor' holds no TextGenerator, but 'SequenceRegressor'"),
         ("generate half", "'half' is not a readable model file"),
         ("generate model --prompt Ünix", r"prompt must use .*, got 'Ü' \(U\+00DC\), 'i' \(U\+0069\)"),
         ("generate model --prompt=", "prompt must have at least one character"),
@@ -138,13 +187,108 @@ def test_errors_are_one_readable_line(tmp_path, model_file, monkeypatch, capsys,
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "model").write_bytes(model_file.read_bytes())
     (tmp_path / "half").write_bytes(model_file.read_bytes()[:500])
+    (tmp_path / "link").symlink_to("cat.txt")
+    (tmp_path / "hard").hardlink_to("cat.txt")
+    (tmp_path / "sub").mkdir()
+    SequenceRegressor(hidden_size=2, epochs=0).fit(np.ones((4, 3, 1)), np.arange(4.0)).save("regressor")
     before = sorted(os.listdir())
     assert cli.main(arguments.split()) == 1
-    assert re.fullmatch(rf"fastrnn: error: .*{error}.*\n", capsys.readouterr().err)
-    assert sorted(os.listdir()) == before
+    said = capsys.readouterr()
+    assert re.fullmatch(rf"fastrnn: error: .*{error}.*\n", said.err)
+    assert "epoch" not in said.out
+    assert sorted(os.listdir()) == before and (tmp_path / "cat.txt").read_text() == PATTERN * 40
 
 
-@pytest.mark.parametrize("arguments", ["", "fly", "train", "train x", "generate m -n many"])
+def test_an_error_of_any_kind_is_one_line(text_file, tmp_path, capsys, monkeypatch):
+    for error, words in (
+        (KeyError("x"), "KeyError: 'x'"),
+        (OSError("two\nlines"), "two lines"),
+        (MemoryError(), "MemoryError"),
+    ):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(TextGenerator, "fit", fail)
+        assert cli.main(["train", str(text_file), "-o", str(tmp_path / "m")]) == 1
+        assert capsys.readouterr().err == f"fastrnn: error: {words}\n"
+
+
+def test_a_device_for_the_model_stays_one(text_file, tmp_path):
+    """And gets the bytes of one model, not of one after every epoch."""
+    os.mkfifo(tmp_path / "pipe")
+    arguments = command("train", text_file, "-o", tmp_path / "pipe", *TINY, "--epochs", 3)
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL) as process:
+        (tmp_path / "copy").write_bytes((tmp_path / "pipe").read_bytes())
+    assert process.returncode == 0
+    assert len(TextGenerator.load(tmp_path / "copy").history_) == 3
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+    run("train", text_file, "-o", "/dev/null", *TINY, "--epochs", 1)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_a_training_goes_on_into_its_own_checkpoint(text_file, tmp_path):
+    model, run_file = tmp_path / "model", tmp_path / "run"
+    options = (*TINY, "--schedule", "constant", "--checkpoint", run_file)
+    run("train", text_file, "-o", model, *options, "--epochs", 1)
+    run("train", text_file, "-o", model, *options, "--epochs", 3, "--resume", run_file)
+    assert len(TextGenerator.load(run_file).history_) == 3
+    assert "training" in checkpoint.load(run_file)[1]
+
+
+def test_divergence_is_a_line_of_warning(text_file, tmp_path):
+    options = (*TINY, "--epochs", 2, "--learning-rate", 1e6)
+    arguments = command("train", text_file, "-o", tmp_path / "m", *options)
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    warned = r"fastrnn: warning: the training has diverged: its loss is \S+, where guessing has 2\.\d+; .*\n"
+    assert re.fullmatch(warned, done.stderr) and done.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_terminal_cannot_show_does_not_end_a_text(tmp_path, encoding):
+    text = "zwölf Boxkämpfer “jagen” Viktor. " * 20
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    TextGenerator(hidden_size=8, epochs=1, bptt_steps=9, seed=0).fit(text).save(tmp_path / "model")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    written = ["generate", tmp_path / "model", "--prompt", "z", "-n", 200, "--seed", 1]
+    done = subprocess.run(command(*written), env=environment, capture_output=True, check=True)
+    expected = "z" + TextGenerator.load(tmp_path / "model").generate("z", 200, seed=1) + "\n"
+    assert not expected.isascii() and done.stdout == expected.encode(encoding, "replace")
+    diagnosed = command("diagnose", tmp_path / "model", tmp_path / "text")
+    done = subprocess.run(diagnosed, env=environment, capture_output=True, check=True)
+    assert b"recurrent.l0" in done.stdout and done.stderr == b""
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"], ["help", "train"], ["train", "--help"]])
+def test_help(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 0
+    said = capsys.readouterr()
+    command = " train" if "train" in arguments else ""
+    assert said.out.startswith(f"usage: fastrnn{command} [-h]") and said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "words"),
+    [
+        ("train f -o m --hiden-size 8", "train", "--hiden-size 8; did you mean --hidden-size?"),
+        ("train f -o m --learning_rate=1", "train", "--learning_rate=1; did you mean --learning-rate?"),
+        ("generate m --temprature 1", "generate", "--temprature 1; did you mean --temperature?"),
+        ("demo --xyz", "demo", "--xyz"),
+        ("info m", "info", "m"),
+    ],
+)
+def test_a_slip_is_answered_by_the_command_it_is_in(capsys, arguments, command, words):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments.split())
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: fastrnn {command} ")
+    assert said.endswith(f"\nfastrnn {command}: error: unrecognized arguments: {words}\n")
+
+
+@pytest.mark.parametrize("arguments", ["fly", "train", "train x", "generate m -n many"])
 def test_wrong_usage_is_explained(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments.split())
@@ -229,6 +373,13 @@ class TestDemo:
         demo.run(str(tmp_path))
         assert len(seen) == 3 and set(seen) == {text[: len(text) * 9 // 10]}
 
+    @pytest.mark.parametrize("name", ["model.safetensors", "learning_curve.png"])
+    def test_what_cannot_be_written_is_found_first(self, tmp_path, capsys, name):
+        (tmp_path / name).mkdir()
+        assert cli.main(["demo", "-o", str(tmp_path)]) == 1
+        said = capsys.readouterr()
+        assert said.err == f"fastrnn: error: Is a directory: '{tmp_path / name}'\n" and said.out == ""
+
     def test_without_matplotlib_says_what_is_missing(self, text, tmp_path, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         demo.run(str(tmp_path))
@@ -239,3 +390,18 @@ class TestDemo:
 def test_the_demos_prose_is_there():
     text = demo.prose()
     assert len(text) > 300_000 and "statement" in text
+
+
+@pytest.mark.parametrize("name", examples.NAMES)
+def test_an_example_finds_first_that_its_figure_cannot_be_written(name, tmp_path, capsys):
+    (tmp_path / f"{name}.png").mkdir()
+    assert cli.main(["examples", name, "-o", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"fastrnn: error: Is a directory: '{tmp_path / name}.png'\n" and said.out == ""
+
+
+def test_a_file_in_the_place_of_a_directory_is_refused(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for arguments in (["demo"], ["examples", "recall"]):
+        assert cli.main([*arguments, "-o", str(tmp_path / "file")]) == 1
+        assert capsys.readouterr().err == f"fastrnn: error: File exists: '{tmp_path / 'file'}'\n"

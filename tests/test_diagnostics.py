@@ -297,7 +297,7 @@ def test_gates_that_are_saturated_nearly_always_are_not_healthy(cell):
 
 
 def test_a_saturated_layer_with_a_steady_gradient_is_called_so():
-    """A GRU whose z, which alone carries the gradient then, is nearly 1, and whose other gates are at ends."""
+    """A GRU whose z, which alone carries the gradient then, is nearly 1, and whose other gates are so too."""
     layer = open_gates(GRU(2, 3, dtype="float64"), {0: [0.999] * 3, 1: [0.999] * 3})
     layer.parameters["bias_ih_l0"][6:9] = np.arctanh(0.95)
     (found,) = diagnose(layer, np.ones((30, 2, 2))).directions
