@@ -504,7 +504,7 @@ def test_a_classifier_is_diagnosed_with_its_labels(pooling, rng):
 def several(kind):
     """A fitted model and what it was fitted with, by the names of its `fit`."""
     rng = np.random.default_rng(0)
-    options = {"epochs": 1, "hidden_size": 4, "seed": 0}
+    options = {"epochs": 1, "hidden_size": 4, "seed": 0, "validation_fraction": 0.3}
     X, series = rng.normal(size=(8, 6, 2)), np.sin(np.arange(80) * 0.3)
     words = np.array(["ab", "b", "bab", "a"] * 2)
     made = {

@@ -314,7 +314,7 @@ def test_after_an_error_in_on_epoch_a_model_is_what_it_was(error):
 def test_divergence_that_stays_finite_is_warned_of(part):
     text = "the cat sat on the mat. " * 40
     options = {**TINY, "bptt_steps": 7, "dropout": 0.0, "validation_fraction": part}
-    with pytest.warns(RuntimeWarning, match=r"training has diverged: its loss is \d.*, where guessing has 2"):
+    with pytest.warns(UserWarning, match=r"training has diverged: its loss is \d.*, where guessing has 2"):
         TextGenerator(**options, learning_rate=1e6).fit(text)
     TextGenerator(**options, learning_rate=0.01).fit(text)  # a warning is an error here
 
@@ -324,7 +324,7 @@ def test_the_warning_of_divergence_leaves_the_weights_and_names_the_caller():
     options = {"hidden_size": 8, "epochs": 4, "seed": 0, "cell": "gru", "clip_norm": None}
     best = {}
     model = SequenceRegressor(**options, learning_rate=1e3, validation_fraction=0)
-    with pytest.warns(RuntimeWarning, match="diverged") as caught:
+    with pytest.warns(UserWarning, match="diverged") as caught:
         model.fit(X, [x.sum() for x in X], on_epoch=lambda current: best.update(weights(current)))
     assert_same(weights(model), best)
     assert [each.filename for each in caught] == [__file__]

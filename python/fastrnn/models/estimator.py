@@ -396,7 +396,7 @@ class NetworkEstimator(Estimator):
             warnings.warn(
                 f"the training has diverged: its loss is {learned:.4g}, where guessing has {guessed:.4g}; "
                 "a lower learning_rate or clip_norm may help",
-                RuntimeWarning,
+                UserWarning,
                 stacklevel=4,
             )
 
@@ -496,7 +496,7 @@ class SequenceEstimator(NetworkEstimator):
 
         Warns
         -----
-        RuntimeWarning
+        UserWarning
             If training has diverged without numbers that are not finite: on what it was trained on, the loss
             is more than twice that of outputs of 0, which is guessing.
         """
