@@ -1,4 +1,4 @@
-// What the bindings have in common: NumPy arrays as pointers, and a look at Ctrl-C.
+// What the bindings have in common: NumPy arrays as pointers.
 #pragma once
 
 #include <pybind11/functional.h>
@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "buffer.h"
+#include "interpreter.h"
 
-namespace py = pybind11;
 using namespace py::literals;
 
 namespace fastrnn {
@@ -23,9 +23,13 @@ namespace fastrnn {
 using Optional = std::optional<py::array>;
 using Shape = std::vector<py::ssize_t>;
 
+constexpr int plain_flags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+
+inline bool is_plain(const py::array& array) { return (array.flags() & plain_flags) == plain_flags; }
+
 template <class R>
 const R* pointer(const py::array& array, const Shape& shape, const char* name) {
-  if (!py::dtype::of<R>().equal(array.dtype()) || !(array.flags() & py::array::c_style) ||
+  if (!py::dtype::of<R>().equal(array.dtype()) || !is_plain(array) ||
       array.ndim() != py::ssize_t(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
     throw std::invalid_argument(std::string(name) + ": wrong dtype, layout or shape for the kernels");
   return static_cast<const R*>(array.data());
@@ -58,10 +62,15 @@ py::array_t<R> empty(const Shape& shape) {
 
 inline bool is_float(const py::array& array) { return py::dtype::of<float>().equal(array.dtype()); }
 
-// What long calls do now and then: see whether Ctrl-C was pressed.
-inline void poll() {
-  const py::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+inline bool within(const Index* indices, Index count, Index low, Index high) {
+  return std::all_of(indices, indices + count, [=](Index index) { return index >= low && index <= high; });
+}
+
+// An array of what leads a kernel into others. It must be the caller's own, which nobody changes meanwhile.
+inline const Index* indices(const py::array& array, const Shape& shape, Index low, Index high, const char* name) {
+  const Index* data = pointer<Index>(array, shape, name);
+  if (!within(data, array.size(), low, high)) throw std::invalid_argument(std::string(name) + ": out of range");
+  return data;
 }
 
 // The functions of a training step, in bindings_step.cpp.

@@ -27,22 +27,6 @@ struct Arguments {
   bool tokens() const { return x.ndim() == 2; }
 };
 
-// Packed weights that a layer keeps in a dictionary of its own: those there if they are still the parameters', or
-// new ones. The caller puts them there once they are packed.
-template <class R>
-std::shared_ptr<Weights<R>> packed_weights(const Kernel<R>& kernel, const Parameters<R>& parameters,
-                                         const py::dict& packed) {
-  std::shared_ptr<Weights<R>> weights;
-  if (packed.contains("native"))
-    weights = std::dynamic_pointer_cast<Weights<R>>(packed["native"].cast<std::shared_ptr<AnyWeights>>());
-  const py::gil_scoped_release release;
-  const Fingerprint now = fingerprint(isa(), parameters, kernel.gates);
-  if (weights && weights->kernel == &kernel && weights->fingerprint == now) return weights;
-  weights = std::make_shared<Weights<R>>(kernel, parameters.I, parameters.H);
-  weights->fingerprint = now;
-  return weights;
-}
-
 struct BackwardArguments {
   Optional dy;
   std::vector<Optional> dstates;
@@ -62,13 +46,21 @@ struct Reserve {
   virtual py::tuple end_backward() = 0;
   virtual bool better_side_by_side() const = 0;
   virtual std::shared_ptr<AnyWeights> weights() const = 0;
+
+  // Forward's results are used up by one backward.
+  void use() {
+    if (used_.exchange(true)) throw std::runtime_error("reserve was used before");
+  }
+
+ private:
+  std::atomic<bool> used_{false};
 };
 
 using Calls = std::vector<std::shared_ptr<Reserve>>;
 
 // One call or two, which may go side by side. Ctrl-C, which only the thread that called sees, ends both.
 void run_all(const Calls& calls, void (Reserve::*run)(const Poll&)) {
-  const py::gil_scoped_release release;
+  const WithoutGil release;
   if (calls.size() != 2 || !calls[0]->better_side_by_side()) {
     for (const auto& call : calls) (*call.*run)(poll);
     return;
@@ -100,7 +92,8 @@ class TypedCall : public Reserve {
   Inputs<R> inputs_;
   Index gates_;
   bool has_cells_;
-  std::shared_ptr<Weights<R>> weights_;
+  const bool keeps_weights_;
+  std::shared_ptr<Weights<R>> weights_;  // if it keeps them: those of the layer's last call, then those of this one
   Call<R> call_;
 
   // Between start and end: arrays, and where they are.
@@ -123,10 +116,10 @@ class TypedCall : public Reserve {
              pointer<R>(a.b_ih, {rows}, "b_ih"), pointer<R>(a.b_hh, {rows}, "b_hh")},
             T, B,
             a.tokens() ? nullptr : pointer<R>(a.x, {T, B, I}, "x"),
-            a.tokens() ? pointer<Index>(a.x, {T, B}, "x") : nullptr,
+            a.tokens() ? indices(a.x, {T, B}, 0, I - 1, "x") : nullptr,
             pointer<R>(a.states[0], {B, H}, "state"),
             a.states.size() > 1 ? pointer<R>(a.states[1], {B, H}, "state") : nullptr,
-            pointer<Index>(a.lengths, {B}, "lengths"),
+            a.lengths ? indices(*a.lengths, {B}, 0, T, "lengths") : nullptr,
             a.reverse,
             pointer<R>(a.mask, {B, H}, "mask")};
   }
@@ -135,8 +128,10 @@ class TypedCall : public Reserve {
   TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training, bool recompute,
             const std::optional<py::dict>& packed)
       : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
-        has_cells_(kernel.states > 1), weights_(packed ? packed_weights<R>(kernel, inputs_, *packed) : nullptr),
-        call_(kernel, inputs_, training, recompute, weights_) {}
+        has_cells_(kernel.states > 1), keeps_weights_(packed), call_(kernel, inputs_, training, recompute) {
+    if (packed && packed->contains("native"))
+      weights_ = std::dynamic_pointer_cast<Weights<R>>((*packed)["native"].cast<std::shared_ptr<AnyWeights>>());
+  }
 
   std::shared_ptr<AnyWeights> weights() const override { return weights_; }
 
@@ -154,7 +149,10 @@ class TypedCall : public Reserve {
     R* all_c = arguments_.all_c ? target<R>(*arguments_.all_c, {T, B, H}, "all_c") : nullptr;
     to_ = {y_.mutable_data(), all_c, h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
   }
-  void run_forward(const Poll& poll) override { call_.forward(to_.y, to_.all_c, to_.h, to_.c, poll); }
+  void run_forward(const Poll& poll) override {
+    if (keeps_weights_) weights_ = call_.weights(std::move(weights_));
+    call_.forward(to_.y, to_.all_c, to_.h, to_.c, poll, weights_);
+  }
   py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }
 
   void start_backward(const BackwardArguments& arguments) override {
@@ -212,6 +210,7 @@ py::list forward_all(const std::vector<ForwardCall>& directions) {
 py::list backward_all(const std::vector<BackwardCall>& directions) {
   Calls calls;
   for (const auto& [reserve, dy, dstates, input_gradient, dhidden] : directions) {
+    reserve->use();
     reserve->start_backward({dy, dstates, input_gradient, dhidden});
     calls.push_back(reserve);
   }
@@ -258,7 +257,7 @@ py::array run_linear(const py::array& x, const py::array& w, const Optional& b) 
   py::array_t<R> y = empty<R>({task.N, task.O});
   task.y = y.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     linear_forward(linear_kernel<R>(), task, poll);
   }
   return y;
@@ -271,7 +270,7 @@ py::tuple run_linear_backward(const py::array& x, const py::array& w, const py::
   task.dy = pointer<R>(dy, {task.N, task.O}, "dy");
   task.dx = dx.mutable_data(), task.dw = dw.mutable_data(), task.db = db.mutable_data();
   {
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     linear_backward(linear_kernel<R>(), task, poll);
   }
   return py::make_tuple(dx, dw, db);
@@ -313,7 +312,7 @@ std::vector<std::string> cells() {
 
 py::dict config() {
   return py::dict("isa"_a = isa().name, "isas"_a = available_isas(), "compiler"_a = FASTRNN_COMPILER,
-                  "openmp"_a = openmp_version(), "alone"_a = times_alone());
+                  "openmp"_a = openmp_version(), "alone"_a = times_alone(), "cached"_a = cached_bytes());
 }
 
 }  // namespace
@@ -323,6 +322,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace fastrnn;
   module.doc() = "The kernels. Private: fastrnn.functional is the checked door to them.";
   isa();  // an unusable FASTRNN_ISA is an error here, at import
+  find_main_thread();
 
   py::class_<Reserve, std::shared_ptr<Reserve>>(module, "Reserve", "What forward leaves for backward.");
   py::class_<AnyWeights, std::shared_ptr<AnyWeights>>(module, "Weights", "Packed weights.");
@@ -342,9 +342,11 @@ PYBIND11_MODULE(_core, module) {
   bind_stream(module);
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");
-  module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests.", "name"_a);
+  module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests: while none is at work.", "name"_a);
   module.def("config", &config, "The build and the machine: see fastrnn.show_config.");
   module.def("set_num_threads", &set_threads, "See fastrnn.set_num_threads.", "count"_a);
   module.def("get_num_threads", &max_threads, "See fastrnn.get_num_threads.");
   module.def("insist_on_teams", &insist_on_teams, "Whether teams are full in any case, for tests.", "insist"_a);
+  module.def("empty_cache", &empty_cache, "See fastrnn.empty_cache.");
+  module.def("set_cache_limit", &set_cache_limit, "See fastrnn.empty_cache.", "bytes"_a);
 }

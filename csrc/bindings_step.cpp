@@ -28,7 +28,7 @@ py::tuple cross_entropy(const py::array& logits, const py::array& targets) {
   task.dlogits = dlogits.mutable_data();
   double loss;
   {
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     loss = softmax_cross_entropy(kernel<R>(), task, poll);
   }
   return py::make_tuple(loss, dlogits);
@@ -49,7 +49,7 @@ void update(Rule<R> rule, py::array& p, const py::array& g, py::array* m, py::ar
                        m ? target<R>(*m, shape, "m") : nullptr, v ? target<R>(*v, shape, "v") : nullptr,
                        options.rate, options.decay, options.beta1, options.beta2, options.eps};
   const auto size = p.size();
-  const py::gil_scoped_release release;
+  const WithoutGil release;
   split(size, 32.0, poll, [&](Index first, Index last) { (kernel<R>().*rule)(task, first, last); });
 }
 
@@ -78,7 +78,7 @@ template <class R>
 double squares(const py::array& x) {
   const R* data = pointer<R>(x, shape_of(x), "x");
   const auto size = x.size();
-  const py::gil_scoped_release release;
+  const WithoutGil release;
   return sum_of_squares(kernel<R>(), data, size, poll);
 }
 
@@ -86,7 +86,7 @@ template <class R>
 void multiply(py::array& x, double factor) {
   R* data = target<R>(x, shape_of(x), "x");
   const auto size = x.size();
-  const py::gil_scoped_release release;
+  const WithoutGil release;
   split(size, 8.0, poll, [&](Index first, Index last) { kernel<R>().scale(data, R(factor), first, last); });
 }
 
@@ -98,7 +98,7 @@ py::array drop(const py::array& x, const py::array& random, int threshold, doubl
   const Drop<R> task{pointer<R>(x, shape, "x"), pointer<std::uint16_t>(random, {size}, "random"), y.mutable_data(),
                      threshold, R(scale)};
   {
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     split(size, 16.0, poll, [&](Index first, Index last) { kernel<R>().drop(task, first, last); });
   }
   return y;

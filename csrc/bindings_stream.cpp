@@ -1,5 +1,7 @@
 // The stream's bindings. A step takes a microsecond, so its arguments are looked at here, once.
-#include <mutex>
+#include <pthread.h>
+
+#include <atomic>
 
 #include "arrays.h"
 #include "dispatch.h"
@@ -8,13 +10,36 @@
 namespace fastrnn {
 namespace {
 
-// x, as float [..., I] or tokens [...].
-template <class R>
-struct Input {
-  const R* x = nullptr;
-  const Index* tokens = nullptr;
+// So often has this process come out of a fork, in which other threads are lost.
+std::atomic<int> forks{0};
+[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { ++forks; });
 
-  explicit operator bool() const { return x || tokens; }
+// Lets in one thread at a time: a second one is told so.
+class Gate {
+  static constexpr int nobody = -1;
+  std::atomic<int> inside_{nobody};  // or the forks when somebody came in
+
+ public:
+  class Stay {
+    Gate& gate_;
+
+   public:
+    explicit Stay(Gate& gate) : gate_(gate) {}
+    Stay(const Stay&) = delete;
+    ~Stay() { gate_.inside_ = nobody; }
+  };
+
+  // `anew`: what is there may be half done.
+  Stay enter(bool anew = false) {
+    int found = nobody;
+    const int now = forks;
+    if (inside_.compare_exchange_strong(found, now)) return Stay(*this);
+    if (found == now) throw std::runtime_error("this stream is at work in another thread: make one for each thread");
+    if (!anew)
+      throw std::runtime_error("this stream was at work in another thread when the process was forked: reset it first");
+    inside_ = now;
+    return Stay(*this);
+  }
 };
 
 struct AnyStream {
@@ -29,74 +54,68 @@ struct AnyStream {
 template <class R>
 class TypedStream : public AnyStream {
   Stream<R> stream_;
-  std::mutex mutex_;
+  Gate gate_;
+  std::vector<Index> tokens_;  // [B]  of this step: the caller's may change
 
-  // Steps cannot overlap: a second thread is told so.
-  std::unique_lock<std::mutex> alone() {
-    std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock) throw std::runtime_error("this stream is at work in another thread: make one for each thread");
-    return lock;
-  }
-
+  // The numbers of an array of this shape and dtype that is just as the kernels want it, or null.
   template <class T>
   static const T* data(const py::handle& object, std::initializer_list<Index> shape) {
-    if (!py::isinstance<py::array>(object)) return nullptr;
+    if (Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_) return nullptr;
     const auto array = py::reinterpret_borrow<py::array>(object);
-    const bool plain = py::dtype::of<T>().is(array.dtype()) && (array.flags() & py::array::c_style) &&
-                       array.ndim() == py::ssize_t(shape.size()) &&
-                       std::equal(shape.begin(), shape.end(), array.shape());
-    return plain ? static_cast<const T*>(array.data()) : nullptr;
-  }
-
-  static bool within(const Index* tokens, Index count, Index I) {
-    return std::all_of(tokens, tokens + count, [I](Index token) { return token >= 0 && token < I; });
+    if (!is_plain(array) || array.ndim() != py::ssize_t(shape.size()) ||
+        !std::equal(shape.begin(), shape.end(), array.shape()))
+      return nullptr;
+    const py::dtype wanted = py::dtype::of<T>(), dtype = array.dtype();  // equal ones are often the same, but not always
+    return dtype.is(wanted) || dtype.equal(wanted) ? static_cast<const T*>(array.data()) : nullptr;
   }
 
  public:
-  TypedStream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& layers, Index B) : stream_(kernel, layers, B) {}
-  explicit TypedStream(const Stream<R>& other) : stream_(other) {}
+  TypedStream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& layers, Index B)
+      : stream_(kernel, layers, B), tokens_(B) {}
+  explicit TypedStream(const Stream<R>& other) : stream_(other), tokens_(other.B()) {}
 
   py::object step(const py::handle& x, const py::handle& out) override {
     const Index B = stream_.B(), I = stream_.I(), H = stream_.H();
-    Input<R> input{data<R>(x, {B, I})};
-    if (!input) input.tokens = data<Index>(x, {B});
-    if (!input || (input.tokens && !within(input.tokens, B, I))) return py::none();
+    const R* floats = data<R>(x, {B, I});
+    const Index* tokens = floats ? nullptr : data<Index>(x, {B});
+    if (!floats && !tokens) return py::none();
+    const auto stay = gate_.enter();
+    if (tokens) {
+      std::copy_n(tokens, B, tokens_.data());
+      if (!within(tokens = tokens_.data(), B, 0, I - 1)) return py::none();
+    }
     if (out.is_none()) {
       py::array_t<R> y({B, H});
-      advance(input, y.mutable_data());
+      advance(floats, tokens, y.mutable_data());
       return y;
     }
     const R* y = data<R>(out, {B, H});
     if (!y || !py::reinterpret_borrow<py::array>(out).writeable()) return py::none();
-    advance(input, const_cast<R*>(y));
+    advance(floats, tokens, const_cast<R*>(y));
     return py::reinterpret_borrow<py::object>(out);
   }
 
-  void advance(const Input<R>& input, R* y) {
+  void advance(const R* x, const Index* tokens, R* y) {
     constexpr double long_step = 1e6;  // for which others may have the interpreter
-    const auto lock = alone();
-    if (stream_.flops() < long_step) return stream_.step(input.x, input.tokens, y);
-    const py::gil_scoped_release release;
-    stream_.step(input.x, input.tokens, y);
+    if (stream_.flops() < long_step) return stream_.step(x, tokens, y);
+    const WithoutGil release;
+    stream_.step(x, tokens, y);
   }
 
   py::array steps(const py::array& x) override {
-    const Index T = x.shape(0), B = stream_.B();
-    Input<R> input;
-    if (x.ndim() == 3)
-      input.x = pointer<R>(x, {T, B, stream_.I()}, "x");
-    else
-      input.tokens = pointer<Index>(x, {T, B}, "x");
+    const Index T = x.shape(0), B = stream_.B(), I = stream_.I();
+    const R* floats = x.ndim() == 3 ? pointer<R>(x, {T, B, I}, "x") : nullptr;
+    const Index* tokens = floats ? nullptr : indices(x, {T, B}, 0, I - 1, "x");
     py::array_t<R> y = empty<R>({T, B, stream_.H()});
     R* to = y.mutable_data();
-    const auto lock = alone();
-    const py::gil_scoped_release release;
-    stream_.steps(T, input.x, input.tokens, to, poll);
+    const auto stay = gate_.enter();
+    const WithoutGil release;
+    stream_.steps(T, floats, tokens, to, poll);
     return y;
   }
 
   py::tuple state() override {
-    const auto lock = alone();
+    const auto stay = gate_.enter();
     const Index L = stream_.layers(), B = stream_.B(), H = stream_.H();
     py::array_t<R> h({L, B, H}), c({stream_.has_cells() ? L : 0, B, H});
     for (Index l = 0; l < L; ++l)
@@ -106,7 +125,7 @@ class TypedStream : public AnyStream {
   }
 
   void set_state(const std::vector<py::array>& members) override {
-    const auto lock = alone();
+    const auto stay = gate_.enter(true);
     const Index L = stream_.layers(), B = stream_.B(), H = stream_.H();
     const R* h = pointer<R>(members.at(0), {L, B, H}, "state");
     const R* c = stream_.has_cells() ? pointer<R>(members.at(1), {L, B, H}, "state") : nullptr;
@@ -114,7 +133,7 @@ class TypedStream : public AnyStream {
   }
 
   std::unique_ptr<AnyStream> copy() override {
-    const auto lock = alone();
+    const auto stay = gate_.enter();
     return std::make_unique<TypedStream>(stream_);
   }
 };
@@ -127,6 +146,8 @@ std::unique_ptr<AnyStream> make(const Kernel<R>& kernel, const std::vector<Layer
   for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
     if (w_ih.ndim() != 2 || w_hh.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
     const Index I = w_ih.shape(1), H = w_hh.shape(1), rows = kernel.gates * H;
+    if (!parameters.empty() && (I != parameters[0].H || H != I))
+      throw std::invalid_argument("weights: a layer does not fit the one below it");
     parameters.push_back({I, H, pointer<R>(w_ih, {rows, I}, "w_ih"), pointer<R>(w_hh, {rows, H}, "w_hh"),
                           pointer<R>(b_ih, {rows}, "b_ih"), pointer<R>(b_hh, {rows}, "b_hh")});
   }

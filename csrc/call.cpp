@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "threads.h"
@@ -21,6 +22,7 @@ constexpr Index gradient_rows = 512;  // whose gradients become those of weights
 // Steps between two looks at signals and at how busy the machine is: long enough that starting a team does not
 // count, short enough that a team that must wait for a core is soon given up.
 Index steps_at_once(double step_flops) {
+  step_flops = std::max(step_flops, 1.0);  // no rows, no operations
   const double few = std::max(32.0, 1e7 / step_flops);
   return Index(std::clamp(1e9 / step_flops, 1.0, few));
 }
@@ -37,13 +39,12 @@ void clear_weights(const Gradients<R>& gradients, Index rows, Index I, Index H) 
 }  // namespace
 
 template <class R>
-Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool recompute,
-              std::shared_ptr<Weights<R>> weights)
-    : kernel_(kernel), weights_(std::move(weights)), c0_(in.c0), length_(in.B, in.T),
+Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool recompute)
+    : kernel_(kernel), parameters_(in), c0_(in.c0), length_(in.B, in.T),
       block_(std::max<Index>(1, gradient_rows / std::max<Index>(1, in.B))), recompute_(training && recompute) {
   const bool all = training && !recompute;
   layer_ = {{in.T, in.B, 0, nullptr, nullptr, nullptr, in.reverse},
-            in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.b_ih, in.b_hh, in.h0,
+            in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.h0,
             nullptr, nullptr, nullptr, all ? Keep::all : Keep::none, 1, nullptr, in.mask, nullptr};
   sort_rows(in.lengths);
   const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
@@ -100,15 +101,25 @@ bool Call<R>::better_side_by_side() const {
 }
 
 template <class R>
-void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll) {
+int Call<R>::forward_threads() const {
+  return team_for(step_flops() * double(layer_.steps.count));
+}
+
+template <class R>
+std::shared_ptr<Weights<R>> Call<R>::weights(std::shared_ptr<Weights<R>> kept) const {
+  return up_to_date(std::move(kept), kernel_, parameters_, forward_threads());
+}
+
+template <class R>
+void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll, std::shared_ptr<Weights<R>> weights) {
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, Hp = padded(H, kernel_.lanes);
   layer_.y = y;
   layer_.all_c = all_c;
-  const int size = team_for(step_flops() * double(steps.count));
-  const std::shared_ptr<Weights<R>> weights = weights_ ? weights_ : std::make_shared<Weights<R>>(kernel_, layer_.I, H);
+  const int size = forward_threads();
+  if (!weights) weights = std::make_shared<Weights<R>>(kernel_, parameters_, size);
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
-  const Forward<R> task{layer_, weights->ih, weights->hh, weights->bias, workspace};
+  const Forward<R> task{layer_, weights->packed(), workspace};
   const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);
   Patience patience(poll);
   clear_padding(y, H, size);
@@ -116,11 +127,7 @@ void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll) {
     next = std::min(s + piece, steps.count);
     if (recompute_) next = std::min(next, s / block_ * block_ + block_);
     if (starts_ && s % block_ == 0) std::copy_n(layer_.cells, steps.active(s) * Hp, start(s));
-    parallel(size, [&](const Team& team) {
-      if (!weights->packed) kernel_.pack(task, team);
-      kernel_.forward(task, s, next, team);
-    });
-    weights->packed = true;
+    parallel(size, [&](const Team& team) { kernel_.forward(task, s, next, team); });
     patience.check();
   }
   for (Index r = 0; r < steps.B; ++r) {
@@ -170,16 +177,17 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
   Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Hp});
   Buffer<R> dtable{layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)};
-  Buffer<R> dbias = Buffer<R>::zeros({padded(kernel_.slots * H, kernel_.lanes)});
+  Buffer<R> dbias = Buffer<R>::zeros({2, padded(kernel_.slots * H, kernel_.lanes)});
   Buffer<char> workspace{size, kernel_.backward_workspace(layer_)};
   for (Index r = 0; r < B; ++r) {
     if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);
     if (dc_n) std::copy_n(dc_n + steps.order[r] * H, H, dc + r * Hp);
   }
   if (recompute_) keep_block();
-  Weights<R> weights(kernel_, recompute_ ? layer_.I : 0, recompute_ ? H : 0);
+  std::optional<Weights<R>> weights;
+  if (recompute_) weights.emplace(kernel_, parameters_, size);
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
-  const Forward<R> again{layer_, weights.ih, weights.hh, weights.bias, forward_workspace};
+  const Forward<R> again{layer_, weights ? weights->packed() : Packed<R>{}, forward_workspace};
   R* to_masked = layer_.mask ? static_cast<R*>(dmasked) : nullptr;
   const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, to_masked, gradients.x, gradients.hidden,
                          gradients.w_ih, gradients.w_hh, gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
@@ -191,11 +199,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
     first = (end - 1) / block_ * block_;
     if (recompute_) {
       if (starts_) std::copy_n(start(first), steps.active(first) * Hp, layer_.cells);
-      parallel(size, [&](const Team& team) {
-        if (!weights.packed) kernel_.pack(again, team);
-        kernel_.rebuild(again, first, end, team);
-      });
-      weights.packed = true;
+      parallel(size, [&](const Team& team) { kernel_.rebuild(again, first, end, team); });
       patience.check();
     }
     for (Index s1 = end, s0; s1 > first; s1 = s0) {

@@ -36,14 +36,15 @@ struct Gradients {
 template <class R>
 class Call {
  public:
-  // In training all that backward needs is kept; to recompute, y and the cells before each of its blocks. With weights
-  // that are packed, those of the inputs are not read; others are packed by forward.
-  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, bool recompute = false,
-       std::shared_ptr<Weights<R>> weights = nullptr);
+  // In training all that backward needs is kept; to recompute, y and the cells before each of its blocks.
+  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, bool recompute = false);
+
+  // Weights that may be kept, maybe those that were: see up_to_date.
+  std::shared_ptr<Weights<R>> weights(std::shared_ptr<Weights<R>> kept) const;
 
   // y [T, B, H] becomes zero where a row is padded; all_c, c after every step, has to be zero there. h_n and c_n are
-  // [B, H]. Those of c may be null.
-  void forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll);
+  // [B, H]. Those of c may be null. Without weights, the parameters are packed; with them, they are not read.
+  void forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll, std::shared_ptr<Weights<R>> weights = nullptr);
 
   // Whether two such calls do better at the same time, on a thread each, than one after the other on all threads: where
   // a near cache holds the weights, or a step is too small to be shared.
@@ -55,12 +56,13 @@ class Call {
  private:
   void sort_rows(const Index* lengths);
   double step_flops() const;
+  int forward_threads() const;
   R* start(Index s);  // of starts_, for the block of step s
   void keep_block();
   void clear_padding(R* rows, Index width, int size) const;  // of an array [T, B, width], on `size` threads
 
   const Kernel<R>& kernel_;
-  const std::shared_ptr<Weights<R>> weights_;
+  const Parameters<R> parameters_;
   const R* c0_;
   std::vector<Index> order_, length_, offset_;
   Buffer<R> no_state_, slots_, cells_, masked_;

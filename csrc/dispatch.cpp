@@ -1,5 +1,6 @@
 #include "dispatch.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -54,8 +55,8 @@ const Isa* find_isa(const std::string& name) {
   throw std::invalid_argument("FASTRNN_ISA is '" + name + "', but this machine and build have: " + names);
 }
 
-const Isa*& in_use() {
-  static const Isa* chosen = [] {
+std::atomic<const Isa*>& in_use() {
+  static std::atomic<const Isa*> chosen = [] {
     const char* name = std::getenv("FASTRNN_ISA");
     return name && *name ? find_isa(name) : usable().back();
   }();

@@ -26,6 +26,24 @@ struct Team {
   void wait() const;  // until every member has come here
 };
 
+// A layer's parameters in PyTorch's layout.
+template <class R>
+struct Parameters {
+  Index I, H;     // with tokens, I is the size of the vocabulary
+  const R* w_ih;  // [G*H, I]
+  const R* w_hh;  // [G*H, H]
+  const R* b_ih;  // [G*H] or null
+  const R* b_hh;  // [G*H] or null
+};
+
+// The same as forward reads them.
+template <class R>
+struct Packed {
+  R* ih;    // [I, GHp] in panels of U units
+  R* hh;    // [H, GHp] likewise
+  R* bias;  // [SHp]  a row of slots
+};
+
 // The steps of a batch, longest row first, so that the rows at work in a step are the first ones. Step s of
 // sorted row r is time s of batch row order[r]; reversed, it counts from the row's last valid time.
 struct Steps {
@@ -55,8 +73,6 @@ struct Layer {
   const Index* tokens;  // [T, B], where x is null
   const R* w_ih;        // [G*H, I]
   const R* w_hh;        // [G*H, H]
-  const R* b_ih;        // [G*H] or null
-  const R* b_hh;        // [G*H] or null
   const R* h0;          // [B, H]
   R* y;                 // [T, B, H]
   R* slots;             // [rows of all steps, SHp]; if not all stay: [chunk * B, SHp]
@@ -70,9 +86,7 @@ struct Layer {
 
 template <class R>
 struct Forward : Layer<R> {
-  R* packed_ih;     // [I, GHp] in panels of U units
-  R* packed_hh;     // [H, GHp] likewise
-  R* bias;          // [SHp]  a row of slots
+  Packed<R> packed;
   void* workspace;  // [team, forward_workspace]
 };
 
@@ -91,7 +105,7 @@ struct Backward : Layer<R> {
   R* db_ih;         // [G*H] or null
   R* db_hh;         // [G*H] or null
   R* dtable;        // [I, GHp] in panels of U units, with tokens
-  R* dbias;         // [SHp] zeros
+  R* dbias;         // [2, SHp] zeros: sums, and what rounding has added to them
   void* workspace;  // [team, backward_workspace]
 };
 
@@ -104,7 +118,7 @@ struct Kernel {
   Index lanes, gates, slots, states;
   Index (*forward_workspace)(const Layer<R>&);   // bytes for each member
   Index (*backward_workspace)(const Layer<R>&);
-  void (*pack)(const Forward<R>&, const Team&) noexcept;  // before the first call of forward
+  void (*pack)(const Parameters<R>&, const Packed<R>&, const Team&) noexcept;
   void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1
   void (*rebuild)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // a chunk, from y
   void (*backward)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // steps s1-1 .. s0
@@ -130,7 +144,7 @@ struct Linear {
   R* dw;           // [O, I]
   R* db;           // [O] or null
   R* packed;       // forward: [I, Op] in panels of U outputs; backward: [O, Ip] in wide panels
-  R* padded_bias;  // [Op], zeros for backward
+  R* padded_bias;  // forward: [Op]; backward: [2, Op] zeros, sums and what rounding has added to them
   void* workspace;  // [team, workspace]
 };
 

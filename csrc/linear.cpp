@@ -16,7 +16,7 @@ void run(const LinearKernel<R>& kernel, Pass<R> pass, Linear<R>& task, double ro
   const int size = team_for(row_flops * double(task.N));
   Buffer<char> workspace{size, kernel.workspace(task)};
   task.workspace = workspace;
-  const Index piece = std::max<Index>(512, Index(1e9 / row_flops));
+  const Index piece = std::max<Index>(512, Index(1e9 / std::max(row_flops, 1.0)));
   Patience patience(poll);
   for (Index n = 0; n < task.N; n += piece) {
     parallel(size, [&](const Team& team) { pass(task, n, std::min(n + piece, task.N), team); });
@@ -38,7 +38,7 @@ void linear_forward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& p
 template <class R>
 void linear_backward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll) {
   const Index Op = padded(task.O, kernel.lanes);
-  Buffer<R> packed{padded(task.I, kernel.lanes), Op}, bias = Buffer<R>::zeros({Op});
+  Buffer<R> packed{padded(task.I, kernel.lanes), Op}, bias = Buffer<R>::zeros({2, Op});
   task.packed = packed;
   task.padded_bias = bias;
   if (task.N == 0) {  // nothing is added up

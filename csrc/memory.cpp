@@ -1,6 +1,10 @@
 #include "memory.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,7 +15,6 @@ namespace fastrnn {
 namespace {
 
 constexpr std::size_t line = 64, huge_page = std::size_t(1) << 21;
-constexpr std::size_t most_kept = std::size_t(256) << 20;
 
 // Pieces that were given back, the latest last.
 class Kept {
@@ -24,7 +27,7 @@ class Kept {
   std::mutex mutex_;
   Piece pieces_[most_pieces];
   int count_ = 0;
-  std::size_t total_ = 0;
+  std::size_t total_ = 0, limit_ = std::size_t(256) << 20;
 
   void* remove(int i) {
     void* memory = pieces_[i].memory;
@@ -34,23 +37,47 @@ class Kept {
     return memory;
   }
 
+  void shrink(std::size_t bytes) {
+    while (total_ > bytes) std::free(remove(0));
+  }
+
  public:
-  // Of just this size, or null. A lock that is held is not waited for: after a fork its holder may not exist.
+  // Around a fork, lest a child inherits a lock whose holder it has not.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
+
+  // Of just this size, or null.
   void* take(std::size_t bytes) {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock) return nullptr;
+    const std::lock_guard lock(mutex_);
     for (int i = count_ - 1; i >= 0; --i)
       if (pieces_[i].bytes == bytes) return remove(i);
     return nullptr;
   }
 
   bool give(void* memory, std::size_t bytes) {
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock || bytes > most_kept) return false;
-    while (count_ == most_pieces || total_ + bytes > most_kept) std::free(remove(0));
+    const std::lock_guard lock(mutex_);
+    if (bytes > limit_) return false;
+    shrink(limit_ - bytes);
+    if (count_ == most_pieces) std::free(remove(0));
     pieces_[count_++] = {memory, bytes};
     total_ += bytes;
     return true;
+  }
+
+  std::size_t total() {
+    const std::lock_guard lock(mutex_);
+    return total_;
+  }
+
+  void limit(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    limit_ = bytes;
+    shrink(limit_);
+  }
+
+  void empty() {
+    const std::lock_guard lock(mutex_);
+    shrink(0);
   }
 };
 
@@ -60,7 +87,15 @@ Kept& kept() {
   return *kept;
 }
 
-#if defined(__SANITIZE_ADDRESS__)
+[[maybe_unused]] const int registered =
+    pthread_atfork([] { kept().lock(); }, [] { kept().unlock(); }, [] { kept().unlock(); });
+
+#if defined(__has_feature)  // clang's
+#define FASTRNN_HAS_FEATURE(name) __has_feature(name)
+#else
+#define FASTRNN_HAS_FEATURE(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || FASTRNN_HAS_FEATURE(address_sanitizer)
 constexpr bool keep = false;  // or no use after free would show
 #else
 constexpr bool keep = true;
@@ -93,6 +128,17 @@ void give_memory(void* memory, std::size_t bytes) noexcept {
   const std::size_t size = rounded(bytes);
   if (keep && size >= least_kept && kept().give(memory, size)) return;
   std::free(memory);
+}
+
+std::size_t cached_bytes() { return kept().total(); }
+
+void set_cache_limit(std::size_t bytes) { kept().limit(bytes); }
+
+void empty_cache() {
+  kept().empty();
+#if defined(__GLIBC__)
+  malloc_trim(0);  // which would keep pages that are free
+#endif
 }
 
 }  // namespace fastrnn

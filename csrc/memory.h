@@ -14,4 +14,9 @@ void* take_memory(std::size_t bytes);
 // Gives back what take_memory(bytes) returned, or null.
 void give_memory(void* memory, std::size_t bytes) noexcept;
 
+// What is kept for later calls: how much, at most how much, and to return it to the system.
+std::size_t cached_bytes();
+void set_cache_limit(std::size_t bytes);
+void empty_cache();
+
 }  // namespace fastrnn

@@ -18,7 +18,7 @@ class Patience {
   explicit Patience(const Poll& poll) : poll_(poll) {}
 
   void check() {
-    if (Clock::now() - last_ < std::chrono::milliseconds(30)) return;
+    if (Clock::now() - last_ < std::chrono::milliseconds(100)) return;
     poll_();
     last_ = Clock::now();
   }

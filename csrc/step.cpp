@@ -17,7 +17,7 @@ void split(Index n, double flops, const Poll& poll, const std::function<void(Ind
     const Index count = std::min(piece, n - begin);
     parallel(size, [&](const Team& team) {
       fn(begin + count * team.rank / team.size, begin + count * (team.rank + 1) / team.size);
-    });
+    }, Denormals::keep);
     patience.check();
   }
 }

@@ -16,7 +16,7 @@ class Stream {
   Stream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& layers, Index B);
   Stream(const Stream& other);  // with the same weights and a copy of the state
 
-  // x [B, I], or null and tokens [B]. y [B, H], which may not overlap x.
+  // x [B, I], or null and tokens [B]. y [B, H]. An exception, of this and the next, leaves the state as it was.
   void step(const R* x, const Index* tokens, R* y);
 
   // x [T, B, I], or null and tokens [T, B]. y [T, B, H].
@@ -42,14 +42,15 @@ class Stream {
   };
 
   void add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H);
+  void make_room(int threads);
   void advance(const Team& team) noexcept;
-  int team_now() const;
+  int team_now(int threads) const;
 
   const Kernel<R>& kernel_;
   std::vector<Index> order_, length_, offset_;
   Steps steps_;
   double flops_ = 0;
-  int team_ = 1;
+  int room_ = 0;  // threads that there are workspaces for
   std::chrono::steady_clock::time_point last_{};  // when a step ended
   std::vector<Level> levels_;
 };

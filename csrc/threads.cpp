@@ -35,17 +35,23 @@ class FlushDenormals {
   unsigned before_ = _mm_getcsr();
 
  public:
-  FlushDenormals() { _mm_setcsr(before_ | 0x8040); }  // FTZ | DAZ
+  explicit FlushDenormals(Denormals denormals) {
+    if (denormals == Denormals::flush) _mm_setcsr(before_ | 0x8040);  // FTZ | DAZ
+  }
   ~FlushDenormals() { _mm_setcsr(before_); }
 #elif defined(__aarch64__)
   std::uint64_t before_;
 
  public:
-  FlushDenormals() {
+  explicit FlushDenormals(Denormals denormals) {
     asm volatile("mrs %0, fpcr" : "=r"(before_));
-    asm volatile("msr fpcr, %0" ::"r"(before_ | (std::uint64_t(1) << 24)));  // FZ
+    const bool flush = denormals == Denormals::flush;
+    asm volatile("msr fpcr, %0" ::"r"(before_ | (std::uint64_t(flush) << 24)));  // FZ
   }
   ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
+#else
+ public:
+  explicit FlushDenormals(Denormals) {}
 #endif
 };
 
@@ -184,7 +190,7 @@ int team_now(int size) {
 }  // namespace
 #endif
 
-void parallel(int size, const std::function<void(const Team&)>& fn) {
+void parallel(int size, const std::function<void(const Team&)>& fn, Denormals denormals) {
 #if defined(_OPENMP)
   size = team_now(size);
   if (size > 1) {
@@ -194,7 +200,7 @@ void parallel(int size, const std::function<void(const Team&)>& fn) {
     const auto start = Clock::now();
 #pragma omp parallel num_threads(size)
     {
-      const FlushDenormals flush;
+      const FlushDenormals flush(denormals);
       const Team team{omp_get_thread_num(), omp_get_num_threads(), &barrier};
       barrier.come(team.rank, start);
       if (team.rank == 1) *second = this_thread();
@@ -210,7 +216,7 @@ void parallel(int size, const std::function<void(const Team&)>& fn) {
     return learn(size, end - start - excused, waited - excused, asleep);
   }
 #endif
-  const FlushDenormals flush;
+  const FlushDenormals flush(denormals);
   fn(Team{});
 }
 

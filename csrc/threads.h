@@ -31,8 +31,10 @@ int openmp_version();
 // the first one's exception is thrown on.
 void together(const std::function<void()>& first, const std::function<void()>& second);
 
-// Runs fn on `size` threads, or fewer if the system gives fewer. Denormal numbers are flushed to zero within, and
-// only there. fn must not throw.
-void parallel(int size, const std::function<void(const Team&)>& fn);
+// Denormal numbers are flushed to zero within `parallel` and only there, or kept: each costs up to a hundred cycles.
+enum class Denormals { flush, keep };
+
+// Runs fn on `size` threads, or fewer if the system gives fewer. fn must not throw.
+void parallel(int size, const std::function<void(const Team&)>& fn, Denormals denormals = Denormals::flush);
 
 }  // namespace fastrnn

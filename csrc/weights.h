@@ -3,27 +3,15 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "buffer.h"
 #include "fastrnn.h"
 
 namespace fastrnn {
 
-// A layer's parameters in PyTorch's layout.
-template <class R>
-struct Parameters {
-  Index I, H;
-  const R* w_ih;  // [G*H, I]
-  const R* w_hh;  // [G*H, H]
-  const R* b_ih;  // [G*H] or null
-  const R* b_hh;  // [G*H] or null
-};
-
 // Differs if any bit differs, but for a chance of 1 in 2^64.
 using Fingerprint = std::array<std::uint64_t, 8>;
-
-template <class R>
-Fingerprint fingerprint(const Isa& isa, const Parameters<R>& parameters, Index gates);
 
 struct AnyWeights {
   virtual ~AnyWeights() = default;
@@ -32,15 +20,17 @@ struct AnyWeights {
 template <class R>
 struct Weights : AnyWeights {
   const Kernel<R>* kernel;
-  Fingerprint fingerprint{};
-  Buffer<R> ih;    // [I, GHp]  for the layout see fastrnn.h
-  Buffer<R> hh;    // [H, GHp]
-  Buffer<R> bias;  // [SHp]
-  bool packed = false;
+  Fingerprint fingerprint{};  // of the parameters, where they are kept for other calls
+  Buffer<R> ih, hh, bias;     // see Packed
 
-  Weights(const Kernel<R>& kernel, Index I, Index H)
-      : kernel(&kernel), ih{I, padded(kernel.gates * H, kernel.lanes)}, hh{H, padded(kernel.gates * H, kernel.lanes)},
-        bias{padded(kernel.slots * H, kernel.lanes)} {}
+  Weights(const Kernel<R>& kernel, const Parameters<R>& parameters, int threads);
+
+  Packed<R> packed() { return {ih, hh, bias}; }
 };
+
+// `kept` if they are the parameters' still, or else, as where they are null, new ones that may be kept.
+template <class R>
+std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const Kernel<R>& kernel,
+                                       const Parameters<R>& parameters, int threads);
 
 }  // namespace fastrnn

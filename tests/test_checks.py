@@ -96,8 +96,16 @@ def test_arrays_are_copied_only_if_they_must_be():
         result = checks.float_array("x", other, ("A", "B"))
         assert result.flags.c_contiguous and result.flags.aligned and result.dtype == np.dtype("f4")
         np.testing.assert_array_equal(result, other)
-    tokens = np.ones((2, 3), "i8")
-    assert checks.int_array("x", tokens, ("T", "B"), 0, 1, "0..V-1") is tokens
+
+
+def test_integers_are_copied_and_floats_are_not():
+    """Integers lead kernels into other arrays: nobody may change them once they have been checked."""
+    ones = np.ones((2, 3), "i8")
+    for given in (ones, np.ones((3, 2), "i8").T, ones.astype("u1"), ones.astype(">i4")):
+        tokens = checks.int_array("x", given, ("T", "B"), 0, 1, "0..V-1")
+        assert not np.shares_memory(tokens, given)
+        assert tokens.dtype == np.int64 and tokens.flags.carray
+        np.testing.assert_array_equal(tokens, given)
 
 
 def test_no_integer_is_too_large_to_be_refused():

@@ -31,11 +31,43 @@ def test_an_isa_that_is_not_here_is_an_error_at_import():
     assert all(isa in last for isa in _core.config()["isas"])
 
 
+A_LARGE_CALL = """
+import gc, numpy as np, fastrnn
+from fastrnn import _core
+def call():
+    fastrnn.linear(np.zeros((1000, 1000), "f4"), np.zeros((1000, 1000), "f4"))
+    gc.collect()
+    return _core.config()["cached"]
+"""
+
+
+def test_memory_that_is_kept_can_be_given_back():
+    body = "print(call(), end=' '); fastrnn.empty_cache(); print(_core.config()['cached'], call())"
+    done = python(A_LARGE_CALL + body)
+    kept, then, again = map(int, done.stdout.split())
+    assert kept == again >= 2 * 4_000_000  # y and the packed weights
+    assert then == 0
+
+
+@pytest.mark.parametrize(("megabytes", "most"), [("0", 0), ("5", 5 << 20), ("", 256 << 20)])
+def test_the_environment_limits_the_memory_that_is_kept(megabytes, most):
+    done = python(A_LARGE_CALL + "print(call())", FASTRNN_CACHE_MB=megabytes)
+    assert (int(done.stdout) > 0) == (most > 0)
+    assert int(done.stdout) <= most
+
+
+@pytest.mark.parametrize("megabytes", ["some", "-1", "1.5", "9" * 30])
+def test_a_limit_of_memory_that_is_no_number_is_an_error_at_import(megabytes):
+    done = python("import fastrnn", FASTRNN_CACHE_MB=megabytes)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"ValueError: FASTRNN_CACHE_MB must be a whole number of megabytes, got '{megabytes}'"
+
+
 def test_show_config_tells_all(capsys):
     fastrnn.show_config()
     text = capsys.readouterr().out
-    for word in (fastrnn.__version__, _core.config()["isa"], "threads", "compiler", "openmp", "backend"):
-        assert word in text
+    words = "threads", "compiler", "openmp", "backend", "cache"
+    assert all(word in text for word in (fastrnn.__version__, _core.config()["isa"], *words))
 
 
 def test_import_needs_numpy_alone():

@@ -222,6 +222,53 @@ def test_a_reserve_serves_one_backward_call_of_its_own_kind(backend, kind):
     backward(kind, reserve)
     with pytest.raises(RuntimeError, match="reserve was used before"):
         backward(kind, reserve)
+    _, _, reserve = forward(kind, **good_arguments(kind))
+    with pytest.raises(RuntimeError, match="reserve was used before"):
+        functional.run_directions_back([(reserve, None, None, True, None)] * 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("recompute", [False, True])
+def test_tokens_and_lengths_may_change_before_backward(backend, kind, recompute):
+    """They lead kernels into other arrays, so these keep copies: gradients are those of then."""
+    arguments = {**good_arguments(kind), "recompute": recompute}
+    tokens, lengths, dy = np.array([[0, 1], [2, 2], [1, 0], [0, 0]]), np.array([4, 2]), np.ones((4, 2, 5))
+
+    def gradients(change):
+        given = {"x": tokens.copy(), "lengths": lengths.copy()}
+        *_, reserve = forward(kind, **{**arguments, **given})
+        for array in given.values():
+            change(array)
+        return flat(*backward(kind, reserve, dy))
+
+    expected = list(gradients(lambda array: None))
+    for value in (10**9, -(10**9), 1):
+        for got, want in zip(gradients(lambda array, value=value: array.fill(value)), expected, strict=True):
+            assert got.tobytes() == want.tobytes()
+
+
+def test_tokens_and_lengths_may_change_during_a_call(backend):
+    """Another thread's numbers are read once, before they are checked: calls are right or refused."""
+    tokens, lengths = np.zeros((50, 8), int), np.full(8, 50)
+    arguments = {**good_arguments("gru"), "state": None}
+    done = threading.Event()
+
+    def change():
+        while not done.is_set():
+            for value in (10**9, 0):
+                tokens.fill(value)
+                lengths.fill(value + 50)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(200 if backend == "native" else 5):
+            with suppress(ValueError):
+                y, _ = functional.gru(**{**arguments, "x": tokens, "lengths": lengths})
+                assert (y == y[:, :1]).all()
+    finally:
+        done.set()
+        thread.join()
 
 
 # -- what is let in

@@ -469,9 +469,66 @@ def test_interrupt_ends_a_long_call():
     assert process.returncode != 0
 
 
+# What a thread that is lost at the end of the process may be doing then.
+AT_WORK = {
+    "a layer": "layer = fastrnn.LSTM(64, 64, 2); work = lambda: layer(x)",
+    "training": "layer = fastrnn.GRU(64, 64)\ndef work(): layer.backward(layer.forward(x)[0])",
+    "two directions": "layer = fastrnn.RNN(64, 64, bidirectional=True); work = lambda: layer(x)",
+    "many steps": "stream = fastrnn.LSTM(64, 64).stream(8); work = lambda: stream.step_many(x)",
+    "long steps": "stream = fastrnn.LSTM(64, 512).stream(8); work = lambda: stream.step(x[0])",
+    "linear": "layer = fastrnn.Linear(64, 300)\ndef work(): layer.backward(layer.forward(x))",
+    "a loss": "work = lambda: fastrnn.losses.softmax_cross_entropy(x, np.zeros(x.shape[:2], int))",
+}
+
+
+@pytest.mark.parametrize("work", AT_WORK)
+def test_a_process_may_end_while_a_thread_is_at_work(work):
+    done = run_script(f"""
+import threading, time, fastrnn
+x = np.ones((3000, 8, 64), "float32")
+{AT_WORK[work]}
+def forever():
+    while True:
+        work()
+threading.Thread(target=forever, daemon=True).start()
+time.sleep(0.3)
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_equal_rows_add_up(isa, dtype):
+    """A single sum of a million equal numbers is wrong by 1 % in float32."""
+    n, tolerance = 1_000_000, {"float32": 1e-6, "float64": 1e-14}[dtype]
+    dy = np.full((n, 2), [0.1, 1 / 3], dtype)
+    *_, db = _core.linear_backward(np.ones((n, 1), dtype), np.ones((2, 1), dtype), dy)
+    np.testing.assert_allclose(db, n * dy[0].astype(np.float64), rtol=tolerance)
+    w_ih, w_hh, b = np.zeros((5, 1), dtype), np.zeros((5, 5), dtype), np.full(5, 0.3, dtype)
+    y, _, reserve = _core.forward(
+        "rnn_tanh", np.zeros((1000, 1000, 1), dtype), w_ih, w_hh, b, b, (None,), None, False, True
+    )
+    _, _, _, db_ih, db_hh, _ = _core.backward(reserve, np.full_like(y, 0.1), (None,))
+    exact = n * 0.1 * (1 - np.float64(y[0, 0]) ** 2)
+    for gradient in (db_ih, db_hh):
+        np.testing.assert_allclose(gradient, exact, rtol=4 * tolerance)  # of which one summand has the most
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_sums_of_rows_become_what_one_of_them_is(isa, value):
+    dy = np.ones((2000, 3), "float32")
+    dy[5, 1] = value
+    *_, db = _core.linear_backward(np.ones((2000, 1), "float32"), np.ones((3, 1), "float32"), dy)
+    np.testing.assert_array_equal(db, [2000, value, 2000])
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        ({"x": np.array([[0, 3], [1, 1]])}, "x: out of range"),
+        ({"x": np.array([[0, -1], [1, 1]])}, "x: out of range"),
+        ({"lengths": np.array([1, 1, 1, 4])}, "lengths: out of range"),
+        ({"lengths": np.array([-1, 1, 1, 1])}, "lengths: out of range"),
+        ({"w_hh": np.ndarray((8, 2), "f8", bytearray(129), offset=1)}, "w_hh"),
         ({"w_hh": np.zeros((8, 3))}, "w_ih"),
         ({"w_ih": np.zeros((8, 3), np.float32)}, "dtype"),
         ({"x": np.zeros((4, 3, 2)).transpose(1, 0, 2)}, "x"),
@@ -480,6 +537,33 @@ def test_interrupt_ends_a_long_call():
 )
 def test_the_binding_refuses_what_would_crash(change, message):
     x, w_ih, w_hh = np.zeros((3, 4, 3)), np.zeros((8, 3)), np.zeros((8, 2))
-    arguments = {"cell": "lstm", "x": x, "w_ih": w_ih, "w_hh": w_hh, **change}
+    arguments = {"cell": "lstm", "x": x, "w_ih": w_ih, "w_hh": w_hh, "lengths": None, **change}
+    *arrays, lengths = arguments.values()
     with pytest.raises(ValueError, match=message):
-        _core.forward(*arguments.values(), None, None, (None, None), None, False, False)
+        _core.forward(*arrays, None, None, (None, None), lengths, False, False)
+
+
+def test_the_binding_of_streams_refuses_what_would_crash():
+    w_hh = np.zeros((8, 2))
+    first, second = (np.zeros((8, 3)), w_hh, None, None), (np.zeros((8, 2)), w_hh, None, None)
+    stream = _core.Stream("lstm", [first, second], 1)
+    with pytest.raises(ValueError, match="x: out of range"):
+        stream.steps(np.array([[0], [3]]))
+    for other in (first, (np.zeros((12, 2)), np.zeros((12, 3)), None, None)):
+        with pytest.raises(ValueError, match="does not fit"):
+            _core.Stream("lstm", [first, other], 1)
+
+
+def test_the_binding_refuses_a_reserve_that_is_used():
+    x, w_ih, w_hh = np.zeros((3, 4, 3)), np.zeros((8, 3)), np.zeros((8, 2))
+
+    def forward():
+        return _core.forward("lstm", x, w_ih, w_hh, None, None, (None, None), None, False, True)[2]
+
+    reserve = forward()
+    with pytest.raises(RuntimeError, match="used before"):
+        _core.backward_all([(reserve, None, (None, None), True, None)] * 2)
+    reserve = forward()
+    _core.backward(reserve, None, (None, None))
+    with pytest.raises(RuntimeError, match="used before"):
+        _core.backward(reserve, None, (None, None))

@@ -138,6 +138,51 @@ def test_updates(threads, isa, name, size, dtype):
         assert_same_bits(updated(_core, name, size, dtype), expected)
 
 
+def tiny(size, dtype, seed=0):
+    """Numbers whose squares, products and halves are denormal, or are so themselves, and zeros."""
+    rng, least = np.random.default_rng(seed), np.finfo(dtype).smallest_subnormal
+    exponents = np.log10(np.float64(least)) * rng.choice([0.4, 0.5, 0.6, 0.9, 0.98, 1], size)
+    return (rng.choice([-1, 0, 1], size) * 10.0**exponents * rng.uniform(1, 9, size)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_of_denormal_numbers(isa, name, dtype):
+    function, slots, numbers = UPDATES[name]
+    size = SIZES[-2]
+    if "v" in slots:
+        numbers = (*numbers[:-1], 1e-30)  # eps, as small as the root of what would be flushed
+
+    def after(backend):
+        p, averages = tiny(size, dtype), [np.zeros(size, dtype) for _ in slots]
+        given = averages or ([None] if function == "sgd" else [])
+        for step in range(2):
+            getattr(backend, function)(p, tiny(size, dtype, step + 1), *given, *numbers)
+        return [p, *averages]
+
+    expected = after(reference)
+    limit = np.finfo(dtype).smallest_normal
+    assert any(((array != 0) & (abs(array) < limit)).any() for array in expected)
+    for ours, theirs in zip(after(_core), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)  # of NaN, the sign may differ
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_denormal_numbers_are_scaled_dropped_and_squared(threads, isa, dtype):
+    x = tiny(SIZES[-1], dtype)
+    random = np.random.default_rng(0).integers(0, 2**16, x.size, np.uint16)
+    scaled = x.copy()
+    reference.scale(scaled, 0.3)
+    for count in (1, 2):
+        threads(count)
+        y = x.copy()
+        _core.scale(y, 0.3)
+        assert y.tobytes() == scaled.tobytes()
+        native, expected = (b.drop(x, random, 6554, 1.25) for b in (_core, reference))
+        np.testing.assert_array_equal(native, expected)
+        assert _core.sum_of_squares(x) == pytest.approx(reference.sum_of_squares(x), rel=1e-13, abs=0)
+
+
 @pytest.mark.parametrize("name", UPDATES)
 def test_updates_let_nan_and_infinity_through(isa, name):
     function, slots, numbers = UPDATES[name]

@@ -1,7 +1,13 @@
 """Streams: step by step the same bits as the layer on the whole sequence."""
 
 import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -107,6 +113,58 @@ def test_weights_are_those_of_the_moment(make):
     assert (layer.stream().step(x) != before).any()
 
 
+def misaligned(array):
+    """A copy at an odd address."""
+    memory = bytearray(array.nbytes + 1)
+    copied = np.ndarray(array.shape, array.dtype, memory, offset=1)
+    copied[...] = array
+    return copied
+
+
+def with_metadata(array):
+    return array.astype(np.dtype(array.dtype, metadata={"unit": "m"}))
+
+
+def subclassed(array):
+    return array.view(type("Sub", (np.ndarray,), {}))
+
+
+# Equal to the plain array, with a dtype that is equal to the plain one's or that other doors take for it.
+FORMS = {
+    "pickled": lambda array: pickle.loads(pickle.dumps(array)),
+    "with metadata": with_metadata,
+    "misaligned": misaligned,
+    "subclassed": subclassed,
+    "strided": lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
+    "big-endian": lambda array: array.astype(array.dtype.newbyteorder(">")),
+    "read-only": lambda array: np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape),
+    "a list": lambda array: array.tolist() if array.dtype.kind == "i" else list(array),
+    "longlong": lambda array: array.astype(np.longlong if array.dtype.kind == "i" else array.dtype),
+    "int8": lambda array: array.astype(np.int8 if array.dtype.kind == "i" else array.dtype),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("tokens", [False, True])
+def test_every_array_that_is_equal_is_taken(backend, form, tokens):
+    layer = LSTM(3, 4, seed=0)
+    x = np.array([[0, 2], [1, 1]]) if tokens else np.random.default_rng(0).normal(size=(2, 2, 3)).astype("f4")
+    expected = layer.stream(2).step_many(x)
+    stream = layer.stream(2)
+    for x_t, h in zip(x, expected, strict=True):
+        np.testing.assert_array_equal(stream.step(FORMS[form](x_t)), h)
+    stream.reset()
+    np.testing.assert_array_equal(stream.step_many(FORMS[form](x)), expected)
+
+
+@pytest.mark.parametrize("form", ["pickled", "with metadata"])
+def test_out_may_be_of_any_equal_dtype(backend, form):
+    layer = LSTM(3, 4, seed=0)
+    out = FORMS[form](np.zeros((2, 4), "f4"))
+    assert layer.stream(2).step(X, out) is out
+    np.testing.assert_array_equal(out, layer.stream(2).step(X))
+
+
 X = np.zeros((2, 3), "float32")
 
 
@@ -122,6 +180,13 @@ X = np.zeros((2, 3), "float32")
         ((X, np.zeros((2, 5), "float32")), ValueError, r"out must be a float32 array of shape .* = \(2, 4\)"),
         ((X, np.zeros((4, 2), "float32").T), ValueError, "out must be C-contiguous"),
         ((X, [[0.0] * 4] * 2), ValueError, "out must be a float32 array"),
+        ((X, misaligned(np.zeros((2, 4), "float32"))), ValueError, "out must be C-contiguous, aligned"),
+        ((X, np.frombuffer(bytes(32), "float32").reshape(2, 4)), ValueError, "out must be .* writable"),
+        ((X, np.ma.zeros((2, 4), "float32")), ValueError, "out must be a float32 array"),
+        ((np.ma.masked_invalid(X),), TypeError, "x must be .* masked"),
+        ((np.ma.array([0, 1], mask=[0, 1]),), TypeError, "x must be .* masked"),
+        ((np.array([True, False]),), (TypeError, ValueError), "x must"),
+        ((X.astype(complex),), TypeError, "x must"),
     ],
 )
 def test_bad_arguments_do_not_move_the_state(make, arguments, error, message):
@@ -132,14 +197,6 @@ def test_bad_arguments_do_not_move_the_state(make, arguments, error, message):
         stream.step(*arguments)
     for ours, theirs in zip(members(stream.state), members(before), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-def test_read_only_out_is_refused():
-    out = np.zeros((2, 4), "float32")
-    out.flags.writeable = False
-    with pytest.raises(ValueError, match="writable"):
-        LSTM(3, 4).stream(2).step(X, out)
-    assert (out == 0).all()
 
 
 def test_bad_states_are_refused(backend):
@@ -177,6 +234,155 @@ def test_a_second_thread_is_told():
     assert len(outcomes) == 600 and "done" in outcomes
 
 
+IN_A_FORK = """
+import os, threading, time
+import numpy as np, fastrnn
+
+stream = fastrnn.LSTM(64, 64, 2, seed=0).stream()
+steps = np.ones((1_000_000, 1, 64), "float32")
+threading.Thread(target=stream.step_many, args=(steps,), daemon=True).start()
+while True:
+    try:
+        stream.step(steps[0])  # until the other thread is in
+    except RuntimeError as error:
+        assert "another thread" in str(error)
+        break
+child = os.fork()
+if child == 0:
+    try:
+        stream.step(steps[0])
+    except RuntimeError as error:
+        assert "forked" in str(error)
+    stream.reset()
+    expected = fastrnn.LSTM(64, 64, 2, seed=0).stream().step(steps[0])
+    os._exit(0 if (stream.step(steps[0]) == expected).all() else 1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_stream_that_was_at_work_in_a_fork_can_be_reset():
+    subprocess.run([sys.executable, "-c", IN_A_FORK], check=True, timeout=120)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_call_leaves_the_state_where_it_was():
+    stream = LSTM(64, 64, 3, seed=0).stream()
+    x = np.ones((60_000, 1, 64), "float32")
+    begin = time.perf_counter()
+    stream.step_many(x)
+    whole = time.perf_counter() - begin
+    before = stream.state
+
+    def interrupt(*_):
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for part in (0.7, 0.5, 0.3):  # of the time: the second layer is at work
+            signal.setitimer(signal.ITIMER_REAL, part * whole)
+            try:
+                stream.step_many(x)
+                time.sleep(whole)
+                before = stream.state
+            except Interrupted:
+                interrupted += 1
+            for ours, theirs in zip(stream.state, before, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    except Interrupted:  # after the call
+        before = stream.state
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted
+
+
+def test_an_interrupted_call_of_the_reference_leaves_the_state_where_it_was(monkeypatch):
+    from fastrnn.reference import recurrent
+
+    with fastrnn.use_backend("reference"):
+        stream = LSTM(3, 4, 2, seed=0).stream(2)
+        stream.step(X)
+        before, forward, calls = stream.state, recurrent.forward, []
+
+        def interrupted(*arguments):
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return forward(*arguments)
+
+        monkeypatch.setattr(recurrent, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.step_many(X[None])
+        for ours, theirs in zip(stream.state, before, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+# -- copies
+
+
+def joblib_copy(stream):
+    joblib = pytest.importorskip("joblib")
+    import io
+
+    file = io.BytesIO()
+    joblib.dump({"stream": stream}, file)
+    file.seek(0)
+    return joblib.load(file)["stream"]
+
+
+COPIES = {
+    "copy": lambda stream: stream.copy(),
+    "copy.copy": copy.copy,
+    "copy.deepcopy": copy.deepcopy,
+    "pickle": lambda stream: pickle.loads(pickle.dumps(stream)),
+    "joblib": joblib_copy,
+    "in a container": lambda stream: copy.deepcopy({"policy": [stream]})["policy"][0],
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_goes_its_own_way_with_the_same_bits(make, how):
+    layer = make(4, 9, 2, seed=0)
+    x = np.random.default_rng(0).normal(size=(6, 2, 4)).astype("float32")
+    stream, other = layer.stream(2), layer.stream(2)
+    for s in (stream, other):
+        s.step_many(x[:2])
+    for parameter in layer.parameters.values():
+        parameter *= 2  # the stream has those of before, and so have its copies
+    copied = COPIES[how](stream)
+    assert type(copied) is type(stream) and repr(copied) == repr(stream)
+    state = stream.state
+    expected = other.step_many(x[2:])
+    np.testing.assert_array_equal(copied.step_many(x[2:4]), expected[:2])
+    for ours, theirs in zip(members(stream.state), members(state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(stream.step_many(x[2:]), expected)
+    np.testing.assert_array_equal([copied.step(x_t) for x_t in x[4:]], expected[2:])
+    copied.reset()
+    other.reset()
+    np.testing.assert_array_equal(copied.step(x[0]), other.step(x[0]))
+
+
+def test_a_stream_in_two_places_is_one_in_a_deep_copy():
+    stream = LSTM(3, 4, seed=0).stream(2)
+    first, second = copy.deepcopy([stream, stream])
+    assert first is second is not stream
+
+
+def test_a_stream_moves_between_backends_by_pickle():
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
+    stream = GRU(3, 5, 2, seed=0).stream(2)
+    stream.step_many(x[:2])
+    data, expected = pickle.dumps(stream), stream.step_many(x[2:])
+    with fastrnn.use_backend("reference"):
+        np.testing.assert_allclose(pickle.loads(data).step_many(x[2:]), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_do_not_show(threads):
     layer = GRU(300, 300, 2, seed=0)
@@ -187,6 +393,10 @@ def test_threads_do_not_show(threads):
     try:
         stream = layer.stream(2)
         np.testing.assert_array_equal([stream.step(x_t) for x_t in x], y)
+        for count in (1, 4, 2):  # later than the stream was made
+            fastrnn.set_num_threads(count)
+            stream.reset()
+            np.testing.assert_array_equal([stream.step(x_t) for x_t in x], y)
     finally:
         fastrnn.set_num_threads(before)
 
@@ -256,3 +466,45 @@ def test_kept_weights_are_of_one_isa(isa):
     for name in _core.config()["isas"]:
         _core.set_isa(name)
         np.testing.assert_allclose(layer(x)[0], expected, rtol=0, atol=1e-6)
+
+
+def test_weights_that_change_while_they_are_packed_are_not_kept_for_others():
+    """Another thread changes the weights and takes it back, again and again, while a call packs them."""
+    n = 256
+    layer, fresh, x = LSTM(n, n, seed=0), LSTM(n, n), np.ones((1, 1, n), "float32")
+    last = layer.parameters["weight_ih_l0"][-1]
+    for attempt in range(60):
+        original = np.full(n, 0.01 * (1 + attempt) / n, "float32")  # so that nothing packed serves
+        last[...] = original
+        done = threading.Event()
+
+        def change(original=original, done=done):
+            while not done.is_set():
+                last[...] = -original
+                time.sleep(1e-4)
+                last[...] = original
+                time.sleep(1e-4)
+
+        thread = threading.Thread(target=change)
+        thread.start()
+        layer(x)
+        done.set()
+        thread.join()
+        fresh.load_state_dict(layer.state_dict())
+        np.testing.assert_array_equal(layer(x)[0], fresh(x)[0])
+
+
+def test_a_warm_layer_in_many_threads_and_calls_without_steps():
+    layer = LSTM(64, 64, seed=0)
+    x = np.random.default_rng(0).normal(size=(3, 2, 64)).astype("float32")
+    layer(x[:0])
+    layer(x, lengths=np.zeros(2, int))
+    expected, results = LSTM(64, 64, seed=0)(x)[0], []
+    threads = [threading.Thread(target=lambda: results.append(layer(x)[0])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    for y in results:
+        np.testing.assert_array_equal(y, expected)

@@ -13,7 +13,7 @@ class ForwardPass : Sequence<C, R> {
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
   using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
-  using Base::enter, Base::split_until, Base::own_units, Base::each_row;
+  using Base::enter, Base::split_until, Base::each_row;
   using Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::masked, Base::multiplied;
 
@@ -30,15 +30,6 @@ class ForwardPass : Sequence<C, R> {
   ForwardPass(const Forward<R>& f, Index s, const Team& team, Workspace memory)
       : Base(f, s, team), f(f), list(take(memory, f)) {}
 
-  void pack_own() const {
-    const Range own = own_units();
-    for (Index u = own.first; u < own.last; ++u) {
-      layout.pack(layer.w_ih, layer.I, L::x_slot, u, f.packed_ih + u * layer.I * G * U);
-      layout.pack(layer.w_hh, layer.H, L::h_slot, u, f.packed_hh + u * layer.H * G * U);
-      layout.pack_bias(layer.b_ih, layer.b_hh, u, f.bias);
-    }
-  }
-
   // The pre-activations' part of the input, for a chunk of steps.
   void project(Index s0, Index s1) const {
     Index n = 0;
@@ -53,11 +44,11 @@ class ForwardPass : Sequence<C, R> {
         for (Index slot = G; slot < S; ++slot)
           for (Index u = share.units.first; u < share.units.last; ++u) {
             const Index at = layout.at(u, slot);
-            store(list.c[n] + at, load(f.bias + at, layout.width(u)), layout.width(u));
+            store(list.c[n] + at, load(f.packed.bias + at, layout.width(u)), layout.width(u));
           }
         ++n;
       });
-    if (!layer.tokens) multiply(n, layer.I, f.packed_ih, share.units, L::x_slot, f.bias);
+    if (!layer.tokens) multiply(n, layer.I, f.packed.ih, share.units, L::x_slot, f.packed.bias);
   }
 
   // Rows of [K] times panels of blocks of units, into the G slots from first_slot on.
@@ -78,10 +69,10 @@ class ForwardPass : Sequence<C, R> {
   // The product with a one-hot vector is a row of the table.
   void look_up(Index token, R* row) const {
     for (Index u = share.units.first; u < share.units.last; ++u) {
-      const R* table = f.packed_ih + u * layer.I * G * U + token * layout.panel_row(u);
+      const R* table = f.packed.ih + u * layer.I * G * U + token * layout.panel_row(u);
       const Index at = layout.at(u, L::x_slot), count = G * layout.width(u);
       for (Index j = 0; j < count; j += U)
-        store(row + at + j, load(f.bias + at + j, count - j) + load(table + j), count - j);
+        store(row + at + j, load(f.packed.bias + at + j, count - j) + load(table + j), count - j);
     }
   }
 
@@ -98,7 +89,7 @@ class ForwardPass : Sequence<C, R> {
       // Back and forth: a cache that does not hold all weights has the last ones of the step before.
       const Index u = share.units.first + (s0 % 2 ? turns - 1 - turn : turn) * units_at_once;
       const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
-      multiply(n, layer.H, f.packed_hh, units, L::h_slot, nullptr);
+      multiply(n, layer.H, f.packed.hh, units, L::h_slot, nullptr);
       for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { activate(s, r, units); });
     }
   }
@@ -141,9 +132,14 @@ class ForwardPass : Sequence<C, R> {
     return memory.taken();
   }
 
-  static void pack(const Forward<R>& f, const Team& team) noexcept {
-    member(f, 0, team).pack_own();
-    team.wait();
+  static void pack(const Parameters<R>& p, const Packed<R>& packed, const Team& team) noexcept {
+    const L layout{p.H};
+    const Range own = part(layout.units(), team.rank, team.size);
+    for (Index u = own.first; u < own.last; ++u) {
+      layout.pack(p.w_ih, p.I, L::x_slot, u, packed.ih + u * p.I * G * U);
+      layout.pack(p.w_hh, p.H, L::h_slot, u, packed.hh + u * p.H * G * U);
+      layout.pack_bias(p.b_ih, p.b_hh, u, packed.bias);
+    }
   }
 
   static void run(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {

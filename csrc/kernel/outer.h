@@ -16,25 +16,36 @@ FASTRNN_INLINE void prefetch_row(const R* const* rows, Index k, Index depth, Ind
   if (k + ahead < depth) __builtin_prefetch(rows[k + ahead] + column);
 }
 
-// `count` blocks of columns from `column` on, the last one `valid` wide, as [count, depth, U]; what the rows add up
-// to goes to `sum` [count, U].
+// `count` blocks of columns from `column` on, the last one `valid` wide, as [count, depth, U]. What the rows add up to is
+// added to `sum` [2, width], which goes on for millions of rows: each stretch of them starts from zero, and what
+// rounding adds to the sum of all is noted behind it and taken off again the next time (Kahan 1965).
 template <class R>
 void pack_blocks(const R* const* rows, Index depth, Index column, Index count, Index width, R* sum, R* packed) {
   constexpr Index U = lanes<R>, together = 4;  // so that a line's neighbours are used while they are near
+  constexpr Index stretch = 16;
+  R* const excess = sum + padded(width, U);
   for (Index first = 0; first < count; first += together, packed += together * depth * U) {
     const Index from = column + first * U, n = count - first < together ? count - first : together;
     Vec<R> total[together] = {};
-    for (Index j = 0; j < n; ++j) total[j] = load(sum + (first + j) * U);
-    for (Index k = 0; k < depth; ++k)
+    for (Index start = 0; start < depth; start += stretch) {
+      Vec<R> some[together] = {};
+      for (Index k = start; k < depth && k < start + stretch; ++k)
 #pragma GCC unroll 4
-      for (Index j = 0; j < together; ++j)
-        if (j < n) {
-          prefetch_row(rows, k, depth, from + j * U);
-          const Vec<R> v = load(rows[k] + from + j * U, width - from - j * U);
-          store(packed + (j * depth + k) * U, v);
-          total[j] += v;
-        }
-    for (Index j = 0; j < n; ++j) store(sum + (first + j) * U, total[j]);
+        for (Index j = 0; j < together; ++j)
+          if (j < n) {
+            prefetch_row(rows, k, depth, from + j * U);
+            const Vec<R> v = load(rows[k] + from + j * U, width - from - j * U);
+            store(packed + (j * depth + k) * U, v);
+            some[j] += v;
+          }
+      for (Index j = 0; j < together; ++j) total[j] += some[j];
+    }
+    for (Index j = 0; j < n; ++j) {
+      const Index at = (first + j) * U;
+      const Vec<R> before = load(sum + at), added = total[j] - load(excess + at), after = before + added;
+      store(sum + at, after);
+      store(excess + at, after - after == Vec<R>{} ? after - before - added : Vec<R>{});  // none of an infinity
+    }
   }
 }
 

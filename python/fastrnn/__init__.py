@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from fastrnn.config import get_num_threads, set_num_threads, show_config
+from fastrnn.config import empty_cache, get_num_threads, set_num_threads, show_config
 from fastrnn.functional import (
     gru,
     gru_backward,
@@ -46,6 +46,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Tanh",
+    "empty_cache",
     "get_num_threads",
     "gru",
     "gru_backward",

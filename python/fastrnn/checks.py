@@ -140,7 +140,10 @@ def float_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
 def int_array(
     name: str, value: object, shape: Sequence[int | str], low: int, high: int, limits: str
 ) -> Array:
-    """An int64 array of a shape with values from `low` to `high`, C-contiguous; copied only if it is not.
+    """A new int64 array of a shape with values from `low` to `high`, C-contiguous.
+
+    Integers lead kernels into other arrays, at once or when gradients are wanted: what is checked is a copy,
+    which nobody changes afterwards.
 
     Parameters
     ----------
@@ -158,7 +161,6 @@ def int_array(
     Returns
     -------
     ndarray
-        `value` itself wherever that is possible.
 
     Raises
     ------
@@ -174,6 +176,7 @@ def int_array(
     if integers.dtype.kind not in "iu":
         raise TypeError(f"{name} must be {expected}, got dtype {integers.dtype}")
     require_shape(name, integers, shape)
+    integers = np.array(integers, order="C")
     if integers.size and (integers.min() < low or integers.max() > high):
         position = tuple(map(int, np.argwhere((integers < low) | (integers > high))[0]))
         where = ", ".join(map(str, position))

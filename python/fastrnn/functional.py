@@ -133,7 +133,8 @@ def use_backend(name: str) -> ExitStack:
 class Reserve:
     """What a forward function leaves for its backward function: opaque, and good for one call.
 
-    It refers to the arrays given to the forward function: do not write to them before the backward call.
+    It refers to the arrays of floats given to the forward function: do not write to them before the backward
+    call.
     """
 
     __slots__ = ("_backend", "_cell", "_inner", "_y")
@@ -141,8 +142,19 @@ class Reserve:
     def __init__(self, cell: str, backend: ModuleType, inner: object, y: Array) -> None:
         self._cell = cell
         self._backend = backend
-        self._inner = inner
+        self._inner = [inner]  # until it is taken
         self._y = y
+
+    def _take(self) -> object:
+        """What the backend left, once: in one step, since two threads may want it."""
+        try:
+            return self._inner.pop()
+        except IndexError:
+            raise self._used() from None
+
+    def _used(self) -> RuntimeError:
+        maker = _maker(self._cell)
+        return RuntimeError(f"reserve was used before: each serves one backward call; call {maker} again")
 
     def __repr__(self) -> str:
         return f"<Reserve of {_maker(self._cell)}, y {self._y.shape} {self._y.dtype}>"
@@ -245,10 +257,10 @@ def run_directions_back(
     -------
     list of Gradients
     """
-    calls = [_checked_back(*arguments) for arguments in directions]
-    for reserve, *_ in directions:
-        reserve._inner = None
-    backend = directions[0][0]._backend
+    checked = [_checked_back(*arguments) for arguments in directions]
+    reserves = [reserve for reserve, *_ in directions]
+    calls = [(reserve._take(), *arguments) for reserve, arguments in zip(reserves, checked, strict=True)]
+    backend = reserves[0]._backend
     results = [Gradients(*found) for found in backend.backward_all(calls)]
     return [gradients._replace(state=_unwrap(gradients.state)) for gradients in results]
 
@@ -260,16 +272,15 @@ def _checked_back(
     input_gradient: bool,
     dhidden: Array | None,
 ) -> tuple[Any, ...]:
-    """The arguments of a backend's ``backward``."""
-    if reserve._inner is None:
-        maker = _maker(reserve._cell)
-        raise RuntimeError(f"reserve was used before: each serves one backward call; call {maker} again")
+    """The arguments of a backend's ``backward``, but for the first."""
+    if not reserve._inner:
+        raise reserve._used()
     y = reserve._y
     dy = _optional("dy", dy, y.shape)
     dstates = _states("dstate_n", dstate_n, reserve._cell, y.shape[1:])
     same_dtype(y=y, dy=dy, **dstates)
     input_gradient = boolean("input_gradient", input_gradient)
-    return reserve._inner, dy, tuple(dstates.values()), input_gradient, dhidden
+    return dy, tuple(dstates.values()), input_gradient, dhidden
 
 
 def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array, Array]:
@@ -395,7 +406,7 @@ def rnn_forward(
     Parameters
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
-        As of `rnn`. Do not write to them before the backward call.
+        As of `rnn`. Do not write to those of floats before the backward call.
     recompute : bool, default False
         Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
         of the memory, at the price of some time.
@@ -530,7 +541,7 @@ def lstm_forward(
     Parameters
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
-        As of `lstm`. Do not write to them before the backward call.
+        As of `lstm`. Do not write to those of floats before the backward call.
     recompute : bool, default False
         Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
         of the memory, at the price of some time.
@@ -665,7 +676,7 @@ def gru_forward(
     Parameters
     ----------
     x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
-        As of `gru`. Do not write to them before the backward call.
+        As of `gru`. Do not write to those of floats before the backward call.
     recompute : bool, default False
         Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
         of the memory, at the price of some time.

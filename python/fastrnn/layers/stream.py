@@ -39,12 +39,17 @@ class Stream(Generic[StateT]):
         weights: list[tuple[Array, Array, Array | None, Array | None]],
         start: tuple[Array, ...],
     ) -> None:
+        self._weights = copy.deepcopy(weights)
         w_ih, w_hh = weights[0][:2]
         self.input_size, self.hidden_size = w_ih.shape[1], w_hh.shape[1]
         self.num_layers, self.batch, self.dtype = len(weights), start[0].shape[1], w_ih.dtype
         self._cell, self._states, self._start = cell, len(start), start
-        self._inner = functional.kernels().Stream(cell, weights, self.batch)
+        self._inner = self._new()
         self.reset()
+
+    def _new(self) -> Any:
+        """The backend's stream."""
+        return functional.kernels().Stream(self._cell, self._weights, self.batch)
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """One step.
@@ -54,7 +59,7 @@ class Stream(Generic[StateT]):
         x : array_like, (B, I) floats or (B,) integers
             The input. Integers are tokens, 0 to I-1.
         out : ndarray, (B, H), optional
-            C-contiguous and writable: where to put the result. Without it a new array is made.
+            C-contiguous, aligned and writable: where to put the result. Without it a new array is made.
 
         Returns
         -------
@@ -71,6 +76,7 @@ class Stream(Generic[StateT]):
         h = self._inner.step(x, out)
         if h is None:  # something about the arguments is not just as the kernels want it
             h = self._inner.step(self._input(x, "B"), self._output(out))
+            assert h is not None, "a checked argument is as the kernels want it"
         return h  # type: ignore[no-any-return]
 
     def step_many(self, x: npt.ArrayLike) -> Array:
@@ -84,7 +90,7 @@ class Stream(Generic[StateT]):
         Returns
         -------
         ndarray, (T, B, H)
-            The last layer's h after each.
+            The last layer's h after each. If Ctrl-C ends the call, the state has not moved.
 
         Raises
         ------
@@ -117,9 +123,22 @@ class Stream(Generic[StateT]):
 
     def copy(self: StreamT) -> StreamT:
         """A second stream in the same state, which goes its own way from here."""
-        other = copy.copy(self)
-        other._inner = self._inner.copy()
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__, _inner=self._inner.copy())
         return other
+
+    __copy__ = copy
+
+    def __deepcopy__(self: StreamT, memo: dict[int, Any]) -> StreamT:
+        return self.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_inner": self._inner.state()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._inner = self._new()
+        self._inner.set_state(list(state["_inner"]))
 
     def __repr__(self) -> str:
         return (
@@ -141,6 +160,6 @@ class Stream(Generic[StateT]):
         if type(out) is not np.ndarray or out.dtype != self.dtype or out.shape != shape:
             expected = f"a {self.dtype} array of shape (B, H) = {shape}"
             raise ValueError(f"out must be {expected}, got {checks.came(out)}")
-        if not (out.flags.c_contiguous and out.flags.writeable):
-            raise ValueError("out must be C-contiguous and writable")
+        if not out.flags.carray:
+            raise ValueError("out must be C-contiguous, aligned and writable")
         return out

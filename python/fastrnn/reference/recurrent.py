@@ -698,7 +698,7 @@ class Stream:
     cell : str
         A key of `CELLS`.
     layers : sequence of (w_ih, w_hh, b_ih, b_hh)
-        Each layer's parameters, which are copied. A bias may be None.
+        Each layer's parameters, which are not to change. A bias may be None.
     batch : int
         B.
     """
@@ -707,7 +707,7 @@ class Stream:
         self, cell: str, layers: Sequence[tuple[Array, Array, Array | None, Array | None]], batch: int
     ) -> None:
         self._cell = cell
-        self._layers = copy.deepcopy(list(layers))
+        self._layers = layers
         shape = (len(layers), batch, layers[0][1].shape[1])
         self._state = [np.zeros(shape, layers[0][1].dtype) for _ in range(CELLS[cell].states)]
 
@@ -717,7 +717,8 @@ class Stream:
         w_ih = self._layers[0][0]
         floats = _is_plain(x, (B, w_ih.shape[1]), w_ih.dtype)
         tokens = _is_plain(x, (B,), np.dtype(np.int64)) and bool(np.all((x >= 0) & (x < w_ih.shape[1])))
-        if not (floats or tokens) or not (out is None or _is_plain(out, (B, H), w_ih.dtype)):
+        fits = out is None or (_is_plain(out, (B, H), w_ih.dtype) and out.flags.writeable)
+        if not (floats or tokens) or not fits:
             return None
         y: Array = self.steps(x[None])[0]
         if out is None:
@@ -727,11 +728,12 @@ class Stream:
 
     def steps(self, x: Array) -> Array:
         """x (T, B, I) or tokens (T, B) to h (T, B, H)."""
+        following = []
         for place, (w_ih, w_hh, b_ih, b_hh) in enumerate(self._layers):
             states = [member[place] for member in self._state]
-            x, following, _ = forward(self._cell, x, w_ih, w_hh, b_ih, b_hh, states, None, False, False)
-            for member, value in zip(self._state, following, strict=True):
-                member[place] = value
+            x, reached, _ = forward(self._cell, x, w_ih, w_hh, b_ih, b_hh, states, None, False, False)
+            following.append(reached)
+        self._state = [np.stack(members) for members in zip(*following, strict=True)]
         return x
 
     def state(self) -> tuple[Array, ...]:
@@ -744,10 +746,12 @@ class Stream:
 
     def copy(self) -> Stream:
         """Another one in the same state."""
-        return copy.deepcopy(self)
+        other = copy.copy(self)
+        other.set_state(self._state)
+        return other
 
 
 def _is_plain(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    if not isinstance(array, np.ndarray):
+    if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
         return False
-    return array.shape == shape and array.dtype == dtype and array.flags.c_contiguous
+    return array.flags.c_contiguous and array.flags.aligned

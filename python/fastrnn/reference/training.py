@@ -1,8 +1,8 @@
 """What a training step does to losses, gradients and parameters.
 
 The optimizers' updates change arrays of one shape in place: a parameter p and its moving averages m and v, by
-the gradient g. The native ones do the same operations in the same order and give the same bits, but for
-denormal numbers, which they flush to zero. `fastrnn.optim` says where the formulas come from.
+the gradient g. The native ones do the same operations in the same order and give the same bits.
+`fastrnn.optim` says where the formulas come from.
 """
 
 from __future__ import annotations
