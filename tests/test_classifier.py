@@ -188,12 +188,12 @@ class TestClassifier:
         rng = np.random.default_rng(0)
         X = [rng.integers(0, 5, size=rng.integers(2, 9)) for _ in range(80)]
         y = [int((x == 3).any()) for x in X]
-        model = SequenceClassifier(**{**TINY, "epochs": 40}, pooling="max").fit(X, y)
-        assert model.score(X, y) > 0.9
-        assert model.n_tokens_ == 5 and model.n_features_in_ == 1
-        with pytest.raises(ValueError, match=r"X must hold tokens within 0..4, got 5"):
-            model.predict([np.array([5])])
-        with pytest.raises(ValueError, match="X must hold tokens, as in fit, got numbers"):
+        model = SequenceClassifier(**{**TINY, "epochs": 40}, n_tokens=7, pooling="max").fit(X, y)
+        assert model.score(X, y) > 0.9 and model.n_features_in_ == 1
+        model.predict([np.array([6])])  # never seen in fit
+        with pytest.raises(ValueError, match=r"X must be tokens within 0..6, got 7 in sequence 0, step 1"):
+            model.predict([np.array([5, 7])])
+        with pytest.raises(TypeError, match=r"X\[0\] must be integer tokens"):
             model.predict([np.array([1.0])])
 
     def test_class_weights_are_those_of_the_formula(self):
@@ -290,6 +290,62 @@ class TestClassifier:
             model.predict(X[:, :4])
         assert model.predict(X[:, :4, None]).shape == (10,)
 
+    def test_a_single_sequence_goes_into_a_list(self):
+        X, y = drifts(20)
+        model = SequenceClassifier(**{**TINY, "epochs": 1}).fit(X, y)
+        with pytest.raises(
+            ValueError, match=r"X has 1 features, .* 2 features as input; a single sequence goes"
+        ):
+            model.predict(X[0])
+
+    def test_sequences_in_a_list_have_any_length(self):
+        lists = [[0.1 * k, 0.2, 0.3] for k in range(30)]
+        model = SequenceClassifier(**{**TINY, "epochs": 1}).fit(lists, np.arange(30) % 2)
+        for few in ([[0.1, 0.2], [0.1]], [[0.1, 0.2]], [np.array([0.1, 0.2])], ([0.1, 0.2],)):
+            assert len(model.predict(few)) == len(few)
+        np.testing.assert_array_equal(
+            model.predict_proba([[0.1, 0.2]]), model.predict_proba([np.array([0.1, 0.2])])
+        )
+
+    @pytest.mark.parametrize(
+        "integers", [[[1_700_000_000, 1_700_000_060]] * 12, np.arange(36).reshape(12, 3)]
+    )
+    def test_integers_are_numbers(self, integers):
+        """Timestamps and samples of a converter have no table of weights, one for each value."""
+        y = np.arange(12) % 2
+        model = SequenceClassifier(**{**TINY, "epochs": 1}).fit(integers, y)
+        other = SequenceClassifier(**{**TINY, "epochs": 1}).fit(np.array(integers, dtype=float), y)
+        np.testing.assert_array_equal(
+            model.predict_proba(integers), other.predict_proba(np.array(integers, dtype=float))
+        )
+        assert model._network.parameters["recurrent.weight_ih_l0"].shape == (32, 1)
+
+    def test_scores_need_a_label_for_each_sequence(self):
+        X, y = drifts(20)
+        model = SequenceClassifier(**{**TINY, "epochs": 1}).fit(X, y)
+        with pytest.raises(ValueError, match=r"y must have a label for each of 20 sequences, .* got \(5,\)"):
+            model.score(X, y[:5])
+
+    def test_padding_is_not_data(self):
+        """A model that was given lengths wants them with every array."""
+        X, y = drifts(20)
+        padded = np.zeros((20, 14, 2))
+        for row, x in zip(padded, X, strict=True):
+            row[: len(x)] = x
+        lengths = [len(x) for x in X]
+        model = SequenceClassifier(**{**TINY, "epochs": 2}).fit(padded, y, lengths)
+        expected = model.predict_proba(padded, lengths)
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+        for use in (model.predict, model.predict_proba):
+            with pytest.raises(ValueError, match="lengths must be passed with an array, as in fit"):
+                use(padded)
+        for use in (model.score, model.partial_fit):
+            with pytest.raises(ValueError, match="lengths must be passed with an array, as in fit"):
+                use(padded, y)
+        with pytest.raises(ValueError, match="lengths must be passed with an array, as in fit"):
+            model.fit(padded, y, lengths, validation_data=(padded, y))
+        assert model.fit(padded, y).predict(padded).shape == (20,)
+
     def test_classes_still_to_come(self):
         X, y = drifts(20)
         model = SequenceClassifier(**TINY)
@@ -375,6 +431,14 @@ class TestRegressor:
         np.testing.assert_allclose(model._scaling.mean, both.mean(axis=0), rtol=1e-9)
         np.testing.assert_allclose(model._scaling.deviation, both.std(axis=0), rtol=1e-9)
         assert model.score(X, y) > 0.8
+
+    def test_scores_need_as_many_targets(self):
+        X, y = self.data(2, 20)
+        model = SequenceRegressor(**{**TINY, "epochs": 1}).fit(X, y)
+        with pytest.raises(ValueError, match=r"y must have shape \(20,\) or \(20, M\), got \(5, 2\)"):
+            model.score(X, y[:5])
+        with pytest.raises(ValueError, match=r"y must have 2 target\(s\), as in fit, got 1"):
+            model.score(X, y[:, 0])
 
     @pytest.mark.parametrize(
         ("y", "error"),

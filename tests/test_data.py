@@ -134,14 +134,29 @@ class TestSequences:
         assert found.features == 1 and len(found) == 4
 
     @pytest.mark.parametrize("form", [[np.array([3, 1]), np.array([0, 2, 2], np.uint8)], [[3, 1], [0, 2, 2]]])
-    def test_integers_without_features_are_tokens(self, form):
-        found = sequences("X", form)
+    def test_tokens(self, form):
+        found = sequences("X", form, n_tokens=4)
         tokens, lengths = found.padded()
         np.testing.assert_array_equal(tokens, [[3, 0], [1, 2], [0, 2]])
         assert tokens.dtype == np.int64 and lengths.tolist() == [2, 3]
-        assert found.tokens and found.highest_token() == 3
-        padded = sequences("X", np.array([[3, 1, 9], [0, 2, 2]]), lengths=[2, 3])
+        assert found.tokens
+        padded = sequences("X", np.array([[3, 1, 9], [0, 2, 2]]), lengths=[2, 3], n_tokens=4)
         np.testing.assert_array_equal(padded.padded()[0], tokens)
+
+    @pytest.mark.parametrize(
+        "form", [[[3, 1], [0, 2, 2]], np.array([[3, 1, 9]]), [np.array([1_700_000_000])]]
+    )
+    def test_integers_are_numbers_where_nothing_else_is_said(self, form):
+        found = sequences("X", form, dtype="float64")
+        assert not found.tokens and found.features == 1
+        for item, numbers in zip(found.items, form, strict=True):
+            np.testing.assert_array_equal(item[:, 0], numbers)
+
+    def test_places_and_slices(self):
+        found = sequences("X", [np.full((k + 1, 1), float(k)) for k in range(5)])
+        assert [x[0, 0] for x in found[[3, 0]].items] == [3, 0] and found[[3, 0]].lengths.tolist() == [4, 1]
+        assert [x[0, 0] for x in found[np.array([4])].items] == [4]
+        assert [x[0, 0] for x in found[1:3].items] == [1, 2] and len(found[5:]) == 0
 
     def test_nothing_is_copied_before_it_is_padded(self, tmp_path):
         stored = np.memmap(tmp_path / "x", np.float32, "w+", shape=(1, 5000, 3))
@@ -177,11 +192,22 @@ class TestSequences:
             ([np.zeros((3, 2)), np.zeros((4, 3))], {}, r"got 2 in X\[0\] and 3 in X\[1\]"),
             ([np.zeros((3, 2)), np.zeros((0, 2))], {}, r"X\[1\] must not be empty, .* without steps"),
             ([np.zeros((3, 0))], {}, r"X\[0\] must not be empty, got a sequence without features"),
-            ([np.zeros((3, 2)), np.array([1, 2])], {}, r"X\[0\] of numbers, .* X\[1\] of tokens"),
+            ([np.zeros((3, 2)), np.array([1, 2])], {}, r"got 2 in X\[0\] and 1 in X\[1\]"),
+            (
+                [np.zeros((3, 2))],
+                {"n_tokens": 3},
+                r"X\[0\] must be integer tokens, shape \(T,\), got an array",
+            ),
+            ([[1.0, 2.0]], {"n_tokens": 3}, r"X\[0\] must be integer tokens, .* dtype float64"),
+            ([[1, 0], [3]], {"n_tokens": 3}, "X must be tokens within 0..2, got 3 in sequence 1, step 0"),
             ([np.zeros((3, 2, 2))], {}, r"X\[0\] must be one sequence, .* got shape \(3, 2, 2\)"),
             ([np.array(["a"])], {}, r"X\[0\] must be an array of numbers, got dtype <U1"),
             (np.zeros((2, 3), complex), {}, "Complex data not supported"),
-            (np.array([[1, -2]]), {}, "X must be a token, 0 or more, got -2 in sequence 0, step 1"),
+            (
+                np.array([[1, -2]]),
+                {"n_tokens": 3},
+                "X must be tokens within 0..2, got -2 in sequence 0, step 1",
+            ),
             (np.zeros((2, 3)), {"lengths": [1, 4]}, r"lengths must be .* = 1..3, got lengths\[1\] = 4"),
             (np.zeros((2, 3)), {"lengths": [0, 3]}, r"got lengths\[0\] = 0"),
             (np.zeros((2, 3)), {"lengths": [3]}, r"lengths must have shape \(2,\), got \(1,\)"),

@@ -339,11 +339,54 @@ def test_guessing_is_no_divergence():
     SequenceRegressor(**TINY).fit(X, rng.normal(size=60))
 
 
-def test_parameters_set_after_fitting_do_not_change_the_model():
-    model, (X, y) = classifier()
-    before = model.fit(X, y).predict_proba(X)
-    model.set_params(pooling="max", hidden_size=99, cell="gru")
-    np.testing.assert_array_equal(model.predict_proba(X), before)
+OTHERS = {
+    "dtype": "float64",
+    "hidden_size": 99,
+    "num_layers": 1,
+    "cell": "gru",
+    "seed": 5,
+    "dropout": 0.0,
+    "batch_size": 3,
+    "bidirectional": True,
+    "layout": "NCT",
+    "pooling": "max",
+    "n_tokens": 4,
+    "class_weight": None,
+    "level": "byte",
+    "vocabulary": "xyz",
+    "max_vocabulary": 2,
+}
+
+
+def uses(model, given):
+    """What a fitted model says, by every method."""
+    if isinstance(model, TextGenerator):
+        return [model.generate("the cat", 9, seed=1), model.bits_per_character(given[0])]
+    found = [*model.predict(given[0]), model.score(*given)]
+    for name in ("predict_proba", "predict_log_proba"):
+        found += list(getattr(model, name)(given[0])) if hasattr(model, name) else []
+    if isinstance(model, SequenceGenerator):
+        found += [*model.generate(given[0], 2, seed=1), model.bits_per_symbol(*given)]
+    return found
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_parameters_set_after_fitting_do_not_change_the_model(make):
+    model, given = make()
+    same, _ = make()
+    model.fit(*given)
+    same.fit(*given)
+    others = {name: value for name, value in OTHERS.items() if name in model.get_params()}
+    if others.get("bptt_steps", model.bptt_steps) is not None:
+        others.pop("bidirectional", None)
+    model.set_params(**others)
+    for found, expected in zip(uses(model, given), uses(same, given), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    model.partial_fit(*given)
+    same.partial_fit(*given)
+    assert_same(weights(model), weights(same))
+    model.set_params(batch_size=0, dtype="float16")
+    assert len(uses(model, given)) == len(uses(same, given))
 
 
 def test_inputs_are_never_written():

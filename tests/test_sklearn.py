@@ -7,14 +7,25 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from sklearn import config_context
 from sklearn.base import clone, is_classifier, is_regressor
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from fastrnn.models import SequenceClassifier, SequenceRegressor, SequenceTagger, TextGenerator
+from fastrnn.models import (
+    Forecaster,
+    NGram,
+    SequenceClassifier,
+    SequenceGenerator,
+    SequenceRegressor,
+    SequenceTagger,
+    SequenceToSequence,
+    TextGenerator,
+)
 
 FAILING = {
     SequenceClassifier: {
@@ -37,6 +48,42 @@ with warnings.catch_warnings():
 @every_check
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+EVERY_MODEL = (
+    Forecaster,
+    NGram,
+    SequenceClassifier,
+    SequenceGenerator,
+    SequenceRegressor,
+    SequenceTagger,
+    SequenceToSequence,
+    TextGenerator,
+)
+
+
+@pytest.mark.parametrize("model", EVERY_MODEL)
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_no_attributes_set_in_init",
+        "check_parameters_default_constructible",
+        "check_get_params_invariance",
+        "check_set_params",
+        "check_estimator_cloneable",
+        "check_estimator_repr",
+        "check_estimator_tags_renamed",
+        "check_valid_tag_types",
+    ],
+)
+def test_its_checks_of_parameters_hold_for_every_model(model, check):
+    getattr(estimator_checks, check)(model.__name__, model())
+
+
+def test_parameters_that_are_arrays_can_be_shown_and_cloned():
+    model = Forecaster(quantiles=np.array([0.1, 0.9]))
+    assert repr(model) == "Forecaster(quantiles=array([0.1, 0.9]))"
+    assert repr(clone(model)) == repr(model)
 
 
 @pytest.mark.parametrize("model", [SequenceClassifier, SequenceRegressor, SequenceTagger, TextGenerator])
@@ -76,3 +123,68 @@ def test_in_a_grid_search_and_in_cross_validation():
     assert search.best_score_ == max(search.cv_results_["mean_test_score"])
     assert search.best_estimator_.get_params()["pooling"] == search.best_params_["pooling"]
     assert len(cross_val_score(search.best_estimator_, X, y, cv=3)) == 3
+
+
+class TestLengths:
+    """The label is the sign of the last step that is valid; what follows is 0."""
+
+    MODEL = SequenceClassifier(cell="gru", hidden_size=8, epochs=40, learning_rate=0.03, seed=0)
+
+    @pytest.fixture
+    def data(self):
+        rng = np.random.default_rng(0)
+        lengths = rng.integers(2, 6, 80)
+        X = rng.normal(size=(80, 12, 1)) * (np.arange(12) < lengths[:, None])[:, :, None]
+        return X, (X[np.arange(80), lengths - 1, 0] > 0).astype(int), lengths
+
+    def test_lists_have_their_own(self, data):
+        X, y, lengths = data
+        X = [x[:length] for x, length in zip(X, lengths, strict=True)]
+        assert cross_val_score(self.MODEL, X, y, cv=2).min() > 0.9
+        assert (cross_val_predict(self.MODEL, X, y, cv=2) == y).mean() > 0.9
+        assert GridSearchCV(self.MODEL, {"hidden_size": [8]}, cv=2).fit(X, y).best_score_ > 0.9
+
+    def test_they_are_routed_where_they_are_asked_for(self, data):
+        X, y, lengths = data
+        with config_context(enable_metadata_routing=True):
+            model = clone(self.MODEL).set_fit_request(lengths=True).set_score_request(lengths=True)
+            search = GridSearchCV(model, {"hidden_size": [8]}, cv=2).fit(X, y, lengths=lengths)
+            assert search.best_score_ > 0.9
+            for estimator in (model, make_pipeline(FunctionTransformer(), model)):
+                assert cross_val_score(estimator, X, y, params={"lengths": lengths}, cv=2).min() > 0.9
+            renamed = clone(model).set_fit_request(lengths="steps").set_score_request(lengths="steps")
+            assert cross_val_score(renamed, X, y, params={"steps": lengths}, cv=2).min() > 0.9
+            with pytest.raises(
+                UnsetMetadataPassedError, match=r"\[lengths\] are passed but are not explicitly"
+            ):
+                cross_val_score(self.MODEL, X, y, params={"lengths": lengths}, cv=2)
+
+    def test_to_every_method(self, data):
+        X, y, lengths = data
+        with config_context(enable_metadata_routing=True):
+            model = clone(self.MODEL).set_params(epochs=1)
+            for method in ("fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score"):
+                getattr(model, f"set_{method}_request")(lengths=True)
+            pipeline = make_pipeline(FunctionTransformer(), model).fit(X, y, lengths=lengths)
+            fitted = pipeline[-1]
+            for method in ("predict", "predict_proba", "predict_log_proba"):
+                found = getattr(pipeline, method)(X, lengths=lengths)
+                np.testing.assert_array_equal(found, getattr(fitted, method)(X, lengths))
+        for other in (SequenceRegressor(), SequenceTagger()):
+            assert not hasattr(other, "set_predict_log_proba_request")
+
+    def test_where_they_get_lost_scores_are_refused(self, data):
+        X, y, lengths = data
+        message = "lengths must be passed with an array, as in fit"
+        with pytest.warns(UserWarning, match=f"(?s)Scoring failed.*{message}"):
+            assert np.isnan(cross_val_score(self.MODEL, X, y, params={"lengths": lengths}, cv=2)).all()
+        with pytest.raises(ValueError, match=message):
+            cross_val_score(self.MODEL, X, y, params={"lengths": lengths}, cv=2, error_score="raise")
+        with pytest.raises(ValueError, match=message):
+            cross_val_predict(self.MODEL, X, y, params={"lengths": lengths}, cv=2)
+
+
+def test_a_fold_without_the_highest_token_is_scored():
+    X = np.arange(12)[:, None].repeat(3, axis=1)
+    model = SequenceClassifier(n_tokens=12, hidden_size=2, epochs=1, validation_fraction=0, seed=0)
+    assert np.isfinite(cross_val_score(model, X, np.arange(12) % 2, cv=3)).all()

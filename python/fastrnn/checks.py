@@ -90,17 +90,57 @@ def float_dtype(name: str, value: Any) -> np.dtype[Any]:
 
 
 def array(name: str, value: object, expected: str) -> Array:
-    """Anything that NumPy takes for an array, a masked one excepted; `expected` completes the error."""
+    """Anything that NumPy takes for an array, but no masked one and no list of such, whose masks it would
+    drop; `expected` completes the error.
+    """
     if type(value) is np.ndarray:
         return value
     if value is None:
         raise TypeError(f"{name} must be {expected}, got None")
-    if isinstance(value, np.ma.MaskedArray):
+    if masked(value):
         raise TypeError(f"{name} must be {expected}, got a masked array; fill it first: {name}.filled(...)")
     try:
         return np.asarray(value)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name} must be {expected}, got {came(value)}: {error}") from None
+
+
+def masked(value: object) -> bool:
+    """Whether it is a masked array, or a list in which there is one."""
+    if isinstance(value, (list, tuple)):
+        return any(map(masked, value))
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def real_array(name: str, values: Array, columns: Sequence[Any] | None = None) -> Array:
+    """An array of real numbers, or of objects that are, such as pandas' nullable ones: they become float64.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the error.
+    values : ndarray
+    columns : sequence, optional
+        The names along the last axis, for the error.
+
+    Raises
+    ------
+    TypeError
+        If something else is in it: the error says what, and where.
+    ValueError
+        If the numbers are complex.
+    """
+    if values.dtype == object:
+        try:
+            return values.astype(np.float64)
+        except (TypeError, ValueError):
+            for position, value in np.ndenumerate(values):
+                _require_real(name, position, value, columns)
+    if values.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} must be real, got dtype {values.dtype}")
+    if values.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be an array of numbers, got dtype {values.dtype}")
+    return values
 
 
 def float_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
@@ -253,6 +293,18 @@ def came(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     return f"{reprlib.repr(value)} of type {type(value).__name__}"
+
+
+def _require_real(name: str, position: tuple[int, ...], value: Any, columns: Sequence[Any] | None) -> None:
+    try:
+        float(value)
+    except (TypeError, ValueError) as error:
+        where = f"{name}[{', '.join(map(str, position))}]"
+        where += f", column {columns[position[-1]]!r}" if columns is not None else ""
+        nested = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
+        what = f"a {type(value).__name__}" if nested else came(value)
+        hint = "; sequences go into a list, one by one" if nested else ""
+        raise TypeError(f"{name} must be an array of numbers, got {what} in {where}: {error}{hint}") from None
 
 
 def _integer(name: str, value: object, low: int, expected: str) -> int:

@@ -19,11 +19,18 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     -------
     int
 
+    Raises
+    ------
+    TypeError
+        If one is a masked array.
+
     Examples
     --------
     >>> edit_distance("kitten", "sitting")
     3
     """
+    if checks.masked(a) or checks.masked(b):
+        raise TypeError("a and b must not be masked: fill them first")
     row = list(range(len(b) + 1))  # the distances of what is read of a to each beginning of b
     for count, symbol in enumerate(a, 1):
         diagonal, row[0] = row[0], count

@@ -1,7 +1,7 @@
 """What comes in, in the forms that networks take: sequences in batches, text as tokens."""
 
 from fastrnn.data.examples import Examples, batches
-from fastrnn.data.sequence import LAYOUTS, Sequences, sequences
+from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
 from fastrnn.data.symbols import Symbol, Symbols, symbol_sequences
 from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
 
@@ -15,6 +15,8 @@ __all__ = [
     "Vocabulary",
     "Words",
     "batches",
+    "column_names",
+    "is_list",
     "nonempty_text",
     "sequences",
     "symbol_sequences",

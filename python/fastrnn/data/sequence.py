@@ -59,16 +59,14 @@ class Sequences:
         """The greatest length."""
         return int(self.lengths.max(initial=0))
 
-    def highest_token(self) -> int:
-        """The greatest token of all, -1 where there is none."""
-        return max((int(item.max()) for item in self.items if len(item)), default=-1)
-
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, indices: Any) -> Sequences:
-        """The sequences at some places, in the order of the places."""
-        return Sequences([self.items[index] for index in np.arange(len(self))[indices]], self.dtype)
+        """The sequences of a slice, or at some places, in the order of the places."""
+        if isinstance(indices, slice):
+            return Sequences(self.items[indices], self.dtype)
+        return Sequences([self.items[place] for place in indices], self.dtype)
 
     def cut(self, start: int, stop: int | None = None) -> Sequences:
         """Of every sequence the steps from `start` to before `stop`, which may be none."""
@@ -117,6 +115,7 @@ def sequences(
     lengths: npt.ArrayLike | None = None,
     layout: str = "NTC",
     dtype: npt.DTypeLike = "float32",
+    n_tokens: int | None = None,
 ) -> Sequences:
     """Sequences from whatever a user has, checked.
 
@@ -127,11 +126,13 @@ def sequences(
     value : array_like or list
         One of
 
-        - a list, or an object array, of N arrays ``(T_i, F)`` of numbers;
-        - a list of N arrays ``(T_i,)`` of integers: tokens;
-        - an array ``(N, T, F)`` of numbers, padded to T steps if `lengths` are given;
-        - an array ``(N, T)`` of integers, tokens, padded likewise;
-        - an array ``(N, T)`` of floats: N sequences of T steps with one feature, as in scikit-learn.
+        - a list, an object array or a Series of N arrays or frames ``(T_i, F)``, or of N arrays ``(T_i,)``,
+          which have one feature;
+        - an array ``(N, T, F)``, padded to T steps if `lengths` are given;
+        - an array or frame ``(N, T)``: N sequences of T steps with one feature, as in scikit-learn, padded
+          likewise.
+
+        With `n_tokens` the steps are integers, ``(T_i,)`` or ``(N, T)``.
     lengths : array_like of integers, (N,), optional
         How many steps of each sequence of an array are valid, 1 to T.
     layout : {"NTC", "NCT"}
@@ -139,6 +140,9 @@ def sequences(
         libraries, where the members of a list are ``(F, T_i)``. It is never guessed.
     dtype : {"float32", "float64"}
         Of the batches to come.
+    n_tokens : int, optional
+        The steps are tokens from 0 to ``n_tokens - 1``. Without it they are numbers, integers too: which of
+        the two they are is never guessed.
 
     Returns
     -------
@@ -147,8 +151,8 @@ def sequences(
     Raises
     ------
     TypeError, ValueError
-        If sequences are missing, empty, of different features or kinds, or hold NaN, infinity or anything
-        but numbers: the error says which and where.
+        If sequences are missing, empty, masked, of different features or columns, or hold NaN, infinity,
+        anything but numbers or a token out of range: the error says which and where.
 
     Examples
     --------
@@ -162,22 +166,53 @@ def sequences(
     members = _members(name, value)
     if not len(members):
         raise ValueError(f"{name} must have at least one sequence, got none")
-    items = [_item(f"{name}[{place}]", item, layout) for place, item in enumerate(members)]
+    read = _numbers if n_tokens is None else _tokens
+    items = [read(f"{name}[{place}]", item, layout) for place, item in enumerate(members)]
     if lengths is not None:
         items = _valid(name, members, items, lengths)
     _require_alike(name, items)
     found = Sequences(items, dtype)
-    _require_usable(name, found)
+    _require_usable(name, found, n_tokens)
     return found
+
+
+def is_list(value: Any) -> bool:
+    """Whether sequences come one by one, each of its own length, and not as a padded array."""
+    return isinstance(value, (list, tuple)) or (getattr(value, "ndim", 0) == 1 and value.dtype == object)
+
+
+def column_names(name: str, value: Any) -> list[str] | None:
+    """The names of the columns of a frame, or of all frames in a list; None unless all are strings.
+
+    Raises
+    ------
+    ValueError
+        If two frames have others, or in another order.
+    """
+    frames = list(value) if is_list(value) else [value]
+    found = [list(map(str, item.columns)) if _named(item) else None for item in frames]
+    for place, names in enumerate(found):
+        if names != found[0]:
+            raise ValueError(
+                f"{name} must have the same columns in the same order in every sequence, got {found[0]} in "
+                f"{name}[0] and {names} in {name}[{place}]"
+            )
+    return found[0] if found else None
+
+
+def _named(value: Any) -> bool:
+    columns = getattr(value, "columns", None)
+    return columns is not None and all(isinstance(column, str) for column in columns)
 
 
 def _members(name: str, value: Any) -> Any:
     """A list of N arrays, or one array of at least two axes."""
-    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype == object):
-        if isinstance(value, np.ndarray) and value.ndim > 1:
-            return value.astype(np.float64)
-        return [checks.array(f"{name}[{place}]", item, "an array") for place, item in enumerate(value)]
-    array = value if isinstance(value, np.ndarray) else checks.array(name, value, "a list or an array")
+    if is_list(value):
+        listed = (
+            value if isinstance(value, (list, tuple)) else checks.array(name, value, "a list or an array")
+        )
+        return [_real(f"{name}[{place}]", item) for place, item in enumerate(listed)]
+    array = _real(name, value)
     if array.ndim not in (2, 3):
         raise ValueError(
             f"{name} must be a list of (T, F) arrays, or an array (N, T, F) or (N, T), got shape "
@@ -191,22 +226,28 @@ def _members(name: str, value: Any) -> Any:
     return array
 
 
-def _item(name: str, item: Array, layout: str) -> Array:
-    """One sequence as (T, F) numbers or (T,) tokens."""
-    if item.dtype == object:
-        item = item.astype(np.float64)
-    if item.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} must be real, got dtype {item.dtype}")
-    if item.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be an array of numbers, got dtype {item.dtype}")
+def _real(name: str, value: Any) -> Array:
+    array = checks.array(name, value, "a list or an array")
+    return checks.real_array(name, array, getattr(value, "columns", None))
+
+
+def _numbers(name: str, item: Array, layout: str) -> Array:
+    """One sequence as (T, F) numbers."""
     if item.ndim == 1:
-        return item if item.dtype.kind in "iu" else item[:, None]
+        return item[:, None]
     if item.ndim != 2:
         raise ValueError(
             f"{name} must be one sequence, of shape (T, F) or (T,), got shape {item.shape}. "
             "Reshape your data: a single sequence goes into a list of one"
         )
     return item if layout == "NTC" else item.T
+
+
+def _tokens(name: str, item: Array, layout: str) -> Array:
+    """One sequence as (T,) tokens."""
+    if item.ndim != 1 or item.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integer tokens, shape (T,), got {checks.came(item)}")
+    return item
 
 
 def _valid(name: str, members: Any, items: list[Array], lengths: npt.ArrayLike) -> list[Array]:
@@ -221,12 +262,6 @@ def _require_alike(name: str, items: list[Array]) -> None:
     """Raise unless all sequences have steps of one kind."""
     first = items[0]
     for place, item in enumerate(items):
-        if item.ndim != first.ndim:
-            kinds = {1: "tokens, of shape (T,)", 2: "numbers, of shape (T, F)"}
-            raise ValueError(
-                f"{name} must be all tokens or all numbers, got {name}[0] of {kinds[first.ndim]}, and "
-                f"{name}[{place}] of {kinds[item.ndim]}"
-            )
         if item.shape[1:] != first.shape[1:]:
             raise ValueError(
                 f"{name} must have as many features in every sequence, got {first.shape[1]} in {name}[0] "
@@ -237,23 +272,26 @@ def _require_alike(name: str, items: list[Array]) -> None:
             raise ValueError(f"{name}[{place}] must not be empty, got a sequence without {what}")
 
 
-def _require_usable(name: str, found: Sequences) -> None:
-    """Raise unless all numbers are finite, also in the dtype they will have, and tokens not negative."""
+def _require_usable(name: str, found: Sequences, n_tokens: int | None) -> None:
+    """Raise unless all numbers are finite, also in the dtype they will have, and all tokens in the range."""
     rows = max(1, CHUNK // found.features)
     with np.errstate(over="ignore"):
         for place, item in enumerate(found.items):
             for start in range(0, len(item), rows):
                 chunk = item[start : start + rows]
-                good = chunk >= 0 if found.tokens else np.isfinite(chunk.astype(found.dtype, copy=False))
+                if n_tokens is None:
+                    good = np.isfinite(chunk.astype(found.dtype, copy=False))
+                else:
+                    good = (chunk >= 0) & (chunk < n_tokens)
                 if not good.all():
-                    raise ValueError(_words_for_unusable(name, found, place, start, chunk, good))
+                    expected = (
+                        f"finite in {found.dtype}" if n_tokens is None else f"tokens within 0..{n_tokens - 1}"
+                    )
+                    raise ValueError(_words_for_unusable(name, expected, place, start, chunk, good))
 
 
-def _words_for_unusable(
-    name: str, found: Sequences, place: int, start: int, chunk: Array, good: Array
-) -> str:
+def _words_for_unusable(name: str, expected: str, place: int, start: int, chunk: Array, good: Array) -> str:
     """What the first number is that cannot be used, and where."""
-    expected = "a token, 0 or more" if found.tokens else f"finite in {found.dtype}"
     first = tuple(map(int, np.argwhere(~good)[0]))
     came = str(chunk[first]).replace("nan", "NaN")
     where = f"sequence {place}, step {start + first[0]}" + (f", feature {first[1]}" if first[1:] else "")

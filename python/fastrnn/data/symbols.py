@@ -105,6 +105,8 @@ def _sequence(name: str, value: Any) -> str | list[Symbol]:
         return str(value)
     if not isinstance(value, (Sequence, np.ndarray)) or isinstance(value, bytes):
         raise TypeError(f"{name} must be a str or a list of strings and integers, got {checks.came(value)}")
+    if isinstance(value, np.ndarray):
+        value = checks.array(name, value, "an array of strings and integers")
     return [_symbol(f"{name}[{place}]", item) for place, item in enumerate(value)]
 
 

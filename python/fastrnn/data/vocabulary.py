@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.checks import positive_int
+from fastrnn import checks
 
 
 class Vocabulary:
@@ -63,7 +63,9 @@ class Vocabulary:
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text that integer tokens stand for, shape ``(N,)``."""
-        return "".join(self.characters[token] for token in np.asarray(tokens))
+        return "".join(
+            self.characters[token] for token in checks.array("tokens", tokens, "an array of tokens")
+        )
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -115,7 +117,7 @@ class Words:
     def __init__(self, text: str, size: int | None = None) -> None:
         counted = Counter(self.split(nonempty_text("text", text)))
         counted.pop(self.UNKNOWN, None)
-        kept = None if size is None else positive_int("size", size) - 1
+        kept = None if size is None else checks.positive_int("size", size) - 1
         self.words = [self.UNKNOWN, *(word for word, _ in counted.most_common(kept))]
         self._tokens = {word: token for token, word in enumerate(self.words)}
 
@@ -139,7 +141,7 @@ class Words:
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text that integer tokens stand for, shape ``(N,)``."""
-        return "".join(self.words[token] for token in np.asarray(tokens))
+        return "".join(self.words[token] for token in checks.array("tokens", tokens, "an array of tokens"))
 
     def __len__(self) -> int:
         return len(self.words)
@@ -164,7 +166,7 @@ class Bytes:
 
     def decode(self, tokens: npt.ArrayLike) -> bytes:
         """The bytes that integer tokens stand for, shape ``(N,)``."""
-        return np.asarray(tokens).astype(np.uint8).tobytes()
+        return checks.array("tokens", tokens, "an array of tokens").astype(np.uint8).tobytes()
 
     def __len__(self) -> int:
         return 256

@@ -16,6 +16,7 @@ from fastrnn.data import Examples
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models import labels
 from fastrnn.models.estimator import Check
+from fastrnn.models.metadata import lengths_request
 from fastrnn.models.networks import SequenceNetwork
 from fastrnn.models.supervised import PooledEstimator
 
@@ -63,14 +64,14 @@ class SequenceClassifier(PooledEstimator):
         The weight of each class in the loss: 1; N / (K N_k) for class k of K, which has N_k of the N
         sequences; or by label, 1 where it is left out. They are scaled so that their mean over the sequences
         is 1. In batches of very few sequences ``clip_norm`` cuts what a great weight makes of a gradient.
-    pooling, bidirectional, layout, cell, hidden_size, ...
+    pooling, bidirectional, layout, n_tokens, cell, hidden_size, ...
         See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
     classes_ : ndarray, (K,)
         The labels, sorted.
-    n_features_in_, n_tokens_, history_, best_epoch_
+    n_features_in_, feature_names_in_, history_, best_epoch_
         As there.
 
     Examples
@@ -87,6 +88,9 @@ class SequenceClassifier(PooledEstimator):
 
     _checks: ClassVar[dict[str, Check]] = {**PooledEstimator._checks, "class_weight": _class_weight}
     _kind: ClassVar[str] = "classifier"
+
+    set_predict_proba_request = lengths_request("predict_proba")
+    set_predict_log_proba_request = lengths_request("predict_log_proba")
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
         """The likeliest label of each sequence, (N,)."""
@@ -107,7 +111,7 @@ class SequenceClassifier(PooledEstimator):
     def score(self, X: Any, y: Any, lengths: Any = None) -> float:
         """The part of the sequences whose label is predicted right."""
         predicted = self.predict(X, lengths)
-        return float((predicted == np.asarray(y).reshape(predicted.shape)).mean())
+        return float((predicted == labels.per_sequence("y", y, len(predicted))).mean())
 
     def partial_fit(
         self, X: Any, y: Any = None, lengths: Any = None, *, classes: Any = None
@@ -118,9 +122,9 @@ class SequenceClassifier(PooledEstimator):
         return self._partial_fit((X, y, lengths, classes))
 
     def _read(self, X: Any, y: Any, lengths: Any, classes: Any = None, *, learn: bool) -> Examples:
-        x = self._read_x(X, lengths, learn)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        x = self._read_x(X, lengths, learn)
         given = labels.per_sequence("y", y, len(x))
         if learn:
             known = given if classes is None else labels.per_sequence("classes", classes, len(classes))

@@ -176,11 +176,11 @@ class SequenceGenerator(SequenceWriter):
         if learn:
             self.classes_: Array | None = None
             if array.ndim == 1:
-                self.classes_ = classes_of([per_sequence("X", array, len(array))])
+                self.classes_ = classes_of([per_sequence("X", X, len(array))])
             self.n_features_in_ = array.shape[1] if self.classes_ is None else len(self.classes_)
         if self.classes_ is not None:
             vectors = np.eye(self.n_features_in_)[
-                encode("X", per_sequence("X", array, len(array)), self.classes_)
+                encode("X", per_sequence("X", X, len(array)), self.classes_)
             ]
         else:
             vectors = _vectors(array, self.n_features_in_)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,12 @@ def per_step(name: str, y: Any, lengths: Any) -> list[Array]:
     if y is None or isinstance(y, str) or not hasattr(y, "__len__") or len(y) != len(lengths):
         came = f"{len(y)} members" if hasattr(y, "__len__") else checks.came(y)
         raise ValueError(f"{name} must have labels for each of {len(lengths)} sequences, got {came}")
-    padded = isinstance(y, np.ndarray) and y.ndim == 2
+    padded = getattr(y, "ndim", 0) == 2
+    if padded:
+        y = checks.array(name, y, "labels for each sequence")
     found = []
     for place, (part, length) in enumerate(zip(y, lengths, strict=True)):
-        labels = _labels(f"{name}[{place}]", part)
-        if padded and len(labels) >= length:
-            labels = labels[:length]
+        labels = _labels(f"{name}[{place}]", part[:length] if padded else part)
         if labels.shape != (length,):
             raise ValueError(
                 f"{name}[{place}] must have a label for each of {length} steps, shape ({length},), "
@@ -85,12 +86,42 @@ def from_json(metadata: Mapping[str, Any]) -> Array:
 
 
 def _labels(name: str, y: Any) -> Array:
+    """Strings, or integers, bools and numbers without a fraction, in an array that a file can bring back."""
     labels = checks.array(name, y, "an array of labels")
+    if labels.ndim == 1 and (labels.dtype.kind in "OT" or (labels.dtype.kind == "U" and labels is not y)):
+        labels = _of_one_kind(name, labels, list(y))
     if labels.dtype.kind == "c" or (labels.dtype.kind == "f" and not _whole(labels)):
         raise ValueError(
             f"Unknown label type: continuous. {name} must hold labels, got numbers that are no integers"
         )
+    if labels.dtype.kind not in "biufUO":
+        hint = f"; decode them first: np.char.decode({name})" if labels.dtype.kind == "S" else ""
+        raise TypeError(
+            f"{name} must hold labels that are strings or integers, got dtype {labels.dtype}{hint}"
+        )
     return labels
+
+
+def _of_one_kind(name: str, labels: Array, given: list[Any]) -> Array:
+    """Labels that came as objects: all strings, as an array of these, or all numbers, as one of numbers.
+
+    NumPy would make strings of all labels of a list if one is a string.
+    """
+    text = bool(given) and isinstance(given[0], str)
+    for place, label in enumerate(given):
+        if not isinstance(label, str if text else (Real, np.bool_)):
+            raise TypeError(
+                f"{name} must hold labels that are all strings or all integers, got {checks.came(label)} in "
+                f"{name}[{place}]" + ("" if place == 0 else f" and {checks.came(given[0])} in {name}[0]")
+            )
+    if text:
+        return labels if labels.dtype.kind == "U" else labels.astype(object)
+    numbers = np.array(given)
+    if numbers.dtype == object:
+        raise TypeError(
+            f"{name} must hold labels that are strings or integers of 64 bits, got {numbers[0]!r}"
+        )
+    return numbers
 
 
 def _whole(numbers: Array) -> bool:

@@ -60,7 +60,7 @@ class Estimator:
         changed = [
             f"{name}={reprlib.repr(value)}"
             for name, value in self.get_params().items()
-            if value != defaults[name].default
+            if repr(value) != repr(defaults[name].default)  # arrays have no single truth
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 

@@ -28,12 +28,12 @@ class SequenceRegressor(PooledEstimator):
 
     Parameters
     ----------
-    pooling, bidirectional, layout, cell, hidden_size, ...
+    pooling, bidirectional, layout, n_tokens, cell, hidden_size, ...
         See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
-    n_features_in_, n_tokens_, history_, best_epoch_
+    n_features_in_, feature_names_in_, history_, best_epoch_
         As there.
 
     Examples
@@ -60,9 +60,11 @@ class SequenceRegressor(PooledEstimator):
         """
         predicted = self.predict(X, lengths)
         true = self._targets(y, len(predicted)).reshape(len(predicted), -1)
+        if true.shape[1] != self._count:
+            raise ValueError(f"y must have {self._count} target(s), as in fit, got {true.shape[1]}")
         errors = ((true - predicted.reshape(true.shape)) ** 2).sum(axis=0)
         spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)
-        constant = spread == 0
+        constant = (true == true[0]).all(axis=0)
         scores = np.where(constant, errors == 0, 1 - errors / np.where(constant, 1, spread))
         return float(scores.mean())
 
@@ -93,10 +95,7 @@ class SequenceRegressor(PooledEstimator):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         targets = checks.array("y", y, "an array of shape (N,) or (N, M)")
-        if targets.dtype == object:
-            targets = targets.astype(np.float64)
-        if targets.dtype.kind not in "fiub":
-            raise TypeError(f"y must be an array of numbers, got dtype {targets.dtype}")
+        targets = checks.real_array("y", targets, getattr(y, "columns", None))
         if targets.ndim not in (1, 2) or len(targets) != count or targets.size == 0:
             raise ValueError(f"y must have shape ({count},) or ({count}, M), got {targets.shape}")
         if not np.isfinite(targets).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,13 +11,14 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import LAYOUTS, Sequences, batches, sequences
-from fastrnn.models.estimator import Check, SequenceEstimator
+from fastrnn.data import LAYOUTS, Sequences, batches, column_names, is_list, sequences
+from fastrnn.models.estimator import Check, SequenceEstimator, optional
+from fastrnn.models.metadata import TakesLengths
 from fastrnn.models.networks import POOLINGS, Recurrent, SequenceNetwork, recurrent
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SupervisedEstimator(SequenceEstimator):
+class SupervisedEstimator(SequenceEstimator, TakesLengths):
     """A model of sequences in any of the forms of `fastrnn.data.sequences`.
 
     Parameters
@@ -25,23 +27,29 @@ class SupervisedEstimator(SequenceEstimator):
         Whether a second direction runs through each sequence backwards.
     layout : {"NTC", "NCT"}
         The order of an array's axes: cases, time, channels; or cases, channels, time.
+    n_tokens : int or None
+        The steps are tokens, integers from 0 to ``n_tokens - 1``, each of which has weights of its own. With
+        None they are numbers, also where these are integers.
 
     Attributes
     ----------
     n_features_in_ : int
         Features of a step, 1 if the steps are tokens; or, if `fit` got a matrix of numbers, its columns, as
-        scikit-learn has it: another matrix must have as many then.
-    n_tokens_ : int or None
-        Tokens that the model knows, 0 to ``n_tokens_ - 1``; None if the steps are numbers.
+        scikit-learn has it: another matrix must have as many then, but not sequences in a list.
+    feature_names_in_ : ndarray of str
+        The columns of the frames that `fit` got, if they had names: other frames must have the same, in their
+        order.
     """
 
     bidirectional: bool = False
     layout: str = "NTC"
+    n_tokens: int | None = None
 
     _checks: ClassVar[dict[str, Check]] = {
         **SequenceEstimator._checks,
         "bidirectional": checks.boolean,
         "layout": lambda name, value: checks.one_of(name, value, LAYOUTS),
+        "n_tokens": optional(checks.positive_int),
     }
 
     def _checked_copy(self) -> Any:
@@ -53,48 +61,77 @@ class SupervisedEstimator(SequenceEstimator):
             )
         return model
 
+    @property
+    def feature_names_in_(self) -> Array:
+        """See above; scikit-learn's convention."""
+        if getattr(self, "_names", None) is None:
+            raise AttributeError(f"this {type(self).__name__} was not fitted with named columns")
+        return np.array(self._names, dtype=object)
+
     def _read_x(self, X: Any, lengths: Any, learn: bool) -> Sequences:
-        """X, of the features or tokens that the model was fitted with."""
-        x = sequences("X", X, lengths=lengths, layout=self.layout, dtype=self.dtype)
-        columns = _columns(X, x)
+        """X, of the features that the model was fitted with."""
+        x = sequences("X", X, lengths=lengths, layout=self.layout, dtype=self.dtype, n_tokens=self.n_tokens)
+        matrix = getattr(X, "ndim", 0) == 2 or (learn and isinstance(X, list) and isinstance(X[0], list))
+        alike = matrix and lengths is None and not x.tokens and x.features == 1 and x.lengths.min() == x.steps
+        columns = x.steps if alike else None
+        unnamed = x.tokens or (self.layout == "NCT" and is_list(X))
+        names = None if unnamed else column_names("X", X)
         if learn:
+            self._features, self._columns, self._names = x.features, columns, names
+            self._padded = lengths is not None
             self.n_features_in_ = x.features if columns is None else columns
-            self._features, self._columns = x.features, columns
-            self.n_tokens_ = x.highest_token() + 1 if x.tokens else None
-        if x.tokens != (self.n_tokens_ is not None):
-            kinds = ("numbers", "tokens")
-            raise ValueError(f"X must hold {kinds[not x.tokens]}, as in fit, got {kinds[x.tokens]}")
-        self._require_features(x.features, self._features)
-        if columns is not None and self._columns is not None:
-            self._require_features(columns, self._columns)
-        if self.n_tokens_ is not None and x.highest_token() >= self.n_tokens_:
-            raise ValueError(f"X must hold tokens within 0..{self.n_tokens_ - 1}, got {x.highest_token()}")
+        else:
+            self._require_lengths(X, lengths)
+            self._require_names(names)
+            one = getattr(X, "ndim", 0) == 2 and X.shape[1] == self._features != x.features
+            hint = "; a single sequence goes into a list" if one else ""
+            self._require_features(x.features, self._features, hint)
+            if columns is not None and self._columns is not None:
+                self._require_features(columns, self._columns)
         return x
 
-    def _require_features(self, came: int, expected: int) -> None:
+    def _require_lengths(self, X: Any, lengths: Any) -> None:
+        if self._padded and lengths is None and not is_list(X):
+            raise ValueError(
+                "lengths must be passed with an array, as in fit: without them its padding would be data. "
+                "scikit-learn's tools pass them on where set_fit_request(lengths=True) and "
+                "set_score_request(lengths=True) ask for them; or make X a list, whose members have their own"
+            )
+
+    def _require_names(self, names: list[str] | None) -> None:
+        if names is not None and self._names is not None and names != self._names:
+            raise ValueError(f"X must have the columns of fit, in their order: {self._names}, got {names}")
+        if (names is None) != (self._names is None):
+            has, had = ("does not have valid", "with") if names is None else ("has", "without")
+            warnings.warn(
+                f"X {has} feature names, but {type(self).__name__} was fitted {had} feature names",
+                stacklevel=5,
+            )
+
+    def _require_features(self, came: int, expected: int, hint: str = "") -> None:
         if came != expected:
             raise ValueError(
                 f"X has {came} features, but {type(self).__name__} is expecting {expected} features as input"
+                f"{hint}"
             )
 
     def _recurrent(self, rng: np.random.Generator) -> Recurrent:
-        tokens = self.n_tokens_ is not None
-        size = self._features if self.n_tokens_ is None else self.n_tokens_
+        tokens = self.n_tokens is not None
+        size = self._features if self.n_tokens is None else self.n_tokens
         return recurrent(self, size, rng, tokens=tokens, bidirectional=self.bidirectional)
 
     def _format(self) -> dict[str, Any]:
-        return {"n_features": self._features, "n_columns": self._columns, "n_tokens": self.n_tokens_}
+        return {
+            "n_features": self._features,
+            "n_columns": self._columns,
+            "feature_names": self._names,
+            "padded": self._padded,
+        }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self._features, self._columns = metadata["n_features"], metadata["n_columns"]
+        self._names, self._padded = metadata["feature_names"], metadata["padded"]
         self.n_features_in_ = self._features if self._columns is None else self._columns
-        self.n_tokens_ = metadata["n_tokens"]
-
-
-def _columns(X: Any, x: Sequences) -> int | None:
-    """The columns of a matrix of numbers, also one of nested lists; None for sequences in any other form."""
-    matrix = getattr(X, "ndim", 0) == 2 or (isinstance(X, list) and isinstance(X[0], list))
-    return x.steps if matrix and not x.tokens and x.features == 1 and x.lengths.min() == x.steps else None
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences, batches
 from fastrnn.models import labels
+from fastrnn.models.metadata import lengths_request
 from fastrnn.models.networks import StepNetwork
 from fastrnn.models.pooling import WINDOW
 from fastrnn.models.supervised import SupervisedEstimator
@@ -30,14 +31,14 @@ class SequenceTagger(SupervisedEstimator):
     Parameters
     ----------
     bidirectional : bool, default True
-    layout, cell, hidden_size, ...
+    layout, n_tokens, cell, hidden_size, ...
         See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
     classes_ : ndarray, (K,)
         The labels, sorted.
-    n_features_in_, n_tokens_, history_, best_epoch_
+    n_features_in_, feature_names_in_, history_, best_epoch_
         As there.
 
     Examples
@@ -45,7 +46,8 @@ class SequenceTagger(SupervisedEstimator):
     >>> rng = np.random.default_rng(0)
     >>> X = [rng.integers(0, 5, size=rng.integers(4, 9)) for _ in range(100)]  # tokens
     >>> y = [np.where(np.append(x[1:], 0) > x, "up", "down") for x in X]  # is the next one greater?
-    >>> model = SequenceTagger(hidden_size=16, epochs=30, learning_rate=0.02, seed=0).fit(X[:80], y[:80])
+    >>> model = SequenceTagger(n_tokens=5, hidden_size=16, epochs=30, learning_rate=0.02, seed=0)
+    >>> model = model.fit(X[:80], y[:80])
     >>> model.score(X[80:], y[80:]) > 0.9
     True
     """
@@ -53,6 +55,8 @@ class SequenceTagger(SupervisedEstimator):
     bidirectional: bool = True
 
     _per_step: ClassVar[bool] = True
+
+    set_predict_proba_request = lengths_request("predict_proba")
 
     def predict(self, X: Any, lengths: Any = None) -> list[Array]:
         """The likeliest label of each step: for each sequence an array, (T_i,)."""
@@ -88,9 +92,9 @@ class SequenceTagger(SupervisedEstimator):
             yield of(logits), valid
 
     def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
-        x = self._read_x(X, lengths, learn)
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        x = self._read_x(X, lengths, learn)
         given = labels.per_step("y", y, x.lengths)
         if learn:
             self.classes_ = labels.classes_of(given)
