@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fastrnn.models import SequenceClassifier, SequenceRegressor, SequenceTagger
+from fastrnn.models import SequenceClassifier, SequenceGenerator, SequenceRegressor, SequenceTagger
 
 pd = pytest.importorskip("pandas")
 
@@ -107,6 +107,27 @@ def test_columns_of_a_matrix():
         model.predict(X[["c", "b", "a"]])
     numbered = X.set_axis([0, 1, 2], axis=1)
     assert not hasattr(SequenceRegressor(**TINY).fit(numbered, X["a"]), "feature_names_in_")
+
+
+def test_columns_of_vectors(tmp_path):
+    X = pd.DataFrame({"length": np.arange(12.0), "width": np.arange(12.0) % 5})
+    SequenceGenerator(**TINY).fit(X, ["ab"] * 12).save(tmp_path / "model")
+    model = SequenceGenerator.load(tmp_path / "model")
+    assert model.feature_names_in_.tolist() == ["length", "width"] and len(model.predict(X)) == 12
+    with pytest.raises(ValueError, match="X must have the columns of fit, in their order"):
+        model.predict(X[["width", "length"]])
+    with pytest.warns(
+        UserWarning, match="X does not have valid feature names, but SequenceGenerator was fitted"
+    ):
+        model.score(X.to_numpy(), ["ab"] * 12)
+
+
+def test_tokens_of_pandas():
+    X = pd.DataFrame(np.arange(36).reshape(12, 3) % 7)
+    expected = SequenceClassifier(**TINY, n_tokens=7).fit(X.to_numpy(), Y).predict_proba(X.to_numpy())
+    for form in (X, X.astype("Int64"), X.astype(object), [row.astype("Int64") for _, row in X.iterrows()]):
+        found = SequenceClassifier(**TINY, n_tokens=7).fit(form, Y).predict_proba(form)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_labels_of_a_tagger_may_be_columns():

@@ -93,6 +93,11 @@ def test_what_cannot_be_kept_is_refused_before_training(fit, labels, error):
         fit(labels)
 
 
+def test_kinds_of_two_sequences_are_not_mixed():
+    with pytest.raises(TypeError, match=r"y must .* got 1 in y\[1\] and 'a' in y\[0\]"):
+        SequenceTagger(**TINY).fit(X[:2], [["a", "b", "a"], [1, 2, 1]])
+
+
 def test_padded_labels_may_hold_anything_behind_the_end():
     y = np.array([["a", "b", None], ["b", "a", "b"]], dtype=object)
     model = SequenceTagger(**TINY, validation_fraction=0).fit(X[:2], y, [2, 3])

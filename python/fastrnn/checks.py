@@ -113,7 +113,7 @@ def masked(value: object) -> bool:
 
 
 def real_array(name: str, values: Array, columns: Sequence[Any] | None = None) -> Array:
-    """An array of real numbers, or of objects that are, such as pandas' nullable ones: they become float64.
+    """An array of real numbers, or of objects that are, such as pandas' nullable ones: they become NumPy's.
 
     Parameters
     ----------
@@ -132,7 +132,9 @@ def real_array(name: str, values: Array, columns: Sequence[Any] | None = None) -
     """
     if values.dtype == object:
         try:
-            return values.astype(np.float64)
+            numbers = np.array(values.tolist())
+            plain = numbers.dtype.kind in "fiub" and numbers.shape == values.shape
+            return numbers if plain else values.astype(np.float64)
         except (TypeError, ValueError):
             for position, value in np.ndenumerate(values):
                 _require_real(name, position, value, columns)

@@ -18,6 +18,7 @@ from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences, batches, sequences
 from fastrnn.layers import Composite, Dropout, Linear
 from fastrnn.losses import softmax_cross_entropy
+from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.decoding import IGNORED, beam_search, draw, teacher_forcing
 from fastrnn.models.labels import classes_of, encode, from_json, per_sequence, to_json
 from fastrnn.models.networks import recurrent
@@ -27,7 +28,7 @@ from fastrnn.models.writer import SequenceWriter
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceGenerator(SequenceWriter):
+class SequenceGenerator(SequenceWriter, KnowsColumns):
     """Learns to write sequences of symbols that go with a vector or a class: names of a language, captions of
     features.
 
@@ -48,6 +49,8 @@ class SequenceGenerator(SequenceWriter):
         The classes in `X`, if it had classes.
     n_features_in_ : int
         F; for classes their number.
+    feature_names_in_ : ndarray of str
+        The columns of the frame that `fit` got, if they had names.
     symbols_ : list of str or int
         The symbols of the outputs.
     longest_ : int
@@ -173,6 +176,7 @@ class SequenceGenerator(SequenceWriter):
         array = checks.array("X", X, "an array of shape (N, F), or of N classes")
         if array.ndim not in (1, 2) or len(array) == 0:
             raise ValueError(f"X must be an array of shape (N, F), or of N classes, got shape {array.shape}")
+        self._read_names(X, learn, stacklevel=5)
         if learn:
             self.classes_: Array | None = None
             if array.ndim == 1:
@@ -219,12 +223,13 @@ class SequenceGenerator(SequenceWriter):
     def _format(self) -> dict[str, Any]:
         if self.classes_ is not None:
             return {**to_json(self.classes_), **super()._format()}
-        return {"scaling": self._scaling.to_json(), **super()._format()}
+        return {"scaling": self._scaling.to_json(), "feature_names": self._names, **super()._format()}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self.classes_ = from_json(metadata) if "classes" in metadata else None
         if self.classes_ is None:
             self._scaling = Scaling.from_json(metadata["scaling"])
+            self._names = metadata["feature_names"]
         self.n_features_in_ = len(self._scaling.mean if self.classes_ is None else self.classes_)
         super()._restore(metadata)
 

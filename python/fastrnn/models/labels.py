@@ -34,13 +34,20 @@ def per_step(name: str, y: Any, lengths: Any) -> list[Array]:
     padded = getattr(y, "ndim", 0) == 2
     if padded:
         y = checks.array(name, y, "labels for each sequence")
-    found = []
+    found: list[Array] = []
     for place, (part, length) in enumerate(zip(y, lengths, strict=True)):
         labels = _labels(f"{name}[{place}]", part[:length] if padded else part)
         if labels.shape != (length,):
             raise ValueError(
                 f"{name}[{place}] must have a label for each of {length} steps, shape ({length},), "
                 f"got {labels.shape}"
+            )
+        first = found[0] if found else labels
+        if (labels.dtype.kind in "UO") != (first.dtype.kind in "UO"):
+            came, before = labels.tolist()[0], first.tolist()[0]
+            raise TypeError(
+                f"{name} must hold labels that are all strings or all integers, got {came!r} in "
+                f"{name}[{place}] and {before!r} in {name}[0]"
             )
         found.append(labels)
     return found

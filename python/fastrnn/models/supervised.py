@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,14 +10,15 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import LAYOUTS, Sequences, batches, column_names, is_list, sequences
+from fastrnn.data import LAYOUTS, Sequences, batches, is_list, sequences
+from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
 from fastrnn.models.metadata import TakesLengths
 from fastrnn.models.networks import POOLINGS, Recurrent, SequenceNetwork, recurrent
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SupervisedEstimator(SequenceEstimator, TakesLengths):
+class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
     """A model of sequences in any of the forms of `fastrnn.data.sequences`.
 
     Parameters
@@ -61,28 +61,20 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths):
             )
         return model
 
-    @property
-    def feature_names_in_(self) -> Array:
-        """See above; scikit-learn's convention."""
-        if getattr(self, "_names", None) is None:
-            raise AttributeError(f"this {type(self).__name__} was not fitted with named columns")
-        return np.array(self._names, dtype=object)
-
     def _read_x(self, X: Any, lengths: Any, learn: bool) -> Sequences:
         """X, of the features that the model was fitted with."""
         x = sequences("X", X, lengths=lengths, layout=self.layout, dtype=self.dtype, n_tokens=self.n_tokens)
         matrix = getattr(X, "ndim", 0) == 2 or (learn and isinstance(X, list) and isinstance(X[0], list))
         alike = matrix and lengths is None and not x.tokens and x.features == 1 and x.lengths.min() == x.steps
         columns = x.steps if alike else None
-        unnamed = x.tokens or (self.layout == "NCT" and is_list(X))
-        names = None if unnamed else column_names("X", X)
+        if not x.tokens and (self.layout == "NTC" or not is_list(X)):
+            self._read_names(X, learn, stacklevel=5)
         if learn:
-            self._features, self._columns, self._names = x.features, columns, names
+            self._features, self._columns = x.features, columns
             self._padded = lengths is not None
             self.n_features_in_ = x.features if columns is None else columns
         else:
             self._require_lengths(X, lengths)
-            self._require_names(names)
             one = getattr(X, "ndim", 0) == 2 and X.shape[1] == self._features != x.features
             hint = "; a single sequence goes into a list" if one else ""
             self._require_features(x.features, self._features, hint)
@@ -96,16 +88,6 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths):
                 "lengths must be passed with an array, as in fit: without them its padding would be data. "
                 "scikit-learn's tools pass them on where set_fit_request(lengths=True) and "
                 "set_score_request(lengths=True) ask for them; or make X a list, whose members have their own"
-            )
-
-    def _require_names(self, names: list[str] | None) -> None:
-        if names is not None and self._names is not None and names != self._names:
-            raise ValueError(f"X must have the columns of fit, in their order: {self._names}, got {names}")
-        if (names is None) != (self._names is None):
-            has, had = ("does not have valid", "with") if names is None else ("has", "without")
-            warnings.warn(
-                f"X {has} feature names, but {type(self).__name__} was fitted {had} feature names",
-                stacklevel=5,
             )
 
     def _require_features(self, came: int, expected: int, hint: str = "") -> None:
