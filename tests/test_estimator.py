@@ -1,12 +1,18 @@
 """What fitting promises, whichever the model: going on, files, interrupts, errors, memory."""
 
+import copy
+import gc
+import io
+import pickle
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 
 from fastrnn import checkpoint
+from fastrnn.layers import Linear
 from fastrnn.models import (
     Forecaster,
     SequenceClassifier,
@@ -428,6 +434,164 @@ def test_a_file_that_lacks_anything_is_refused_by_its_name(tmp_path, make):
             assert str(error).startswith(f"'{path}' holds ")
         else:  # what can be done without, such as a text's mean length of a word
             assert_same(weights(loaded), weights(model))
+
+
+# -- copies, and what they hold
+
+
+def through_joblib(model):
+    joblib = pytest.importorskip("joblib")
+    file = io.BytesIO()
+    joblib.dump(model, file)
+    file.seek(0)
+    return joblib.load(file)
+
+
+COPIES = {
+    "joblib": through_joblib,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "deepcopy": copy.deepcopy,
+}
+
+
+def outputs(model, given):
+    """What the model predicts or writes, as numbers."""
+    if isinstance(model, TextGenerator):
+        return np.array([model.bits_per_character(given[0])])
+    if isinstance(model, SequenceGenerator):
+        return np.array([model.score(*given)])
+    if isinstance(model, SequenceToSequence):
+        return np.array([model._mean_loss(model._read(*given, None, learn=False))])
+    predict = getattr(model, "predict_proba", model.predict)
+    return np.concatenate([np.ravel(each) for each in predict(given[0])])
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("make", [*MODELS, forecaster])
+def test_a_copy_learns_and_is_saved_as_the_model_itself(tmp_path, make, copied):
+    """Before and after the first `partial_fit`, which makes an optimizer."""
+    model, given = make(epochs=1)
+    model.fit(*given)
+    for _ in range(2):
+        other = copied(model)
+        before = outputs(other, given)
+        for each in (model, other):
+            each.partial_fit(*given).partial_fit(*given)
+        assert (outputs(other, given) != before).any()
+        np.testing.assert_array_equal(outputs(other, given), outputs(model, given))
+        other.save(tmp_path / "model")
+        assert_same(weights(type(model).load(tmp_path / "model")), weights(model))
+
+
+@pytest.mark.parametrize("make", [*MODELS, forecaster])
+def test_what_is_loaded_into_the_network_of_a_copy_is_used(make):
+    model, given = make(epochs=1)
+    other = through_joblib(model.fit(*given))
+    expected = outputs(other, given)
+    state = other._network.state_dict()
+    other._network.load_state_dict({name: array * 0 for name, array in state.items()})
+    assert (outputs(other, given) != expected).any()
+    other._network.load_state_dict(state)
+    np.testing.assert_array_equal(outputs(other, given), expected)
+
+
+MARK = 123.0625
+
+
+def marked(make, **options):
+    """A model and data with a number that nothing else has, in each of its numeric inputs."""
+    model, given = make(**options)
+    X = given[0]
+    if make in (classifier, regressor, tagger):
+        for x in X:
+            x[1, 1] = MARK
+    elif make is inventor:
+        X = np.array(X, float)
+        X[3, 1] = MARK
+    return model, (X, *given[1:])
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "max"])
+@pytest.mark.parametrize("make", [classifier, regressor, tagger, translator, inventor, writer])
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "interrupted"])
+def test_a_model_keeps_nothing_of_its_training_data(make, pooling, way):
+    pooled = make in (classifier, regressor)
+    if pooling != "last" and not pooled:
+        pytest.skip("no pooling")
+    options = {"bptt_steps": 3, "pooling": pooling} if pooled else {}
+    model, given = marked(make, epochs=2, validation_fraction=0.2, **options)
+    arrays = [x for part in given for x in part if isinstance(x, np.ndarray)]
+    arrays += [part for part in given if isinstance(part, np.ndarray)]
+    alive = [weakref.ref(array) for array in arrays]
+    if way == "interrupted":
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_in_backward(patch)
+            with pytest.raises(KeyboardInterrupt):
+                model.fit(*given)
+    else:
+        getattr(model, way)(*given)
+    del arrays, given
+    gc.collect()
+    assert not any(reference() is not None for reference in alive)
+    pickled = pickle.dumps(model)
+    assert np.float32(MARK).tobytes() not in pickled and np.float64(MARK).tobytes() not in pickled
+    averages = 2 if way == "partial_fit" else 0
+    size = sum(array.nbytes for array in model._network.parameters.values())
+    assert len(pickled) < (1 + averages) * size + 12_000
+
+
+def interrupt_in_backward(patch):
+    """Ctrl-C between forward and backward of the third step."""
+    backward, calls = Linear.backward, iter(range(100))
+
+    def interrupted(*args):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return backward(*args)
+
+    patch.setattr(Linear, "backward", interrupted)
+
+
+def test_a_validation_keeps_nothing_either():
+    """Nor does the one inference of a forecaster's training that goes through `loss`."""
+    model, given = forecaster(epochs=1, validation_fraction=0.2, lags=(3,))
+    model.fit(*given)
+    network = model._network
+    for layer in (network.recurrent, network.head, network.known, network.dropout):
+        assert layer._kept is None
+
+
+def test_patience_without_validation_is_refused():
+    for make in (regressor, writer):
+        model, given = make(patience=2, validation_fraction=0.0)
+        with pytest.raises(
+            ValueError, match="patience must be None if there is nothing to validate on, got 2"
+        ):
+            model.fit(*given)
+        model.partial_fit(*given)  # which has no validation ever
+    model, given = regressor(patience=2, validation_fraction=0.0)
+    model.fit(*given, validation_data=given)
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+@pytest.mark.parametrize("make", [classifier, writer, forecaster])
+def test_a_partial_fit_that_ends_early_changes_nothing(monkeypatch, make, error):
+    """Neither weights nor the optimizer, the order of the data or the masks of dropout."""
+    model, given = make(batch_size=2)
+    twin = copy.deepcopy(model.fit(*given).partial_fit(*given))
+    build_loss, calls = type(model._network).loss, iter(range(100))
+
+    def loss(self, *args, **kwargs):
+        if next(calls) == 2:
+            raise error
+        return build_loss(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model._network), "loss", loss)
+        with pytest.raises(error):
+            model.partial_fit(*given)
+    assert_same(weights(model), weights(twin))
+    assert_same(weights(model.partial_fit(*given)), weights(twin.partial_fit(*given)))
 
 
 LONG = """

@@ -1,12 +1,16 @@
 """The training loop on a network small enough to follow: one weight, pulled to a target."""
 
+import contextlib
+import itertools
+import json
 import sys
 
 import numpy as np
 import pytest
 
 from fastrnn import training
-from fastrnn.optim import SGD, Adam
+from fastrnn.layers import LSTM, Dropout, Linear, Sequential
+from fastrnn.optim import SGD, Adam, AdamW, RMSprop
 from fastrnn.training import SCHEDULES, Trainer, cosine
 
 
@@ -16,6 +20,9 @@ class Point:
     def __init__(self, start=5.0):
         self.parameters = {"w": np.array([start])}
         self.gradients = {"w": np.zeros(1)}
+
+    def take_gradients(self):
+        return self.gradients
 
     @property
     def w(self):
@@ -291,7 +298,7 @@ def test_another_trainings_checkpoint_is_refused(tmp_path, options, error):
         Noisy().trainer(**options).resume(tmp_path / "run")
     other = Noisy()
     other.parameters["w"] = np.zeros(2)
-    with pytest.raises(ValueError, match=r"'w' must have shape \(2,\), got \(1,\)"):
+    with pytest.raises(ValueError, match=r"'weights\.w' must have shape \(2,\), got \(1,\)"):
         other.trainer().resume(tmp_path / "run")
     with pytest.raises(ValueError, match="optimizer = 'Adam' instead of 'SGD'"):
         Trainer(other, SGD(other.parameters, 0.1), epochs=6, clip_norm=4.0).resume(tmp_path / "run")
@@ -388,3 +395,322 @@ def test_a_missing_tqdm_names_the_extra(point, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(ImportError, match=r"pip install 'fastrnn\[progress\]'"):
         trainer(point, describe=str).run(point.steps, 6)
+
+
+# -- what users give and do
+
+
+class Line:
+    """A network with dropout seeded by an int, and data in an order that the trainer's generator draws."""
+
+    def __init__(self, order=None, dropout=0.5):
+        self.network = Sequential(Linear(3, 4, seed=0), Dropout(dropout, seed=7), Linear(4, 1, seed=0))
+        self.order = np.random.default_rng(1) if order is None else np.random.Generator(order)
+        self.x = np.linspace(-1, 1, 24, dtype="float32").reshape(8, 3)
+
+    def steps(self):
+        for rows in self.order.permutation(8).reshape(4, 2):
+            y = self.network.forward(self.x[rows])
+            self.network.backward(2 * (y - 1) / y.size)
+            yield np.mean((y - 1) ** 2), np.int64(2)
+
+    def trainer(self, **options):
+        return Trainer(
+            self.network, Adam(self.network.parameters, 0.05), **{"epochs": 4, "rng": self.order, **options}
+        )
+
+    def validate(self):
+        return np.square(self.network(self.x) - 1).mean()
+
+
+GENERATORS = {
+    "PCG64": np.random.PCG64,
+    "MT19937": np.random.MT19937,
+    "Philox": np.random.Philox,
+    "SFC64": np.random.SFC64,
+    "PCG64DXSM": np.random.PCG64DXSM,
+}
+
+
+@pytest.mark.parametrize("kind", GENERATORS.values(), ids=GENERATORS)
+def test_every_generator_goes_on_with_the_same_bits(tmp_path, kind):
+    """The one of the order, of any kind, and that of a dropout which was seeded by an int."""
+    whole = Line(kind(3))
+    whole.trainer().run(whole.steps, 8, whole.validate)
+
+    first = Line(kind(3))
+    stopped = first.trainer()
+
+    def stop():
+        stopped.save(tmp_path / "run")
+        if len(stopped.history) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(first.steps, 8, first.validate, stop)
+
+    second = Line(kind(99))
+    second.order.random(5)
+    second.network.forward(second.x)  # draws a mask
+    going_on = second.trainer()
+    going_on.resume(tmp_path / "run")
+    going_on.run(second.steps, 8, second.validate)
+    for name, array in whole.network.parameters.items():
+        np.testing.assert_array_equal(second.network.parameters[name], array)
+
+
+def test_a_recurrent_layers_own_generator_goes_on_too(tmp_path):
+    x = np.linspace(-1, 1, 60, dtype="float32").reshape(10, 2, 3)
+
+    def make(epochs, seed=7):
+        lstm = LSTM(3, 4, 2, dropout=0.3, recurrent_dropout=0.2, seed=seed)
+
+        def steps():
+            for _ in range(2):
+                y, _ = lstm.forward(x)
+                lstm.backward(y)
+                yield 1.0, 2
+
+        return Trainer(lstm, Adam(lstm.parameters), epochs=epochs, schedule="constant"), steps
+
+    whole, steps = make(4)
+    whole.run(steps, 4)
+    first, steps = make(2)
+    first.run(steps, 4, None, lambda: first.save(tmp_path / "run"))
+    second, steps = make(4, seed=8)
+    second.resume(tmp_path / "run")
+    second.run(steps, 4)
+    for name, array in whole.network.parameters.items():
+        np.testing.assert_array_equal(second.network.parameters[name], array)
+
+
+def test_another_kind_or_number_of_generators_is_refused(tmp_path):
+    first = Line()
+    first.trainer().save(tmp_path / "run")
+    with pytest.raises(
+        ValueError, match=r"generators = \['PCG64', 'PCG64'\] instead of \['SFC64', 'PCG64'\]"
+    ):
+        Line(np.random.SFC64(1)).trainer().resume(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"generators = \['PCG64', 'PCG64'\] instead of \['PCG64'\]"):
+        Line().trainer(rng=None).resume(tmp_path / "run")
+
+
+def test_the_state_is_a_snapshot():
+    line = Line(dropout=0.0)
+    run, states = line.trainer(), []
+    run.run(line.steps, 8, line.validate, lambda: states.append(run.state_dict()))
+    for array in states[3][0].values():
+        array[...] = 0  # a copy
+    again = Line(dropout=0.0)
+    going_on = again.trainer()
+    going_on.load_state_dict(*states[1])
+    assert [len(metadata["history"]) for _, metadata in states] == [1, 2, 3, 4]
+    going_on.run(again.steps, 8, again.validate)
+    assert len(going_on.history) == 4 and len(states[1][1]["history"]) == 2
+    for name, array in line.network.parameters.items():
+        np.testing.assert_array_equal(again.network.parameters[name], array)
+
+
+OPTIONS = {
+    "betas": (AdamW, {"betas": (0.5, 0.6)}, r"betas = \[0.5, 0.6\] instead of \[0.9, 0.999\]"),
+    "eps": (Adam, {"eps": 1e-3}, "eps = 0.001 instead of 1e-08"),
+    "weight_decay": (AdamW, {"weight_decay": 0.5}, "weight_decay = 0.5 instead of 0.01"),
+    "momentum": (SGD, {"lr": 0.1, "momentum": 0.9}, "momentum = 0.9 instead of 0.5"),
+    "SGD's weight_decay": (SGD, {"lr": 0.1, "weight_decay": 0.1}, "weight_decay = 0.1 instead of 0.0"),
+    "alpha": (RMSprop, {"alpha": 0.5}, "alpha = 0.5 instead of 0.99"),
+}
+
+
+@pytest.mark.parametrize(("kind", "options", "error"), OPTIONS.values(), ids=OPTIONS)
+def test_every_option_of_the_optimizer_must_be_the_same(point, tmp_path, kind, options, error):
+    Trainer(point, kind(point.parameters, **options), epochs=1).save(tmp_path / "run")
+    other = {"lr": 0.1, "momentum": 0.5 if "momentum" in options else 0.0} if kind is SGD else {}
+    with pytest.raises(ValueError, match=error):
+        Trainer(point, kind(point.parameters, **other), epochs=1).resume(tmp_path / "run")
+    Trainer(point, kind(point.parameters, **options), epochs=1).resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "value", [0.25, np.float32(0.25), np.float64(0.25), np.array(0.25), np.array(0.25, "f4")]
+)
+def test_losses_of_numpy_become_floats(point, tmp_path, value):
+    run = trainer(point, lr=0.0, epochs=1)
+    run.run(lambda: iter([(value, 3)]), 3, lambda: value, lambda: run.save(tmp_path / "run"))
+    assert type(run.history[0]["train_loss"]) is type(run.history[0]["validation_loss"]) is float
+    assert run.history[0]["train_loss"] == run.history[0]["validation_loss"] == 0.25
+    json.dumps(run.history)
+
+
+def test_losses_of_pytorch_too(point):
+    torch = pytest.importorskip("torch")
+    run = trainer(point, lr=0.0, epochs=1)
+    run.run(lambda: iter([(torch.tensor(0.25), 3)]), 3)
+    assert run.history[0]["train_loss"] == 0.25
+
+
+def test_the_mean_of_an_epoch_is_summed_in_double_precision(point):
+    run = trainer(point, lr=0.0, epochs=1)
+    run.run(lambda: ((np.float32(0.1), 1) for _ in range(10_000)), 10_000)
+    assert run.history[0]["train_loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [None, "one", np.ones(1), np.ones((2, 2)), 1j])
+def test_a_loss_that_is_no_number_is_refused(point, value):
+    with pytest.raises(TypeError, match="the loss must be a number, got"):
+        trainer(point).run(lambda: iter([(value, 2)]), 6)
+    with pytest.raises(TypeError, match="the validation loss must be a number, got"):
+        trainer(point).run(point.steps, 6, lambda: value)
+
+
+@pytest.mark.parametrize("count", [2.0, None, -1, True])
+def test_a_count_that_is_none_is_refused(point, count):
+    with pytest.raises((TypeError, ValueError), match="a loss's count must be a non-negative integer, got"):
+        trainer(point).run(lambda: iter([(1.0, count)]), 6)
+
+
+@pytest.mark.parametrize("samples", [0, -3, 6.0, None])
+def test_samples_that_are_none_are_refused(point, samples):
+    with pytest.raises((TypeError, ValueError), match="samples must be a positive integer, got"):
+        trainer(point).run(point.steps, samples)
+
+
+def test_more_samples_than_said_are_refused_before_the_rate_rises_again(point):
+    """The slip of a user who passes the number of batches."""
+    run = trainer(point, lr=0.0)
+    error = "samples must be those of a whole epoch, got 3, but epoch 1 has come to 4 by its step 2"
+    with pytest.raises(ValueError, match=error):
+        run.run(point.steps, 3)
+    assert run.history == [] and point.w == 5.0
+
+
+def test_fewer_samples_than_said_are_fine(point):
+    run = trainer(point, epochs=2)
+    run.run(point.steps, 7)
+    assert [record["samples"] for record in run.history] == [6, 12]
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_an_epoch_without_samples_is_refused(point, epoch):
+    used_up = iter(list(point.steps())) if epoch == 2 else iter(())
+    with pytest.raises(
+        ValueError, match=f"epoch {epoch} had no samples: steps must begin an epoch each time"
+    ):
+        trainer(point).run(lambda: used_up, 6)
+    with pytest.raises(ValueError, match="epoch 1 had no samples"):
+        trainer(point).run(lambda: iter([(1.0, 0)]), 6)
+
+
+def test_patience_without_validation_is_refused(point):
+    with pytest.raises(ValueError, match="validate must be given if there is patience, which is 2"):
+        trainer(point, patience=2).run(point.steps, 6)
+    assert point.w == 5.0
+
+
+def test_there_is_at_least_one_step_however_short_the_time(point):
+    run = trainer(point, max_seconds=1e-9)
+    run.run(point.steps, 6, lambda: 1.0)
+    assert [record["samples"] for record in run.history] == [2]
+    assert point.w != 5.0
+
+
+def test_a_step_without_backward_is_an_error():
+    line = Line()
+    before = line.network.state_dict()
+
+    def steps():
+        yield from itertools.islice(line.steps(), 1)
+        yield 1.0, 2
+
+    run = line.trainer(epochs=1)
+    with pytest.raises(
+        RuntimeError, match=r"Sequential has no gradients of 0\.weight, .*: backward must run"
+    ):
+        run.run(steps, 8)
+    for name, array in before.items():
+        np.testing.assert_array_equal(line.network.parameters[name], array)
+
+
+def test_the_optimizer_must_be_the_networks(point):
+    other = Point()
+    for optimizer in (
+        SGD(other.parameters, 0.1),
+        SGD({}, 0.1),
+        SGD({**point.parameters, "b": np.ones(1)}, 0.1),
+    ):
+        with pytest.raises(ValueError, match="the optimizer must be over the network's own arrays"):
+            Trainer(point, optimizer, epochs=1)
+
+
+def averages(optimizer):
+    return {name: array.tolist() for name, array in optimizer.state_dict().items() if name != "lr"}
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, MemoryError, FloatingPointError])
+def test_weights_and_optimizer_go_back_to_the_best_epoch_together(error):
+    line = Line(dropout=0.0)
+    run, seen, scores = line.trainer(epochs=6), [], iter([3.0, 1.0, 2.0, 4.0, 5.0, 6.0])
+
+    def on_epoch():
+        seen.append((line.network.state_dict(), averages(run.optimizer)))
+
+    def steps():
+        for number, step in enumerate(line.steps()):
+            if error is not None and len(seen) == 4 and number == 2:
+                raise error
+            yield step
+
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        run.run(steps, 8, lambda: next(scores), on_epoch)
+    weights, state = seen[1]
+    assert averages(run.optimizer) == state and state["step"] == 8
+    assert run.optimizer.lr == 0.05
+    for name, array in weights.items():
+        np.testing.assert_array_equal(line.network.parameters[name], array)
+        np.testing.assert_array_equal(run.best_weights[name], array)
+
+
+def test_the_best_state_of_the_optimizer_outlives_a_stop(tmp_path):
+    """The best epoch is before the stop: what comes back at the end has to be in the file."""
+
+    def run(stop=None, resume=False):
+        line = Line()
+        run = line.trainer()
+
+        def on_epoch():
+            run.save(tmp_path / "run")
+            if len(run.history) == stop:
+                raise KeyboardInterrupt
+
+        if resume:
+            run.resume(tmp_path / "run")
+        with pytest.raises(KeyboardInterrupt) if stop else contextlib.nullcontext():
+            run.run(line.steps, 8, lambda: 1.0 + len(run.history), on_epoch)
+        return averages(run.optimizer)
+
+    whole = run()
+    assert run(stop=3)["step"] == run(resume=True)["step"] == 4
+    assert run(resume=True) == whole
+
+
+@pytest.mark.parametrize("where", ["steps", "on_epoch"])
+def test_after_an_error_without_validation_they_are_as_after_the_last_epoch(where):
+    line = Line()
+    run, seen = line.trainer(), []
+
+    def on_epoch():
+        seen.append((line.network.state_dict(), averages(run.optimizer)))
+        if where == "on_epoch" and len(seen) == 2:
+            raise OSError("disk full")
+
+    def steps():
+        for step in line.steps():
+            if where == "steps" and len(seen) == 2:
+                raise OSError("disk full")
+            yield step
+
+    with pytest.raises(OSError, match="disk full"):
+        run.run(steps, 8, None, on_epoch)
+    weights, state = seen[1]
+    assert averages(run.optimizer) == state
+    for name, array in weights.items():
+        np.testing.assert_array_equal(line.network.parameters[name], array)

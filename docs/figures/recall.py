@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fastrnn
-from fastrnn.layers import initial
+from fastrnn.layers import Composite, initial
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.optim import Adam, clip_grad_norm
 
@@ -23,7 +23,8 @@ def batch(rng):
 
 def losses(layer):
     head, rng = fastrnn.Linear(H, 2, seed=0), np.random.default_rng(0)
-    optimizers = [Adam(part.parameters, lr=3e-3) for part in (layer, head)]
+    network = Composite(layer=layer, head=head)
+    optimizer = Adam(network.parameters, lr=3e-3)
     for _ in range(STEPS):
         x, label = batch(rng)
         y, _ = layer.forward(x)
@@ -31,9 +32,9 @@ def losses(layer):
         dy = np.zeros_like(y)
         dy[-1] = head.backward(dlogits)
         layer.backward(dy, input_gradient=False)
-        clip_grad_norm(layer.gradients | head.gradients, 1.0)
-        for part, optimizer in zip((layer, head), optimizers, strict=True):
-            optimizer.step(part.gradients)
+        gradients = network.take_gradients()
+        clip_grad_norm(gradients, 1.0)
+        optimizer.step(gradients)
         yield loss
 
 

@@ -1,17 +1,21 @@
 """Optimizers and gradient clipping, by PyTorch's formulas.
 
-An optimizer is made from a dict of parameter arrays, which every step updates in place from a dict of
+An optimizer is made from a mapping of parameter arrays, which every step updates in place from a mapping of
 gradients with the same keys, on the threads of the kernels. NaN and infinity in the gradients flow through.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fastrnn import checks, functional
+from fastrnn.arrays import Arrays
 from fastrnn.checks import Array
 
 
@@ -22,7 +26,9 @@ class Optimizer:
     ----------
     parameters : mapping of str to ndarray
         float32 or float64 arrays, writable, of any shape and memory layout. They are the ones updated, not
-        copies.
+        copies, and looked up in this mapping at each step: those of a layer stay the layer's, also when both
+        are copied or pickled together. An array with two names, as of weights that are tied, is updated once,
+        by the sum of its gradients.
     lr : float
         The learning rate, also a settable attribute: a schedule assigns it between steps.
 
@@ -31,19 +37,23 @@ class Optimizer:
     TypeError
         If a parameter is not a float32 or float64 array, or an option not a number.
     ValueError
-        If a parameter is read-only, or an option is out of its range or not finite.
+        If a parameter is read-only or overlaps another one, or an option is out of its range or not finite.
     """
 
     _slots: tuple[str, ...] = ()  # a subclass's moving averages, as its `_update` takes them
+    _options: tuple[str, ...] = ()  # what it is given besides the learning rate
 
     def __init__(self, parameters: Mapping[str, Array], lr: float) -> None:
-        self.parameters = _writable("parameters", parameters)
+        _require_writable("parameters", parameters)
+        self.parameters = parameters
         self.lr = lr
         self.steps = 0
+        first = {names[0]: parameters[names[0]] for names in _names_of_each(parameters)}
+        _require_apart(first)
         self._averages = {
             f"{slot}.{name}": np.zeros(array.shape, array.dtype)
             for slot in self._slots
-            for name, array in self.parameters.items()
+            for name, array in first.items()
         }
 
     @property
@@ -55,28 +65,52 @@ class Optimizer:
     def lr(self, value: float) -> None:
         self._lr = checks.non_negative_float("lr", value)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options given at construction, the learning rate excepted, by name."""
+        return {name: getattr(self, name) for name in self._options}
+
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Update every parameter in place.
 
         Parameters
         ----------
         gradients : mapping of str to ndarray
-            One gradient per parameter, of its shape and dtype. They are only read.
+            One gradient per parameter, of its shape and dtype. They are only read. Those of a layer are to be
+            taken from it, ``layer.take_gradients()``, so that no step applies them again.
 
         Raises
         ------
         TypeError
-            If `gradients` is not a mapping.
+            If `gradients` is not a mapping, or a layer's own.
         ValueError
-            If gradients are missing, unexpected, or of another shape or dtype: it names them all, and no
-            parameter has been touched.
+            If gradients are missing, unexpected, or of another shape or dtype: it names them all; or if a
+            parameter has been replaced by an array of another shape or dtype. No parameter has been touched.
         """
+        if isinstance(gradients, Arrays):
+            raise TypeError(
+                "gradients must be taken from their layer, so that no step applies them again: "
+                "optimizer.step(layer.take_gradients())"
+            )
         arrays = checks.matching_arrays("gradients", gradients, self.parameters)
+        _require_writable("parameters", self.parameters)
+        each = [(self.parameters[names[0]], names) for names in _names_of_each(self.parameters)]
+        averages = [self._averages_of(names[0], parameter) for parameter, names in each]
         self.steps += 1
-        for name, parameter in self.parameters.items():
-            p, g = _plain(parameter), checks.plain(arrays[name], parameter.dtype)
-            self._update(p, g, *(self._averages[f"{slot}.{name}"] for slot in self._slots))
+        for (parameter, names), slots in zip(each, averages, strict=True):
+            p, g = _plain(parameter), checks.plain(_sum([arrays[name] for name in names]), parameter.dtype)
+            self._update(p, g, *slots)
             _write_back(p, parameter)
+
+    def _averages_of(self, name: str, parameter: Array) -> list[Array]:
+        found = [self._averages.get(f"{slot}.{name}") for slot in self._slots]
+        averages = [average for average in found if average is not None and average.shape == parameter.shape]
+        if len(averages) < len(found) or any(average.dtype != parameter.dtype for average in averages):
+            raise ValueError(
+                f"parameters[{name!r}] must be the array that the optimizer was made for, or one like it, "
+                f"got {checks.came(parameter)}"
+            )
+        return averages
 
     def _update(self, p: Array, g: Array, *slots: Array) -> None:
         """Update parameter `p` and its slots in place, from gradient `g`."""
@@ -146,6 +180,8 @@ class SGD(Optimizer):
     [0.0, 3.0]
     """
 
+    _options = ("momentum", "weight_decay")
+
     def __init__(
         self, parameters: Mapping[str, Array], lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0
     ) -> None:
@@ -179,6 +215,7 @@ class RMSprop(Optimizer):
     """
 
     _slots = ("v",)
+    _options = ("alpha", "eps")
 
     def __init__(
         self, parameters: Mapping[str, Array], lr: float = 1e-2, *, alpha: float = 0.99, eps: float = 1e-8
@@ -220,6 +257,7 @@ class Adam(Optimizer):
     """
 
     _slots = ("m", "v")
+    _options: tuple[str, ...] = ("betas", "eps")
 
     def __init__(
         self,
@@ -258,6 +296,8 @@ class AdamW(Adam):
     weight_decay : float
         Finite and not negative.
     """
+
+    _options = ("betas", "eps", "weight_decay")
 
     def __init__(
         self,
@@ -314,12 +354,12 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     (5.0, [0.6, 0.8])
     """
     max_norm = checks.positive_float("max_norm", max_norm)
-    arrays = _writable("gradients", gradients).values()
+    _require_writable("gradients", gradients)
     kernels = functional.kernels()
     norm = grad_norm(gradients)
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
-        for array in arrays:
+        for array in {id(array): array for array in gradients.values()}.values():  # each once
             plain = _plain(array)
             kernels.scale(plain, factor)
             _write_back(plain, array)
@@ -343,8 +383,8 @@ def clip_grad_value(gradients: Mapping[str, Array], clip_value: float) -> None:
     [1.0, -0.5]
     """
     clip_value = checks.positive_float("clip_value", clip_value)
-    arrays = _writable("gradients", gradients).values()
-    for array in arrays:
+    _require_writable("gradients", gradients)
+    for array in gradients.values():
         np.clip(array, -clip_value, clip_value, out=array)
 
 
@@ -358,8 +398,29 @@ def _write_back(plain: Array, array: Array) -> None:
         array[...] = plain
 
 
-def _writable(what: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Arrays that can be updated in place, by name."""
+def _names_of_each(arrays: Mapping[str, Array]) -> list[list[str]]:
+    """The names of each array: more than one where it is shared."""
+    names: dict[int, list[str]] = {}
+    for name, array in arrays.items():
+        names.setdefault(id(array), []).append(name)
+    return list(names.values())
+
+
+def _sum(arrays: list[Array]) -> Array:
+    with np.errstate(all="ignore"):
+        return functools.reduce(np.add, arrays)
+
+
+def _require_apart(arrays: Mapping[str, Array]) -> None:
+    for (one, a), (other, b) in itertools.combinations(arrays.items(), 2):
+        if np.may_share_memory(a, b) and np.shares_memory(a, b):
+            raise ValueError(
+                f"parameters[{one!r}] and [{other!r}] must be one array or apart, got two that overlap"
+            )
+
+
+def _require_writable(what: str, arrays: Mapping[str, Array]) -> None:
+    """Raise unless these are arrays, by name, that can be updated in place."""
     if not isinstance(arrays, Mapping):
         raise TypeError(f"{what} must be a mapping of names to arrays, got {checks.came(arrays)}")
     for name, array in arrays.items():
@@ -368,7 +429,6 @@ def _writable(what: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
             raise TypeError(f"{place} must be a float32 or float64 NumPy array, got {checks.came(array)}")
         if not array.flags.writeable:
             raise ValueError(f"{place} is updated in place and must be writable, got a read-only array")
-    return dict(arrays)
 
 
 def _betas(betas: tuple[float, float]) -> tuple[float, float]:

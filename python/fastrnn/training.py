@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 import reprlib
@@ -15,20 +16,20 @@ import numpy as np
 
 from fastrnn import checkpoint, checks
 from fastrnn.checks import Array
+from fastrnn.layers import Layer
 from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
 
 
 class Network(Protocol):
-    """Arrays to train, and after a backward pass their gradients, by the same names."""
+    """Arrays to train, and after a backward pass their gradients, by the same names: as a layer has them."""
 
     @property
     def parameters(self) -> Mapping[str, Array]:
         """The arrays, which an optimizer updates in place."""
         ...
 
-    @property
-    def gradients(self) -> Mapping[str, Array]:
-        """Those of the last backward pass."""
+    def take_gradients(self) -> Mapping[str, Array]:
+        """Those of the last backward pass, which are not to be had a second time."""
         ...
 
 
@@ -73,7 +74,8 @@ class Trainer:
     network : Network
         Its parameters are updated in place.
     optimizer : Optimizer
-        Over these parameters. Its learning rate is the highest, of which `schedule` takes a part.
+        Over these parameters. Its learning rate is the highest, of which `schedule` takes a part; when a
+        training ends it is that again.
     epochs : int
         Number of epochs at most; 0 trains nothing.
     schedule : {"cosine", "constant", "step", "warmup"}
@@ -82,12 +84,13 @@ class Trainer:
     clip_norm : float, optional
         Gradients of a greater norm than this are scaled down to it.
     patience : int, optional
-        Stop after so many epochs without a better validation loss.
+        Stop after so many epochs without a better validation loss. It needs validation.
     max_seconds : float, optional
         Stop after the first step past so many seconds; one more validation follows.
     rng : numpy.random.Generator, optional
-        Where all that is random in the training comes from, such as dropout and the order of the samples, so
-        that `state_dict` can tell where it is.
+        Where what is random outside of the network comes from, such as the order of the samples, so that
+        `state_dict` can tell where it is. The generators of the network's layers are found: among its
+        attributes, and theirs.
     describe : callable, optional
         A few words about a loss for the progress bar. There is a bar, by tqdm, if this is given and standard
         error is a terminal.
@@ -105,6 +108,12 @@ class Trainer:
         The epoch of the lowest validation loss.
     best_weights : dict of str to ndarray
         The parameters after that epoch; empty while there is none.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is of another type or out of range, or the optimizer is over other arrays than the
+        network's own.
     """
 
     def __init__(
@@ -121,6 +130,7 @@ class Trainer:
         describe: Callable[[float], str] | None = None,
         unit: str = "sample",
     ) -> None:
+        _require_same_arrays(network.parameters, optimizer.parameters)
         self.network = network
         self.optimizer = optimizer
         self.epochs = checks.non_negative_int("epochs", epochs)
@@ -133,7 +143,7 @@ class Trainer:
         self.unit = unit
         self.history: list[dict[str, Any]] = []
         self.best_epoch: int | None = None
-        self.best_weights: dict[str, Array] = {}
+        self._best: dict[str, Array] = {}
         self._peak = optimizer.lr
         self._steps = 0
 
@@ -144,7 +154,8 @@ class Trainer:
         validate: Callable[[], float] | None = None,
         on_epoch: Callable[[], None] | None = None,
     ) -> None:
-        """Train, and leave the network with the weights of the best epoch, or without validation the last.
+        """Train, and leave network and optimizer as they were after the best epoch, or without validation as
+        they are after the last.
 
         Parameters
         ----------
@@ -152,7 +163,8 @@ class Trainer:
             Starts an epoch. Whenever the iterator it returns is advanced, it does one forward and backward
             pass and yields the mean loss and the number of samples that it is the mean of.
         samples : int
-            Number of samples in an epoch.
+            Number of samples in an epoch, by which the learning rate is scheduled: an epoch may have less, as
+            where an incomplete batch is left out.
         validate : callable, optional
             Returns the validation loss.
         on_epoch : callable, optional
@@ -160,53 +172,67 @@ class Trainer:
 
         Raises
         ------
+        ValueError
+            If an epoch has more than `samples`, or none, or there is `patience` but no validation.
+        TypeError
+            If a loss is not a number, or a count not an integer.
+        RuntimeError
+            If a step yields without having run backward.
         FloatingPointError
-            If a loss or a gradient is not finite: it names the step, the epoch and the parameter. The
-            weights are the best then, or before the first validation those the epoch started from.
+            If a loss or a gradient is not finite: it names the step, the epoch and the parameter.
+        Exception
+            After any error, also in `steps`, `validate` and `on_epoch`, network and optimizer are as after
+            the best epoch; before the first validation, as after the last epoch that ended.
         KeyboardInterrupt
-            If interrupted, like any error after the best weights have been put back; before the first
-            validation the weights stay as they are.
+            If interrupted: they are as after the best epoch; before the first validation they stay as they
+            are.
         """
+        samples = checks.positive_int("samples", samples)
+        if self.patience is not None and validate is None:
+            raise ValueError(f"validate must be given if there is patience, which is {self.patience}")
         self._start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
-        good = self.best_weights
+        good = self._best or self._snapshot()
         try:
             while not self._finished():
-                good = self.best_weights or self._weights()
                 record = self._epoch(steps(), samples)
                 if validate is not None:
                     record["validation_loss"] = self._finite("validation loss", validate())
                     if record["validation_loss"] < self._best_loss():
-                        self.best_weights, self.best_epoch = self._weights(), record["epoch"]
+                        self._best, self.best_epoch = self._snapshot(), record["epoch"]
                 record["seconds"] = self._seconds()
                 self.history.append(record)
+                good = self._best or self._snapshot()
                 if on_epoch is not None:
                     on_epoch()
-        except FloatingPointError:
+        except Exception:
             self._put_back(good)
             raise
         finally:
-            self._put_back(self.best_weights)
+            self._put_back(self._best)
+            self.optimizer.lr = self._peak
+
+    @property
+    def best_weights(self) -> dict[str, Array]:
+        return _part(self._best, "weights")
 
     def state_dict(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """All that the rest of the training depends on: what `load_state_dict` takes.
+        """All that the rest of the training depends on, copied: what `load_state_dict` takes.
 
         Returns
         -------
         tensors : dict of str to ndarray
-            Copies of the weights, of the best weights so far and of the optimizer's state, under names that
-            begin with ``weights.``, ``best.`` and ``optimizer.``.
+            The weights and the optimizer's state, by names that begin with ``weights.`` and ``optimizer.``;
+            and those after the best epoch so far, with ``best.`` before that.
         metadata : dict
             The rest, which JSON can express.
         """
-        optimizer = self.optimizer.state_dict()
-        parts = {"weights": self._weights(), "best": self.best_weights, "optimizer": optimizer}
-        tensors = {f"{part}.{name}": array for part, found in parts.items() for name, array in found.items()}
+        tensors = {**self._snapshot(), **{f"best.{name}": array.copy() for name, array in self._best.items()}}
         metadata = {
             "settings": self._settings(),
-            "history": self.history,
+            "history": copy.deepcopy(self.history),
             "best_epoch": self.best_epoch,
             "steps": self._steps,
-            "rng": None if self.rng is None else self.rng.bit_generator.state,
+            "generators": [_in_json(each.bit_generator.state) for each in self._generators()],
         }
         return tensors, metadata
 
@@ -226,18 +252,22 @@ class Trainer:
             If they are of another network, optimizer or setting: it names what differs, and nothing has
             changed.
         """
-        same_settings(metadata["settings"], self._settings())
-        weights, best, optimizer = (_part(tensors, name) for name in ("weights", "best", "optimizer"))
-        checks.matching_arrays("weights", weights, self.network.parameters)
-        if best:
-            checks.matching_arrays("best weights", best, self.network.parameters)
-        self.optimizer.load_state_dict(optimizer)
-        self._put_back(weights)
-        self.best_weights = best
+        generators, states = self._generators(), metadata["generators"]
+        found, expected = dict(metadata["settings"]), self._settings()
+        found["generators"] = [state["bit_generator"] for state in states]
+        expected["generators"] = [each.bit_generator.state["bit_generator"] for each in generators]
+        same_settings(found, expected)
+        best, current = _part(tensors, "best"), self._snapshot()
+        now = {name: array for name, array in tensors.items() if not name.startswith("best.")}
+        for name, part in ("the training's state", now), ("its best", best):
+            if part or part is now:
+                checks.matching_arrays(name, part, current)
+        self._put_back(now)
+        self._best = {name: array.astype(current[name].dtype) for name, array in best.items()}
         self.history = [dict(record) for record in metadata["history"]]
         self.best_epoch, self._steps = metadata["best_epoch"], metadata["steps"]
-        if self.rng is not None:
-            self.rng.bit_generator.state = metadata["rng"]
+        for each, state in zip(generators, states, strict=True):
+            each.bit_generator.state = _from_json(state, each.bit_generator.state)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a file, in one step: see `fastrnn.checkpoint.save`."""
@@ -255,16 +285,24 @@ class Trainer:
         epoch, start, first = len(self.history) + 1, self._seconds(), self._steps
         total, done, clipped = 0.0, 0, 0
         with self._progress_bar(epoch, samples) as bar:
-            for loss, count in steps:
+            for value, count in steps:
                 self._steps += 1
-                self._finite("loss", loss)
+                loss, count = self._finite("loss", value), checks.non_negative_int("a loss's count", count)
+                if done + count > samples:
+                    come = f"epoch {epoch} has come to {done + count} by its step {self._steps - first}"
+                    raise ValueError(f"samples must be those of a whole epoch, got {samples}, but {come}")
                 clipped += self._update((epoch - 1 + done / samples) / self.epochs)
                 total, done = total + loss * count, done + count
                 if bar is not None and self.describe is not None:
-                    bar.set_postfix_str(self.describe(total / done), refresh=False)
+                    bar.set_postfix_str(self.describe(total / max(done, 1)), refresh=False)
                     bar.update(count)
                 if self._out_of_time():
                     break
+        if not done:
+            raise ValueError(
+                f"epoch {epoch} had no samples: steps must begin an epoch each time that it is called, and "
+                "its iterator yield losses and counts"
+            )
         return {
             "epoch": epoch,
             "samples": done + (self.history[-1]["samples"] if self.history else 0),
@@ -276,7 +314,7 @@ class Trainer:
 
     def _update(self, progress: float) -> bool:
         """One step of the optimizer; whether the gradients were clipped for it."""
-        gradients = self.network.gradients
+        gradients = self.network.take_gradients()
         norm = grad_norm(gradients)
         if not math.isfinite(norm):
             self._finite(_name_not_finite(gradients), norm)
@@ -294,16 +332,30 @@ class Trainer:
         return {
             "optimizer": type(self.optimizer).__name__,
             "learning_rate": self._peak,
+            **_in_json(self.optimizer.options),
             "schedule": self.schedule,
             "clip_norm": self.clip_norm,
         }
 
-    def _weights(self) -> dict[str, Array]:
-        return {name: parameter.copy() for name, parameter in self.network.parameters.items()}
+    def _snapshot(self) -> dict[str, Array]:
+        """Copies of the weights and of the optimizer's state, which belong together."""
+        parts = {"weights": self.network.parameters, "optimizer": self.optimizer.state_dict()}
+        return {f"{part}.{name}": array.copy() for part, of in parts.items() for name, array in of.items()}
 
-    def _put_back(self, weights: Mapping[str, Array]) -> None:
-        for name, array in weights.items():
-            self.network.parameters[name][...] = array
+    def _put_back(self, snapshot: Mapping[str, Array]) -> None:
+        if snapshot:
+            self.optimizer.load_state_dict(_part(snapshot, "optimizer"))
+            for name, array in _part(snapshot, "weights").items():
+                self.network.parameters[name][...] = array
+
+    def _generators(self) -> list[np.random.Generator]:
+        """The trainer's own, and those of the network and its layers, each once, as attributes have it."""
+        waiting, seen = [self.rng, *vars(self.network).values()], {id(self.network): self.network}
+        for value in waiting:  # which grows meanwhile
+            if id(value) not in seen:
+                seen[id(value)] = value
+                waiting += _held_by(value)
+        return [each for each in seen.values() if isinstance(each, np.random.Generator)]
 
     def _progress_bar(self, epoch: int, samples: int) -> contextlib.AbstractContextManager[Any]:
         """A tqdm bar on standard error, or None if it is not wanted or nobody would see it."""
@@ -319,19 +371,26 @@ class Trainer:
         )
         return bar
 
-    def _finite(self, what: str, value: float) -> float:
-        if not math.isfinite(value):
+    def _finite(self, what: str, value: Any) -> float:
+        """A number of Python's, NumPy's or PyTorch's as a finite float."""
+        try:
+            number = float(value) if np.ndim(value) == 0 else None
+        except (TypeError, ValueError):
+            number = None
+        if number is None:
+            raise TypeError(f"the {what} must be a number, got {checks.came(value)}")
+        if not math.isfinite(number):
             raise FloatingPointError(
-                f"the {what} became {value} at step {self._steps}, in epoch {len(self.history) + 1}: "
+                f"the {what} became {number} at step {self._steps}, in epoch {len(self.history) + 1}: "
                 "a lower learning_rate or clip_norm may help"
             )
-        return value
+        return number
 
     def _finished(self) -> bool:
         epochs = len(self.history)
         waited = epochs - self.best_epoch if self.best_epoch is not None else 0
         out_of_patience = self.patience is not None and waited >= self.patience
-        return epochs >= self.epochs or out_of_patience or self._out_of_time()
+        return epochs >= self.epochs or out_of_patience or (epochs > 0 and self._out_of_time())
 
     def _best_loss(self) -> float:
         return math.inf if self.best_epoch is None else self.history[self.best_epoch - 1]["validation_loss"]
@@ -359,6 +418,40 @@ def _part(tensors: Mapping[str, Array], part: str) -> dict[str, Array]:
     """The tensors under a prefix, without it."""
     prefix = f"{part}."
     return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def _require_same_arrays(network: Mapping[str, Array], optimizer: Mapping[str, Array]) -> None:
+    different = [name for name in {**network, **optimizer} if network.get(name) is not optimizer.get(name)]
+    if different:
+        raise ValueError(
+            "the optimizer must be over the network's own arrays, as Adam(network.parameters) is; it is not "
+            f"for {', '.join(map(repr, different))}"
+        )
+
+
+def _held_by(value: Any) -> list[Any]:
+    """What a layer or a collection holds."""
+    if isinstance(value, Layer):
+        return list(vars(value).values())
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def _in_json(value: Any) -> Any:
+    """A state or options, which may have arrays in them, as JSON gives them back."""
+    if isinstance(value, Mapping):
+        return {name: _in_json(each) for name, each in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_json(value: Any, like: Any) -> Any:
+    """The state of a bit generator, with arrays where another one of its kind has them."""
+    if isinstance(like, Mapping):
+        return {name: _from_json(value[name], each) for name, each in like.items()}
+    return np.array(value, like.dtype) if isinstance(like, np.ndarray) else value
 
 
 def _name_not_finite(gradients: Mapping[str, Array]) -> str:

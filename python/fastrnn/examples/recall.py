@@ -19,7 +19,7 @@ import numpy as np
 from fastrnn.checks import Array
 from fastrnn.diagnostics import Direction, diagnose
 from fastrnn.examples import new_figure, print_table, save_figure
-from fastrnn.layers import GRU, LSTM, RNN, Linear, initial
+from fastrnn.layers import GRU, LSTM, RNN, Composite, Linear, initial
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.optim import Adam, clip_grad_norm
 
@@ -126,9 +126,8 @@ def _gradients(setting: Setting, lag: int) -> Direction:
 
 def _train(setting: Setting, lag: int) -> Outcome:
     layer, head = _network(setting)
-    parts = {"recurrent": layer, "head": head}
-    names = [(part, name) for part, each in parts.items() for name in each.parameters]
-    optimizer = Adam({f"{part}.{name}": parts[part].parameters[name] for part, name in names}, RATE)
+    network = Composite(recurrent=layer, head=head)
+    optimizer = Adam(network.parameters, RATE)
     rng = np.random.default_rng(2)
     accuracy, done = _accuracy(layer, head, lag), 0
     while done < STEPS and accuracy < LEARNED:
@@ -139,7 +138,7 @@ def _train(setting: Setting, lag: int) -> Outcome:
             dy = np.zeros_like(y)
             dy[-1] = head.backward(dlogits)
             layer.backward(dy)
-            gradients = {f"{part}.{name}": parts[part].gradients[name] for part, name in names}
+            gradients = network.take_gradients()
             if setting.clip is not None:
                 clip_grad_norm(gradients, setting.clip)
             optimizer.step(gradients)

@@ -18,7 +18,7 @@ import numpy as np
 from fastrnn.checks import Array
 from fastrnn.data import Vocabulary
 from fastrnn.examples import new_figure, print_table, save_figure
-from fastrnn.layers import RNN, Linear
+from fastrnn.layers import RNN, Composite, Linear
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.optim import Adam
 
@@ -58,14 +58,15 @@ def _fastrnn(x: Array, y: Array, vocabulary: Vocabulary, epochs: int) -> Outcome
     rng = np.random.default_rng(0)
     layer = RNN(len(vocabulary), UNITS, nonlinearity="relu", seed=rng)
     head = Linear(UNITS, len(vocabulary), seed=rng)
-    optimizer = Adam({**layer.parameters, **head.parameters}, lr=1e-3)
+    network = Composite(recurrent=layer, head=head)
+    optimizer = Adam(network.parameters, lr=1e-3)
 
     def epoch() -> Iterator[float]:
         for rows in np.array_split(rng.permutation(len(y)), range(BATCH, len(y), BATCH)):
             _, h = layer.forward(x[rows].T)
             loss, dlogits = softmax_cross_entropy(head.forward(h[0]), y[rows])
             layer.backward(None, head.backward(dlogits)[None])
-            optimizer.step({**layer.gradients, **head.gradients})
+            optimizer.step(network.take_gradients())
             yield loss * len(rows)
 
     losses, seconds = [], []

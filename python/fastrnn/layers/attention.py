@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, functional
+from fastrnn.arrays import Arrays
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
 
@@ -71,14 +72,18 @@ class Attention(Layer):
     def __init__(
         self, query_size: int, memory_size: int, *, dtype: npt.DTypeLike = "float32", seed: Seed = None
     ) -> None:
-        super().__init__()
         self.query_size = checks.positive_int("query_size", query_size)
         self.memory_size = checks.positive_int("memory_size", memory_size)
         self.dtype = checks.float_dtype("dtype", dtype)
-        rng, joined = generator(seed), self.memory_size + self.query_size
-        shapes = {"score": (self.memory_size, self.query_size), "output": (self.query_size, joined)}
-        for name, shape in shapes.items():
-            self.parameters[f"weight_{name}"] = uniform(rng, 1 / math.sqrt(shape[1]), shape, self.dtype)
+        rng = generator(seed, type(self).__name__, self.query_size, self.memory_size)
+        joined = self.memory_size + self.query_size
+        shapes = {
+            "weight_score": (self.memory_size, self.query_size),
+            "weight_output": (self.query_size, joined),
+        }
+        super().__init__(
+            {name: uniform(rng, 1 / math.sqrt(shape[1]), shape, self.dtype) for name, shape in shapes.items()}
+        )
 
     def __call__(
         self, queries: npt.ArrayLike, memory: npt.ArrayLike, lengths: npt.ArrayLike | None = None
@@ -147,7 +152,7 @@ class Attention(Layer):
             weight = self.parameters["weight_score"]
             dqueries, dweight_score, _ = functional.linear_backward(kept.queries, weight, dlooked)
             dqueries += djoined[..., self.memory_size :]
-        self.gradients = {"weight_score": dweight_score, "weight_output": dweight_output}
+        self._gradients = Arrays({"weight_score": dweight_score, "weight_output": dweight_output})
         return dqueries, np.ascontiguousarray(dmemory.swapaxes(0, 1))
 
     def _attend(self, queries: npt.ArrayLike, memory: npt.ArrayLike, lengths: npt.ArrayLike | None) -> _Kept:

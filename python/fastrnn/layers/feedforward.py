@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, functional
+from fastrnn.arrays import Arrays
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
 
@@ -52,16 +53,14 @@ class Linear(Layer):
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
-        super().__init__()
         self.in_features = checks.positive_int("in_features", in_features)
         self.out_features = checks.positive_int("out_features", out_features)
         self.bias = checks.boolean("bias", bias)
         self.dtype = checks.float_dtype("dtype", dtype)
-        rng, bound = generator(seed), 1 / math.sqrt(self.in_features)
-        shape = (self.out_features, self.in_features)
-        self.parameters["weight"] = uniform(rng, bound, shape, self.dtype)
-        if self.bias:
-            self.parameters["bias"] = uniform(rng, bound, shape[:1], self.dtype)
+        shape, bound = (self.out_features, self.in_features), 1 / math.sqrt(self.in_features)
+        rng = generator(seed, type(self).__name__, *shape)
+        shapes = {"weight": shape, "bias": shape[:1]} if self.bias else {"weight": shape}
+        super().__init__({name: uniform(rng, bound, shape, self.dtype) for name, shape in shapes.items()})
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Inference: y, (..., out_features), of x, (..., in_features)."""
@@ -79,7 +78,7 @@ class Linear(Layer):
         dy = floats("dy", dy, self.dtype, (*x.shape[:-1], self.out_features))
         self._kept = None
         dx, dweight, dbias = functional.linear_backward(x, self.parameters["weight"], dy)
-        self.gradients = {"weight": dweight} | ({"bias": dbias} if self.bias else {})
+        self._gradients = Arrays({"weight": dweight} | ({"bias": dbias} if self.bias else {}))
         return dx
 
     def _input(self, x: npt.ArrayLike) -> Array:
@@ -124,12 +123,12 @@ class Embedding(Layer):
     def __init__(
         self, num_embeddings: int, embedding_dim: int, *, dtype: npt.DTypeLike = "float32", seed: Seed = None
     ) -> None:
-        super().__init__()
         self.num_embeddings = checks.positive_int("num_embeddings", num_embeddings)
         self.embedding_dim = checks.positive_int("embedding_dim", embedding_dim)
         self.dtype = checks.float_dtype("dtype", dtype)
-        normal = generator(seed).standard_normal((self.num_embeddings, self.embedding_dim))
-        self.parameters["weight"] = normal.astype(self.dtype)
+        shape = self.num_embeddings, self.embedding_dim
+        normal = generator(seed, type(self).__name__, *shape).standard_normal(shape)
+        super().__init__({"weight": normal.astype(self.dtype)})
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Inference: y, (..., E), of tokens x, (...), within 0 to V-1."""
@@ -152,7 +151,7 @@ class Embedding(Layer):
         dweight = np.zeros_like(self.parameters["weight"])
         with np.errstate(all="ignore"):  # equal tokens side by side, one sum for each
             dweight[tokens] = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], first, axis=0)
-        self.gradients = {"weight": dweight}
+        self._gradients = Arrays({"weight": dweight})
 
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, "an integer array")
@@ -168,7 +167,8 @@ class Dropout(Layer):
     p : float
         From 0 to 1. The random numbers have 16 bits: the probability is the multiple of 1/65536 next to p.
     seed : int or numpy.random.Generator, optional
-        Of the masks, a new one for each call of `forward`.
+        Of the masks, a new one for each call of `forward`. Two layers with one p and one int draw the same
+        masks: give those of a network one Generator, from which they draw in turn.
 
     Raises
     ------
@@ -179,15 +179,15 @@ class Dropout(Layer):
     --------
     >>> layer = Dropout(0.5, seed=3)
     >>> layer.forward(np.ones(8)).tolist()
-    [2.0, 2.0, 0.0, 0.0, 2.0, 0.0, 2.0, 0.0]
+    [2.0, 0.0, 2.0, 2.0, 2.0, 2.0, 0.0, 2.0]
     >>> layer.backward(np.ones(8)).tolist()
-    [2.0, 2.0, 0.0, 0.0, 2.0, 0.0, 2.0, 0.0]
+    [2.0, 0.0, 2.0, 2.0, 2.0, 2.0, 0.0, 2.0]
     """
 
     def __init__(self, p: float, *, seed: Seed = None) -> None:
         super().__init__()
         self.p = checks.probability("p", p)
-        self._rng = generator(seed)
+        self._rng = generator(seed, type(self).__name__, self.p)
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Inference: x, unchanged."""

@@ -61,8 +61,9 @@ def orthogonal(layer: RNN | LSTM | GRU, gain: float = 1.0, *, seed: Seed = None)
     True
     """
     gain = checks.positive_float("gain", gain)
-    rng = generator(seed)
-    for weight in _of(layer, "weight_hh"):
+    weights = list(_of(layer, "weight_hh"))
+    rng = generator(seed, "orthogonal", *(weight.shape for weight in weights))
+    for weight in weights:
         H = weight.shape[1]
         for gate in weight.reshape(-1, H, H):
             q, r = np.linalg.qr(rng.standard_normal((H, H)))

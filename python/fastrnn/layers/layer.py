@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -9,26 +10,67 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks
+from fastrnn.arrays import Arrays, Joined
 from fastrnn.checks import Array
 
 Seed: TypeAlias = "int | np.random.Generator | None"  # a string: numpy.random loads when it is needed
 
 
 class Layer:
-    """What all layers share.
+    """What all layers share. Copies and pickles have the weights, but nothing of the data that went through.
+
+    Parameters
+    ----------
+    parameters : mapping of str to ndarray, optional
+        The arrays that the layer owns from now on.
 
     Attributes
     ----------
-    parameters : dict of str to ndarray
-        The arrays themselves: an optimizer updates them in place.
-    gradients : dict of str to ndarray
-        What the last `backward` computed, each call anew; empty before the first one.
+    parameters : fastrnn.arrays.Arrays
+        The arrays by name, for an optimizer to update in place. What is assigned to a name is copied into its
+        array.
+    gradients : fastrnn.arrays.Arrays
+        What the last `backward` computed, each call anew, to look at and to clip: empty before the first one
+        and when they have been taken.
     """
 
-    def __init__(self) -> None:
-        self.parameters: dict[str, Array] = {}
-        self.gradients: dict[str, Array] = {}
+    def __init__(self, parameters: Mapping[str, Array] | None = None) -> None:
+        self._parameters = Arrays(parameters or {})
+        self._gradients = Arrays({})
         self._kept: Any = None
+
+    @property
+    def parameters(self) -> Arrays:
+        return self._parameters
+
+    @property
+    def gradients(self) -> Arrays:
+        return self._gradients
+
+    def take_gradients(self) -> dict[str, Array]:
+        """Hand the gradients over, for a step of an optimizer: the layer has none then until `backward` runs
+        again, so that none is applied twice.
+
+        Returns
+        -------
+        dict of str to ndarray
+            With the keys of `parameters`.
+
+        Raises
+        ------
+        RuntimeError
+            If `backward` has not run since they were taken: it names those that are missing, and the others
+            stay.
+        """
+        gradients = dict(self.gradients)
+        missing = [name for name in self.parameters if name not in gradients]
+        if missing:
+            raise RuntimeError(
+                f"{type(self).__name__} has no gradients of {', '.join(missing)}: "
+                "backward must run before they are taken, each time"
+            )
+        self._drop_gradients()
+        return gradients
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters, by name."""
@@ -50,9 +92,15 @@ class Layer:
             If entries are missing, unexpected, misshapen or not floats: it names them all, and no parameter
             has changed.
         """
-        arrays = checks.matching_arrays(f"state of {type(self).__name__}", state, self.parameters)
-        for name, array in arrays.items():
-            self.parameters[name][...] = array
+        parameters = self.parameters
+        parameters.update(checks.matching_arrays(f"state of {type(self).__name__}", state, parameters))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle has: all but what passed through."""
+        return {**self.__dict__, "_gradients": Arrays({}), "_kept": None}
+
+    def _drop_gradients(self) -> None:
+        self._gradients = Arrays({})
 
     def _forward_kept(self) -> Any:
         """What the last forward call kept; backward discards it once its arguments have been checked."""
@@ -66,7 +114,7 @@ class Layer:
 class Composite(Layer):
     """Layers that are trained as one: each array goes by its layer's name and its own, as ``head.bias``.
 
-    A subclass calls `gather` at the end of its backward pass.
+    It can be used as it is, to join layers for an optimizer, or be the base of a network of one's own.
 
     Parameters
     ----------
@@ -76,32 +124,50 @@ class Composite(Layer):
     Attributes
     ----------
     parts : dict of str to Layer
-    parameters : dict of str to ndarray
+    parameters, gradients : fastrnn.arrays.Arrays
         The parts' own arrays, not copies.
+
+    Raises
+    ------
+    TypeError
+        If a part is not a layer.
+
+    Examples
+    --------
+    >>> from fastrnn.layers import LSTM, Linear
+    >>> network = Composite(lstm=LSTM(3, 5), head=Linear(5, 2))
+    >>> list(network.parameters)[-2:]
+    ['head.weight', 'head.bias']
     """
 
     def __init__(self, **parts: Layer) -> None:
+        for name, layer in parts.items():
+            if not isinstance(layer, Layer):
+                raise TypeError(f"{name} must be a layer, got {checks.came(layer)}")
         super().__init__()
         self.parts = parts
-        self.parameters = {
-            f"{part}.{name}": array
-            for part, layer in parts.items()
-            for name, array in layer.parameters.items()
-        }
 
-    def gather(self) -> None:
-        """Set `gradients` from those that the parts have."""
-        self.gradients = {
-            f"{part}.{name}": array
-            for part, layer in self.parts.items()
-            for name, array in layer.gradients.items()
-        }
+    @property
+    def parameters(self) -> Arrays:
+        return Joined({name: layer.parameters for name, layer in self.parts.items()})
+
+    @property
+    def gradients(self) -> Arrays:
+        return Joined({name: layer.gradients for name, layer in self.parts.items()})
+
+    def _drop_gradients(self) -> None:
+        for layer in self.parts.values():
+            layer._drop_gradients()
 
 
-def generator(seed: Seed) -> np.random.Generator:
-    if seed is not None and not isinstance(seed, np.random.Generator):
-        seed = checks.non_negative_int("seed", seed)
-    return np.random.default_rng(seed)
+def generator(seed: Seed, *owner: object) -> np.random.Generator:
+    """What an owner, told by its name and sizes, draws its numbers from: an int is mixed with these, so that
+    one seed for several layers makes no two of them alike, but those of one class and one size."""
+    if seed is None or isinstance(seed, np.random.Generator):
+        return np.random.default_rng(seed)
+    seed = checks.non_negative_int("seed", seed)
+    key = zlib.crc32(repr(owner).encode())
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(key,)))
 
 
 def uniform(rng: np.random.Generator, bound: float, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, functional
+from fastrnn.arrays import Arrays
 from fastrnn.checks import Array
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
@@ -61,7 +62,8 @@ class Recurrent(Layer, Generic[StateT]):
         Of parameters, inputs and outputs.
     seed : int or numpy.random.Generator, optional
         Of the initial values, uniform between -1/sqrt(H) and 1/sqrt(H) as in PyTorch, and of dropout. The
-        same int gives the same bits; layers given the same Generator draw from it in turn.
+        same int gives a layer of the same class and sizes the same bits; layers given the same Generator draw
+        from it in turn.
 
     Attributes
     ----------
@@ -111,7 +113,6 @@ class Recurrent(Layer, Generic[StateT]):
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
-        super().__init__()
         self.input_size = checks.positive_int("input_size", input_size)
         self.hidden_size = checks.positive_int("hidden_size", hidden_size)
         self.num_layers = checks.positive_int("num_layers", num_layers)
@@ -126,12 +127,11 @@ class Recurrent(Layer, Generic[StateT]):
         if self.dropout and self.num_layers == 1:
             warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
 
-        rng = generator(seed)
-        bound = 1 / math.sqrt(self.hidden_size)
-        self.parameters = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
-        self.parameters |= {
-            name: np.zeros((self._places, self.hidden_size), self.dtype) for name in self._learned
-        }
+        sizes = self.input_size, self.hidden_size, self.num_layers, self._directions
+        rng, bound = generator(seed, type(self).__name__, *sizes), 1 / math.sqrt(self.hidden_size)
+        weights = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
+        states = {name: np.zeros((self._places, self.hidden_size), self.dtype) for name in self._learned}
+        super().__init__(weights | states)
         self._packed: list[dict[str, Any]] = self._nothing_packed()
         self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
         self._masks = Dropout(self.recurrent_dropout, seed=rng)
@@ -293,7 +293,7 @@ class Recurrent(Layer, Generic[StateT]):
         dstate = self._as_given(dstates)
         for name, member in zip(self._learned, self._members("dstate", dstate), strict=False):
             gradients[name] = _over_batch(member) if name in started else np.zeros_like(self.parameters[name])
-        self.gradients = {name: gradients[name] for name in self.parameters}
+        self._gradients = Arrays({name: gradients[name] for name in self.parameters})
         self.record = passes
         return None if dy is None else self._swap(dy), dstate
 
@@ -333,7 +333,8 @@ class Recurrent(Layer, Generic[StateT]):
 
     def _weights(self, suffix: str) -> tuple[Array, Array, Array | None, Array | None]:
         """Those of one layer and direction; None for biases that there are not."""
-        w_ih, w_hh, *biases = [self.parameters[name] for name in self._names(suffix)]
+        parameters = self.parameters
+        w_ih, w_hh, *biases = [parameters[name] for name in self._names(suffix)]
         b_ih, b_hh = biases or (None, None)
         return w_ih, w_hh, b_ih, b_hh
 
@@ -342,8 +343,8 @@ class Recurrent(Layer, Generic[StateT]):
         return [{} for _ in range(self._places)]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle of the layer has: all but what the kernels keep."""
-        return {**self.__dict__, "_packed": self._nothing_packed(), "_kept": None}
+        """What a copy or a pickle of the layer has: nor what the kernels keep, and no `record`."""
+        return {**super().__getstate__(), "_packed": self._nothing_packed(), "record": ()}
 
     def _run(
         self,

@@ -71,5 +71,4 @@ class Sequential(Composite):
         d: Any = dy
         for layer in reversed(self.parts.values()):
             d = layer.backward(d)  # type: ignore[attr-defined]
-        self.gather()
         return d  # type: ignore[no-any-return]

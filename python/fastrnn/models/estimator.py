@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import itertools
 import json
@@ -55,10 +56,9 @@ class NetworkEstimator(Estimator):
       `learn` it also sets the attributes that say what the data is like (classes, scaling, vocabulary);
       without, it uses them.
     - ``_build(rng)``: the untrained network for these attributes, all of whose randomness, dropout's
-      included, comes from the generator. A network has ``parameters`` and ``gradients`` by the same names
-      (see `fastrnn.layers.Composite`), and ``loss(batch, state, *, training)``, which returns the mean loss
-      of an `Examples`, the number of samples it is the mean of, and the state to go on from; with
-      ``training=True`` also runs backward and sets ``gradients``.
+      included, comes from the generator. A network is a `fastrnn.layers.Composite` with
+      ``loss(batch, state, *, training)``, which returns the mean loss of an `Examples`, the number of samples
+      it is the mean of, and the state to go on from; with ``training=True`` it also runs backward.
     - ``_format()`` and ``_restore(metadata)``: the learned attributes as a dict that JSON can express, and
       back.
 
@@ -103,7 +103,7 @@ class NetworkEstimator(Estimator):
         validation, and the last weights are kept; likewise, with a warning, where the part is less than one
         example, or all are the last of a class.
     patience : int or None
-        Training stops after so many epochs without a better score.
+        Training stops after so many epochs without a better score; it needs a validation.
     max_seconds : float or None
         Training stops after so many seconds, and the learning rate falls accordingly. What comes out depends
         on the machine's speed then; without it, one ``seed`` gives the same model again.
@@ -259,6 +259,12 @@ class NetworkEstimator(Estimator):
         if checkpoint is not None:
             files.require_writable(checkpoint)
         model, before = self._checked_copy(), dict(self.__dict__)
+        asked = model.patience not in (None, type(model).patience)  # by more than a default
+        if asked and not model.validation_fraction and validation_data is None:
+            raise ValueError(
+                f"patience must be None if there is nothing to validate on, got {model.patience} with "
+                "validation_fraction=0 and no validation_data"
+            )
         examples = model._read(*data, learn=True)
         model._begin()
         if validation_data is None:
@@ -266,14 +272,14 @@ class NetworkEstimator(Estimator):
         else:
             training, validation = examples, model._read(*validation_data, learn=False)
         model._learn_scale(training)
-        trainer = model._trainer()
+        trainer = model._trainer(validated=validation is not None)
         if resume is not None:
             model._resume(resume, trainer, model._samples(training))
         ended = None if on_epoch is None else lambda model: on_epoch(self._become(model))
         try:
             model._train(trainer, training, validation, checkpoint, ended)
         except KeyboardInterrupt:
-            self._become(model)
+            self._become(copy.deepcopy(model))  # without the data of the step that was interrupted
             raise
         except BaseException:
             self.__dict__.clear()
@@ -285,7 +291,7 @@ class NetworkEstimator(Estimator):
     def _partial_fit(self: Self, data: tuple[Any, ...]) -> Self:
         """See `SequenceEstimator.partial_fit`."""
         checked = self._checked_copy()
-        model = self._as_fitted() if hasattr(self, "history_") else checked
+        model = copy.deepcopy(self._as_fitted()) if hasattr(self, "history_") else checked
         examples = model._read(*data, learn=model is checked)
         if model is checked:
             model._begin()
@@ -320,14 +326,14 @@ class NetworkEstimator(Estimator):
         self.history_: list[dict[str, Any]] = []
         self.best_epoch_: int | None = None
 
-    def _trainer(self) -> Trainer:
+    def _trainer(self, *, validated: bool) -> Trainer:
         return Trainer(
             self._network,
             Adam(self._network.parameters, self.learning_rate),
             epochs=self.epochs,
             schedule=self.schedule,
             clip_norm=self.clip_norm,
-            patience=self.patience,
+            patience=self.patience if validated else None,
             max_seconds=self.max_seconds,
             rng=self._rng,
             describe=self._describe if self.verbose else None,
@@ -507,7 +513,8 @@ class SequenceEstimator(NetworkEstimator):
         """Learn for one more epoch, with `learning_rate` as it is and no validation.
 
         The first call learns from its data what classes or features there are, as `fit` does; those after
-        it go on from the weights, and from Adam's averages, that there are, also after `fit`.
+        it go on from the weights, and from Adam's averages, that there are, also after `fit`. After an
+        error, or when it is interrupted, the model is what it was before.
 
         Parameters
         ----------

@@ -71,12 +71,11 @@ class ForecastNetwork(Composite):
         """See `fastrnn.models.estimator.NetworkEstimator`; samples are the steps forecast from."""
         counted = slice(batch.skipped, None)
         known, target = batch.known[counted], batch.target[counted]
-        run = self.recurrent.forward if training else self.recurrent
-        hidden, state = run(batch.x, state)
-        dropped = self.dropout.forward(hidden[counted]) if training else hidden[counted]
-        outputs = self.head.forward(dropped).reshape(*target.shape, self.shape[2])
+        hidden, state = _run(self.recurrent, training)(batch.x, state)
+        dropped = _run(self.dropout, training)(hidden[counted])
+        outputs = _run(self.head, training)(dropped).reshape(*target.shape, self.shape[2])
         if self.known is not None:
-            outputs = outputs + self.known.forward(known).reshape(outputs.shape)
+            outputs = outputs + _run(self.known, training)(known).reshape(outputs.shape)
         loss, doutputs = self._loss(outputs, target)
         if training:
             self._backward(doutputs, batch.skipped)
@@ -95,4 +94,8 @@ class ForecastNetwork(Composite):
         dhidden = self.dropout.backward(self.head.backward(doutputs.reshape(T, B, -1)))
         dhidden = np.pad(dhidden, ((skipped, 0), (0, 0), (0, 0))) if skipped else dhidden
         self.recurrent.backward(dhidden, input_gradient=False)
-        self.gather()
+
+
+def _run(layer: Any, training: bool) -> Any:
+    """A layer's pass: what forward keeps is kept in training only."""
+    return layer.forward if training else layer

@@ -277,7 +277,6 @@ class ConditionedDecoder(Composite):
         loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=IGNORED)
         _, dstate = self.recurrent.backward(self.dropout.backward(self.head.backward(dlogits)))
         self.condition.backward(self._row(dstate) * (1 - start * start))
-        self.gather()
         return loss, count, None
 
     def start(self, vectors: Array) -> Any:

@@ -106,7 +106,6 @@ class SequenceNetwork(Composite):
         pooled = self.dropout.forward(self.pooling.forward(batch.x))
         loss, doutputs = self._loss(self.head.forward(pooled), batch.y)
         self.pooling.backward(self.dropout.backward(self.head.backward(doutputs)))
-        self.gather()
         return loss, len(batch), None
 
 
@@ -148,5 +147,4 @@ class StepNetwork(Composite):
         loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=-1)
         dhidden = self.dropout.backward(self.head.backward(dlogits))
         self.recurrent.backward(dhidden, input_gradient=False)
-        self.gather()
         return loss, count, state

@@ -14,20 +14,20 @@ import numpy.typing as npt
 
 from fastrnn.checks import Array
 from fastrnn.data import Sequences
-from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.layers import GRU, LSTM, RNN, Layer
 
 Lengths = npt.NDArray[np.int64]
 
 WINDOW = 1000  # steps of a call where nothing flows back: its overhead vanishes, its memory stays small
 
 
-class Pooling:
+class Pooling(Layer):
     """Recurrent layers and what is pooled from their outputs.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        `backward` sets its `gradients`.
+        `backward` sets its `gradients`; the pooling has no parameters of its own.
     kind : {"last", "mean", "max"}
     steps : int or None
         With "last", gradients flow back through the last so many steps only. With "mean" and "max" each
@@ -40,9 +40,9 @@ class Pooling:
     def __init__(
         self, layer: LSTM | GRU | RNN, kind: str, steps: int | None, rng: np.random.Generator
     ) -> None:
+        super().__init__()
         self.layer, self.kind, self.steps, self.rng = layer, kind, steps, rng
         self._directions = 2 if layer.bidirectional else 1
-        self._kept: Any = None
 
     def __call__(self, x: Sequences) -> Array:
         """What is pooled, (B, D*H), in inference."""
@@ -62,10 +62,11 @@ class Pooling:
 
     def backward(self, dpooled: Array) -> None:
         """Set the layer's `gradients` from the gradient of what is pooled."""
+        kept, self._kept = self._forward_kept(), None
         if self.kind == "last":
-            self.layer.backward(None, self._state_gradient(dpooled), input_gradient=False)
+            self.layer.backward(None, self._state_gradient(kept, dpooled), input_gradient=False)
             return
-        x, over_steps, before = self._kept
+        x, over_steps, before = kept
         if self.steps is None or x.steps <= self.steps:  # forward kept all of them
             dy = over_steps.gradient(dpooled, x.lengths, 0, x.steps)
             self.layer.backward(dy, input_gradient=False)
@@ -110,7 +111,7 @@ class Pooling:
             start += len(y)
             for name, gradient in self.layer.gradients.items():
                 total[name] = total[name] + gradient if name in total else gradient
-        self.layer.gradients = total
+        self.layer.gradients.update(total)
         self.rng.bit_generator.state = after
 
     def _last(self, state: Any) -> Array:
@@ -118,11 +119,10 @@ class Pooling:
         h = state[0] if isinstance(state, tuple) else state
         return np.concatenate(list(h[-self._directions :]), axis=-1)
 
-    def _state_gradient(self, dpooled: Array) -> Any:
-        h = self._kept[0] if isinstance(self._kept, tuple) else self._kept
-        dh = np.zeros_like(h)
+    def _state_gradient(self, state: Any, dpooled: Array) -> Any:
+        dh = np.zeros_like(state[0] if isinstance(state, tuple) else state)
         dh[-self._directions :] = np.split(dpooled, self._directions, axis=-1)
-        return (dh, None) if isinstance(self._kept, tuple) else dh
+        return (dh, None) if isinstance(state, tuple) else dh
 
 
 class _Mean:

@@ -203,7 +203,6 @@ class EncoderDecoder(Composite):
         dhidden, dmemory = self.attention.backward(dattended)
         _, dstart = self.decoder.backward(drop_hidden.backward(dhidden))
         self.encoder.backward(drop_memory.backward(dmemory), self._back(dstart))
-        self.gather()
         return loss, count, None
 
     def encode(self, source: Array, lengths: Array) -> tuple[Array, Any]:

@@ -1,0 +1,81 @@
+"""Arrays by name that have one owner: what a layer's parameters and gradients are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from fastrnn import checks
+from fastrnn.checks import Array
+
+
+class Arrays(MutableMapping[str, Array]):
+    """Arrays under names that are fixed: what is assigned to a name is copied into its array.
+
+    So nobody who holds the mapping or one of its arrays is left with an old one, and every copy of it and of
+    what holds it, by deepcopy, pickle or joblib, is one whole again.
+
+    Raises
+    ------
+    KeyError
+        If something is assigned to another name.
+    ValueError
+        If what is assigned has another shape or kind of number: nothing has changed.
+    TypeError
+        If a name is to be deleted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> array = np.zeros(2)
+    >>> arrays = Arrays({"bias": array})
+    >>> arrays["bias"] = [3.0, 5.0]
+    >>> array.tolist()
+    [3.0, 5.0]
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self._arrays = dict(arrays)
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self._arrays:
+            known = ", ".join(map(repr, self._arrays)) or "none"
+            raise KeyError(f"there is no array {name!r} to assign to, and names are fixed: {known}")
+        array = self._arrays[name]
+        if value is not array:  # which an in-place operator assigns
+            array[...] = checks.matching_arrays("what is assigned", {name: value}, {name: array})[name]
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name!r} cannot be deleted: names are fixed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(f'{name} {array.dtype}{array.shape}' for name, array in self.items())}>"
+
+
+class Joined(Arrays):
+    """The arrays of several owners, each by its owner's name and its own: ``head.bias``. An owner that comes
+    twice is there once, by the first of its names."""
+
+    def __init__(self, parts: Mapping[str, Arrays]) -> None:
+        self._parts = dict(parts)
+        self._owners: dict[str, Arrays] = {}
+        for part, arrays in parts.items():
+            for prefix, owner in (arrays._owners if isinstance(arrays, Joined) else {"": arrays}).items():
+                if not any(owner is known for known in self._owners.values()):
+                    self._owners[f"{part}.{prefix}"] = owner
+        super().__init__(
+            {prefix + name: array for prefix, owner in self._owners.items() for name, array in owner.items()}
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy looks its arrays up again, in the copies of their owners'."""
+        return Joined, (self._parts,)
