@@ -3,6 +3,7 @@ refuse; and what they promise about seeds, dropout, threads and state."""
 
 import doctest
 import importlib
+import itertools
 import re
 import threading
 import warnings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import functional
-from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Linear
+from fastrnn.layers import GRU, LSTM, RNN, Attention, Dropout, Embedding, Linear
 
 RECURRENT = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 
@@ -440,6 +441,42 @@ def test_seeds(make):
     assert (values(None) != values(None)).all()
     rng = np.random.default_rng(7)
     assert (values(rng) != values(rng)).all()  # one generator, drawn from in turn
+
+
+ONE_SEED = {
+    "Linear": lambda seed: Linear(32, 32, seed=seed),
+    "another Linear": lambda seed: Linear(32, 64, seed=seed),
+    "Embedding": lambda seed: Embedding(32, 32, seed=seed),
+    "Attention": lambda seed: Attention(32, 32, seed=seed),
+    "RNN": lambda seed: RNN(32, 32, seed=seed),
+    "LSTM": lambda seed: LSTM(32, 32, seed=seed),
+    "GRU": lambda seed: GRU(32, 32, seed=seed),
+    "narrow GRU": lambda seed: GRU(1, 32, seed=seed),
+    "deep GRU": lambda seed: GRU(32, 32, 2, seed=seed),
+    "GRU of two directions": lambda seed: GRU(32, 32, bidirectional=True, seed=seed),
+}
+
+
+def test_layers_of_one_seed_have_no_numbers_in_common():
+    """Not in other units either: ``seed=0`` for every layer of a network is what people write."""
+    scaled = {}
+    for name, make in ONE_SEED.items():
+        for key, array in make(0).parameters.items():
+            values = array.astype("float64").ravel()
+            scaled[f"{name}, {key}"] = values / np.sqrt(np.square(values).mean())
+    for (one, a), (other, b) in itertools.combinations(scaled.items(), 2):
+        assert abs(np.corrcoef(a[:32], b[:32])[0, 1]) < 0.8, f"{one} and {other}"
+    same = np.concatenate([np.unique(values.round(6)) for values in scaled.values()])
+    assert len(np.unique(same)) > 0.98 * len(same)
+
+
+def test_dropouts_of_one_seed_and_another_p_have_other_masks():
+    x = np.ones(1000)
+    masks = [Dropout(p, seed=0).forward(x) != 0 for p in (0.5, 0.4999)]
+    assert (masks[0] != masks[1]).mean() > 0.4
+    rng = np.random.default_rng(0)
+    masks = [Dropout(0.5, seed=rng).forward(x) != 0 for _ in range(2)]  # what a network of several wants
+    assert (masks[0] != masks[1]).mean() > 0.4
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

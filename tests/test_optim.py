@@ -133,6 +133,85 @@ def test_minimises(make):
         assert np.abs(array).max(initial=0) < 1e-2
 
 
+# -- whose arrays they are
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize(("cls", "options"), OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_tied_weights_are_updated_once_as_in_torch(cls, options):
+    """An array under two names, by the sum of its gradients, which PyTorch's one parameter has as .grad."""
+    torch = pytest.importorskip("torch")
+    w, v = arrays()["w"], arrays()["b"]
+    optimizer = cls({"in": w, "v": v, "out": w}, **options)
+    tensors = [torch.tensor(w, requires_grad=True), torch.tensor(v, requires_grad=True)]
+    other = getattr(torch.optim, cls.__name__)(tensors, **{"foreach": False, **options})
+    for step in range(50):
+        first, second = (arrays(seed=seed) for seed in (step, step + 1000))
+        optimizer.step({"in": first["w"], "v": first["b"], "out": second["w"]})
+        tensors[0].grad = torch.tensor(first["w"] + second["w"])
+        tensors[1].grad = torch.tensor(first["b"])
+        other.step()
+    for array, tensor in ((w, tensors[0]), (v, tensors[1])):
+        np.testing.assert_allclose(array, tensor.detach().numpy(), rtol=1e-12, atol=1e-14)
+    assert not any(name.endswith(".out") for name in optimizer.state_dict())
+
+
+def test_parameters_that_overlap_without_being_one_are_refused():
+    w = np.arange(12.0).reshape(3, 4)
+    for other in (w.T, w[1:], w.reshape(-1), w[...]):
+        with pytest.raises(
+            ValueError, match=r"parameters\['w'\] and \['v'\] must be one array or apart, got two"
+        ):
+            SGD({"w": w, "v": other}, 0.1)
+    SGD({"even": w[:, ::2], "odd": w[:, 1::2]}, 0.1)  # within the same bounds, but apart
+
+
+def test_a_mapping_is_looked_up_at_each_step(make):
+    """An array that took the place of another one is trained, if it is like it; else nothing is."""
+    parameters, gradients = arrays(), arrays(seed=1)
+    optimizer = make(parameters)
+    new = parameters["w"] = np.ones((5, 3))
+    old = arrays()["w"]
+    optimizer.step(gradients)
+    assert (new != 1).all() and (old == arrays()["w"]).all()
+    state = optimizer.state_dict()
+    parameters["b"] = parameters["b"].tolist()
+    before = arrays_of(parameters)
+    with pytest.raises((TypeError, ValueError), match="'b'"):
+        optimizer.step(gradients)
+    assert_same(arrays_of(parameters), before)
+    assert_same(optimizer.state_dict(), state)
+
+
+def arrays_of(parameters):
+    return {name: np.copy(array) for name, array in parameters.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "gradient"),
+    [(np.zeros(8), np.zeros(8)), (np.zeros(7, "f4"), np.zeros(7, "f4"))],
+    ids=["shape", "dtype"],
+)
+def test_an_array_unlike_the_one_it_replaced_is_refused(value, gradient):
+    parameters, gradients = arrays(), arrays(seed=1)
+    optimizer = Adam(parameters)
+    parameters["b"], gradients["b"] = value, gradient
+    before = arrays_of(parameters)
+    with pytest.raises(
+        ValueError, match=r"parameters\['b'\] must be the array that the optimizer was made for, or"
+    ):
+        optimizer.step(gradients)
+    assert_same(parameters, before)
+    assert optimizer.steps == 0
+
+
+def test_options():
+    assert SGD(arrays(), 0.1, momentum=0.5).options == {"momentum": 0.5, "weight_decay": 0.0}
+    assert RMSprop(arrays()).options == {"alpha": 0.99, "eps": 1e-8}
+    assert Adam(arrays(), betas=[0.5, 0.6]).options == {"betas": (0.5, 0.6), "eps": 1e-8}
+    assert AdamW(arrays()).options == {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
+
+
 # -- state
 
 
@@ -272,6 +351,13 @@ def test_clipped_norm_is_at_most_max_norm(values, max_norm):
         np.testing.assert_allclose(
             clipped, np.multiply(values, min(1, max_norm / norm)), rtol=2e-3, atol=1e-30
         )
+
+
+def test_a_gradient_with_two_names_is_scaled_once():
+    """Its norm is that of both."""
+    gradient = np.array([3.0, 4.0])
+    assert clip_grad_norm({"a": gradient, "b": gradient}, 1.0) == pytest.approx(np.sqrt(50))
+    np.testing.assert_allclose(gradient, np.array([3, 4]) / np.sqrt(50), rtol=1e-6)
 
 
 def test_below_the_limits_nothing_changes():

@@ -92,8 +92,8 @@ class Optimizer:
                 "gradients must be taken from their layer, so that no step applies them again: "
                 "optimizer.step(layer.take_gradients())"
             )
-        arrays = checks.matching_arrays("gradients", gradients, self.parameters)
         _require_writable("parameters", self.parameters)
+        arrays = checks.matching_arrays("gradients", gradients, self.parameters)
         each = [(self.parameters[names[0]], names) for names in _names_of_each(self.parameters)]
         averages = [self._averages_of(names[0], parameter) for parameter, names in each]
         self.steps += 1

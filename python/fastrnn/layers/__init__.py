@@ -3,6 +3,15 @@
 Every layer works the same way. ``layer(x)`` is inference: it changes nothing, and threads may share the
 layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward(dy)`` needs, and that sets
 ``layer.gradients``, with the keys of ``layer.parameters``, and returns the gradient with respect to ``x``.
+``optimizer.step(layer.take_gradients())`` applies the gradients, once.
+
+A layer owns its arrays: what is assigned to ``layer.parameters[name]`` is copied into the array there. A
+`Composite` joins layers, to train them as one.
+
+An int as a seed is mixed with the class and the sizes of a layer, so that layers of a network may have the
+same one; those of one class and one size would be alike, and are better given one ``numpy.random.Generator``,
+from which they draw in turn.
+
 `initial` has other initial values for recurrent layers.
 """
 
