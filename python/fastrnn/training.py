@@ -106,8 +106,6 @@ class Trainer:
         the epoch while the weights changed; and ``validation_loss``.
     best_epoch : int or None
         The epoch of the lowest validation loss.
-    best_weights : dict of str to ndarray
-        The parameters after that epoch; empty while there is none.
 
     Raises
     ------
@@ -213,6 +211,7 @@ class Trainer:
 
     @property
     def best_weights(self) -> dict[str, Array]:
+        """The parameters after the best epoch, by name; empty while there is none."""
         return _part(self._best, "weights")
 
     def state_dict(self) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -23,15 +23,6 @@ class Layer:
     ----------
     parameters : mapping of str to ndarray, optional
         The arrays that the layer owns from now on.
-
-    Attributes
-    ----------
-    parameters : fastrnn.arrays.Arrays
-        The arrays by name, for an optimizer to update in place. What is assigned to a name is copied into its
-        array.
-    gradients : fastrnn.arrays.Arrays
-        What the last `backward` computed, each call anew, to look at and to clip: empty before the first one
-        and when they have been taken.
     """
 
     def __init__(self, parameters: Mapping[str, Array] | None = None) -> None:
@@ -41,10 +32,14 @@ class Layer:
 
     @property
     def parameters(self) -> Arrays:
+        """The arrays by name, for an optimizer to update in place. What is assigned to a name is copied into
+        its array."""
         return self._parameters
 
     @property
     def gradients(self) -> Arrays:
+        """What the last `backward` computed, each call anew, to look at and to clip: empty before the first
+        one, and when they have been taken."""
         return self._gradients
 
     def take_gradients(self) -> dict[str, Array]:
@@ -124,8 +119,6 @@ class Composite(Layer):
     Attributes
     ----------
     parts : dict of str to Layer
-    parameters, gradients : fastrnn.arrays.Arrays
-        The parts' own arrays, not copies.
 
     Raises
     ------
@@ -149,10 +142,12 @@ class Composite(Layer):
 
     @property
     def parameters(self) -> Arrays:
+        """The parts' own arrays, not copies."""
         return Joined({name: layer.parameters for name, layer in self.parts.items()})
 
     @property
     def gradients(self) -> Arrays:
+        """What the parts have: those whose `backward` has run."""
         return Joined({name: layer.gradients for name, layer in self.parts.items()})
 
     def _drop_gradients(self) -> None:
