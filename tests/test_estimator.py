@@ -483,6 +483,19 @@ def test_a_copy_learns_and_is_saved_as_the_model_itself(tmp_path, make, copied):
         assert_same(weights(type(model).load(tmp_path / "model")), weights(model))
 
 
+def test_a_model_on_memory_mapped_weights_predicts_and_learns(tmp_path):
+    """As joblib gives large ones to its workers: read-only."""
+    joblib = pytest.importorskip("joblib")
+    model, given = classifier()
+    joblib.dump(model.fit(*given).partial_fit(*given), tmp_path / "model")
+    other = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert not any(array.flags.writeable for array in other._network.parameters.values())
+    np.testing.assert_array_equal(outputs(other, given), outputs(model, given))
+    np.testing.assert_array_equal(
+        outputs(other.partial_fit(*given), given), outputs(model.partial_fit(*given), given)
+    )
+
+
 @pytest.mark.parametrize("make", [*MODELS, forecaster])
 def test_what_is_loaded_into_the_network_of_a_copy_is_used(make):
     model, given = make(epochs=1)

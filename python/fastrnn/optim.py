@@ -425,7 +425,7 @@ def _require_writable(what: str, arrays: Mapping[str, Array]) -> None:
         raise TypeError(f"{what} must be a mapping of names to arrays, got {checks.came(arrays)}")
     for name, array in arrays.items():
         place = f"{what}[{name!r}]"
-        if type(array) is not np.ndarray or array.dtype not in checks.FLOATS:
+        if type(array) not in (np.ndarray, np.memmap) or array.dtype not in checks.FLOATS:
             raise TypeError(f"{place} must be a float32 or float64 NumPy array, got {checks.came(array)}")
         if not array.flags.writeable:
             raise ValueError(f"{place} is updated in place and must be writable, got a read-only array")

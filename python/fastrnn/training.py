@@ -89,8 +89,8 @@ class Trainer:
         Stop after the first step past so many seconds; one more validation follows.
     rng : numpy.random.Generator, optional
         Where what is random outside of the network comes from, such as the order of the samples, so that
-        `state_dict` can tell where it is. The generators of the network's layers are found: among its
-        attributes, and theirs.
+        `state_dict` can tell where it is. The generators of the network's layers are found: the layers are
+        looked for in its attributes, and in theirs, and in lists and dicts of them.
     describe : callable, optional
         A few words about a loss for the progress bar. There is a bar, by tqdm, if this is given and standard
         error is a terminal.
@@ -349,7 +349,8 @@ class Trainer:
 
     def _generators(self) -> list[np.random.Generator]:
         """The trainer's own, and those of the network and its layers, each once, as attributes have it."""
-        waiting, seen = [self.rng, *vars(self.network).values()], {id(self.network): self.network}
+        waiting: list[Any] = [self.rng, *getattr(self.network, "__dict__", {}).values()]
+        seen: dict[int, Any] = {id(self.network): self.network}
         for value in waiting:  # which grows meanwhile
             if id(value) not in seen:
                 seen[id(value)] = value
