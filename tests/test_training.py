@@ -641,6 +641,11 @@ def test_the_optimizer_must_be_the_networks(point):
             Trainer(point, optimizer, epochs=1)
 
 
+def test_a_network_must_give_its_gradients(point):
+    with pytest.raises(TypeError, match=r"network must have parameters and take_gradients\(\), got"):
+        Trainer(point.parameters, SGD(point.parameters, 0.1), epochs=1)
+
+
 def averages(optimizer):
     return {name: array.tolist() for name, array in optimizer.state_dict().items() if name != "lr"}
 

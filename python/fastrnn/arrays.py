@@ -67,13 +67,13 @@ class Joined(Arrays):
 
     def __init__(self, parts: Mapping[str, Arrays]) -> None:
         self._parts = dict(parts)
-        self._owners: dict[str, Arrays] = {}
+        owners: dict[int, tuple[str, Arrays]] = {}
         for part, arrays in parts.items():
-            for prefix, owner in (arrays._owners if isinstance(arrays, Joined) else {"": arrays}).items():
-                if not any(owner is known for known in self._owners.values()):
-                    self._owners[f"{part}.{prefix}"] = owner
+            for prefix, owner in arrays._owners if isinstance(arrays, Joined) else [("", arrays)]:
+                owners.setdefault(id(owner), (f"{part}.{prefix}", owner))
+        self._owners: list[tuple[str, Arrays]] = list(owners.values())
         super().__init__(
-            {prefix + name: array for prefix, owner in self._owners.items() for name, array in owner.items()}
+            {prefix + name: array for prefix, owner in self._owners for name, array in owner._arrays.items()}
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,7 +6,6 @@ gradients with the same keys, on the threads of the kernels. NaN and infinity in
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -48,12 +47,12 @@ class Optimizer:
         self.parameters = parameters
         self.lr = lr
         self.steps = 0
-        first = {names[0]: parameters[names[0]] for names in _names_of_each(parameters)}
-        _require_apart(first)
+        each = _each_once(parameters)
+        _require_apart(each)
         self._averages = {
             f"{slot}.{name}": np.zeros(array.shape, array.dtype)
             for slot in self._slots
-            for name, array in first.items()
+            for name, array in each.items()
         }
 
     @property
@@ -92,25 +91,26 @@ class Optimizer:
                 "gradients must be taken from their layer, so that no step applies them again: "
                 "optimizer.step(layer.take_gradients())"
             )
-        _require_writable("parameters", self.parameters)
-        arrays = checks.matching_arrays("gradients", gradients, self.parameters)
-        each = [(self.parameters[names[0]], names) for names in _names_of_each(self.parameters)]
-        averages = [self._averages_of(names[0], parameter) for parameter, names in each]
+        parameters = dict(self.parameters)
+        _require_writable("parameters", parameters)
+        arrays = checks.matching_arrays("gradients", gradients, parameters)
+        if len(set(map(id, parameters.values()))) < len(parameters):
+            parameters, arrays = _each_once(parameters), _summed(parameters, arrays)
+        if not isinstance(self.parameters, Arrays):  # whose arrays are never others
+            self._require_averages_of(parameters)
         self.steps += 1
-        for (parameter, names), slots in zip(each, averages, strict=True):
-            p, g = _plain(parameter), checks.plain(_sum([arrays[name] for name in names]), parameter.dtype)
-            self._update(p, g, *slots)
+        for name, parameter in parameters.items():
+            p, g = _plain(parameter), checks.plain(arrays[name], parameter.dtype)
+            self._update(p, g, *(self._averages[f"{slot}.{name}"] for slot in self._slots))
             _write_back(p, parameter)
 
-    def _averages_of(self, name: str, parameter: Array) -> list[Array]:
-        found = [self._averages.get(f"{slot}.{name}") for slot in self._slots]
-        averages = [average for average in found if average is not None and average.shape == parameter.shape]
-        if len(averages) < len(found) or any(average.dtype != parameter.dtype for average in averages):
-            raise ValueError(
-                f"parameters[{name!r}] must be the array that the optimizer was made for, or one like it, "
-                f"got {checks.came(parameter)}"
-            )
-        return averages
+    def _require_averages_of(self, parameters: Mapping[str, Array]) -> None:
+        for slot in self._slots:
+            for name, array in parameters.items():
+                average = self._averages.get(f"{slot}.{name}")
+                if average is None or average.shape != array.shape or average.dtype != array.dtype:
+                    expected = "the array that the optimizer was made for, or one like it"
+                    raise ValueError(f"parameters[{name!r}] must be {expected}, got {checks.came(array)}")
 
     def _update(self, p: Array, g: Array, *slots: Array) -> None:
         """Update parameter `p` and its slots in place, from gradient `g`."""
@@ -398,17 +398,22 @@ def _write_back(plain: Array, array: Array) -> None:
         array[...] = plain
 
 
-def _names_of_each(arrays: Mapping[str, Array]) -> list[list[str]]:
-    """The names of each array: more than one where it is shared."""
-    names: dict[int, list[str]] = {}
+def _each_once(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Each array by the first of its names."""
+    first: dict[int, str] = {}
     for name, array in arrays.items():
-        names.setdefault(id(array), []).append(name)
-    return list(names.values())
+        first.setdefault(id(array), name)
+    return {name: arrays[name] for name in first.values()}
 
 
-def _sum(arrays: list[Array]) -> Array:
-    with np.errstate(all="ignore"):
-        return functools.reduce(np.add, arrays)
+def _summed(parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> dict[str, Array]:
+    """The sum of an array's gradients, by the first of its names."""
+    sums: dict[int, tuple[str, Array]] = {}
+    for name, array in parameters.items():
+        first, total = sums.get(id(array), (name, None))
+        with np.errstate(all="ignore"):
+            sums[id(array)] = first, gradients[name] if total is None else total + gradients[name]
+    return dict(sums.values())
 
 
 def _require_apart(arrays: Mapping[str, Array]) -> None:

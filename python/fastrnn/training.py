@@ -128,6 +128,8 @@ class Trainer:
         describe: Callable[[float], str] | None = None,
         unit: str = "sample",
     ) -> None:
+        if not hasattr(network, "take_gradients"):
+            raise TypeError(f"network must have parameters and take_gradients(), got {checks.came(network)}")
         _require_same_arrays(network.parameters, optimizer.parameters)
         self.network = network
         self.optimizer = optimizer
