@@ -525,10 +525,10 @@ def marked(make, **options):
 
 
 POOLED = [(make, pooling) for make in (classifier, regressor) for pooling in ("last", "mean", "max")]
-OTHERS = [(make, None) for make in (tagger, translator, inventor, writer)]
+UNPOOLED = [(make, None) for make in (tagger, translator, inventor, writer)]
 
 
-@pytest.mark.parametrize(("make", "pooling"), [*POOLED, *OTHERS])
+@pytest.mark.parametrize(("make", "pooling"), [*POOLED, *UNPOOLED])
 @pytest.mark.parametrize("way", ["fit", "partial_fit", "interrupted"])
 def test_a_model_keeps_nothing_of_its_training_data(make, pooling, way):
     options = {"bptt_steps": 3, "pooling": pooling} if pooling else {}
