@@ -553,6 +553,19 @@ def test_a_model_keeps_nothing_of_its_training_data(make, pooling, way):
     assert len(pickled) < (1 + averages) * size + 12_000
 
 
+def test_a_forecaster_keeps_the_end_of_its_series_but_not_the_rest():
+    model, (series,) = forecaster(epochs=1)
+    mark = 1.0625  # at three places, none of them in the context of the last forecast
+    series, past = np.concatenate([[mark], series] * 3), np.cos(np.arange(273))
+    alive = [weakref.ref(array) for array in (series, past)]
+    model.fit(series, past)
+    del series, past
+    gc.collect()
+    assert [reference() for reference in alive] == [None, None]
+    pickled = pickle.dumps(model)
+    assert np.float32(mark).tobytes() not in pickled and np.float64(mark).tobytes() not in pickled
+
+
 def interrupt_in_backward(patch):
     """Ctrl-C between forward and backward of the third step."""
     backward, calls = Linear.backward, iter(range(100))

@@ -37,6 +37,9 @@ class Attention(Layer):
         a_ts = softmax over s of q_t W_a m_s         c_t = sum over s of a_ts m_s
         y_t  = tanh(W_c [c_t; q_t])
 
+    The parameters are ``weight_score`` (M, Q), which is W_a transposed, and ``weight_output`` (Q, M+Q), which
+    is W_c.
+
     A query q_t looks at the memory but does not depend on y of the steps before: a decoder can run its
     recurrent layers through all steps of the known outputs first, and attend for all of them at once.
 
@@ -48,11 +51,6 @@ class Attention(Layer):
         Of parameters, inputs and outputs.
     seed : int or numpy.random.Generator, optional
         Of the initial values, uniform between -1/sqrt(n) and 1/sqrt(n) for rows of n weights, as in `Linear`.
-
-    Attributes
-    ----------
-    parameters : dict of str to ndarray
-        ``weight_score`` (M, Q), which is W_a transposed, and ``weight_output`` (Q, M+Q), which is W_c.
 
     Raises
     ------

@@ -16,6 +16,8 @@ from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
 class Linear(Layer):
     """y = x W^T + b on the last axis.
 
+    The parameters are ``weight`` (out_features, in_features) and ``bias`` (out_features,).
+
     Parameters
     ----------
     in_features, out_features : int
@@ -26,11 +28,6 @@ class Linear(Layer):
         Of parameters, inputs and outputs.
     seed : int or numpy.random.Generator, optional
         Of the initial values, uniform between -1/sqrt(in_features) and 1/sqrt(in_features) as in PyTorch.
-
-    Attributes
-    ----------
-    parameters : dict of str to ndarray
-        ``weight`` (out_features, in_features) and ``bias`` (out_features,).
 
     Raises
     ------
@@ -90,7 +87,7 @@ class Linear(Layer):
 
 
 class Embedding(Layer):
-    """A vector for each token: y = weight[x].
+    """A vector for each token: y = weight[x]. The parameter is ``weight`` (V, E).
 
     Parameters
     ----------
@@ -102,11 +99,6 @@ class Embedding(Layer):
         Of parameters and outputs.
     seed : int or numpy.random.Generator, optional
         Of the initial values, standard normal as in PyTorch.
-
-    Attributes
-    ----------
-    parameters : dict of str to ndarray
-        ``weight`` (V, E).
 
     Raises
     ------

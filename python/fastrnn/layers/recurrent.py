@@ -29,6 +29,11 @@ StateT = TypeVar("StateT")
 class Recurrent(Layer, Generic[StateT]):
     """One or more recurrent layers on top of each other, in one or both directions: `RNN`, `LSTM` or `GRU`.
 
+    The parameters go by PyTorch's names: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``
+    and ``bias_hh_l0`` (G*H,), the same with ``_reverse`` for the second direction, and so on with ``_l1``,
+    where the input has D*H features. At the end, with `learned_state`, ``initial_h`` and for an `LSTM`
+    ``initial_c`` (L*D, H), which PyTorch has not.
+
     Parameters
     ----------
     input_size : int
@@ -67,11 +72,6 @@ class Recurrent(Layer, Generic[StateT]):
 
     Attributes
     ----------
-    parameters : dict of str to ndarray
-        By PyTorch's names: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0`` and
-        ``bias_hh_l0`` (G*H,), the same with ``_reverse`` for the second direction, and so on with ``_l1``,
-        where the input has D*H features. At the end, with `learned_state`, ``initial_h`` and for an `LSTM`
-        ``initial_c`` (L*D, H), which PyTorch has not.
     recording : bool
         Whether `forward` and `backward` leave a `record`; False at first.
     record : list of Pass

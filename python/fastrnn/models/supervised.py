@@ -36,9 +36,6 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
     n_features_in_ : int
         Features of a step, 1 if the steps are tokens; or, if `fit` got a matrix of numbers, its columns, as
         scikit-learn has it: another matrix must have as many then, but not sequences in a list.
-    feature_names_in_ : ndarray of str
-        The columns of the frames that `fit` got, if they had names: other frames must have the same, in their
-        order.
     """
 
     bidirectional: bool = False
