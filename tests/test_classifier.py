@@ -432,6 +432,17 @@ class TestRegressor:
         np.testing.assert_allclose(model._scaling.deviation, both.std(axis=0), rtol=1e-9)
         assert model.score(X, y) > 0.8
 
+    def test_a_failed_partial_fit_keeps_scale_and_predictions(self):
+        X, y = self.data(1)
+        model = SequenceRegressor(**{**TINY, "epochs": 2}).fit(X, y)
+        before, scaling = model.predict(X), model._scaling
+        with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
+            for _ in range(5):
+                model.set_params(learning_rate=1e300, clip_norm=None).partial_fit(X, 1000 * y)
+                before, scaling = model.predict(X), model._scaling
+        np.testing.assert_array_equal(model.predict(X), before)
+        assert model._scaling is scaling
+
     def test_scores_need_as_many_targets(self):
         X, y = self.data(2, 20)
         model = SequenceRegressor(**{**TINY, "epochs": 1}).fit(X, y)
