@@ -157,15 +157,15 @@ def test_info_is_show_config(capsys):
         ("train cat.txt -o m --checkpoint nowhere/c", "No such file or directory: 'nowhere/c'"),
         ("train cat.txt -o .", r"Is a directory: '\.'"),
         ("train cat.txt -o -", "-o must be a file, got '-': standard output has the messages"),
-        ("train cat.txt -o cat.txt", "-o must be another file than 'cat.txt', got 'cat.txt'"),
-        ("train latin.txt cat.txt -o ./cat.txt", "-o must be another file than 'cat.txt', got './cat.txt'"),
-        ("train cat.txt -o link", "-o must be another file than 'cat.txt', got 'link'"),
-        ("train cat.txt -o hard", "-o must be another file than 'cat.txt', got 'hard'"),
-        ("train link -o sub/../cat.txt", "-o must be another file than 'link', got 'sub/../cat.txt'"),
-        ("train cat.txt -o m --checkpoint m", "-o must be another file than 'm', got 'm'"),
-        ("train cat.txt -o m --checkpoint sub/../m", "-o must be another file than 'sub/../m', got 'm'"),
-        ("train cat.txt -o model --resume model", "-o must be another file than 'model', got 'model'"),
-        ("train cat.txt -o m --checkpoint hard", "--checkpoint must be another file than 'cat.txt'"),
+        ("train cat.txt -o cat.txt", "-o must be another file than FILE 'cat.txt', got 'cat.txt'"),
+        ("train latin.txt cat.txt -o ./cat.txt", "must be another file than FILE 'cat.txt', got './cat.txt'"),
+        ("train cat.txt -o link", "-o must be another file than FILE 'cat.txt', got 'link'"),
+        ("train cat.txt -o hard", "-o must be another file than FILE 'cat.txt', got 'hard'"),
+        ("train link -o sub/../cat.txt", "-o must be another file than FILE 'link', got 'sub/../cat.txt'"),
+        ("train cat.txt -o m --checkpoint m", "-o must be another file than --checkpoint 'm', got 'm'"),
+        ("train cat.txt -o m --checkpoint sub/../m", "-o must be another file than --checkpoint 'sub"),
+        ("train cat.txt -o model --resume model", "-o must be another file than --resume 'model'"),
+        ("train cat.txt -o m --checkpoint hard", "--checkpoint must be another file than FILE 'cat.txt'"),
         ("train cat.txt -o m --checkpoint -", "--checkpoint must be a file, got '-'"),
         ("train cat.txt -o m --cell elman", "cell must be one of 'lstm', 'gru', 'rnn', got 'elman'"),
         ("train cat.txt -o m --learning-rate nan", "learning_rate must be a positive finite number"),
@@ -245,12 +245,18 @@ def test_divergence_is_a_line_of_warning(text_file, tmp_path):
     assert re.fullmatch(warned, done.stderr) and done.returncode == 0
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_what_the_terminal_cannot_show_does_not_end_a_text(tmp_path, encoding):
+POSIX = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "changed"),
+    [("ascii", POSIX), *((name, {"PYTHONIOENCODING": name}) for name in ("ascii", "latin-1", "utf-8"))],
+)
+def test_what_the_terminal_cannot_show_does_not_end_a_text(tmp_path, encoding, changed):
     text = "zwölf Boxkämpfer “jagen” Viktor. " * 20
     (tmp_path / "text").write_text(text, encoding="utf-8")
     TextGenerator(hidden_size=8, epochs=1, bptt_steps=9, seed=0).fit(text).save(tmp_path / "model")
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    environment = {**os.environ, **changed}
     written = ["generate", tmp_path / "model", "--prompt", "z", "-n", 200, "--seed", 1]
     done = subprocess.run(command(*written), env=environment, capture_output=True, check=True)
     expected = "z" + TextGenerator.load(tmp_path / "model").generate("z", 200, seed=1) + "\n"

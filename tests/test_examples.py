@@ -1,5 +1,7 @@
 """The examples: each runs quickly, on its real data, and leaves the figure it promises."""
 
+import sys
+
 import pytest
 
 from fastrnn import cli, examples
@@ -39,6 +41,15 @@ def test_a_missing_package_is_named_with_the_extra():
     with pytest.raises(ImportError, match=r"needs Nothing: pip install 'fastrnn\[examples\]'"):
         with examples.needs("Nothing"):
             import fastrnn.nothing  # noqa: F401
+
+
+@pytest.mark.parametrize("name", examples.NAMES)
+def test_without_matplotlib_nothing_is_computed(name, tmp_path, capsys, monkeypatch):
+    for module in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install 'fastrnn\[examples\]'"):
+        examples.run(name, tmp_path, quick=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_the_textbook_program_learns_the_sentence(tmp_path):

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _options([*words[1:], "--help"] if words[:1] in ([], ["help"]) else words)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="replace")  # a character that it has not must not end a text
     try:
         with warnings.catch_warnings():
@@ -102,8 +102,10 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    _require_output("-o", options.output, *options.files, options.checkpoint, options.resume)
-    _require_output("--checkpoint", options.checkpoint, *options.files)
+    files = [("FILE", path) for path in options.files]
+    beside = [("--checkpoint", options.checkpoint), ("--resume", options.resume)]
+    _require_output("-o", options.output, [*files, *beside])
+    _require_output("--checkpoint", options.checkpoint, files)
     chosen = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
     model = TextGenerator(**chosen, verbose=importlib.util.find_spec("tqdm") is not None)
     parts = [_read(path, model.level) for path in options.files]
@@ -142,7 +144,7 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _diagnose(options: argparse.Namespace) -> None:
-    _require_output("-o", options.output, options.model, options.data)
+    _require_output("-o", options.output, [("MODEL", options.model), ("DATA", options.data)])
     try:
         model = _load(options.model)
     except ValueError as error:
@@ -290,15 +292,15 @@ def _table(text: str) -> np.ndarray:
     return table
 
 
-def _require_output(option: str, path: str | None, *others: str | None) -> None:
+def _require_output(option: str, path: str | None, others: Sequence[tuple[str, str | None]]) -> None:
     """Refuse, before any work, a file to write that cannot be written, or that is one of the others."""
     if path is None:
         return
     if path == "-":
         raise ValueError(f"{option} must be a file, got '-': standard output has the messages")
-    for other in others:
+    for what, other in others:
         if other is not None and _same_file(path, other):
-            raise ValueError(f"{option} must be another file than {other!r}, got {path!r}")
+            raise ValueError(f"{option} must be another file than {what} {other!r}, got {path!r}")
     checkpoint.require_writable(path)
 
 

@@ -64,6 +64,7 @@ def run(name: str, directory: str | os.PathLike[str], *, quick: bool = False) ->
     module = _module(name)
     os.makedirs(directory, exist_ok=True)
     checkpoint.require_writable(_figure_path(directory, name))
+    new_figure()  # without matplotlib this fails, and better now than after the training
     scores: dict[str, float] = module.run(directory, quick=quick)
     return scores
 

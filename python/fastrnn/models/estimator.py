@@ -369,6 +369,11 @@ class NetworkEstimator(Estimator):
 
     def _training_step(self, *data: Any, **named: Any) -> None:
         """The first step of an epoch on data as of `fit`, but for the update; for `fastrnn.diagnostics`."""
+        model = self._as_fitted()
+        next(model._losses(model._examples(*data, **named), model._rng))
+
+    def _examples(self, *data: Any, **named: Any) -> Any:
+        """Data as of `fit`, with what is left out as there, as examples."""
         fit = inspect.signature(self.fit)  # type: ignore[attr-defined]  # that of a subclass
         positional = [each for each in fit.parameters.values() if each.kind is not each.KEYWORD_ONLY]
         signature = inspect.Signature([each.replace(annotation=each.empty) for each in positional])
@@ -377,8 +382,7 @@ class NetworkEstimator(Estimator):
         except TypeError as error:
             raise TypeError(f"data must be as of {type(self).__name__}.fit{signature}: {error}") from None
         given.apply_defaults()
-        model = self._as_fitted()
-        next(model._losses(model._read(*given.args, learn=False), model._rng))
+        return self._read(*given.args, learn=False)
 
     def _mean_loss(self, examples: Examples, most: int | None = None) -> float:
         """Of all batches, or windows, or of at most so many."""
