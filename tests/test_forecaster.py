@@ -2,6 +2,7 @@
 series that can be known, and what it refuses."""
 
 import doctest
+import json
 import re
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastrnn import checkpoint
 from fastrnn.data import series
-from fastrnn.data.series import Batch, ForecastWindows, Frame, Scale, known_inputs, read_series
+from fastrnn.data.series import Batch, ForecastWindows, Frame, Scale, read_series, unit_of
 from fastrnn.layers import GRU
+from fastrnn.losses import mean_squared_error
 from fastrnn.models import Forecaster, forecaster
 from fastrnn.models.forecast_network import ForecastNetwork
 
@@ -23,11 +26,16 @@ def wave(steps, period=12, seed=0, noise=0.1):
     return 50 + 9 * np.sin(2 * np.pi * np.arange(steps) / period) + rng.normal(0, noise, steps)
 
 
-def random_batch(T=5, B=3, H=4, C=2, F=3, skipped=0):
+def random_batch(S=7, B=3, E=2, H=4, C=2, F=3):
     rng = np.random.default_rng(1)
-    return Batch(
-        rng.normal(size=(T, B, C + F)), rng.normal(size=(T, B, H, F)), rng.normal(size=(T, B, H, C)), skipped
-    )
+    shapes = (S, B, C + F), (E, B, H, F), (E, B, H, C)
+    return Batch(*(rng.normal(size=shape) for shape in shapes), rng.uniform(0.5, 2, (B, 1, C, 1)))
+
+
+def random_network(known, quantiles=None, bptt_steps=None):
+    rng = np.random.default_rng(0)
+    layer = GRU(2 + known, 6, dtype="float64", seed=rng)
+    return ForecastNetwork(layer, 2, 4, known, quantiles, bptt_steps, 0.0, rng)
 
 
 # -- the network
@@ -37,12 +45,10 @@ def random_batch(T=5, B=3, H=4, C=2, F=3, skipped=0):
 @pytest.mark.parametrize("quantiles", [None, [0.2, 0.5]])
 @pytest.mark.parametrize("known", [0, 3])
 def test_the_networks_gradients(quantiles, known):
-    batch = random_batch(F=known, skipped=2)
-    rng = np.random.default_rng(0)
-    network = ForecastNetwork(GRU(2 + known, 6, dtype="float64", seed=rng), 2, 4, known, quantiles, 0.0, rng)
+    batch, network = random_batch(F=known), random_network(known, quantiles)
     loss, count, _ = network.loss(batch, training=True)
-    assert count == (5 - 2) * 3
-    assert loss == network.loss(batch, training=False)[0]
+    assert count == 3
+    assert loss == pytest.approx(network.loss(batch, training=False)[0], rel=1e-12)
     gradients = {name: array.copy() for name, array in network.gradients.items()}
     assert gradients.keys() == network.parameters.keys()
     for name, parameter in network.parameters.items():
@@ -55,69 +61,104 @@ def test_the_networks_gradients(quantiles, known):
             assert abs(numeric - gradients[name][index]) < 1e-7, name
 
 
-def test_windows_of_a_batch_carry_on():
-    batch = random_batch(T=7, skipped=4)
-    parts = list(batch.windows(3))
-    assert [part.skipped for part in parts] == [3, 1, 0]
-    for name in ("x", "known", "target"):
-        whole = np.concatenate([getattr(part, name) for part in parts])
-        np.testing.assert_array_equal(whole, getattr(batch, name))
+def test_gradients_flow_back_through_as_many_steps_as_asked():
+    batch, network = random_batch(E=1), random_network(3, bptt_steps=4)
+    loss = network.loss(batch, training=True)[0]
+    found = network.gradients["recurrent.weight_hh_l0"].copy()
+    layer = random_network(3).recurrent  # the same weights
+    hidden, _ = layer.forward(batch.x[3:], layer(batch.x[:3])[1])
+    outputs = network.head(hidden[-1:]) + network.known(batch.known).reshape(1, 3, -1)
+    outputs = outputs.reshape(batch.target.shape) * batch.weight[..., 0]
+    expected, dscaled = mean_squared_error(outputs, batch.target)
+    dhidden = np.zeros_like(hidden)
+    dhidden[-1] = (dscaled * batch.weight[..., 0]).reshape(3, -1) @ network.head.parameters["weight"]
+    layer.backward(dhidden)
+    assert loss == pytest.approx(expected)
+    np.testing.assert_allclose(found, layer.gradients["weight_hh_l0"], rtol=1e-9)
 
 
 # -- the windows
 
 
-@settings(deadline=None, max_examples=40)
+def naive_path(values, differences, mean, steps):
+    """The values that follow if the differences stay at a mean, found by undoing one after the other."""
+    if not differences:
+        return [mean] * steps
+    span, rest = differences[0], differences[1:]
+    changes = naive_path(values[span:] - values[:-span], rest, mean, steps)
+    path = list(values)
+    for change in changes:
+        path.append(path[-span] + change)
+    return path[len(values) :]
+
+
+@settings(deadline=None, max_examples=60)
 @given(
-    context=st.integers(1, 9),
+    context=st.integers(2, 9),
     ahead=st.integers(1, 4),
+    origins=st.integers(1, 3),
     lag=st.integers(0, 5),
-    extra=st.integers(0, 12),
+    differences=st.sampled_from([(), (1,), (3,), (1, 4), (1, 1)]),
+    extra=st.integers(0, 8),
     channels=st.integers(1, 2),
 )
-def test_windows_hold_what_a_loop_would_put_there(context, ahead, lag, extra, channels):
+def test_windows_hold_what_a_loop_would_put_there(context, ahead, origins, lag, differences, extra, channels):
     lags = (ahead + lag - 1,) if lag else ()
-    frame = Frame(context, ahead, lags)
+    frame = Frame(context, ahead, lags, differences, origins)
     T = frame.past + ahead + extra
     values = np.random.default_rng(0).normal(size=(T, channels))
     hours = np.arange(T, dtype=float)[:, None]
-    known = np.full((T, channels * len(lags) + 1), np.nan)
-    known[frame.first :] = known_inputs(values, hours, lags, frame.first, T)
-    windows = ForecastWindows([values], [known], frame)
-    seen = 0
-    for batch in windows.batches(4, np.random.default_rng(0)):
-        assert np.isfinite(batch.x).all() and np.isfinite(batch.known).all()
-        seen += batch.x.shape[0] * batch.x.shape[1]
-        for t in range(context):
-            for b in range(batch.x.shape[1]):
-                now = round(batch.x[t, b, -1]) - 1  # the last covariate is of the step after
-                np.testing.assert_array_equal(batch.x[t, b, :channels], values[now])
-                np.testing.assert_array_equal(batch.target[t, b], values[now + 1 : now + 1 + ahead])
-                np.testing.assert_array_equal(batch.known[t, b, :, -1], now + 1 + np.arange(ahead))
+    windows = ForecastWindows([values], [hours], frame, unit_of([values], frame))
+    plain = Scale(np.zeros(1), np.ones(1))  # of the hours
+    seen = []
+    for batch in windows.batches(4, np.random.default_rng(0), plain):
+        for b in range(batch.x.shape[1]):
+            now = [round(hour) - 1 for hour in batch.x[:, b, -1]]  # the last covariate is of the step after
+            changes = values
+            for span in differences:
+                changes = np.concatenate(
+                    [np.full((span, channels), np.nan), changes[span:] - changes[:-span]]
+                )
+            context_of = changes[now[0] : now[context - 1] + 1]
+            mean, deviation = context_of.mean(axis=0), context_of.std(axis=0)
+            np.testing.assert_allclose(batch.x[:, b, :channels], (changes[now] - mean) / deviation, atol=1e-9)
+            np.testing.assert_allclose(batch.weight[b, 0, :, 0] * windows.units[0], deviation)
+            for e, step in enumerate(now[context - 1 :]):
+                known = values[: step + 1]
+                path = np.array(naive_path(known, differences, mean, ahead)).reshape(ahead, channels)
+                target = (values[step + 1 : step + 1 + ahead] - path) / windows.units[0]
+                np.testing.assert_allclose(batch.target[e, b], target, atol=1e-9)
+                np.testing.assert_array_equal(batch.known[e, b, :, -1], step + 1 + np.arange(ahead))
                 if lags:
-                    then = now + 1 - lags[0]
-                    np.testing.assert_array_equal(
-                        batch.known[t, b, :, :channels], values[then : then + ahead]
+                    lagged = values[step + 1 - lags[0] : step + 1 - lags[0] + ahead]
+                    np.testing.assert_allclose(
+                        batch.known[e, b, :, :channels], (lagged - path) / deviation, atol=1e-9
                     )
-    assert seen == windows.samples
+            seen.append(now[0])
+    assert len(seen) == len(set(seen)) == len(windows)
 
 
 def test_validation_forecasts_the_end_and_training_does_not_see_it():
-    frame = Frame(6, 4, ())
-    values = [np.arange(60.0)[:, None], np.arange(100.0, 140.0)[:, None]]
-    training, validation = ForecastWindows(values, [np.zeros((len(v), 0)) for v in values], frame).split(0.2)
-    trained = np.concatenate([b.target.ravel() for b in training.batches(5, np.random.default_rng(0))])
-    assert set(trained) <= set(range(48)) | set(range(100, 132))
-    validated = np.concatenate([b.target[b.skipped :].ravel() for b in validation.batches(5, None)])
-    assert set(validated) == set(range(48, 60)) | set(range(132, 140))
+    frame, plain = Frame(6, 4, origins=2), Scale(np.zeros(0), np.zeros(0))
+    values = [np.arange(60.0)[:, None] ** 2, np.arange(100.0, 140.0)[:, None] ** 2]
+    whole = ForecastWindows(values, [np.zeros((len(v), 0)) for v in values], frame, unit_of(values, frame))
+    training, validation = whole.split([12, 8])
+    assert [len(array) for array in training.values] == [48, 32]
+    ends = [(place, start + frame.past) for place, start in validation.places(np.arange(len(validation)))]
+    assert ends == [(0, step) for step in range(48, 57)] + [(1, step) for step in range(32, 37)]
+    assert sum(batch.x.shape[1] for batch in validation.batches(5, None, plain)) == 14
 
 
-def test_scales_are_undone():
-    values = np.random.default_rng(0).normal(7, 3, (50, 2))
-    values[:, 1] = 4.0  # constant
-    scaled = Scale.of(values).apply(values)
-    np.testing.assert_allclose(scaled.std(axis=0), [1, 0], atol=1e-12)
-    np.testing.assert_allclose(Scale.of(values).undo(scaled), values)
+def test_scales_are_undone_and_what_does_not_vary_is_zero():
+    values = np.random.default_rng(0).normal(7, 3, (50, 4))
+    values[:, 1] = 0.1  # constant
+    values[:, 2] = 2000 + 1e-13 * values[:, 0]  # as good as
+    values[:, 3] *= 1e200  # whose squares overflow
+    scale = Scale.of(values)
+    np.testing.assert_allclose(scale.apply(values).std(axis=0), [1, 0, 0, 1], atol=1e-12)
+    assert (scale.deviation[1:3] == 0).all() and scale.mean[1] == 0.1
+    np.testing.assert_allclose(scale.apply(values) * scale.deviation + scale.mean, values)
+    assert not Scale.of(values * 1e-300).apply(values)[:, 1].any()
 
 
 # -- the model
@@ -125,41 +166,120 @@ def test_scales_are_undone():
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(
-    "options", [{}, {"strategy": "recursive"}, {"lags": (12,)}, {"bptt_steps": 7}], ids=str
+    "options",
+    [{}, {"strategy": "recursive"}, {"lags": (12,)}, {"bptt_steps": 7}, {"differences": (12,)}],
+    ids=str,
 )
 def test_a_wave_is_forecast(options):
     y = wave(240)
-    settings = {"hidden_size": 12, "epochs": 25, "context": 24, "learning_rate": 0.02, "seed": 0} | options
+    settings = {"hidden_size": 12, "max_steps": 60, "context": 24, "learning_rate": 0.02, "seed": 0} | options
     model = Forecaster(horizon=12, **settings).fit(y[:-12])
     forecast = model.predict()
     assert forecast.shape == (12,) and forecast.dtype == np.float64
     assert np.abs(forecast - y[-12:]).mean() < 1.5  # of an amplitude of 9
     assert model.score(y) > 0.9
-    np.testing.assert_allclose(model.predict(y[:-12]), forecast, rtol=1e-6)
+    np.testing.assert_array_equal(model.predict(y[:-12]), forecast)
+
+
+@pytest.mark.parametrize("options", [{}, {"lags": (5, 7)}, {"differences": (1, 4)}], ids=str)
+def test_a_forecast_depends_on_the_last_steps_alone(options):
+    y = wave(120)
+    model = Forecaster(horizon=5, **TINY, **options).fit(y)
+    needed = 10 + {"": 0, "lags": 6, "differences": 5}["".join(options)]
+    for past in (y[-60:], y[-needed:]):
+        np.testing.assert_allclose(model.predict(past), model.predict(), rtol=1e-6)
+    with pytest.raises(ValueError, match=f"at least {needed} steps"):
+        model.predict(y[-needed + 1 :])
+
+
+@pytest.mark.parametrize("strategy", ["direct", "recursive"])
+@pytest.mark.parametrize("differences", [(), (1,)])
+def test_a_forecast_moves_with_level_and_scale(strategy, differences):
+    y = wave(120)
+    model = Forecaster(horizon=5, strategy=strategy, differences=differences, dtype="float64", **TINY).fit(y)
+    np.testing.assert_allclose(model.predict(1000 * y - 7), 1000 * model.predict(y) - 7, rtol=1e-9)
+    lower, upper = model.predict_interval(y)
+    scaled = model.predict_interval(1000 * y - 7)
+    np.testing.assert_allclose(scaled, [1000 * lower - 7, 1000 * upper - 7], rtol=1e-9)
+
+
+# -- what does not vary, and what goes on rising
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"quantiles": (0.1, 0.5, 0.9)}, {"strategy": "recursive"}, {"lags": (6,)}]
+)
+def test_a_constant_stays_what_it_is(options):
+    y = 0.002 + 0.001 * np.sin(0.3 * np.arange(200))
+    model = Forecaster(horizon=6, **{**TINY, "context": 24}, **options).fit(y)
+    for level in (0.002, 2000.0, 0.1, 0.0, -1e-9):
+        constant = np.full(60, level)
+        np.testing.assert_array_equal(model.predict(constant), np.full(6, level))
+        np.testing.assert_array_equal(model.predict_interval(constant), np.full((2, 6), level))
+
+
+def test_a_line_goes_on_where_differences_are_constant():
+    model = Forecaster(horizon=6, differences=(1,), **TINY).fit(wave(120))
+    line = 3 + 0.1 * np.arange(66)
+    np.testing.assert_allclose(model.predict(line[:60]), line[60:], rtol=1e-12)
+
+
+def test_a_constant_series_beside_others_and_series_that_stand_still_for_a_while():
+    still = wave(120, seed=1)
+    still[40:80] = 50.0
+    y = [wave(120), np.full(120, 0.002), still]
+    model = Forecaster(horizon=4, **TINY).fit(y)
+    assert np.isfinite(model.history_[-1]["train_loss"])
+    forecasts = model.predict()
+    np.testing.assert_array_equal(forecasts[1], np.full(4, 0.002))
+    assert 35 < forecasts[0].mean() < 65
+    alone = Forecaster(horizon=4, **TINY).fit([np.full(120, 0.002)])
+    np.testing.assert_array_equal(alone.predict()[0], np.full(4, 0.002))
+    assert alone.score([np.full(120, 0.002)]) == 1.0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_trend_is_followed(seed):
+    rng, horizon = np.random.default_rng(seed), 20
+    y = 0.5 * np.arange(420) + rng.normal(size=420)
+    model = Forecaster(
+        horizon=horizon,
+        context=50,
+        differences=(1,),
+        hidden_size=16,
+        max_steps=150,
+        learning_rate=0.01,
+        seed=0,
+    ).fit(y[:-horizon])
+    error = np.abs(model.predict() - y[-horizon:]).mean()
+    drift = y[399] + np.arange(1, horizon + 1) * (y[399] - y[0]) / 399
+    line = 0.5 * np.arange(400, 420)
+    assert error < 1.15 * np.abs(line - y[-horizon:]).mean()  # of what cannot be known
+    assert error < np.abs(drift - y[-horizon:]).mean()
 
 
 def test_covariates_of_the_future_are_used():
     rng = np.random.default_rng(0)
     price = rng.normal(size=300)
     y = 3 * price + rng.normal(0, 0.05, 300)  # nothing but the covariate tells
-    options = {"hidden_size": 8, "epochs": 30, "context": 8, "learning_rate": 0.02, "seed": 0}
+    options = {"hidden_size": 8, "max_steps": 200, "context": 40, "learning_rate": 0.02, "seed": 0}
     for strategy in ("direct", "recursive"):
         model = Forecaster(horizon=6, strategy=strategy, **options).fit(y[:-6], price[:-6])
-        assert np.abs(model.predict(covariates=price[-6:]) - y[-6:]).mean() < 0.6
+        # the level of the context is that of its noise, 3 / sqrt(40), where its prices do not tell it
+        assert np.abs(model.predict(covariates=price[-6:]) - y[-6:]).mean() < 0.9  # of 2.4
         assert model.score(y, price) > 0.9
 
 
 def test_quantiles_hold_their_share_and_do_not_cross():
     y = np.random.default_rng(0).exponential(size=1500)
-    options = {"hidden_size": 4, "epochs": 8, "context": 8, "learning_rate": 0.01, "seed": 0}
+    options = {"hidden_size": 4, "max_steps": 200, "context": 40, "learning_rate": 0.01, "seed": 0}
     model = Forecaster(horizon=3, quantiles=(0.1, 0.5, 0.9), **options).fit(y)
     quantiles = model.predict_quantiles()
     assert quantiles.shape == (3, 3)
     np.testing.assert_allclose(quantiles, np.tile(-np.log([0.9, 0.5, 0.1]), (3, 1)), atol=0.45)
+    np.testing.assert_array_equal(model.predict(), quantiles[:, 1])
     many = np.array(model.predict_quantiles([y[:t] for t in range(100, 1400, 13)]))
     assert (np.diff(many, axis=-1) >= 0).all()
-    lower, upper = model.predict_interval(coverage=0.8)
-    np.testing.assert_array_equal(np.stack([lower, model.predict(), upper], axis=-1), quantiles)
 
 
 def test_several_series_keep_their_form_and_their_scales():
@@ -167,7 +287,7 @@ def test_several_series_keep_their_form_and_their_scales():
     model = Forecaster(horizon=5, **TINY).fit(y)
     found = model.predict()
     assert [forecast.shape for forecast in found] == [(5,)] * 3
-    assert 20_000 < found[1].mean() < 80_000
+    assert 35_000 < found[1].mean() < 65_000
     alone = model.predict(y[1])
     np.testing.assert_allclose(alone, found[1], rtol=1e-5)
 
@@ -193,7 +313,7 @@ def test_recursion_is_one_step_after_another():
     y = wave(100)
     model = Forecaster(strategy="recursive", lags=(2,), dtype="float64", **TINY).fit(y)
     forecast = model.predict(horizon=3)
-    scale, network = Scale.of(y[:, None]), model._network
+    scale, network = Scale.of(y[-10:, None]), model._network
     values = list(scale.apply(y[:, None])[:, 0])
     hidden_inputs = [[values[t], values[t - 1]] for t in range(90, 100)]
     for k in range(3):
@@ -224,6 +344,10 @@ def test_training_goes_on_from_a_checkpoint(tmp_path):
     Forecaster(**options).fit(y, checkpoint=path)
     resumed = Forecaster(**{**options, "epochs": 4}).fit(y, resume=path)
     np.testing.assert_array_equal(resumed.predict(), straight.predict())
+    np.testing.assert_array_equal(resumed.predict_interval(), straight.predict_interval())
+    np.testing.assert_array_equal(
+        Forecaster.load(path).predict(y), Forecaster(**options, refit=False).fit(y).predict(y)
+    )
     with pytest.raises(ValueError, match="context"):
         Forecaster(**{**options, "context": 11}).fit(y, resume=path)
 
@@ -239,6 +363,178 @@ def test_partial_fit_goes_on():
     model = Forecaster(horizon=3, **TINY).partial_fit(wave(100))
     first = model.predict()
     assert not np.array_equal(model.partial_fit(wave(100)).predict(), first)
+
+
+def test_partial_fit_moves_on_to_the_new_series_unless_it_fails():
+    model = Forecaster(horizon=3, **TINY).fit(wave(100), np.arange(100.0))
+    ahead, scale = np.arange(3.0), model._covariate_scale
+    longer, hours = wave(140, seed=1), np.arange(140.0)
+    with pytest.raises(ValueError, match="y must have at least 13 steps"):
+        model.partial_fit(wave(12), np.arange(12.0))
+    with pytest.raises(ValueError, match="covariates must have 140 steps"):
+        model.partial_fit(longer, hours[1:])
+    np.testing.assert_array_equal(
+        model.predict(covariates=ahead), model.predict(wave(100), np.r_[:100, ahead])
+    )
+    model.partial_fit(longer, hours)
+    np.testing.assert_array_equal(model.predict(covariates=ahead), model.predict(longer, np.r_[hours, ahead]))
+    assert model._covariate_scale is scale
+    assert np.isfinite(model.predict_interval(covariates=ahead)).all()
+
+
+def test_a_diagnosis_changes_no_forecast():
+    model = Forecaster(horizon=3, **TINY).fit(wave(100))
+    before = model.predict()
+    model._training_step(wave(80, seed=1))
+    np.testing.assert_array_equal(model.predict(), before)
+
+
+def test_the_newest_steps_are_learned_unless_refit_is_off():
+    y = wave(120)
+    other = np.concatenate(
+        [y[:108], y[108:] + np.random.default_rng(1).normal(0, 9, 12)]
+    )  # the tenth held out
+    for refit in (False, True):
+        models = [
+            Forecaster(horizon=3, refit=refit, **{**TINY, "epochs": 1}).fit(series) for series in (y, other)
+        ]
+        forecasts = [model.predict(y) for model in models]
+        assert np.array_equal(*forecasts) != refit
+        assert [model.best_epoch_ for model in models] == [1, 1]
+
+
+def test_series_with_room_for_a_single_window_are_learned_to_their_ends():
+    y = [wave(16, seed=k) for k in range(6)]  # a context of 10, a horizon of 2, 2 held out
+    model = Forecaster(horizon=2, **TINY).fit(y)
+    assert [len(forecast) for forecast in model.predict()] == [2] * 6
+    assert not np.array_equal(Forecaster(horizon=2, refit=False, **TINY).fit(y).predict()[0], model.predict()[0])
+
+
+def test_training_ends_after_its_steps():
+    short = Forecaster(**{**TINY, "epochs": None, "max_steps": 7}, batch_size=16).fit(wave(100))
+    assert short.history_[-1]["steps"] == 7
+    with pytest.raises(ValueError, match="epochs can be None only beside max_steps or max_seconds"):
+        Forecaster(**{**TINY, "epochs": None, "max_steps": None}).fit(wave(100))
+
+
+def test_covariates_are_scaled_by_what_is_trained_on():
+    price = np.arange(100.0)
+    model = Forecaster(horizon=5, **TINY).fit(wave(100), price)
+    assert model._covariate_scale.mean == price[:90].mean()
+    assert (
+        Forecaster(horizon=5, validation_fraction=0, **TINY).fit(wave(100), price)._covariate_scale.mean
+        == 49.5
+    )
+
+
+def test_a_score_does_not_depend_on_the_scale_of_a_series():
+    y = [wave(90, seed=1), wave(120, seed=2)]
+    model = Forecaster(horizon=5, dtype="float64", **TINY).fit(y)
+    score = model.score(y)
+    assert model.score([y[0], 1000 * y[1] + 5]) == pytest.approx(score)
+    scores = [model.score(series) for series in y]
+    assert min(scores) <= score <= max(scores)
+    assert -10 < Forecaster(**TINY).fit(y).score(y) < 1  # of a single step, too
+
+
+def test_a_repr_with_quantiles_as_an_array():
+    assert repr(Forecaster(quantiles=np.array([0.1, 0.5]))) == "Forecaster(quantiles=array([0.1, 0.5]))"
+
+
+def test_series_are_no_part_of_a_files_header(tmp_path):
+    sizes, path = [], tmp_path / "model"
+    for count in (2, 200):
+        y = [wave(40, seed=k) for k in range(count)]
+        model = Forecaster(horizon=3, **TINY).fit(y, checkpoint=tmp_path / "checkpoint")
+        model.save(path)
+        sizes.append(len(json.dumps(checkpoint.load(path)[1])))
+        assert len(json.dumps(checkpoint.load(tmp_path / "checkpoint")[1])) < 6000
+        np.testing.assert_array_equal(Forecaster.load(path).predict(), model.predict())
+    assert abs(sizes[0] - sizes[1]) < 100 and sizes[0] < 6000
+
+
+# -- intervals
+
+
+def rolled(model, y, start, horizon, coverage, stride=3):
+    """The part of the values that were in their interval, of forecasts from all places."""
+    ends = range(start, len(y) - horizon, stride)
+    lower, upper = map(np.array, model.predict_interval([y[:end] for end in ends], coverage=coverage))
+    truth = np.array([y[end : end + horizon] for end in ends])
+    return np.mean((lower <= truth) & (truth <= upper))
+
+
+def unsteady(kind, steps):
+    rng = np.random.default_rng(0)
+    t, noise = np.arange(steps), rng.normal(size=steps)
+    return {
+        "seasonal": 50 + 5 * np.sin(2 * np.pi * t / 12) + noise,
+        "trending": 0.2 * t + 0.3 * np.cumsum(rng.normal(size=steps)) + noise,
+        "changing variance": 20 + np.exp(np.sin(2 * np.pi * t / 90)) * noise,
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["seasonal", "trending", "changing variance"])
+@pytest.mark.parametrize("options", [{}, {"quantiles": (0.1, 0.5, 0.9)}, {"strategy": "recursive"}], ids=str)
+def test_intervals_cover_what_they_say(kind, options):
+    y, horizon = unsteady(kind, 2200), 6
+    model = Forecaster(
+        horizon=horizon,
+        context=24,
+        differences=(1,) if kind == "trending" else (),
+        hidden_size=8,
+        max_steps=150,
+        validation_fraction=0.3,
+        learning_rate=0.02,
+        seed=0,
+        **options,
+    ).fit(y[:1200])
+    covered = {coverage: rolled(model, y, 1200, horizon, coverage) for coverage in (0.5, 0.8, 0.95)}
+    # the noise of 360 values calibrates, that of 1000 tests: at 0.8 the deviation of what is found is
+    # sqrt(0.16 / 360 + 0.16 / 1000) = 0.025
+    for coverage, found in covered.items():
+        assert abs(found - coverage) < 0.08, covered
+
+
+def test_intervals_are_split_conformal_by_hand():
+    y = wave(160)
+    model = Forecaster(horizon=3, refit=False, dtype="float64", **TINY).fit(y)
+    ends = range(144, 158)  # the forecasts that reach into the last tenth alone
+    scores = np.array([np.abs(y[e : e + 3] - model.predict(y[:e])) / y[e - 10 : e].std() for e in ends])
+    expected = np.sort(scores, axis=0)[11] * y[-10:].std()  # the 12th of 14: 0.8 * 15
+    lower, upper = model.predict_interval(coverage=0.8)
+    np.testing.assert_allclose(lower, model.predict() - expected, rtol=1e-6)
+    np.testing.assert_allclose(upper, model.predict() + expected, rtol=1e-6)
+
+
+def test_intervals_are_conformalised_quantiles_by_hand():
+    y = wave(160)
+    model = Forecaster(horizon=3, quantiles=(0.1, 0.5, 0.9), refit=False, dtype="float64", **TINY).fit(y)
+    scores = []
+    for e in range(144, 158):
+        low, _, high = model.predict_quantiles(y[:e]).T
+        scores.append(np.maximum(low - y[e : e + 3], y[e : e + 3] - high) / y[e - 10 : e].std())
+    margin = np.sort(scores, axis=0)[11] * y[-10:].std()
+    low, middle, high = model.predict_quantiles().T
+    lower, upper = model.predict_interval(coverage=0.8)
+    np.testing.assert_allclose(lower, np.minimum(low - margin, middle), rtol=1e-6)
+    np.testing.assert_allclose(upper, np.maximum(high + margin, middle), rtol=1e-6)
+
+
+def test_intervals_that_cannot_be_had_are_refused():
+    model = Forecaster(horizon=3, **TINY).fit(wave(160))
+    assert np.isfinite(model.predict_interval(coverage=14 / 15)).all()
+    with pytest.raises(
+        ValueError, match=r"coverage must be at most 0.9333, for the 14 forecasts held out .* got 0.95"
+    ):
+        model.predict_interval(coverage=0.95)
+    with pytest.raises(ValueError, match=r"coverage must be a number from 0 to 1, got 1\.5"):
+        model.predict_interval(coverage=1.5)
+    with pytest.raises(ValueError, match="coverage must be at most 0, for the 0 forecasts held out"):
+        Forecaster(horizon=3, validation_fraction=0, **TINY).fit(wave(160)).predict_interval()
+    recursive = Forecaster(horizon=3, strategy="recursive", **TINY).fit(wave(160))
+    with pytest.raises(ValueError, match="horizon must be at most 3 for intervals, as fitted, got 4"):
+        recursive.predict_interval(horizon=4)
 
 
 def test_inputs_are_not_written():
@@ -297,8 +593,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost():
     ahead = np.arange(4)
     before = model.predict(covariates=ahead)
     refused = [
-        (lambda: model.fit(wave(21)), r"y must have at least 23 steps, for a context of 10, lags of up to 6, "
-         r"the steps ahead and those to validate on, got 21"),
+        (lambda: model.fit(wave(21)), r"y must have at least 23 steps, for a context of 10, 5 before it for "
+         r"lags and differences, the steps ahead and those to validate on, got 21"),
         (lambda: model.fit([wave(80), wave(18)]), r"y\[1\] must have at least 19 steps"),
         (lambda: model.fit(wave(80), np.arange(79)), "covariates must have 80 steps, those of y, got 79"),
         (lambda: model.fit(wave(80), [ahead, ahead]), "covariates must be of 1 series, as y, got 2"),
@@ -315,12 +611,6 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost():
         with pytest.raises(ValueError, match=error):
             call()
     np.testing.assert_array_equal(model.predict(covariates=ahead), before)
-
-
-def test_intervals_need_their_quantiles():
-    model = Forecaster(quantiles=(0.1, 0.5, 0.9), **TINY).fit(wave(80))
-    with pytest.raises(ValueError, match=r"coverage 0.9 needs the quantiles 0.05 and 0.95, but there are"):
-        model.predict_interval(coverage=0.9)
 
 
 def test_an_unfitted_model_says_so():

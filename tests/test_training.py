@@ -133,6 +133,18 @@ def test_gradients_are_clipped(point):
     assert run.history[0]["clipped"] == 1.0
 
 
+def test_a_budget_in_steps(point):
+    run = trainer(point, epochs=None, max_steps=5, schedule="step")
+    run.run(point.steps, 6)  # three steps an epoch
+    assert [record["steps"] for record in run.history] == [3, 5]
+    assert run.history[-1]["learning_rate"] == pytest.approx(0.001)  # of the last quarter
+    run = trainer(point, epochs=1, max_steps=5)
+    run.run(point.steps, 6)
+    assert [record["steps"] for record in run.history] == [3]
+    with pytest.raises(ValueError, match="epochs can be None only beside max_steps or max_seconds"):
+        trainer(point, epochs=None)
+
+
 def test_the_part_of_clipped_steps_is_recorded(point):
     def steps():
         for gradient in (3.0, 0.1, 0.2, -0.1):

@@ -35,6 +35,7 @@ PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "clip_norm": (float, "greatest norm of the gradients"),
     "validation_fraction": (float, "part at the end of the text that chooses the best weights"),
     "patience": (int, "stop after so many epochs without a better score in validation"),
+    "max_steps": (int, "stop after so many steps of the optimizer"),
     "max_seconds": (float, "stop after so many seconds"),
     "level": (str, "what a text is made of: character, word or byte"),
     "max_vocabulary": (int, "words to know, the most frequent"),

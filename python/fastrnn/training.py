@@ -76,15 +76,17 @@ class Trainer:
     optimizer : Optimizer
         Over these parameters. Its learning rate is the highest, of which `schedule` takes a part; when a
         training ends it is that again.
-    epochs : int
-        Number of epochs at most; 0 trains nothing.
+    epochs : int or None
+        Number of epochs at most; 0 trains nothing. None leaves it to `max_steps` or `max_seconds`.
     schedule : {"cosine", "constant", "step", "warmup"}
-        Which part of the learning rate is used when, over the epochs or over ``max_seconds``, whichever is
-        further on: the functions of these names say it.
+        Which part of the learning rate is used when, over the epochs, ``max_steps`` or ``max_seconds``,
+        whichever is further on: the functions of these names say it.
     clip_norm : float, optional
         Gradients of a greater norm than this are scaled down to it.
     patience : int, optional
         Stop after so many epochs without a better validation loss. It needs validation.
+    max_steps : int, optional
+        Stop after so many steps; one more validation follows.
     max_seconds : float, optional
         Stop after the first step past so many seconds; one more validation follows.
     rng : numpy.random.Generator, optional
@@ -100,10 +102,10 @@ class Trainer:
     Attributes
     ----------
     history : list of dict
-        One record per epoch: ``epoch`` from 1; ``samples`` and ``seconds`` since the start, validation
-        included; ``samples_per_second`` of the epoch's training steps; ``learning_rate`` at its end;
-        ``clipped``, the part of its steps whose gradients were scaled down; ``train_loss``, the mean over
-        the epoch while the weights changed; and ``validation_loss``.
+        One record per epoch: ``epoch`` from 1; ``steps``, ``samples`` and ``seconds`` since the start,
+        validation included; ``samples_per_second`` of the epoch's training steps; ``learning_rate`` at its
+        end; ``clipped``, the part of its steps whose gradients were scaled down; ``train_loss``, the mean
+        over the epoch while the weights changed; and ``validation_loss``.
     best_epoch : int or None
         The epoch of the lowest validation loss.
 
@@ -119,7 +121,8 @@ class Trainer:
         network: Network,
         optimizer: Optimizer,
         *,
-        epochs: int,
+        epochs: int | None,
+        max_steps: int | None = None,
         schedule: str = "cosine",
         clip_norm: float | None = None,
         patience: int | None = None,
@@ -133,11 +136,16 @@ class Trainer:
         _require_same_arrays(network.parameters, optimizer.parameters)
         self.network = network
         self.optimizer = optimizer
-        self.epochs = checks.non_negative_int("epochs", epochs)
+        self.epochs = None if epochs is None else checks.non_negative_int("epochs", epochs)
+        self.max_steps = None if max_steps is None else checks.positive_int("max_steps", max_steps)
         self.schedule = checks.one_of("schedule", schedule, tuple(SCHEDULES))
         self.clip_norm = None if clip_norm is None else checks.positive_float("clip_norm", clip_norm)
         self.patience = None if patience is None else checks.positive_int("patience", patience)
         self.max_seconds = None if max_seconds is None else checks.positive_float("max_seconds", max_seconds)
+        if self.epochs is None and self.max_steps is None and self.max_seconds is None:
+            raise ValueError(
+                "epochs can be None only beside max_steps or max_seconds, which then end the training"
+            )
         self.rng = rng
         self.describe = describe
         self.unit = unit
@@ -214,7 +222,7 @@ class Trainer:
     @property
     def best_weights(self) -> dict[str, Array]:
         """The parameters after the best epoch, by name; empty while there is none."""
-        return _part(self._best, "weights")
+        return part_of(self._best, "weights.")
 
     def state_dict(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """All that the rest of the training depends on, copied: what `load_state_dict` takes.
@@ -258,7 +266,7 @@ class Trainer:
         found["generators"] = [state["bit_generator"] for state in states]
         expected["generators"] = [each.bit_generator.state["bit_generator"] for each in generators]
         same_settings(found, expected)
-        best, current = _part(tensors, "best"), self._snapshot()
+        best, current = part_of(tensors, "best."), self._snapshot()
         now = {name: array for name, array in tensors.items() if not name.startswith("best.")}
         for name, part in ("the training's state", now), ("its best", best):
             if part or part is now:
@@ -292,12 +300,12 @@ class Trainer:
                 if done + count > samples:
                     come = f"epoch {epoch} has come to {done + count} by its step {self._steps - first}"
                     raise ValueError(f"samples must be those of a whole epoch, got {samples}, but {come}")
-                clipped += self._update((epoch - 1 + done / samples) / self.epochs)
+                clipped += self._update(self._progress(epoch - 1 + done / samples))
                 total, done = total + loss * count, done + count
                 if bar is not None and self.describe is not None:
                     bar.set_postfix_str(self.describe(total / max(done, 1)), refresh=False)
                     bar.update(count)
-                if self._out_of_time():
+                if self._out_of_budget():
                     break
         if not done:
             raise ValueError(
@@ -306,6 +314,7 @@ class Trainer:
             )
         return {
             "epoch": epoch,
+            "steps": self._steps,
             "samples": done + (self.history[-1]["samples"] if self.history else 0),
             "samples_per_second": done / (self._seconds() - start),
             "learning_rate": self.optimizer.lr,
@@ -322,11 +331,14 @@ class Trainer:
         clipped = self.clip_norm is not None and norm > self.clip_norm
         if self.clip_norm is not None and clipped:
             clip_grad_norm(gradients, self.clip_norm)
-        if self.max_seconds is not None:
-            progress = max(progress, min(self._seconds() / self.max_seconds, 1.0))
         self.optimizer.lr = self._peak * SCHEDULES[self.schedule](progress)
         self.optimizer.step(gradients)
         return clipped
+
+    def _progress(self, epochs: float) -> float:
+        """How much of the training is done when so many epochs and the steps before this one are."""
+        done = ((epochs, self.epochs), (self._steps - 1, self.max_steps), (self._seconds(), self.max_seconds))
+        return max(min(count / limit, 1.0) for count, limit in done if limit is not None)
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a training to go on."""
@@ -345,8 +357,8 @@ class Trainer:
 
     def _put_back(self, snapshot: Mapping[str, Array]) -> None:
         if snapshot:
-            self.optimizer.load_state_dict(_part(snapshot, "optimizer"))
-            for name, array in _part(snapshot, "weights").items():
+            self.optimizer.load_state_dict(part_of(snapshot, "optimizer."))
+            for name, array in part_of(snapshot, "weights.").items():
                 self.network.parameters[name][...] = array
 
     def _generators(self) -> list[np.random.Generator]:
@@ -367,7 +379,7 @@ class Trainer:
             from tqdm import tqdm
         except ImportError:
             raise ImportError("the progress bar needs tqdm: pip install 'fastrnn[progress]'") from None
-        title = f"epoch {epoch}/{self.epochs}"
+        title = f"epoch {epoch}" if self.epochs is None else f"epoch {epoch}/{self.epochs}"
         bar: contextlib.AbstractContextManager[Any] = tqdm(
             desc=title, total=samples, unit=f" {self.unit}s", unit_scale=True, leave=False
         )
@@ -392,7 +404,8 @@ class Trainer:
         epochs = len(self.history)
         waited = epochs - self.best_epoch if self.best_epoch is not None else 0
         out_of_patience = self.patience is not None and waited >= self.patience
-        return epochs >= self.epochs or out_of_patience or (epochs > 0 and self._out_of_time())
+        enough = self.epochs is not None and epochs >= self.epochs
+        return enough or out_of_patience or (epochs > 0 and self._out_of_budget())
 
     def _best_loss(self) -> float:
         return math.inf if self.best_epoch is None else self.history[self.best_epoch - 1]["validation_loss"]
@@ -400,8 +413,9 @@ class Trainer:
     def _seconds(self) -> float:
         return time.perf_counter() - self._start
 
-    def _out_of_time(self) -> bool:
-        return self.max_seconds is not None and self._seconds() >= self.max_seconds
+    def _out_of_budget(self) -> bool:
+        done = ((self._steps, self.max_steps), (self._seconds(), self.max_seconds))
+        return any(limit is not None and count >= limit for count, limit in done)
 
 
 def same_settings(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -416,9 +430,8 @@ def same_settings(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None
         raise ValueError(f"the checkpoint is of another training: it has {', '.join(differing)}")
 
 
-def _part(tensors: Mapping[str, Array], part: str) -> dict[str, Array]:
+def part_of(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     """The tensors under a prefix, without it."""
-    prefix = f"{part}."
     return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
 
 

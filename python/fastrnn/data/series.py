@@ -12,8 +12,7 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.checks import Array
 
-WINDOWS_OVER_A_STEP = 8  # in an epoch: a series is often so short that windows side by side would be few
-FORECASTS_OF_A_STEP = 4  # in validation
+ROUNDING = 1e-12  # of numbers of size 1: what varies less is constant
 
 
 def read_series(name: str, value: Any) -> tuple[list[npt.NDArray[np.float64]], list[int], bool]:
@@ -60,160 +59,251 @@ def read_series(name: str, value: Any) -> tuple[list[npt.NDArray[np.float64]], l
 
 
 class Scale(NamedTuple):
-    """Mean and standard deviation of each channel, (C,); 1 for a channel that is constant."""
+    """Mean and standard deviation over the first axis; the deviation is 0 where nothing varies.
+
+    What does not vary is 0 in the units of a network, and whatever comes back in those is the mean.
+    """
 
     mean: Array
     deviation: Array
 
     @classmethod
-    def of(cls, values: Array) -> Scale:
-        """That of values (T, C)."""
-        deviation = values.std(axis=0)
-        constant = deviation <= 1e-12 * np.abs(values).max(axis=0)
-        return cls(values.mean(axis=0), np.where(constant, 1.0, deviation))
+    def of(cls, values: Array, size: Array | None = None) -> Scale:
+        """That of values (T, ...); what varies by less than the rounding of numbers of this size does not."""
+        size = np.abs(values).max(axis=0) if size is None else size
+        relative = values / np.where(size > 0, size, 1.0)  # so that squares neither overflow nor vanish
+        deviation = relative.std(axis=0)
+        return cls(relative.mean(axis=0) * size, np.where(deviation > ROUNDING, deviation, 0.0) * size)
 
     def apply(self, values: Array) -> Array:
         """Values of mean 0 and deviation 1."""
-        scaled: Array = (values - self.mean) / self.deviation
-        return scaled
-
-    def undo(self, values: Array) -> Array:
-        """The values that were scaled."""
-        found: Array = values * self.deviation + self.mean
-        return found
+        return in_units(values - self.mean, self.deviation)
 
 
-def known_inputs(values: Array, covariates: Array, lags: Sequence[int], start: int, stop: int) -> Array:
-    """What is known of the steps from `start` to before `stop` when those up to some lags before are.
+def in_units(values: Array, unit: Array) -> Array:
+    """values / unit, but 0 where the unit is 0."""
+    unit = np.broadcast_to(unit, values.shape)
+    found: Array = np.divide(values, unit, out=np.zeros(values.shape), where=unit > 0)
+    return found
 
-    Parameters
-    ----------
-    values : ndarray, (T, ..., C)
-    covariates : ndarray, (T', ..., K)
-    lags : sequence of int
-        Each at most `start`.
-    start, stop : int
 
-    Returns
-    -------
-    ndarray, (stop - start, ..., len(lags) * C + K)
-        The values so many steps earlier, lag by lag, then the covariates.
-    """
-    lagged = [values[start - lag : stop - lag] for lag in lags]
-    return np.concatenate([*lagged, covariates[start:stop]], axis=-1)
+def differenced(values: Array, spans: Sequence[int]) -> Array:
+    """What (T, ...) changes within each of some spans, one after the other: sum(spans) steps fewer."""
+    for span in spans:
+        values = values[span:] - values[:-span]
+    return values
 
 
 class Frame(NamedTuple):
     """What a network forecasts from, and how far."""
 
-    context: int  # steps of a window
+    context: int  # T, the steps of a window that set its scale
     ahead: int  # H, the steps forecast at once
-    lags: tuple[int, ...]  # each at least H
+    lags: tuple[int, ...] = ()  # each at least H
+    differences: tuple[int, ...] = ()
+    origins: int = 1  # E: in training a window is forecast from the end of its context and E - 1 steps on
 
     @property
-    def first(self) -> int:
-        """The first step of a series that can be forecast: all before it are needed."""
-        return max(1, *self.lags) if self.lags else 1
+    def before(self) -> int:
+        """The steps before a window that its lags and differences need."""
+        return max([sum(self.differences), *(lag - 1 for lag in self.lags)])
 
     @property
     def past(self) -> int:
         """The steps that a forecast needs."""
-        return self.context + self.first - 1
+        return self.before + self.context
+
+    @property
+    def recursion(self) -> list[tuple[int, float]]:
+        """The steps back, and their weights, whose sum is the next value if the differences are 0 there."""
+        polynomial = np.ones(1)
+        for span in self.differences:
+            polynomial = np.convolve(polynomial, [1.0, *[0.0] * (span - 1), -1.0])
+        return [(back, -weight) for back, weight in enumerate(polynomial.tolist()) if back and weight]
+
+
+class Windows:
+    """Windows side by side, each in units of its own context.
+
+    The network is shown each step's differences, less their mean over the context and divided by their
+    deviation there. It forecasts how far the series departs, in that deviation, from the path along which the
+    differences keep that mean: without differences the mean itself (Kim et al., Reversible instance
+    normalization, 2022), with those of one step a line from the last value, the drift method. As this path is
+    known when the forecast is made, quantiles of the departure are quantiles of the value.
+
+    Parameters
+    ----------
+    frame : Frame
+    values : ndarray of float64, (L, B, C)
+        From `frame.before` steps before the windows on; at least `frame.past` steps. Those that follow may be
+        written later, as they are forecast.
+    covariates : ndarray of float64, (L', B, K)
+        Of the same steps, scaled.
+    """
+
+    def __init__(self, frame: Frame, values: Array, covariates: Array) -> None:
+        self.frame, self.values, self.covariates = frame, values, covariates
+        known = values[frame.before - sum(frame.differences) : frame.past]
+        self.scale = Scale.of(differenced(known, frame.differences), np.abs(known).max(axis=0))
+
+    def inputs(self, begin: int, end: int) -> Array:
+        """What the network is shown of some steps, (end - begin, B, C + F).
+
+        A step's differences, then what is known of the next step: see `known`.
+        """
+        start = self.frame.before + begin - sum(self.frame.differences)
+        changes = differenced(self.values[start : self.frame.before + end], self.frame.differences)
+        following = self.known(begin, end, self.paths(begin, end, 1))
+        return np.concatenate([self.scale.apply(changes), following[:, :, 0]], axis=-1)
+
+    def paths(self, begin: int, end: int, ahead: int) -> Array:
+        """How the series would go on after each of some steps, (end - begin, B, ahead, C)."""
+        path: list[Array] = []
+        shape = (end - begin, *self.scale.mean.shape)
+        for h in range(1, ahead + 1):
+            value = np.broadcast_to(self.scale.mean, shape)
+            for back, weight in self.frame.recursion:
+                value = value + weight * (
+                    path[h - 1 - back] if back < h else self._shifted(self.values, begin, end, h - back)
+                )
+            path.append(value)
+        return np.stack(path, axis=2)
+
+    def known(self, begin: int, end: int, paths: Array) -> Array:
+        """What is known of the steps ahead of each of some steps, (end - begin, B, ahead, F).
+
+        The values so many steps earlier, lag by lag, as departures from the paths, then the covariates.
+        """
+        lagged = [
+            in_units(self.ahead(self.values, begin, end, paths.shape[2], lag) - paths, self._deviation)
+            for lag in self.frame.lags
+        ]
+        return np.concatenate([*lagged, self.ahead(self.covariates, begin, end, paths.shape[2])], axis=-1)
+
+    def ahead(self, array: Array, begin: int, end: int, ahead: int, lag: int = 0) -> Array:
+        """The steps ahead of each of some steps, or those a lag before them, (end - begin, B, ahead, ·)."""
+        parts = [self._shifted(array, begin, end, h - lag) for h in range(1, ahead + 1)]
+        return np.stack(parts, axis=2)
+
+    def restored(self, departures: Array, paths: Array) -> Array:
+        """Values (..., B, ahead, C, Q) from a network's."""
+        values: Array = paths[..., None] + departures * self._deviation[..., None]
+        return values
+
+    @property
+    def _deviation(self) -> Array:
+        return self.scale.deviation[:, None]
+
+    def _shifted(self, array: Array, begin: int, end: int, shift: int) -> Array:
+        start = self.frame.before + shift
+        return array[start + begin : start + end]
 
 
 class Batch(NamedTuple):
-    """Windows of T steps side by side, from each of whose steps H more are to be forecast."""
+    """B windows of S steps, from each of whose last E steps H more are to be forecast."""
 
-    x: Array  # (T, B, C + F): a step's values, and what is known of the next step
-    known: Array  # (T, B, H, F): what is known of the H steps after it
-    target: Array  # (T, B, H, C): their values
-    skipped: int  # steps at the start whose forecasts do not count
-
-    def windows(self, steps: int | None) -> Iterator[Batch]:
-        """The steps in windows of `steps`, one after the other."""
-        steps = steps or len(self.x)
-        for start in range(0, len(self.x), steps):
-            window = slice(start, start + steps)
-            skipped = min(max(self.skipped - start, 0), len(self.x[window]))
-            yield Batch(self.x[window], self.known[window], self.target[window], skipped)
+    x: Array  # (S, B, C + F): see `Windows.inputs`
+    known: Array  # (E, B, H, F): see `Windows.known`
+    target: Array  # (E, B, H, C): how far the values depart from the paths, in the unit of each series
+    weight: Array  # (B, 1, C, 1): what a window's own unit is in that of the series
 
 
 @dataclass
 class ForecastWindows:
     """All windows of some series that a network learns to forecast from, or is validated on.
 
+    Each window has its own scale. Errors count in one unit per series and channel, the root mean square of
+    the deviations of its windows, so that a window that hardly varies cannot outweigh all others.
+
     Parameters
     ----------
-    values, known : list of ndarray, (T_i, C) and (T_i, F)
-        The series, scaled, and what is known of each step, where those before ``frame.first`` do not matter.
+    values, covariates : list of ndarray, (T_i, C) and (T_i, K)
+        The series, and their covariates.
     frame : Frame
+    units : list of ndarray, (C,)
+        The units of errors, one for each series.
     held_out : list of int, optional
-        For validation: the steps at the end of each series that are to be forecast, from the ends of windows
-        only. None to train.
+        For validation: the steps at the end of each series that are to be forecast, each window from the end
+        of its context only. None to train.
     """
 
     values: list[Array]
-    known: list[Array]
+    covariates: list[Array]
     frame: Frame
+    units: list[Array]
     held_out: list[int] | None = None
 
     def __len__(self) -> int:
-        """The number of windows in an epoch."""
-        return sum(len(self._starts(place, 0)) for place in range(len(self.values)))
+        """The number of windows."""
+        return int(self._ends[-1])
 
-    @property
-    def samples(self) -> int:
-        """The steps of an epoch that are forecast from."""
-        return len(self) * (self.frame.context if self.held_out is None else 1)
+    def batches(self, size: int, rng: np.random.Generator | None, scale: Scale) -> Iterator[Batch]:
+        """Every window once, shuffled if there is a generator, with covariates of this scale."""
+        order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
+        for begin in range(0, len(order), size):
+            yield self._batch(order[begin : begin + size], scale)
 
-    def batches(self, size: int, rng: np.random.Generator | None) -> Iterator[Batch]:
-        """An epoch, shuffled and starting anywhere if there is a generator."""
-        places = [
-            (place, start)
-            for place in range(len(self.values))
-            for start in self._starts(place, 0 if rng is None else int(rng.integers(2**31)))
-        ]
-        order = range(len(places)) if rng is None else rng.permutation(len(places))
-        for begin in range(0, len(places), size):
-            yield self._batch([places[k] for k in order[begin : begin + size]])
-
-    def split(self, fraction: float) -> tuple[ForecastWindows, ForecastWindows]:
-        """Windows to train on, and some of the last `fraction` of each series to validate on."""
-        held_out = [max(self.frame.ahead, round(fraction * len(values))) for values in self.values]
-        values, known = (
+    def split(self, held_out: list[int]) -> tuple[ForecastWindows, ForecastWindows]:
+        """Windows to train on, and those that forecast so many steps at the end of each series."""
+        values, covariates = (
             [array[: len(array) - count] for array, count in zip(arrays, held_out, strict=True)]
-            for arrays in (self.values, self.known)
+            for arrays in (self.values, self.covariates)
         )
-        training = ForecastWindows(values, known, self.frame)
-        return training, ForecastWindows(self.values, self.known, self.frame, held_out)
+        training = ForecastWindows(values, covariates, self.frame, unit_of(values, self.frame))
+        validation = ForecastWindows(self.values, self.covariates, self.frame, training.units, held_out)
+        return training, validation
 
-    def _starts(self, place: int, offset: int) -> npt.NDArray[np.int64]:
-        """Where the windows of a series start; in training always as many, going round from an offset."""
-        context, ahead, _ = self.frame
-        low = self.frame.first - 1
-        high = len(self.values[place]) - ahead - context  # the last one
-        if self.held_out is not None:
-            low = len(self.values[place]) - self.held_out[place] - context
-            return np.arange(high, low - 1, -max(1, ahead // FORECASTS_OF_A_STEP))
-        count, stride = high - low + 1, max(1, context // WINDOWS_OVER_A_STEP)
-        return low + (offset + np.arange(0, count, stride)) % count
+    def places(self, order: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+        """The series of some windows, and the step that each starts at, `frame.before` steps included."""
+        series = np.searchsorted(self._ends, order, side="right")
+        first = self._ends - self._counts
+        return [
+            (int(place), int(self._lows[place] + k - first[place]))
+            for place, k in zip(series, order, strict=True)
+        ]
 
-    def _batch(self, places: Sequence[tuple[int, int]]) -> Batch:
-        T, H, _ = self.frame
+    def cut(self, arrays: list[Array], places: Sequence[tuple[int, int]], steps: int) -> Array:
+        """So many steps of some arrays from these places on, (steps, B, ·)."""
+        return np.stack([arrays[place][start : start + steps] for place, start in places], axis=1)
 
-        def stacked(arrays: list[Array], shift: int) -> Array:
-            return np.stack([arrays[p][s + shift : s + shift + T] for p, s in places], axis=1)
+    def __post_init__(self) -> None:
+        room = np.array([len(values) for values in self.values]) - self.frame.past - self.frame.ahead + 1
+        if self.held_out is None:
+            self._lows = np.zeros(len(room), np.int64)
+            self._origins = np.minimum(self.frame.origins, room)
+        else:
+            self._lows = room - np.array(self.held_out) + self.frame.ahead - 1
+            self._origins = np.ones(len(room), np.int64)
+        self._counts = np.maximum(room - self._lows - self._origins + 1, 0)
+        self._ends = self._counts.cumsum()
 
-        def ahead(arrays: list[Array]) -> Array:
-            parts = [
-                np.lib.stride_tricks.sliding_window_view(arrays[p][s + 1 : s + T + H], H, axis=0)
-                for p, s in places
-            ]
-            return np.ascontiguousarray(np.stack(parts, axis=1).swapaxes(2, 3))
+    def _batch(self, order: npt.NDArray[np.int64], scale: Scale) -> Batch:
+        frame, places = self.frame, self.places(order)
+        origins = int(min(self._origins[place] for place, _ in places))
+        last, end = frame.context - 1, frame.context - 1 + origins
+        steps = frame.before + end + frame.ahead
+        values, covariates = (self.cut(arrays, places, steps) for arrays in (self.values, self.covariates))
+        windows = Windows(frame, values, scale.apply(covariates))
+        paths = windows.paths(last, end, frame.ahead)
+        units = np.stack([self.units[place] for place, _ in places])[:, None]
+        return Batch(
+            windows.inputs(0, end),
+            windows.known(last, end, paths),
+            in_units(windows.ahead(values, last, end, frame.ahead) - paths, units),
+            in_units(windows.scale.deviation[:, None], units)[..., None],
+        )
 
-        x = np.concatenate([stacked(self.values, 0), stacked(self.known, 1)], axis=-1)
-        skipped = 0 if self.held_out is None else T - 1
-        return Batch(x, ahead(self.known), ahead(self.values), skipped)
+
+def unit_of(series: list[Array], frame: Frame) -> list[Array]:
+    """The root mean square of the deviations of the windows of each series, (C,)."""
+    units = []
+    for values in series:
+        changes = differenced(values, frame.differences)
+        windows = np.lib.stride_tricks.sliding_window_view(changes, frame.context, axis=0)
+        size = np.abs(values).max(axis=0)
+        some = np.moveaxis(windows[:: max(1, frame.context // 8)], -1, 0)  # neighbours hardly differ
+        units.append(np.sqrt(np.square(Scale.of(some, size).deviation).mean(axis=0)))
+    return units
 
 
 def _numbers(name: str, value: Any) -> Array:

@@ -22,7 +22,7 @@ from fastrnn.models.networks import CELLS
 from fastrnn.models.parameters import Estimator
 from fastrnn.models.splitting import cut_end, held_out, warn_of_no_validation
 from fastrnn.optim import Adam
-from fastrnn.training import SCHEDULES, Trainer, same_settings
+from fastrnn.training import SCHEDULES, Trainer, part_of, same_settings
 
 Self = TypeVar("Self", bound="NetworkEstimator")
 SequenceSelf = TypeVar("SequenceSelf", bound="SequenceEstimator")
@@ -35,11 +35,12 @@ def optional(check: Check) -> Check:
     return lambda name, value: None if value is None else check(name, value)
 
 
-BUDGET = {"epochs", "patience", "max_seconds", "verbose"}  # may differ when a training goes on
+BUDGET = {"epochs", "max_steps", "patience", "max_seconds", "verbose"}  # may differ when a training goes on
 
 SAMPLED = 8  # batches or windows by which a model is compared with guessing
 
 STATE = "training."  # what the names of a checkpoint begin with where they are not the model's own
+LEARNED = "learned."  # and those of arrays of a model that are not weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -59,8 +60,8 @@ class NetworkEstimator(Estimator):
       included, comes from the generator. A network is a `fastrnn.layers.Composite` with
       ``loss(batch, state, *, training)``, which returns the mean loss of an `Examples`, the number of samples
       it is the mean of, and the state to go on from; with ``training=True`` it also runs backward.
-    - ``_format()`` and ``_restore(metadata)``: the learned attributes as a dict that JSON can express, and
-      back.
+    - ``_format()`` and ``_restore(metadata)``: the learned attributes as a dict, whose values are arrays or
+      what JSON can express, and back.
 
     and may replace
 
@@ -85,8 +86,11 @@ class NetworkEstimator(Estimator):
         Units in a layer and direction, and layers.
     dropout : float
         The part of each layer's outputs that is dropped in training, in [0, 1).
-    epochs : int
-        Passes over the data at most. With 0 the weights keep their initial values.
+    epochs : int or None
+        Passes over the data at most. With 0 the weights keep their initial values; with None there are as
+        many as `max_steps` or `max_seconds` allow.
+    max_steps : int or None
+        Training stops after so many steps of the optimizer, and the learning rate falls accordingly.
     batch_size : int
         Sequences side by side in a step of training.
     bptt_steps : int or None
@@ -126,7 +130,8 @@ class NetworkEstimator(Estimator):
     hidden_size: int = 64
     num_layers: int = 1
     dropout: float = 0.0
-    epochs: int = 50
+    epochs: int | None = 50
+    max_steps: int | None = None
     batch_size: int = 32
     bptt_steps: int | None = None
     learning_rate: float = 5e-3
@@ -145,7 +150,8 @@ class NetworkEstimator(Estimator):
         "hidden_size": checks.positive_int,
         "num_layers": checks.positive_int,
         "dropout": checks.fraction,
-        "epochs": checks.non_negative_int,
+        "epochs": optional(checks.non_negative_int),
+        "max_steps": optional(checks.positive_int),
         "batch_size": checks.positive_int,
         "bptt_steps": optional(checks.positive_int),
         "learning_rate": checks.positive_float,
@@ -164,7 +170,8 @@ class NetworkEstimator(Estimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a safetensors file, in one step: see `fastrnn.checkpoint.save`."""
         self._require_fitted("history_")
-        files.save(path, self._network.parameters, self._metadata())
+        arrays, metadata = self._metadata()
+        files.save(path, {**self._network.parameters, **arrays}, metadata)
 
     @classmethod
     def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
@@ -181,11 +188,10 @@ class NetworkEstimator(Estimator):
         _require_model(path, metadata, cls.__name__)
         try:
             model = cls(**metadata["parameters"])._checked_copy()
-            model._restore(metadata)
+            model._restore({**metadata, **part_of(tensors, LEARNED)})
             model._begin()
-            model._network.load_state_dict(
-                {name: array for name, array in tensors.items() if not name.startswith(STATE)}
-            )
+            weights = (name for name in tensors if not name.startswith((STATE, LEARNED)))
+            model._network.load_state_dict({name: tensors[name] for name in weights})
             model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
         except Exception as error:  # of many kinds, since a file may hold anything
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -331,6 +337,7 @@ class NetworkEstimator(Estimator):
             self._network,
             Adam(self._network.parameters, self.learning_rate),
             epochs=self.epochs,
+            max_steps=self.max_steps,
             schedule=self.schedule,
             clip_norm=self.clip_norm,
             patience=self.patience if validated else None,
@@ -420,21 +427,27 @@ class NetworkEstimator(Estimator):
 
     # -- files
 
-    def _metadata(self) -> dict[str, Any]:
-        return {
+    def _metadata(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The model but for its weights: arrays by the names of a file, and what JSON can express."""
+        learned = self._format()
+        arrays = {name: value for name, value in learned.items() if isinstance(value, np.ndarray)}
+        metadata = {
             "model": type(self).__name__,
             "parameters": self._fitted_with,
-            **self._format(),
+            **{name: value for name, value in learned.items() if name not in arrays},
             "history": self.history_,
             "best_epoch": self.best_epoch_,
         }
+        return {f"{LEARNED}{name}": array for name, array in arrays.items()}, metadata
 
     def _save_checkpoint(self, path: str | os.PathLike[str], trainer: Trainer, count: int) -> None:
         """A model file with the best weights, and beside them the state of the training."""
         tensors, state = trainer.state_dict()
         kept: Mapping[str, Array] = trainer.best_weights or self._network.parameters
+        arrays, metadata = self._metadata()
         beside = {f"{STATE}{name}": array for name, array in tensors.items()}
-        files.save(path, {**kept, **beside}, {**self._metadata(), "training": {**state, "samples": count}})
+        metadata["training"] = {**state, "samples": count}
+        files.save(path, {**kept, **arrays, **beside}, metadata)
 
     def _resume(self, path: str | os.PathLike[str], trainer: Trainer, count: int) -> None:
         tensors, metadata = files.load(path)
@@ -442,16 +455,16 @@ class NetworkEstimator(Estimator):
         if "training" not in metadata:
             hint = f"{type(self).__name__}.load takes it, and partial_fit trains it further"
             raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training: {hint}")
-        learned = self._format()
-        found: dict[str, Any] = {name: metadata.get(name) for name in ("parameters", *learned)}
-        wanted: dict[str, Any] = json.loads(json.dumps({"parameters": self._fitted_with, **learned}))
+        learned = {**self._format(), "parameters": self._fitted_with}
+        metadata.update(part_of(tensors, LEARNED))
+        found: dict[str, Any] = {name: _plain(metadata.get(name)) for name in learned}
+        wanted: dict[str, Any] = {name: _plain(value) for name, value in learned.items()}
         for settings, samples in ((found, metadata["training"]["samples"]), (wanted, count)):
             parameters = settings.pop("parameters")
             others = {name: parameters[name] for name in parameters.keys() - settings.keys() - BUDGET}
             settings.update(dict(sorted(others.items())), samples=samples)
         same_settings(found, wanted)
-        state = {name.removeprefix(STATE): array for name, array in tensors.items() if name.startswith(STATE)}
-        trainer.load_state_dict(state, metadata["training"])
+        trainer.load_state_dict(part_of(tensors, STATE), metadata["training"])
         self.history_, self.best_epoch_ = trainer.history, trainer.best_epoch
 
 
@@ -483,7 +496,8 @@ class SequenceEstimator(NetworkEstimator):
             as a model with the best weights so far.
         resume : path, optional
             Such a file: training goes on from there, bit for bit as if it had never stopped. The data and
-            all parameters must be the same but ``epochs``, ``patience``, ``max_seconds`` and ``verbose``.
+            all parameters must be the same but ``epochs``, ``max_steps``, ``patience``, ``max_seconds`` and
+            ``verbose``.
         on_epoch : callable, optional
             Called after every epoch with this model as it is then, which can predict and save.
 
@@ -530,6 +544,11 @@ class SequenceEstimator(NetworkEstimator):
         This model.
         """
         return self._partial_fit((X, y, lengths))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back, to compare."""
+    return json.loads(json.dumps(value.tolist() if isinstance(value, np.ndarray) else value))
 
 
 def _require_model(path: str | os.PathLike[str], metadata: Mapping[str, Any], model: str) -> None:

@@ -25,6 +25,8 @@ class ForecastNetwork(Composite):
         C, H, and F, the number of inputs known of a step beforehand.
     quantiles : list of float or None
         Q of them; None is a single output, the mean.
+    bptt_steps : int or None
+        The last steps of a window, through which gradients flow; None is all.
     dropout : float
     rng : numpy.random.Generator
     """
@@ -36,10 +38,12 @@ class ForecastNetwork(Composite):
         horizon: int,
         known: int,
         quantiles: list[float] | None,
+        bptt_steps: int | None,
         dropout: float,
         rng: np.random.Generator,
     ) -> None:
         self.quantiles = quantiles
+        self.bptt_steps = bptt_steps
         self.shape = (horizon, channels, len(quantiles) if quantiles else 1)
         self.recurrent = layer
         self.dropout = Dropout(dropout, seed=rng)
@@ -68,18 +72,30 @@ class ForecastNetwork(Composite):
         return self.quantiles.index(0.5) if self.quantiles else 0
 
     def loss(self, batch: Batch, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
-        """See `fastrnn.models.estimator.NetworkEstimator`; samples are the steps forecast from."""
-        counted = slice(batch.skipped, None)
-        known, target = batch.known[counted], batch.target[counted]
-        hidden, state = _run(self.recurrent, training)(batch.x, state)
-        dropped = _run(self.dropout, training)(hidden[counted])
-        outputs = _run(self.head, training)(dropped).reshape(*target.shape, self.shape[2])
-        if self.known is not None:
-            outputs = outputs + _run(self.known, training)(known).reshape(outputs.shape)
-        loss, doutputs = self._loss(outputs, target)
+        """See `fastrnn.models.estimator.NetworkEstimator`; samples are windows, `state` is not used."""
+        x, known, target, weight = (array.astype(self.head.dtype) for array in batch)
+        origins = len(target)
         if training:
-            self._backward(doutputs, batch.skipped)
-        return loss, target.shape[0] * target.shape[1], state
+            hidden = self._forward(x)
+            outputs = self.head.forward(self.dropout.forward(hidden[-origins:]))
+        else:
+            hidden = self.recurrent(x)[0]
+            outputs = self.head(hidden[-origins:])
+        outputs = outputs.reshape(*target.shape, self.shape[2])
+        if self.known is not None:
+            beside = self.known.forward(known) if training else self.known(known)
+            outputs = outputs + beside.reshape(outputs.shape)
+        loss, doutputs = self._loss(outputs * weight, target)
+        if training:
+            self._backward(doutputs * weight, len(hidden))
+        return loss, target.shape[1], None
+
+    def _forward(self, x: Array) -> Array:
+        """The hidden states of the steps that gradients flow through."""
+        through = len(x) if self.bptt_steps is None else min(self.bptt_steps, len(x))
+        state = self.recurrent(x[:-through])[1] if through < len(x) else None
+        hidden: Array = self.recurrent.forward(x[-through:], state)[0]
+        return hidden
 
     def _loss(self, outputs: Array, target: Array) -> tuple[float, Array]:
         if self.quantiles is not None:
@@ -87,15 +103,9 @@ class ForecastNetwork(Composite):
         loss, doutputs = mean_squared_error(outputs[..., 0], target)
         return loss, doutputs[..., None]
 
-    def _backward(self, doutputs: Array, skipped: int) -> None:
-        T, B, H = doutputs.shape[:3]
+    def _backward(self, doutputs: Array, steps: int) -> None:
+        E, B, H = doutputs.shape[:3]
         if self.known is not None:
-            self.known.backward(doutputs.reshape(T, B, H, -1))
-        dhidden = self.dropout.backward(self.head.backward(doutputs.reshape(T, B, -1)))
-        dhidden = np.pad(dhidden, ((skipped, 0), (0, 0), (0, 0))) if skipped else dhidden
-        self.recurrent.backward(dhidden, input_gradient=False)
-
-
-def _run(layer: Any, training: bool) -> Any:
-    """A layer's pass: what forward keeps is kept in training only."""
-    return layer.forward if training else layer
+            self.known.backward(doutputs.reshape(E, B, H, -1))
+        dhidden = self.dropout.backward(self.head.backward(doutputs.reshape(E, B, -1)))
+        self.recurrent.backward(np.pad(dhidden, ((steps - E, 0), (0, 0), (0, 0))), input_gradient=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,19 +13,24 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data.series import ForecastWindows, Frame, Scale, known_inputs, read_series
+from fastrnn.data.series import ForecastWindows, Frame, Scale, Windows, in_units, read_series, unit_of
 from fastrnn.models.estimator import Check, NetworkEstimator
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.networks import recurrent
+from fastrnn.optim import Adam
+from fastrnn.training import Trainer
+
+ORIGINS_IN_A_CONTEXT = 4  # a window is forecast from the end of its context and a quarter as many steps on
+CALIBRATING_WINDOWS = 1000  # at most
 
 
-class Past(NamedTuple):
-    """The last steps of a series, as many as a forecast needs, and the scale of all that was known."""
+class Tails(NamedTuple):
+    """The last steps of N series, as many as a forecast needs."""
 
-    values: Array  # (S, C)
-    covariates: Array  # (S, K)
-    scale: Scale
-    dimensions: int  # 1 or 2: of the array that the series came in
+    values: Array  # (N, S, C)
+    covariates: Array  # (N, S, K)
+    dimensions: Array  # (N,): 1 or 2, of the array that each series came in
+    several: bool  # whether they came as a list
 
 
 def _quantiles(name: str, value: Any) -> list[float] | None:
@@ -38,7 +45,7 @@ def _quantiles(name: str, value: Any) -> list[float] | None:
     return [float(level) for level in levels]
 
 
-def _lags(name: str, value: Any) -> list[int]:
+def _steps(name: str, value: Any) -> list[int]:
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name} must be a tuple of integers, got {checks.came(value)}")
     return [checks.positive_int(f"{name}[{place}]", lag) for place, lag in enumerate(value)]
@@ -51,8 +58,13 @@ class Forecaster(NetworkEstimator):
     After each step it forecasts the steps that follow, from its state and from what is known of them
     beforehand: covariates, and the series' own values some `lags` earlier (Wen et al., A multi-horizon
     quantile recurrent forecaster, 2017, with a linear readout). It learns from windows of `context` steps,
-    and forecasts from the last `context` steps. Each series is scaled to mean 0 and deviation 1 by its own
-    past, each covariate over all series.
+    and forecasts from the last `context` steps. A window is scaled to mean 0 and deviation 1 by itself, in
+    training as in prediction (Kim et al., Reversible instance normalization, 2022), so that levels may move
+    and nothing of a series need be known but its last steps; each covariate is scaled over all series. Where
+    a window does not vary at all, its level is forecast.
+
+    Intervals are calibrated by forecasts of the end of each series, which the network then had not seen:
+    see `predict_interval`.
 
     Parameters
     ----------
@@ -68,19 +80,32 @@ class Forecaster(NetworkEstimator):
     quantiles : tuple of float or None
         The quantiles to forecast, the median among them, by the pinball loss; direct strategy only, since
         quantiles fed back are no quantiles. None forecasts the mean, by the squared error.
+    differences : tuple of int
+        Spans of steps over which changes are forecast instead of levels, one after the other: (1,) for a
+        level that wanders or a trend, (24,) for an hourly series with a day's season, (1, 24) for both. A
+        forecast departs then from the path along which the changes stay at their mean over the context.
+    refit : bool
+        Whether training, when the best weights have been chosen on the end of each series, goes on with all
+        of the series, at a tenth of the learning rate, for as many steps more as there are more windows. Else
+        the ends of the series stay unlearned.
     bptt_steps : int or None
         Steps that gradients flow back through; None is all of `context`.
+    epochs : int or None
+        Passes over all windows at most, one of which starts at each step; None: as many as `max_steps` take.
+    max_steps : int or None
+        Training stops after so many steps of the optimizer.
     validation_fraction : float
-        The part at the end of each series that is forecast to choose the best weights, and not trained on.
-    cell, hidden_size, num_layers, dropout, epochs, batch_size, ...
-        See `fastrnn.models.estimator.NetworkEstimator`. In an epoch each step is in about eight windows.
+        The part at the end of each series, at least the horizon, that is forecast to choose the best weights
+        and to calibrate intervals. With 0 there are no intervals.
+    cell, hidden_size, num_layers, dropout, batch_size, ...
+        See `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
     n_channels_, n_covariates_ : int
         Of each series.
     history_, best_epoch_
-        See `fastrnn.models.estimator.NetworkEstimator`.
+        See `fastrnn.models.estimator.NetworkEstimator`; of the training before `refit`.
 
     Examples
     --------
@@ -96,15 +121,20 @@ class Forecaster(NetworkEstimator):
     strategy: str = "direct"
     lags: tuple[int, ...] = ()
     quantiles: tuple[float, ...] | None = None
+    differences: tuple[int, ...] = ()
+    refit: bool = True
+    epochs: int | None = None
+    max_steps: int | None = 1000
 
-    _per_step: ClassVar[bool] = True
     _checks: ClassVar[dict[str, Check]] = {
         **NetworkEstimator._checks,
         "horizon": checks.positive_int,
         "context": checks.positive_int,
         "strategy": lambda name, value: checks.one_of(name, value, ("direct", "recursive")),
-        "lags": _lags,
+        "lags": _steps,
         "quantiles": _quantiles,
+        "differences": _steps,
+        "refit": checks.boolean,
     }
 
     def fit(
@@ -145,7 +175,8 @@ class Forecaster(NetworkEstimator):
     def partial_fit(self, y: Any, covariates: Any = None) -> Forecaster:
         """Learn for one more epoch, from these series: see `SequenceEstimator.partial_fit`.
 
-        Those are what `predict` goes on from then.
+        Those are what `predict` goes on from then. Intervals stay as `fit` has calibrated them, and
+        covariates are scaled as in the first call: one that did not vary there has no effect.
         """
         return self._partial_fit((y, covariates))
 
@@ -156,7 +187,7 @@ class Forecaster(NetworkEstimator):
         ----------
         y : array_like or list of them, optional
             The past of the series to forecast, as in `fit`; by default the series of `fit`. It needs
-            `context` steps, and ``max(lags) - 1`` more.
+            `context` steps, and ``max(lags) - 1`` or ``sum(differences)`` more, whichever is more.
         covariates : array_like or list of them, optional
             With `y`, those of all its steps and of the horizon's. Without, those of the horizon's alone.
         horizon : int, optional
@@ -174,13 +205,16 @@ class Forecaster(NetworkEstimator):
         RuntimeError
             If the model is not fitted.
         """
-        return self._forecasts(y, covariates, horizon, None)
+        tails, coming = self._given(y, covariates, horizon)
+        middle = self._network.middle
+        return _in_form([forecast[..., middle] for forecast, _ in self._forecasts(tails, coming)], tails)
 
     def predict_quantiles(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
-        """The quantiles of the steps that follow, in the order of `quantiles`.
+        """The quantiles of the steps that follow, in the order of `quantiles`, as the network learned them.
 
         Each step's are sorted, so that they never cross, which a network that learns them side by side does
         not ensure by itself (Chernozhukov et al., Quantile and probability curves without crossing, 2010).
+        They are not calibrated; `predict_interval` is.
 
         Parameters
         ----------
@@ -191,40 +225,58 @@ class Forecaster(NetworkEstimator):
         -------
         ndarray of float64, (horizon, Q) or (horizon, C, Q), or list of them
         """
-        self._levels()
-        return self._forecasts(y, covariates, horizon, slice(None))
+        self._require_fitted("history_")
+        if self._network.quantiles is None:
+            raise ValueError("quantiles are not forecast: set the parameter quantiles, and fit again")
+        tails, coming = self._given(y, covariates, horizon)
+        return _in_form([forecast for forecast, _ in self._forecasts(tails, coming)], tails)
 
     def predict_interval(
         self, y: Any = None, covariates: Any = None, *, horizon: int | None = None, coverage: float = 0.8
     ) -> tuple[Any, Any]:
-        """Bounds that each step is between with some probability.
+        """Bounds that each step is between with some probability, by what `fit` has seen of its own errors.
+
+        The quantiles nearest to the bounds, or without quantiles the mean, are moved outwards or inwards by
+        as much as would have covered so many of the values at the end of each series, which were forecast
+        before they were learned: conformalised quantile regression (Romano, Patterson and Candès 2019), for
+        each step of the horizon and each channel, in units of the deviation of each window's context. It
+        holds as far as what follows is like those ends. Where a context does not vary, the interval is a
+        point.
 
         Parameters
         ----------
         y, covariates, horizon
-            As of `predict`.
+            As of `predict`; at most the parameter `horizon`, by the recursive strategy too.
         coverage : float
-            The probability; the quantiles (1 - coverage) / 2 and (1 + coverage) / 2 must be in `quantiles`.
+            The probability, from 0 to 1.
 
         Returns
         -------
         lower, upper
             Each as `predict` returns.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            As `predict`; also where nothing, or too little for this coverage, was held out.
         """
-        levels = self._levels()
-        coverage = checks.probability("coverage", coverage)
-        ends = np.array([(1 - coverage) / 2, (1 + coverage) / 2])
-        places = np.abs(np.array(levels) - ends[:, None]).argmin(axis=1)
-        if not np.isclose(np.array(levels)[places], ends).all():
-            needed = " and ".join(f"{end:.4g}" for end in ends)
-            raise ValueError(f"coverage {coverage} needs the quantiles {needed}, but there are {levels}")
-        lower, upper = (self._forecasts(y, covariates, horizon, place) for place in places)
-        return lower, upper
+        self._require_fitted("history_")
+        tails, coming = self._given(y, covariates, horizon)
+        low, high, margins = self._interval(checks.probability("coverage", coverage), len(coming[0]))
+        middle = self._network.middle
+        lower, upper = [], []
+        for forecast, deviation in self._forecasts(tails, coming):
+            margin = np.where(deviation > 0, margins, 0.0) * deviation
+            lower.append(np.minimum(forecast[..., low] - margin, forecast[..., middle]))
+            upper.append(np.maximum(forecast[..., high] + margin, forecast[..., middle]))
+        return _in_form(lower, tails), _in_form(upper, tails)
 
     def score(self, y: Any, covariates: Any = None) -> float:
         """R² of forecasts of the last `horizon` steps of each series from those before.
 
-        1 is perfect; 0 is as good as the mean over these steps, of each channel and series, would have been.
+        1 is perfect; 0 is as good as to forecast the mean of each channel and series over the steps before.
+        Errors are in units of their deviation there, so that the scale of a series does not matter. Series
+        that do not vary there do not count; of such alone it is 1 if they are met, else 0.
 
         Parameters
         ----------
@@ -241,10 +293,14 @@ class Forecaster(NetworkEstimator):
         past = [array[: -self._horizon] for array in series]
         given = None if covariates is None else read_series("covariates", covariates)[0]
         found = [array.reshape(self._horizon, -1) for array in self.predict(past, given)]
-        truth = [array[-self._horizon :] for array in series]
-        errors = sum(float(np.square(a - b).sum()) for a, b in zip(truth, found, strict=True))
-        spread = sum(float(np.square(a - a.mean(axis=0)).sum()) for a in truth)
-        return 1 - errors / spread if spread else float(errors == 0)
+        errors = spread = 0.0
+        for before, array, forecast in zip(past, series, found, strict=True):
+            scale, truth = Scale.of(before), array[-self._horizon :]
+            errors += float(np.square(in_units(truth - forecast, scale.deviation)).sum())
+            spread += float(np.square(scale.apply(truth)).sum())
+        if spread:
+            return 1 - errors / spread
+        return float(all(np.array_equal(a[-self._horizon :], b) for a, b in zip(series, found, strict=True)))
 
     # -- what the base asks for
 
@@ -260,27 +316,25 @@ class Forecaster(NetworkEstimator):
         return model
 
     def _new_frame(self) -> Frame:
-        return Frame(self.context, self.horizon if self.strategy == "direct" else 1, tuple(self.lags))
+        origins = max(1, min(self.context // ORIGINS_IN_A_CONTEXT, self.bptt_steps or self.context))
+        ahead = self.horizon if self.strategy == "direct" else 1
+        return Frame(self.context, ahead, tuple(self.lags), tuple(self.differences), origins)
 
-    def _read(self, y: Any, covariates: Any, *, learn: bool) -> Any:
+    def _read(self, y: Any, covariates: Any = None, *, learn: bool) -> Any:
         series, dimensions, several = read_series("y", y)
         given = _read_covariates(covariates, [len(array) for array in series], "of y")
         if learn:
             self.n_channels_, self.n_covariates_ = series[0].shape[1], given[0].shape[1]
             self._frame, self._horizon = self._new_frame(), self.horizon
-            self._covariate_scale = Scale.of(np.concatenate(given))
+            self._errors = np.zeros((0, self._horizon, self.n_channels_, len(self.quantiles or [0.5])))
         self._require_form(series, given)
         self._require_steps(series, several, [self._frame.past + self._frame.ahead] * len(series))
-        self._several = several
-        self._pasts = self._tails(series, given, dimensions)
-        values, known = [], []
-        first, lags = self._frame.first, self._frame.lags
-        for array, beside, past in zip(series, given, self._pasts, strict=True):
-            scaled = past.scale.apply(array)
-            inputs = known_inputs(scaled, self._covariate_scale.apply(beside), lags, first, len(scaled))
-            values.append(scaled.astype(self.dtype))
-            known.append(np.pad(inputs, ((first, 0), (0, 0))).astype(self.dtype))
-        return ForecastWindows(values, known, self._frame)
+        self._tails = self._tails_of(series, given, dimensions, several)
+        return ForecastWindows(series, given, self._frame, unit_of(series, self._frame))
+
+    def _learn_scale(self, examples: Any) -> None:
+        if not hasattr(self, "_covariate_scale"):
+            self._covariate_scale = Scale.of(np.concatenate(examples.covariates))
 
     def _build(self, rng: np.random.Generator) -> ForecastNetwork:
         known = len(self._frame.lags) * self.n_channels_ + self.n_covariates_
@@ -290,6 +344,7 @@ class Forecaster(NetworkEstimator):
             self._frame.ahead,
             known,
             None if self.quantiles is None else list(self.quantiles),
+            self.bptt_steps,
             self.dropout,
             rng,
         )
@@ -298,118 +353,179 @@ class Forecaster(NetworkEstimator):
         return {
             "n_channels": self.n_channels_,
             "n_covariates": self.n_covariates_,
-            "covariate_scale": [part.tolist() for part in self._covariate_scale],
-            "several": self._several,
-            "series": [
-                {
-                    "values": past.values.tolist(),
-                    "covariates": past.covariates.tolist(),
-                    "scale": [part.tolist() for part in past.scale],
-                    "dimensions": past.dimensions,
-                }
-                for past in self._pasts
-            ],
+            "covariate_scale": np.stack(self._covariate_scale),
+            "errors": self._errors,
+            "tails": self._tails.values,
+            "tails_covariates": self._tails.covariates,
+            "tails_dimensions": self._tails.dimensions,
+            "several": self._tails.several,
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self.n_channels_, self.n_covariates_ = metadata["n_channels"], metadata["n_covariates"]
         self._frame, self._horizon = self._new_frame(), self.horizon
-        self._covariate_scale = Scale(*map(np.array, metadata["covariate_scale"]))
-        self._several = metadata["several"]
-        self._pasts = [
-            Past(
-                np.array(series["values"], np.float64).reshape(-1, self.n_channels_),
-                np.array(series["covariates"], np.float64).reshape(self._frame.past, self.n_covariates_),
-                Scale(*map(np.array, series["scale"])),
-                series["dimensions"],
-            )
-            for series in metadata["series"]
-        ]
+        self._covariate_scale = Scale(*metadata["covariate_scale"])
+        self._errors = metadata["errors"]
+        tails = (metadata[name] for name in ("tails", "tails_covariates", "tails_dimensions", "several"))
+        self._tails = Tails(*tails)
 
     def _batches(self, examples: Any, rng: np.random.Generator | None) -> Iterator[Any]:
-        return iter(examples.batches(self.batch_size, rng))
+        return iter(examples.batches(self.batch_size, rng, self._covariate_scale))
 
     def _split(self, examples: Any) -> tuple[Any, Any]:
         if not self.validation_fraction:
             return examples, None
-        training, validation = examples.split(self.validation_fraction)
-        least = [self._frame.past + self._frame.ahead + count for count in validation.held_out]
-        self._require_steps(validation.values, self._several, least, " and those to validate on")
+        part = self.validation_fraction
+        held_out = [max(self.horizon, round(part * len(values))) for values in examples.values]
+        least = [self._frame.past + self._frame.ahead + count for count in held_out]
+        self._require_steps(examples.values, self._tails.several, least, " and those to validate on")
+        training, validation = examples.split(held_out)
         return training, validation
 
     def _samples(self, examples: Any) -> int:
-        return int(examples.samples)
+        return len(examples)
+
+    @property
+    def _unit(self) -> str:
+        return "window"
+
+    def _train(self, trainer: Trainer, training: Any, validation: Any, *others: Any) -> None:
+        super()._train(trainer, training, validation, *others)
+        if validation is None or self.best_epoch_ is None:
+            return
+        self._errors = self._errors_of(validation)
+        if self.refit:
+            steps = self.history_[self.best_epoch_ - 1]["steps"]
+            everything = dataclasses.replace(validation, held_out=None)
+            more = steps * (len(everything) / len(training) - 1)
+            self._go_on(everything, max(1, round(more)))
+
+    # -- after the training
+
+    def _errors_of(self, held_out: ForecastWindows) -> Array:
+        """Errors of the forecasts of some of the held out windows, (N, horizon, C, Q), in units of each.
+
+        Where a window's context does not vary they are 0, or infinite.
+        """
+        past, horizon = self._frame.past, self._horizon
+        places = [
+            (place, start)
+            for place, start in held_out.places(np.arange(len(held_out)))
+            if start + past + horizon <= len(held_out.values[place])
+        ]
+        chosen = np.linspace(0, len(places) - 1, min(len(places), CALIBRATING_WINDOWS)).astype(np.int64)
+        errors = []
+        for begin in range(0, len(chosen), self.batch_size):
+            some = [places[k] for k in chosen[begin : begin + self.batch_size]]
+            values = held_out.cut(held_out.values, some, past + horizon)
+            covariates = self._covariate_scale.apply(held_out.cut(held_out.covariates, some, past + horizon))
+            forecasts, deviation = self._run(values[:past], covariates, horizon)
+            missed = values[past:].swapaxes(0, 1)[..., None] - forecasts
+            unit = np.broadcast_to(deviation[:, None, :, None], missed.shape)
+            infinite = np.where(missed == 0, 0.0, np.copysign(np.inf, missed))
+            errors.append(np.divide(missed, unit, out=infinite, where=unit > 0))
+        found: Array = np.concatenate(errors).astype(np.float32)
+        return found
+
+    def _go_on(self, windows: Any, steps: int) -> None:
+        """Train for some more steps; whatever happens, the weights are those before or those after."""
+        trainer = Trainer(
+            self._network,
+            Adam(self._network.parameters, self.learning_rate / 10),
+            epochs=None,
+            max_steps=steps,
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+        )
+        before = {name: array.copy() for name, array in self._network.parameters.items()}
+        try:
+            trainer.run(lambda: self._losses(windows, self._rng), len(windows))
+        except BaseException:
+            self._network.load_state_dict(before)
+            raise
+
+    def _interval(self, coverage: float, horizon: int) -> tuple[int, int, Array]:
+        """Places of a lower and an upper quantile, and by how much to widen them, (horizon, C)."""
+        if horizon > self._horizon:
+            raise ValueError(
+                f"horizon must be at most {self._horizon} for intervals, as fitted, got {horizon}"
+            )
+        count = len(self._errors)
+        rank = max(1, math.ceil((count + 1) * coverage - 1e-9))
+        if rank > count:
+            raise ValueError(
+                f"coverage must be at most {count / (count + 1):.4g}, for the {count} forecasts held out "
+                f"when the model was fitted, got {coverage}: a greater validation_fraction gives more"
+            )
+        levels = np.array(self._network.quantiles or [0.5])
+        low, high = (int(np.abs(levels - (1 + side * coverage) / 2).argmin()) for side in (-1, 1))
+        errors = self._errors[:, :horizon].astype(np.float64)
+        outside = np.maximum(-errors[..., low], errors[..., high])
+        margins: Array = np.partition(outside, rank - 1, axis=0)[rank - 1]
+        return low, high, margins
 
     # -- how a forecast is made
 
-    def _levels(self) -> list[float]:
-        self._require_fitted("history_")
-        levels: list[float] | None = self._network.quantiles
-        if levels is None:
-            raise ValueError("quantiles are not forecast: set the parameter quantiles, and fit again")
-        return levels
-
-    def _forecasts(self, y: Any, covariates: Any, horizon: int | None, quantile: Any) -> Any:
-        """The forecasts of a quantile, of several or, with None, of the middle, in the form of the series."""
+    def _given(self, y: Any, covariates: Any, horizon: int | None) -> tuple[Tails, list[Array]]:
+        """The series to forecast, and the covariates of as many steps as are wanted, checked."""
         self._require_fitted("history_")
         horizon = self._horizon if horizon is None else checks.positive_int("horizon", horizon)
         if self._fitted_with["strategy"] == "direct" and horizon > self._frame.ahead:
             limit = f'at most {self._frame.ahead}, as fitted with strategy="direct"'
             raise ValueError(f"horizon must be {limit}, got {horizon}")
         if y is None:
-            pasts, several = self._pasts, self._several
-            coming = _read_covariates(covariates, [horizon] * len(pasts), "ahead")
-            self._require_form([past.values for past in pasts], coming)
-        else:
-            series, dimensions, several = read_series("y", y)
-            lengths = [len(array) for array in series]
-            given = _read_covariates(covariates, [T + horizon for T in lengths], f"of y and {horizon} ahead")
-            self._require_form(series, given)
-            self._require_steps(series, several, [self._frame.past] * len(series))
-            past_given = [array[:T] for array, T in zip(given, lengths, strict=True)]
-            coming = [array[T:] for array, T in zip(given, lengths, strict=True)]
-            pasts = self._tails(series, past_given, dimensions)
-        found = []
-        for begin in range(0, len(pasts), self._fitted_with["batch_size"]):
-            chosen = slice(begin, begin + self._fitted_with["batch_size"])
-            found += self._run(pasts[chosen], coming[chosen], horizon)
-        which = self._network.middle if quantile is None else quantile
-        picked = [array[..., which] for array in found]
-        for place, past in enumerate(pasts):
-            if past.dimensions == 1:
-                picked[place] = picked[place][:, 0]
-        return picked if several else picked[0]
+            coming = _read_covariates(covariates, [horizon] * len(self._tails.values), "ahead")
+            self._require_form(list(self._tails.values[:1]), coming)
+            return self._tails, coming
+        series, dimensions, several = read_series("y", y)
+        lengths = [len(array) for array in series]
+        given = _read_covariates(covariates, [T + horizon for T in lengths], f"of y and {horizon} ahead")
+        self._require_form(series, given)
+        self._require_steps(series, several, [self._frame.past] * len(series))
+        known = [array[:T] for array, T in zip(given, lengths, strict=True)]
+        coming = [array[T:] for array, T in zip(given, lengths, strict=True)]
+        return self._tails_of(series, known, dimensions, several), coming
 
-    def _run(self, pasts: list[Past], coming: list[Array], horizon: int) -> list[Array]:
-        """The forecasts, (horizon, C, Q), of some series side by side."""
+    def _forecasts(self, tails: Tails, coming: list[Array]) -> Iterator[tuple[Array, Array]]:
+        """For each series its forecasts, (horizon, C, Q), and the deviation of its context, (C,)."""
+        size = self._fitted_with["batch_size"]
+        for begin in range(0, len(coming), size):
+            some = slice(begin, begin + size)
+            covariates = np.concatenate([tails.covariates[some], np.stack(coming[some])], axis=1)
+            scaled = self._covariate_scale.apply(covariates).swapaxes(0, 1)
+            yield from zip(*self._run(tails.values[some].swapaxes(0, 1), scaled, len(coming[0])), strict=True)
+
+    def _run(self, values: Array, covariates: Array, horizon: int) -> tuple[Array, Array]:
+        """The forecasts (B, horizon, C, Q) of windows side by side, and their contexts' deviations (B, C).
+
+        From their values, (S, B, C), and their covariates, (S + horizon, B, K), scaled.
+        """
         network, frame = self._network, self._frame
         rows = -(-horizon // frame.ahead) * frame.ahead  # what is forecast beyond the horizon is cut off
-        padding = ((0, rows), (0, 0), (0, 0))
-        values = np.pad(np.stack([past.scale.apply(past.values) for past in pasts], axis=1), padding)
-        given = [np.concatenate([past.covariates, new]) for past, new in zip(pasts, coming, strict=True)]
-        covariates = np.pad(self._covariate_scale.apply(np.stack(given, axis=1)), padding)
-        begin, end, state, outputs = frame.first - 1, frame.past, None, []
-        while end < frame.past + horizon:
-            known = known_inputs(values, covariates, frame.lags, begin + 1, end + frame.ahead)
-            x = np.concatenate([values[begin:end], known[: end - begin]], axis=-1)
-            ahead = known[end - begin - 1 :].swapaxes(0, 1)
-            dtype = network.head.dtype
-            found, state = network(x.astype(dtype), ahead.astype(dtype), state)
-            outputs.append(np.sort(found.astype(np.float64), axis=-1))
-            values[end : end + frame.ahead] = outputs[-1][..., network.middle].swapaxes(0, 1)
+        windows = Windows(
+            frame,
+            np.pad(values, ((0, rows), (0, 0), (0, 0))),
+            np.pad(covariates, ((0, rows - horizon), (0, 0), (0, 0))),
+        )
+        begin, end, state, outputs = 0, frame.context, None, []
+        while end < frame.context + horizon:
+            paths = windows.paths(end - 1, end, frame.ahead)
+            known = windows.known(end - 1, end, paths)[0]
+            x = windows.inputs(begin, end)
+            found, state = network(x.astype(network.head.dtype), known.astype(network.head.dtype), state)
+            outputs.append(windows.restored(np.sort(found.astype(np.float64), axis=-1), paths[0]))
+            following = slice(frame.before + end, frame.before + end + frame.ahead)
+            windows.values[following] = outputs[-1][..., network.middle].swapaxes(0, 1)
             begin, end = end, end + frame.ahead
-        scaled = np.concatenate(outputs, axis=1)[:, :horizon]
-        return [
-            past.scale.undo(array.swapaxes(1, 2)).swapaxes(1, 2)
-            for array, past in zip(scaled, pasts, strict=True)
-        ]
+        return np.concatenate(outputs, axis=1)[:, :horizon], windows.scale.deviation
 
-    def _tails(self, series: list[Array], given: list[Array], dimensions: list[int]) -> list[Past]:
-        S = self._frame.past
-        return [
-            Past(array[-S:], covariates[-S:], Scale.of(array), ndim)
-            for array, covariates, ndim in zip(series, given, dimensions, strict=True)
-        ]
+    def _tails_of(
+        self, series: list[Array], given: list[Array], dimensions: list[int], several: bool
+    ) -> Tails:
+        values, covariates = (
+            np.stack([array[-self._frame.past :] for array in arrays]) for arrays in (series, given)
+        )
+        return Tails(values, covariates, np.array(dimensions), several)
 
     def _require_form(self, series: list[Array], given: list[Array]) -> None:
         found = {"y": series[0].shape[1], "covariates": given[0].shape[1]}
@@ -421,9 +537,19 @@ class Forecaster(NetworkEstimator):
         for place, (array, steps) in enumerate(zip(series, least, strict=True)):
             if len(array) < steps:
                 name = f"y[{place}]" if several else "y"
-                lags = f", lags of up to {self._frame.first}" if self._frame.lags else ""
-                needs = f"a context of {self._frame.context}{lags}, the steps ahead{also}"
+                before = (
+                    f", {self._frame.before} before it for lags and differences" if self._frame.before else ""
+                )
+                needs = f"a context of {self._frame.context}{before}, the steps ahead{also}"
                 raise ValueError(f"{name} must have at least {steps} steps, for {needs}, got {len(array)}")
+
+
+def _in_form(found: list[Array], tails: Tails) -> Any:
+    """Arrays (horizon, C, ...) in the form in which the series came."""
+    formed = [
+        array if dims == 2 else array[:, 0] for array, dims in zip(found, tails.dimensions, strict=True)
+    ]
+    return formed if tails.several else formed[0]
 
 
 def _read_covariates(value: Any, lengths: list[int], which: str) -> list[Array]:
