@@ -1,6 +1,7 @@
 #include "weights.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -10,17 +11,29 @@
 namespace fastrnn {
 namespace {
 
-// A piece of an array, and the chains of its own that it is stirred into: threads can share the pieces.
+// Calls fn(array, count) for each that is there.
+template <class P, class F>
+void each_array(P& p, Index gates, const F& fn) {
+  const Index rows = gates * p.H;
+  fn(p.w_ih, rows * p.I), fn(p.w_hh, rows * p.H);
+  if (p.b_ih) fn(p.b_ih, rows);
+  if (p.b_hh) fn(p.b_hh, rows);
+}
+
+// A piece of an array, where it is copied to or null, and the chains of its own that it is stirred into: threads can
+// share the pieces.
 struct Piece {
   const char* data;
+  char* copy;
   Index bytes;
   Chains chains;
 };
 
-void cut(const void* data, Index bytes, std::vector<Piece>& pieces) {
+void cut(const void* data, void* copy, Index bytes, std::vector<Piece>& pieces) {
   constexpr Index most = Index(1) << 18;
   for (Index first = 0; first < bytes; first += most)
-    pieces.push_back({static_cast<const char*>(data) + first, std::min(most, bytes - first), {}});
+    pieces.push_back({static_cast<const char*>(data) + first, copy ? static_cast<char*>(copy) + first : nullptr,
+                      std::min(most, bytes - first), {}});
 }
 
 // Of each chain a bijection, too: where one word has changed, so has the fingerprint.
@@ -32,38 +45,26 @@ void fold(const Chains& chains, Fingerprint& state) {
   }
 }
 
+// Of the parameters, or where there is memory for them, of the copy that it makes there, one after the other.
 template <class R>
-Fingerprint fingerprint(const Parameters<R>& p, Index gates) {
+Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) {
   constexpr std::size_t shared = 4;  // pieces that are worth waking up others
-  const Index row = gates * p.H * Index(sizeof(R));
   std::vector<Piece> pieces;
-  cut(p.w_ih, p.I * row, pieces);
-  cut(p.w_hh, p.H * row, pieces);
-  for (const R* bias : {p.b_ih, p.b_hh})
-    if (bias) cut(bias, row, pieces);
+  each_array(p, gates, [&](const R* array, Index count) {
+    cut(array, copy, count * Index(sizeof(R)), pieces);
+    if (copy) copy += count;
+  });
   parallel(pieces.size() < shared ? 1 : max_threads(), [&](const Team& team) {
-    for (std::size_t i = std::size_t(team.rank); i < pieces.size(); i += std::size_t(team.size))
-      isa().stir(pieces[i].chains, pieces[i].data, pieces[i].bytes);
+    for (std::size_t i = std::size_t(team.rank); i < pieces.size(); i += std::size_t(team.size)) {
+      Piece& piece = pieces[i];
+      if (piece.copy) std::memcpy(piece.copy, piece.data, std::size_t(piece.bytes));
+      isa().stir(piece.chains, piece.copy ? piece.copy : piece.data, piece.bytes);
+    }
   });
   Fingerprint state{std::uint64_t(p.I), std::uint64_t(p.H), p.b_ih != nullptr, p.b_hh != nullptr};
   for (const Piece& piece : pieces) fold(piece.chains, state);
   return state;
 }
-
-template <class R>
-struct Copy : Parameters<R> {
-  Buffer<R> memory;
-
-  Copy(const Parameters<R>& p, Index gates) : Parameters<R>(p), memory{gates * p.H, p.I + p.H + 2} {
-    R* to = memory;
-    const auto copy = [&](const R*& array, Index columns) {
-      if (!array) return;
-      const R* from = std::exchange(array, to);
-      to = std::copy_n(from, gates * p.H * columns, to);
-    };
-    copy(this->w_ih, p.I), copy(this->w_hh, p.H), copy(this->b_ih, 1), copy(this->b_hh, 1);
-  }
-};
 
 }  // namespace
 
@@ -79,10 +80,15 @@ Weights<R>::Weights(const Kernel<R>& kernel, const Parameters<R>& p, int threads
 template <class R>
 std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const Kernel<R>& kernel,
                                        const Parameters<R>& parameters, int threads) {
-  if (kept && kept->kernel == &kernel && kept->fingerprint == fingerprint(parameters, kernel.gates)) return kept;
-  const Copy<R> copy(parameters, kernel.gates);
+  const Index gates = kernel.gates;
+  if (kept && kept->kernel == &kernel && kept->fingerprint == fingerprint(parameters, gates)) return kept;
+  Buffer<R> memory{gates * parameters.H, parameters.I + parameters.H + 2};
+  const Fingerprint found = fingerprint<R>(parameters, gates, memory);
+  Parameters<R> copy = parameters;
+  R* next = memory;
+  each_array(copy, gates, [&](const R*& array, Index count) { array = std::exchange(next, next + count); });
   const auto weights = std::make_shared<Weights<R>>(kernel, copy, threads);
-  weights->fingerprint = fingerprint<R>(copy, kernel.gates);
+  weights->fingerprint = found;
   return weights;
 }
 

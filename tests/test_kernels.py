@@ -469,6 +469,23 @@ def test_interrupt_ends_a_long_call():
     assert process.returncode != 0
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("I, O", [(1, 1), (7, 5), (16, 32), (33, 65), (300, 10_000)])
+def test_few_rows_give_the_bits_of_many(threads, isa, rng, I, O, dtype):
+    """Few are multiplied with the weights as they lie, many with packed ones; the last shape is split."""
+    x, w, b = (rng.normal(size=s).astype(dtype) for s in ((9, I), (O, I), (O,)))
+    b[::3], x[0], w[0] = -0.0, 0.0, -1.0
+    for bias in (b, None):
+        threads(1)
+        y = _core.linear(x, w, bias)
+        for rows in (1, 2, 3, 4, 5):
+            for count in (1, 2) if O > 1000 else (1,):
+                threads(count)
+                for first in (0, 9 - rows):
+                    some = slice(first, first + rows)
+                    assert _core.linear(x[some], w, bias).tobytes() == y[some].tobytes()
+
+
 # What a thread that is lost at the end of the process may be doing then.
 AT_WORK = {
     "a layer": "layer = fastrnn.LSTM(64, 64, 2); work = lambda: layer(x)",

@@ -51,6 +51,13 @@ struct Layout {
     return {(column - whole) / left, H - left + (column - whole) % left};
   }
 
+  // From U rows of K numbers, or `count` of them, those at k and after it: block[i] holds the rows' numbers at k + i.
+  static FASTRNN_INLINE void transposed_block(const R* from, Index K, Index k, int count, Vec<R> (&block)[U]) {
+    const int valid = units_in<R>(k / U, K);
+    for (Index lane = 0; lane < U; ++lane) block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
+    transpose<R>(block);
+  }
+
   // w [G*H, K] -> panel of block u: [K, panel_row(u)]
   void pack(const R* w, Index K, Index first_slot, Index u, R* packed) const {
     constexpr Index stretch = 16 * U;  // of k: short enough that all gates' numbers meet in a near cache
@@ -61,9 +68,7 @@ struct Layout {
         for (Index k = start; k < K && k < start + stretch; k += U) {
           const int valid = units_in<R>(k / U, K);
           Vec<R> block[U];
-          for (Index lane = 0; lane < U; ++lane)
-            block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
-          transpose<R>(block);
+          transposed_block(from, K, k, count, block);
           for (Index i = 0; i < valid; ++i) store(packed + (k + i) * panel_row(u) + g * count, block[i], count);
         }
       }
