@@ -23,7 +23,7 @@ namespace fastrnn {
 using Optional = std::optional<py::array>;
 using Shape = std::vector<py::ssize_t>;
 
-constexpr int plain_flags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int plain_flags = int(py::array::c_style) | int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
 
 inline bool is_plain(const py::array& array) { return (array.flags() & plain_flags) == plain_flags; }
 

@@ -76,7 +76,8 @@ class Stream(Generic[StateT]):
         h = self._inner.step(x, out)
         if h is None:  # something about the arguments is not just as the kernels want it
             h = self._inner.step(self._input(x, "B"), self._output(out))
-            assert h is not None, "a checked argument is as the kernels want it"
+        if h is None:
+            raise ValueError("out was changed by another thread")
         return h  # type: ignore[no-any-return]
 
     def step_many(self, x: npt.ArrayLike) -> Array:
@@ -122,7 +123,10 @@ class Stream(Generic[StateT]):
         self._inner.set_state(list(self._start))
 
     def copy(self: StreamT) -> StreamT:
-        """A second stream in the same state, which goes its own way from here."""
+        """A second stream in the same state, which goes its own way from here; `copy.deepcopy` does the same.
+
+        A pickled stream has its weights and its state, and goes on with the same bits.
+        """
         other = type(self).__new__(type(self))
         other.__dict__.update(self.__dict__, _inner=self._inner.copy())
         return other
