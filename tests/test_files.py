@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_estimator import MODELS
+from test_estimator import ALL_MODELS
 
 from fastrnn import checkpoint
 
 FOLDER = Path(__file__).parent / "files"
 FORMATS = range(1, checkpoint.FORMAT + 1)
-NAMES = [make.__name__.strip("_") for make in MODELS]
+NAMES = [make.__name__.strip("_") for make in ALL_MODELS]
 
 
 def loss(model, given):
@@ -25,7 +25,7 @@ def loss(model, given):
 
 
 @pytest.mark.parametrize("number", FORMATS)
-@pytest.mark.parametrize("make", MODELS, ids=NAMES)
+@pytest.mark.parametrize("make", ALL_MODELS, ids=NAMES)
 def test_a_file_of_every_format_is_the_model_that_was_saved(make, number):
     name = make.__name__.strip("_")
     model, given = make()
@@ -39,7 +39,7 @@ def write():
     folder = FOLDER / str(checkpoint.FORMAT)
     folder.mkdir(parents=True, exist_ok=True)
     losses = {}
-    for make, name in zip(MODELS, NAMES, strict=True):
+    for make, name in zip(ALL_MODELS, NAMES, strict=True):
         model, given = make(epochs=2)
         model.fit(*given).save(folder / f"{name}.safetensors")
         losses[name] = loss(model, given)
