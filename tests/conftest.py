@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastrnn import functional
+from fastrnn.backend import BACKENDS, use_backend
 from fastrnn.config import _core
 
 
@@ -12,12 +12,12 @@ def rng():
     return np.random.default_rng(20261122)
 
 
-@pytest.fixture(params=functional.BACKENDS)
+@pytest.fixture(params=BACKENDS)
 def backend(request):
     """Each backend in turn, in use."""
     if request.param == "native":
         pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
-    with functional.use_backend(request.param):
+    with use_backend(request.param):
         yield request.param
 
 

@@ -32,7 +32,7 @@ class Problem:
     ):
         rng = np.random.default_rng([T, B, I, H, lengths, reverse, seed])
         self.cell, self.reverse, self.rng = cell, reverse, rng
-        G, states = reference.CELLS[cell].gates, reference.CELLS[cell].states
+        G, states = len(reference.CELLS[cell].gates), len(reference.CELLS[cell].states)
 
         def normal(*shape):
             return rng.normal(size=shape).astype(dtype)

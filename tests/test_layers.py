@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
-from fastrnn import functional
+from fastrnn.backend import BACKENDS, use_backend
 from fastrnn.layers import GRU, LSTM, RNN, Attention, Dropout, Embedding, Linear
 
 RECURRENT = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
@@ -26,7 +26,7 @@ TOLERANCE = {"float32": 2e-5, "float64": 1e-10}
 
 @pytest.fixture
 def reference():
-    with functional.use_backend("reference"):
+    with use_backend("reference"):
         yield
 
 
@@ -219,8 +219,8 @@ def test_backends_agree(call):
     """Any layer, also on no steps and no rows, gives on the kernels what it gives on the reference."""
     pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
     results = {}
-    for name in functional.BACKENDS:
-        with functional.use_backend(name):
+    for name in BACKENDS:
+        with use_backend(name):
             results[name] = both_passes(*call)
     assert_close(results["native"], results["reference"])
 
@@ -229,7 +229,7 @@ def test_backends_agree(call):
 @given(recurrent_calls())
 def test_call_equals_forward_and_keeps_nothing(call):
     layer, *arguments = call
-    with functional.use_backend("reference"):
+    with use_backend("reference"):
         y, state_n = layer(*arguments)
         with pytest.raises(RuntimeError, match="needs a call of forward before it"):
             layer.backward(y)
@@ -246,7 +246,7 @@ def test_a_batch_is_its_rows(call):
     T, B = x.shape[:2]
     lengths = np.full(B, T) if lengths is None else lengths
     state = state_for(layer, B) if state is None else state
-    with functional.use_backend("reference"):
+    with use_backend("reference"):
         y, state_n = layer.forward(x, state, lengths)
         dy, dstate_n = normal(*y.shape), state_for(layer, B, seed=4)
         dx, dstate = layer.backward(dy, dstate_n)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrnn import GRU, LSTM, RNN, functional
+from fastrnn import GRU, LSTM, RNN
+from fastrnn.backend import BACKENDS, use_backend
 
 RECURRENT = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 kinds = pytest.mark.parametrize("kind", RECURRENT)
@@ -65,7 +66,7 @@ def central_difference(loss, array, index, step=1e-5):
 @settings(deadline=None, max_examples=40)
 @given(
     kind=st.sampled_from(list(RECURRENT)),
-    name=st.sampled_from(functional.BACKENDS),
+    name=st.sampled_from(BACKENDS),
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 20)),
     T=st.integers(0, 6),
     lengths=st.lists(st.integers(0, 6), max_size=4),
@@ -77,7 +78,7 @@ def test_every_state_is_the_last_of_a_shorter_sequence(kind, name, sizes, T, len
         pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
     lengths = np.minimum(lengths, T).astype(int)
     B = len(lengths)
-    with functional.use_backend(name):
+    with use_backend(name):
         layer = RECURRENT[kind](*sizes, bidirectional=reverse, dtype="float64", seed=0)
         D = 1 + reverse
         state = as_state(layer, lambda k: normal(D, B, sizes[1], seed=k))
@@ -281,9 +282,9 @@ def test_dropouts_gradients_are_those_of_central_differences(backend, kind, leng
 def test_backends_drop_the_same(kind):
     pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
     results = {}
-    for name in functional.BACKENDS:
+    for name in BACKENDS:
         layer = next(twins(kind))
-        with functional.use_backend(name):
+        with use_backend(name):
             y, *_, dstate = gradients_of(layer, normal(6, 3, 3), None, [6, 2, 4])
         results[name] = [y, *members(dstate), *layer.gradients.values()]
     for native, reference in zip(results["native"], results["reference"], strict=True):

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import Any
 
+from fastrnn.backend import use_backend
 from fastrnn.config import empty_cache, get_num_threads, set_num_threads, show_config
 from fastrnn.functional import (
     gru,
@@ -16,7 +17,6 @@ from fastrnn.functional import (
     rnn,
     rnn_backward,
     rnn_forward,
-    use_backend,
 )
 from fastrnn.layers import (
     GRU,

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from fastrnn import functional
+from fastrnn import backend
 from fastrnn.checks import non_negative_int
 
 # Loaded with the package: an ISA that FASTRNN_ISA names and the machine lacks is an error on import.
@@ -83,7 +83,7 @@ def show_config() -> None:
 
     print(f"fastrnn   {__version__}")
     print(f"python    {platform.python_version()}, numpy {np.__version__}, {platform.machine()}")
-    print(f"backend   {functional.backend()}")
+    print(f"backend   {backend.name_in_use()}")
     if _core is None:
         print("kernels   not built")
         return

@@ -1,25 +1,21 @@
-"""The checked door to the kernels: one layer, one direction, as plain functions of NumPy arrays.
+"""The checked door to the kernels: one layer, one direction, as functions of NumPy arrays.
 
 Every argument is checked here, before any kernel runs, and made the plain array that kernels want; an array
-that is one already is not copied, and none is ever written to. Behind the door are two backends with the same
-results: "native", the compiled kernels, and "reference", the NumPy specification of `fastrnn.reference`.
-`use_backend` and the environment variable ``FASTRNN_BACKEND`` choose between them.
+that is one already is not copied, and none is ever written to.
 
-Letters: T time, B batch, I input, H hidden, V vocabulary.
+Letters: T time, B batch, I input, H hidden, G gates, V vocabulary.
 """
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from types import ModuleType
-from typing import Any
+from inspect import cleandoc
+from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
 
 from fastrnn import reference
+from fastrnn.backend import Backend, kernels
 from fastrnn.checks import (
     Array,
     array,
@@ -34,6 +30,7 @@ from fastrnn.checks import (
 from fastrnn.reference import Gradients
 
 __all__ = [
+    "CellFunction",
     "Gradients",
     "Reserve",
     "gru",
@@ -47,99 +44,20 @@ __all__ = [
     "rnn",
     "rnn_backward",
     "rnn_forward",
-    "use_backend",
 ]
 
-ArrayPair = tuple[npt.ArrayLike | None, npt.ArrayLike | None]
-
-BACKENDS = ("native", "reference")
-
-
-# -- the backends
-
-
-@functools.cache
-def _module(backend: str) -> ModuleType:
-    """The module with the backend's ``forward`` and ``backward``; the native one loads when first needed."""
-    if backend == "reference":
-        return reference
-    try:
-        import fastrnn._core as core
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "the native kernels of fastrnn are not built: run `pip install .` in its source tree, or use the "
-            'slower NumPy backend with fastrnn.use_backend("reference") or FASTRNN_BACKEND=reference'
-        ) from error
-    return core
-
-
-_backend = one_of("FASTRNN_BACKEND", os.environ.get("FASTRNN_BACKEND") or "native", BACKENDS)
-
-
-def backend() -> str:
-    """The name of the backend in use."""
-    return _backend
-
-
-def kernels() -> ModuleType:
-    """The module of the backend in use, for callers that have checked the arguments."""
-    return _module(_backend)
-
-
-def _set_backend(name: str) -> None:
-    global _backend
-    _backend = name
-
-
-def use_backend(name: str) -> ExitStack:
-    """Choose what computes from now on or, in a ``with`` block, until its end.
-
-    Parameters
-    ----------
-    name : {"native", "reference"}
-        The compiled kernels, or their specification in NumPy.
-
-    Returns
-    -------
-    context manager
-        Its exit restores the backend that was in use before. To make a lasting choice, ignore it.
-
-    Raises
-    ------
-    ValueError
-        If there is no such backend.
-    ImportError
-        If the native kernels are not built.
-
-    Notes
-    -----
-    The choice holds for the whole process, all threads. A reserve goes back to the backend that made it.
-
-    Examples
-    --------
-    >>> with fastrnn.use_backend("reference"):
-    ...     y, state_n = fastrnn.lstm(x, w_ih, w_hh)
-    """
-    _module(one_of("name", name, BACKENDS))
-    restore = ExitStack()
-    restore.callback(_set_backend, _backend)
-    _set_backend(name)
-    return restore
-
-
-# -- one door for all cells
+StateT = TypeVar("StateT")
 
 
 class Reserve:
-    """What a forward function leaves for its backward function: opaque, and good for one call.
+    """What `CellFunction.forward` leaves for `CellFunction.backward`: opaque, and good for one call.
 
-    It refers to the arrays of floats given to the forward function: do not write to them before the backward
-    call.
+    It refers to the arrays of floats given to forward: do not write to them before the backward call.
     """
 
     __slots__ = ("_backend", "_cell", "_inner", "_y")
 
-    def __init__(self, cell: str, backend: ModuleType, inner: object, y: Array) -> None:
+    def __init__(self, cell: str, backend: Backend, inner: object, y: Array) -> None:
         self._cell = cell
         self._backend = backend
         self._inner = [inner]  # until it is taken
@@ -152,17 +70,12 @@ class Reserve:
         except IndexError:
             raise self._used() from None
 
-    def _used(self) -> RuntimeError:
-        maker = _maker(self._cell)
-        return RuntimeError(f"reserve was used before: each serves one backward call; call {maker} again")
+    @staticmethod
+    def _used() -> RuntimeError:
+        return RuntimeError("reserve was used before: each serves one backward call; run forward again")
 
     def __repr__(self) -> str:
-        return f"<Reserve of {_maker(self._cell)}, y {self._y.shape} {self._y.dtype}>"
-
-
-def _maker(cell: str) -> str:
-    """The public function that leaves reserves of this cell."""
-    return cell.partition("_")[0] + "_forward"
+        return f"<Reserve of {self._cell}, y {self._y.shape} {self._y.dtype}>"
 
 
 def _checked(
@@ -200,11 +113,6 @@ def _checked(
     return cell, x, w_ih, w_hh, b_ih, b_hh, members, lengths, *options
 
 
-def _forward(cell: str, *arguments: Any) -> tuple[Array, Any, Any]:
-    """One direction: arguments as of `_checked`."""
-    return run_directions(cell, [arguments])[0]
-
-
 def run_directions(cell: str, directions: Sequence[tuple[Any, ...]]) -> list[tuple[Array, Any, Any]]:
     """Forward through a layer's directions, which the kernels may take at the same time.
 
@@ -223,7 +131,7 @@ def run_directions(cell: str, directions: Sequence[tuple[Any, ...]]) -> list[tup
         The reserve is None if not training.
     """
     calls = [_checked(cell, *arguments) for arguments in directions]
-    backend = _module(_backend)
+    backend = kernels()
     results = []
     for y, states_n, inner in backend.forward_all(calls):
         reserve = None
@@ -232,14 +140,6 @@ def run_directions(cell: str, directions: Sequence[tuple[Any, ...]]) -> list[tup
             reserve = Reserve(cell, backend, inner, y)
         results.append((y, _unwrap(states_n), reserve))
     return results
-
-
-def _backward(
-    maker: str, reserve: Reserve, dy: npt.ArrayLike | None, dstate_n: Any, input_gradient: bool
-) -> Gradients:
-    if not isinstance(reserve, Reserve) or _maker(reserve._cell) != maker:
-        raise TypeError(f"reserve must come from {maker}, got {reserve!r}")
-    return run_directions_back([(reserve, dy, dstate_n, input_gradient, None)])[0]
 
 
 def run_directions_back(
@@ -285,7 +185,7 @@ def _checked_back(
 
 def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array, Array]:
     """w_ih and w_hh, whose sizes are everyone's; H, I and V must not be 0."""
-    gates = reference.CELLS[cell].gates
+    gates = len(reference.CELLS[cell].gates)
     w_hh = float_array("w_hh", w_hh, (f"{gates}*H", "H"))
     H = w_hh.shape[1]
     rows = gates * H
@@ -312,7 +212,7 @@ def _optional(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) ->
 
 def _states(name: str, value: Any, cell: str, shape: tuple[int, ...]) -> Mapping[str, Array | None]:
     """The cell's states, or their gradients, by the names that errors call them."""
-    if reference.CELLS[cell].states == 1:
+    if len(reference.CELLS[cell].states) == 1:
         return {name: _optional(name, value, shape)}
     if value is None:
         value = (None, None)
@@ -329,157 +229,178 @@ def _unwrap(states: tuple[Array, ...]) -> Any:
 # -- the functions
 
 
-def _rnn_cell(nonlinearity: str) -> str:
-    return "rnn_" + one_of("nonlinearity", nonlinearity, ("tanh", "relu"))
+class CellFunction(Generic[StateT]):
+    """A recurrent layer in one direction, as a function of its weights: `rnn`, `lstm` and `gru`.
 
-
-def rnn(
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None = None,
-    b_hh: npt.ArrayLike | None = None,
-    state: npt.ArrayLike | None = None,
-    *,
-    lengths: npt.ArrayLike | None = None,
-    reverse: bool = False,
-    nonlinearity: str = "tanh",
-) -> tuple[Array, Array]:
-    """A simple recurrent layer: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) (Elman 1990).
-
-    Parameters
-    ----------
-    x : array_like, (T, B, I) float32 or float64, or (T, B) integers
-        The input. Integers are tokens, 0 to V-1: each stands for the column of `w_ih` that a one-hot input
-        would select.
-    w_ih : array_like, (H, I) or (H, V)
-        The input's weights. The dtype of all floats is one.
-    w_hh : array_like, (H, H)
-        The recurrent weights.
-    b_ih, b_hh : array_like, (H,), optional
-        Biases, each of which may be left out.
-    state : array_like, (B, H), optional
-        The initial h. Zeros if left out.
-    lengths : array_like of integers, (B,), optional
-        How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds beyond
-        does not matter, except that tokens must be within 0 to V-1 there too.
-    reverse : bool, default False
-        Run each row from its last valid step to its first.
-    nonlinearity : {"tanh", "relu"}, default "tanh"
-        What is applied to the sum; "relu" is max(0, ...).
-
-    Returns
-    -------
-    y : ndarray, (T, B, H)
-        h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
-    state_n : ndarray, (B, H)
-        h after each row's last valid step; a row of length 0 returns its initial state.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
-    ValueError
-        If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
+    A call is inference; `forward` and `backward` are for training, and ``lstm_forward`` and ``lstm_backward``
+    are other names of ``lstm.forward`` and ``lstm.backward``. G is the number of gates, which have the order
+    of the equations.
     """
-    y, state_n, _ = _forward(
-        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False
-    )
-    return y, state_n
+
+    def __init__(self, name: str, cells: Mapping[str, str], equations: str) -> None:
+        self.__name__ = name
+        _, _, arguments = cleandoc(type(self).__call__.__doc__ or "").partition("\n\n")
+        self.__doc__ = f"{cleandoc(equations)}\n\n{arguments}"
+        self._cells = cells  # by nonlinearity, the usual one first; keys of `fastrnn.reference.CELLS`
+
+    def __call__(
+        self,
+        x: npt.ArrayLike,
+        w_ih: npt.ArrayLike,
+        w_hh: npt.ArrayLike,
+        b_ih: npt.ArrayLike | None = None,
+        b_hh: npt.ArrayLike | None = None,
+        state: Any = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        reverse: bool = False,
+        nonlinearity: str = "tanh",
+    ) -> tuple[Array, StateT]:
+        """Inference.
+
+        Parameters
+        ----------
+        x : array_like, (T, B, I) float32 or float64, or (T, B) integers
+            The input. Integers are tokens, 0 to V-1: each stands for the column of `w_ih` that a one-hot
+            input would select.
+        w_ih : array_like, (G*H, I) or (G*H, V)
+            The input's weights. The dtype of all floats is one.
+        w_hh : array_like, (G*H, H)
+            The recurrent weights.
+        b_ih, b_hh : array_like, (G*H,), optional
+            Biases, each of which may be left out.
+        state : array_like, (B, H), or for `lstm` a pair (h, c) of them, optional
+            The initial state. Zeros if left out, and so is a member of a pair that is None.
+        lengths : array_like of integers, (B,), optional
+            How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds
+            beyond does not matter, except that tokens must be within 0 to V-1 there too.
+        reverse : bool, default False
+            Run each row from its last valid step to its first.
+        nonlinearity : {"tanh", "relu"}, default "tanh"
+            "relu", for `rnn` only, is max(0, ...) in the place of tanh.
+
+        Returns
+        -------
+        y : ndarray, (T, B, H)
+            h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
+        state_n : as `state`
+            The state after each row's last valid step; a row of length 0 returns its initial state.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
+        ValueError
+            If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
+        """
+        arguments = x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False
+        y, state_n, _ = run_directions(self._cell(nonlinearity), [arguments])[0]
+        return y, state_n
+
+    def forward(
+        self,
+        x: npt.ArrayLike,
+        w_ih: npt.ArrayLike,
+        w_hh: npt.ArrayLike,
+        b_ih: npt.ArrayLike | None = None,
+        b_hh: npt.ArrayLike | None = None,
+        state: Any = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        reverse: bool = False,
+        nonlinearity: str = "tanh",
+        recompute: bool = False,
+    ) -> tuple[Array, StateT, Reserve]:
+        """The same as a call, and what `backward` needs.
+
+        Parameters
+        ----------
+        x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
+            As of a call. Do not write to those of floats before the backward call.
+        recompute : bool, default False
+            Keep little but `y` and compute the gates again in the backward call: the same bits from a small
+            part of the memory, at the price of some time.
+
+        Returns
+        -------
+        y : ndarray, (T, B, H)
+            As of a call, but read-only, because `backward` reads it.
+        state_n
+            As of a call.
+        reserve : Reserve
+            For one call of `backward`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of a call.
+        """
+        arguments = x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute
+        return run_directions(self._cell(nonlinearity), [arguments])[0]
+
+    def backward(
+        self,
+        reserve: Reserve,
+        dy: npt.ArrayLike | None = None,
+        dstate_n: Any = None,
+        *,
+        input_gradient: bool = True,
+    ) -> Gradients:
+        """Backpropagation through time (Werbos 1990).
+
+        Parameters
+        ----------
+        reserve : Reserve
+            What `forward` returned; it serves one call.
+        dy : array_like, (T, B, H), optional
+            The gradient of a loss with respect to `y`. Zeros if left out. What it holds where a row is
+            padded does not matter, `y` being constant there.
+        dstate_n : as `state`, optional
+            The gradient of the loss with respect to `state_n`. Zeros if left out, and so is a member of a
+            pair that is None.
+        input_gradient : bool, default True
+            Whether the gradient of `x` is wanted: without it a training step of a first layer is a sixth
+            shorter.
+
+        Returns
+        -------
+        Gradients
+            Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih`
+            and `b_hh` (None where there was none) and the initial state.
+
+        Raises
+        ------
+        TypeError
+            If the reserve is of another function, or a gradient not of the dtype of `y`.
+        ValueError
+            If a gradient has another shape than what it is the gradient of.
+        RuntimeError
+            If the reserve was used before.
+        """
+        if not isinstance(reserve, Reserve) or reserve._cell not in self._cells.values():
+            raise TypeError(f"reserve must come from {self.__name__}_forward, got {reserve!r}")
+        return run_directions_back([(reserve, dy, dstate_n, input_gradient, None)])[0]
+
+    def _cell(self, nonlinearity: str) -> str:
+        return self._cells[one_of("nonlinearity", nonlinearity, tuple(self._cells))]
+
+    def __repr__(self) -> str:
+        return f"<function fastrnn.{self.__name__}>"
+
+    def __reduce__(self) -> str:
+        return self.__name__
 
 
-def rnn_forward(
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None = None,
-    b_hh: npt.ArrayLike | None = None,
-    state: npt.ArrayLike | None = None,
-    *,
-    lengths: npt.ArrayLike | None = None,
-    reverse: bool = False,
-    nonlinearity: str = "tanh",
-    recompute: bool = False,
-) -> tuple[Array, Array, Reserve]:
-    """The same as `rnn`, and what `rnn_backward` needs.
+rnn = CellFunction[Array](
+    "rnn",
+    {"tanh": "rnn_tanh", "relu": "rnn_relu"},
+    "A simple recurrent layer (Elman 1990): h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).",
+)
+rnn_forward, rnn_backward = rnn.forward, rnn.backward
 
-    Parameters
-    ----------
-    x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
-        As of `rnn`. Do not write to those of floats before the backward call.
-    recompute : bool, default False
-        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
-        of the memory, at the price of some time.
-
-    Returns
-    -------
-    y : ndarray, (T, B, H)
-        As of `rnn`, but read-only, because the backward call reads it.
-    state_n
-        As of `rnn`.
-    reserve : Reserve
-        For one call of `rnn_backward`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `rnn`.
-    """
-    return _forward(
-        _rnn_cell(nonlinearity), x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute
-    )
-
-
-def rnn_backward(
-    reserve: Reserve,
-    dy: npt.ArrayLike | None = None,
-    dstate_n: npt.ArrayLike | None = None,
-    *,
-    input_gradient: bool = True,
-) -> Gradients:
-    """Backpropagation through time (Werbos 1990) for `rnn_forward`.
-
-    Parameters
-    ----------
-    reserve : Reserve
-        What `rnn_forward` returned; it serves one call.
-    dy : array_like, (T, B, H), optional
-        The gradient of a loss with respect to `y`. Zeros if left out. What it holds where a row is padded
-        does not matter, `y` being constant there.
-    dstate_n : array_like, (B, H), optional
-        The gradient of the loss with respect to `state_n`. Zeros if left out.
-    input_gradient : bool, default True
-        Whether the gradient of `x` is wanted: without it a training step of a first layer is a sixth shorter.
-
-    Returns
-    -------
-    Gradients
-        Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih` and
-        `b_hh` (None where there was none) and the initial state.
-
-    Raises
-    ------
-    TypeError
-        If the reserve is not from `rnn_forward`, or a gradient not of the dtype of `y`.
-    ValueError
-        If a gradient has another shape than what it is the gradient of.
-    RuntimeError
-        If the reserve was used before.
-    """
-    return _backward("rnn_forward", reserve, dy, dstate_n, input_gradient)
-
-
-def lstm(
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None = None,
-    b_hh: npt.ArrayLike | None = None,
-    state: ArrayPair | None = None,
-    *,
-    lengths: npt.ArrayLike | None = None,
-    reverse: bool = False,
-) -> tuple[Array, tuple[Array, Array]]:
+lstm = CellFunction[tuple[Array, Array]](
+    "lstm",
+    {"tanh": "lstm"},
     """A long short-term memory layer (Hochreiter & Schmidhuber 1997; forget gate of Gers et al. 2000).
 
     ::
@@ -487,133 +408,13 @@ def lstm(
         i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(the same)
         c_t     = f c_{t-1} + i g                                    h_t = o tanh(c_t)
 
-    Parameters
-    ----------
-    x : array_like, (T, B, I) float32 or float64, or (T, B) integers
-        The input. Integers are tokens, 0 to V-1: each stands for the column of `w_ih` that a one-hot input
-        would select.
-    w_ih : array_like, (4*H, I) or (4*H, V)
-        The input's weights, gates in the order i f g o. The dtype of all floats is one.
-    w_hh : array_like, (4*H, H)
-        The recurrent weights.
-    b_ih, b_hh : array_like, (4*H,), optional
-        Biases, each of which may be left out.
-    state : pair of array_like, (B, H), optional
-        The initial (h, c). Zeros if left out, and so is either member that is None.
-    lengths : array_like of integers, (B,), optional
-        How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds beyond
-        does not matter, except that tokens must be within 0 to V-1 there too.
-    reverse : bool, default False
-        Run each row from its last valid step to its first.
+    The gates have the order i f g o; the state is the pair (h, c).""",
+)
+lstm_forward, lstm_backward = lstm.forward, lstm.backward
 
-    Returns
-    -------
-    y : ndarray, (T, B, H)
-        h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
-    state_n : pair of ndarray, (B, H)
-        (h, c) after each row's last valid step; a row of length 0 returns its initial state.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
-    ValueError
-        If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
-    """
-    y, state_n, _ = _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False)
-    return y, state_n
-
-
-def lstm_forward(
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None = None,
-    b_hh: npt.ArrayLike | None = None,
-    state: ArrayPair | None = None,
-    *,
-    lengths: npt.ArrayLike | None = None,
-    reverse: bool = False,
-    recompute: bool = False,
-) -> tuple[Array, tuple[Array, Array], Reserve]:
-    """The same as `lstm`, and what `lstm_backward` needs.
-
-    Parameters
-    ----------
-    x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
-        As of `lstm`. Do not write to those of floats before the backward call.
-    recompute : bool, default False
-        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
-        of the memory, at the price of some time.
-
-    Returns
-    -------
-    y : ndarray, (T, B, H)
-        As of `lstm`, but read-only, because the backward call reads it.
-    state_n
-        As of `lstm`.
-    reserve : Reserve
-        For one call of `lstm_backward`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `lstm`.
-    """
-    return _forward("lstm", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute)
-
-
-def lstm_backward(
-    reserve: Reserve,
-    dy: npt.ArrayLike | None = None,
-    dstate_n: ArrayPair | None = None,
-    *,
-    input_gradient: bool = True,
-) -> Gradients:
-    """Backpropagation through time (Werbos 1990) for `lstm_forward`.
-
-    Parameters
-    ----------
-    reserve : Reserve
-        What `lstm_forward` returned; it serves one call.
-    dy : array_like, (T, B, H), optional
-        The gradient of a loss with respect to `y`. Zeros if left out. What it holds where a row is padded
-        does not matter, `y` being constant there.
-    dstate_n : pair of array_like, (B, H), optional
-        The gradient of the loss with respect to `state_n`. Zeros if left out, and so is either member that is
-        None.
-    input_gradient : bool, default True
-        Whether the gradient of `x` is wanted: without it a training step of a first layer is a sixth shorter.
-
-    Returns
-    -------
-    Gradients
-        Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih` and
-        `b_hh` (None where there was none) and the initial state, a pair (dh, dc).
-
-    Raises
-    ------
-    TypeError
-        If the reserve is not from `lstm_forward`, or a gradient not of the dtype of `y`.
-    ValueError
-        If a gradient has another shape than what it is the gradient of.
-    RuntimeError
-        If the reserve was used before.
-    """
-    return _backward("lstm_forward", reserve, dy, dstate_n, input_gradient)
-
-
-def gru(
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None = None,
-    b_hh: npt.ArrayLike | None = None,
-    state: npt.ArrayLike | None = None,
-    *,
-    lengths: npt.ArrayLike | None = None,
-    reverse: bool = False,
-) -> tuple[Array, Array]:
+gru = CellFunction[Array](
+    "gru",
+    {"tanh": "gru"},
     """A gated recurrent layer (Cho et al. 2014) in cuDNN's form, with the reset gate after the product.
 
     ::
@@ -622,119 +423,9 @@ def gru(
         n    = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn))
         h_t  = (1 - z) n + z h_{t-1}
 
-    Parameters
-    ----------
-    x : array_like, (T, B, I) float32 or float64, or (T, B) integers
-        The input. Integers are tokens, 0 to V-1: each stands for the column of `w_ih` that a one-hot input
-        would select.
-    w_ih : array_like, (3*H, I) or (3*H, V)
-        The input's weights, gates in the order r z n. The dtype of all floats is one.
-    w_hh : array_like, (3*H, H)
-        The recurrent weights.
-    b_ih, b_hh : array_like, (3*H,), optional
-        Biases, each of which may be left out; the last third of `b_hh` is b_hn.
-    state : array_like, (B, H), optional
-        The initial h. Zeros if left out.
-    lengths : array_like of integers, (B,), optional
-        How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds beyond
-        does not matter, except that tokens must be within 0 to V-1 there too.
-    reverse : bool, default False
-        Run each row from its last valid step to its first.
-
-    Returns
-    -------
-    y : ndarray, (T, B, H)
-        h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
-    state_n : ndarray, (B, H)
-        h after each row's last valid step; a row of length 0 returns its initial state.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
-    ValueError
-        If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
-    """
-    y, state_n, _ = _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False)
-    return y, state_n
-
-
-def gru_forward(
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None = None,
-    b_hh: npt.ArrayLike | None = None,
-    state: npt.ArrayLike | None = None,
-    *,
-    lengths: npt.ArrayLike | None = None,
-    reverse: bool = False,
-    recompute: bool = False,
-) -> tuple[Array, Array, Reserve]:
-    """The same as `gru`, and what `gru_backward` needs.
-
-    Parameters
-    ----------
-    x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse
-        As of `gru`. Do not write to those of floats before the backward call.
-    recompute : bool, default False
-        Keep little but `y` and compute the gates again in the backward call: the same bits from a small part
-        of the memory, at the price of some time.
-
-    Returns
-    -------
-    y : ndarray, (T, B, H)
-        As of `gru`, but read-only, because the backward call reads it.
-    state_n
-        As of `gru`.
-    reserve : Reserve
-        For one call of `gru_backward`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As of `gru`.
-    """
-    return _forward("gru", x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute)
-
-
-def gru_backward(
-    reserve: Reserve,
-    dy: npt.ArrayLike | None = None,
-    dstate_n: npt.ArrayLike | None = None,
-    *,
-    input_gradient: bool = True,
-) -> Gradients:
-    """Backpropagation through time (Werbos 1990) for `gru_forward`.
-
-    Parameters
-    ----------
-    reserve : Reserve
-        What `gru_forward` returned; it serves one call.
-    dy : array_like, (T, B, H), optional
-        The gradient of a loss with respect to `y`. Zeros if left out. What it holds where a row is padded
-        does not matter, `y` being constant there.
-    dstate_n : array_like, (B, H), optional
-        The gradient of the loss with respect to `state_n`. Zeros if left out.
-    input_gradient : bool, default True
-        Whether the gradient of `x` is wanted: without it a training step of a first layer is a sixth shorter.
-
-    Returns
-    -------
-    Gradients
-        Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih` and
-        `b_hh` (None where there was none) and the initial state.
-
-    Raises
-    ------
-    TypeError
-        If the reserve is not from `gru_forward`, or a gradient not of the dtype of `y`.
-    ValueError
-        If a gradient has another shape than what it is the gradient of.
-    RuntimeError
-        If the reserve was used before.
-    """
-    return _backward("gru_forward", reserve, dy, dstate_n, input_gradient)
+    The gates have the order r z n; the last third of `b_hh` is b_hn.""",
+)
+gru_forward, gru_backward = gru.forward, gru.backward
 
 
 # -- the layer without memory
@@ -766,7 +457,7 @@ def linear(x: npt.ArrayLike, weight: npt.ArrayLike, bias: npt.ArrayLike | None =
     rows, weight = _linear_arguments(x, weight)
     bias = _optional("bias", bias, weight.shape[:1])
     same_dtype(x=rows, weight=weight, bias=bias)
-    y: Array = _module(_backend).linear(rows.reshape(-1, rows.shape[-1]), weight, bias)
+    y: Array = kernels().linear(rows.reshape(-1, rows.shape[-1]), weight, bias)
     return y.reshape(*rows.shape[:-1], len(weight))
 
 
@@ -794,7 +485,7 @@ def linear_backward(x: npt.ArrayLike, weight: npt.ArrayLike, dy: npt.ArrayLike) 
     drows = float_array("dy", dy, (*rows.shape[:-1], outputs))
     same_dtype(x=rows, weight=weight, dy=drows)
     flat = rows.reshape(-1, inputs), weight, drows.reshape(-1, outputs)
-    dx, dweight, dbias = _module(_backend).linear_backward(*flat)
+    dx, dweight, dbias = kernels().linear_backward(*flat)
     return dx.reshape(rows.shape), dweight, dbias
 
 

@@ -9,7 +9,8 @@ from numbers import Integral
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks, functional
+from fastrnn import checks
+from fastrnn.backend import kernels
 from fastrnn.checks import Array
 
 
@@ -61,7 +62,7 @@ def softmax_cross_entropy(
     classes = logits.shape[-1]
     rows = _classes(targets, logits.shape[:-1], classes, ignore_index)
     flat = logits.reshape(-1, classes), rows.reshape(-1)
-    loss, dlogits = functional.kernels().softmax_cross_entropy(*flat)
+    loss, dlogits = kernels().softmax_cross_entropy(*flat)
     if weights is not None:
         weighted = checks.float_array("weights", weights, logits.shape[:-1]).reshape(-1)
         loss, dlogits = _weighted_cross_entropy(*flat, dlogits, np.where(flat[1] < 0, 0, weighted))

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import checks, functional
+from fastrnn import checks
 from fastrnn.arrays import Arrays
+from fastrnn.backend import kernels
 from fastrnn.checks import Array
 
 
@@ -193,7 +194,7 @@ class SGD(Optimizer):
 
     def _update(self, p: Array, g: Array, *slots: Array) -> None:
         m = slots[0] if slots else None
-        functional.kernels().sgd(p, g, m, self.lr, self.momentum, self.weight_decay)
+        kernels().sgd(p, g, m, self.lr, self.momentum, self.weight_decay)
 
 
 class RMSprop(Optimizer):
@@ -225,7 +226,8 @@ class RMSprop(Optimizer):
         super().__init__(parameters, lr)
 
     def _update(self, p: Array, g: Array, *slots: Array) -> None:
-        functional.kernels().rmsprop(p, g, *slots, self.lr, self.alpha, self.eps)
+        (v,) = slots
+        kernels().rmsprop(p, g, v, self.lr, self.alpha, self.eps)
 
 
 class Adam(Optimizer):
@@ -277,7 +279,8 @@ class Adam(Optimizer):
         correction1 = 1 - beta1**self.steps
         correction2 = (1 - beta2**self.steps) ** 0.5
         rate, eps = self.lr * correction2 / correction1, self.eps * correction2
-        functional.kernels().adam(p, g, *slots, rate, self._kept(), beta1, beta2, eps)
+        m, v = slots
+        kernels().adam(p, g, m, v, rate, self._kept(), beta1, beta2, eps)
 
     def _kept(self) -> float:
         """The part of a parameter that stays before the step."""
@@ -325,8 +328,8 @@ def grad_norm(gradients: Mapping[str, Array]) -> float:
     >>> grad_norm({"w": np.array([3.0]), "b": np.array([4.0])})
     5.0
     """
-    kernels = functional.kernels()
-    return math.sqrt(sum(kernels.sum_of_squares(_plain(array)) for array in gradients.values()))
+    backend = kernels()
+    return math.sqrt(sum(backend.sum_of_squares(_plain(array)) for array in gradients.values()))
 
 
 def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
@@ -355,13 +358,13 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     """
     max_norm = checks.positive_float("max_norm", max_norm)
     _require_writable("gradients", gradients)
-    kernels = functional.kernels()
+    backend = kernels()
     norm = grad_norm(gradients)
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
         for array in {id(array): array for array in gradients.values()}.values():  # each once
             plain = _plain(array)
-            kernels.scale(plain, factor)
+            backend.scale(plain, factor)
             _write_back(plain, array)
     return norm
 

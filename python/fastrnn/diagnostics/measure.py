@@ -20,10 +20,6 @@ from fastrnn.layers.recurrent import Recurrent
 
 SATURATED = 0.05, 0.9  # a sigmoid this near to 0 or 1, and a tanh this far from 0
 
-GATES = {"lstm": "ifgo", "gru": "rzn"}  # in the order in which the reference's cells keep them
-KEEPS = {"lstm": "f", "gru": "z"}  # the gate that multiplies what is remembered
-SIGMOIDS = "iforz"
-
 BINS = 40
 FITTED = 200  # points at most, of which the slopes of all pairs are taken
 
@@ -197,7 +193,7 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
         norms = _flow_norms(_flow(layer, suffix, passed), lengths, reverse)
         received = _norms(passed.dhidden, (1, 2))
         gates = _gates(layer, suffix, passed, lengths)
-        keeps = KEEPS.get(layer._cell)
+        keeps = reference.CELLS[layer._cell].keeps
         yield Direction(
             name=prefix + suffix[1:],
             cell=layer._cell,
@@ -205,7 +201,7 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
             flow_norms=norms,
             rate=decay_rate(norms, tiny) if np.isfinite(passed.y).all() else math.inf,
             gates={name: _gate(name, layer._cell, values) for name, values in gates.items()},
-            time_constants=None if keeps is None else time_constants(gates[keeps]),
+            time_constants=time_constants(gates[keeps]) if keeps else None,
             not_finite=_not_finite(layer._weights(suffix), passed, lengths, received),
         )
 
@@ -288,8 +284,8 @@ def time_constants(keep: Array) -> Array:
 def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> dict[str, Array]:
     """The values (N, H) of every gate in all N valid steps, computed again from x and y."""
     valid = np.arange(len(passed.y))[:, None] < lengths
-    names = GATES.get(layer._cell)
-    if names is None:
+    cell = reference.CELLS[layer._cell]
+    if cell.gates == "h":
         return {"h": passed.y[valid]}
     w_ih, w_hh, b_ih, b_hh = layer._weights(suffix)
     x, previous = passed.x[valid], _previous(passed, lengths, suffix.endswith("_reverse"))[valid]
@@ -298,10 +294,9 @@ def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> 
     h_gates = (previous * mask) @ w_hh.T
     if b_ih is not None and b_hh is not None:
         x_gates, h_gates = x_gates + b_ih, h_gates + b_hh
-    cell = reference.CELLS[layer._cell]
-    x_split, h_split = (np.split(gates, cell.gates, axis=1) for gates in (x_gates, h_gates))
-    _, kept = cell.forward(x_split, h_split, [previous] * cell.states)  # no gate looks at c
-    return dict(zip(names, kept, strict=False))
+    x_split, h_split = (np.split(gates, len(cell.gates), axis=1) for gates in (x_gates, h_gates))
+    _, kept = cell.forward(x_split, h_split, [previous] * len(cell.states))  # no gate looks at c
+    return dict(zip(cell.gates, kept, strict=False))
 
 
 def _previous(passed: Pass, lengths: Array, reverse: bool) -> Array:
@@ -323,7 +318,7 @@ def _gate(name: str, cell: str, values: Array) -> Gate:
     edge, steep = SATURATED
     low, high = -1.0, 1.0
     saturated = np.abs(values) > steep
-    if name in SIGMOIDS:
+    if name in reference.CELLS[cell].sigmoids:
         low, saturated = 0.0, (values < edge) | (values > 1 - edge)
     elif cell == "rnn_relu":
         low, saturated = 0.0, values == 0

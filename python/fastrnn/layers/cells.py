@@ -27,8 +27,6 @@ class RNN(Recurrent[Array]):
     ((7, 2, 5), (1, 2, 5))
     """
 
-    _gates = 1
-
     def __init__(
         self,
         input_size: int,
@@ -86,8 +84,6 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     ((7, 2, 3), (20, 10))
     """
 
-    _gates = 4
-    _states = 2
     _cell = "lstm"
 
 
@@ -114,5 +110,4 @@ class GRU(Recurrent[Array]):
     ((2, 3, 5), (1, 2, 5))
     """
 
-    _gates = 3
     _cell = "gru"

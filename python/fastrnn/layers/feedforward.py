@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fastrnn import checks, functional
 from fastrnn.arrays import Arrays
+from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
 
@@ -212,5 +213,5 @@ class Dropout(Layer):
         if random is None:
             return array
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
-        dropped: Array = functional.kernels().drop(array, random, round(self.p * 65536), scale)
+        dropped: Array = kernels().drop(array, random, round(self.p * 65536), scale)
         return dropped

@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks, functional
+from fastrnn import checks, functional, reference
 from fastrnn.arrays import Arrays
 from fastrnn.checks import Array
 from fastrnn.layers.feedforward import Dropout
@@ -90,9 +90,7 @@ class Recurrent(Layer, Generic[StateT]):
         If there is dropout but a single layer, which has nothing between layers.
     """
 
-    _gates: int
-    _states = 1
-    _cell: str
+    _cell: str  # a key of `fastrnn.reference.CELLS`, which has what there is to know of it
 
     recording = False
     record: Sequence[Pass] = ()
@@ -113,6 +111,8 @@ class Recurrent(Layer, Generic[StateT]):
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
+        cell = reference.CELLS[self._cell]
+        self._gates, self._states = len(cell.gates), len(cell.states)
         self.input_size = checks.positive_int("input_size", input_size)
         self.hidden_size = checks.positive_int("hidden_size", hidden_size)
         self.num_layers = checks.positive_int("num_layers", num_layers)

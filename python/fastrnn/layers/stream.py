@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks, functional
+from fastrnn import checks
+from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.layers.layer import floats
 
@@ -49,7 +50,7 @@ class Stream(Generic[StateT]):
 
     def _new(self) -> Any:
         """The backend's stream."""
-        return functional.kernels().Stream(self._cell, self._weights, self.batch)
+        return kernels().Stream(self._cell, self._weights, self.batch)
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """One step.

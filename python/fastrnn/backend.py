@@ -1,0 +1,116 @@
+"""What computes: "native", the compiled kernels, or "reference", the specification in NumPy.
+
+Both have the same functions and results. `use_backend` and the environment variable ``FASTRNN_BACKEND``
+choose between them.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from fastrnn import reference
+from fastrnn.checks import Array, one_of
+
+BACKENDS = ("native", "reference")
+
+
+class Backend(Protocol):
+    """What a backend offers to callers that have checked the arguments: as `fastrnn.reference` says."""
+
+    def Stream(self, cell: str, layers: list[Any], batch: int, /) -> Any: ...
+    def forward_all(self, directions: list[tuple[Any, ...]], /) -> list[Any]: ...
+    def backward_all(self, directions: list[tuple[Any, ...]], /) -> list[Any]: ...
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array: ...
+    def linear_backward(self, x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]: ...
+    def softmax_cross_entropy(self, logits: Array, targets: Array) -> tuple[float, Array]: ...
+    def sgd(
+        self, p: Array, g: Array, m: Array | None, lr: float, momentum: float, weight_decay: float
+    ) -> None: ...
+    def rmsprop(self, p: Array, g: Array, v: Array, lr: float, alpha: float, eps: float) -> None: ...
+    def adam(
+        self,
+        p: Array,
+        g: Array,
+        m: Array,
+        v: Array,
+        rate: float,
+        kept: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+    ) -> None: ...
+    def sum_of_squares(self, x: Array) -> float: ...
+    def scale(self, x: Array, factor: float) -> None: ...
+    def drop(self, x: Array, random: Array, threshold: int, scale: float) -> Array: ...
+
+
+@functools.cache
+def _backend(name: str) -> Backend:
+    """The backend of this name; the native one loads when first needed."""
+    if name == "reference":
+        return reference
+    try:
+        import fastrnn._core as core
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "the native kernels of fastrnn are not built: run `pip install .` in its source tree, or use the "
+            'slower NumPy backend with fastrnn.use_backend("reference") or FASTRNN_BACKEND=reference'
+        ) from error
+    return core
+
+
+_name = one_of("FASTRNN_BACKEND", os.environ.get("FASTRNN_BACKEND") or "native", BACKENDS)
+
+
+def name_in_use() -> str:
+    """The name of the backend in use."""
+    return _name
+
+
+def kernels() -> Backend:
+    """The backend in use."""
+    return _backend(_name)
+
+
+def _use(name: str) -> None:
+    global _name
+    _name = name
+
+
+def use_backend(name: str) -> ExitStack:
+    """Choose what computes from now on or, in a ``with`` block, until its end.
+
+    Parameters
+    ----------
+    name : {"native", "reference"}
+        The compiled kernels, or their specification in NumPy.
+
+    Returns
+    -------
+    context manager
+        Its exit restores the backend that was in use before. To make a lasting choice, ignore it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    ImportError
+        If the native kernels are not built.
+
+    Notes
+    -----
+    The choice holds for the whole process, all threads. A reserve goes back to the backend that made it.
+
+    Examples
+    --------
+    >>> with fastrnn.use_backend("reference"):
+    ...     y, state_n = fastrnn.lstm(x, w_ih, w_hh)
+    """
+    _backend(one_of("name", name, BACKENDS))
+    restore = ExitStack()
+    restore.callback(_use, _name)
+    _use(name)
+    return restore
