@@ -9,11 +9,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from cells import KEEPING, torch_class
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import GRU, LSTM, RNN, Linear, checkpoint, cli, reference
 from fastrnn.diagnostics import diagnose, diagnose_model, diagnose_network, measure
+from fastrnn.layers import CELLS
 from fastrnn.models import (
     Forecaster,
     SequenceClassifier,
@@ -24,12 +26,7 @@ from fastrnn.models import (
     TextGenerator,
 )
 
-MAKERS = {
-    "rnn_tanh": RNN,
-    "rnn_relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options),
-    "lstm": LSTM,
-    "gru": GRU,
-}
+MAKERS = {**CELLS, "relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options)}
 SHAPE = {"T": 6, "B": 3, "I": 2, "H": 4}
 
 
@@ -77,9 +74,6 @@ def test_hidden_gradients_against_finite_differences(backend, cell, rng):
         np.testing.assert_allclose(passed.dhidden[t], slopes, rtol=0, atol=1e-7)
 
 
-TORCH_CELLS = {"rnn_tanh": "RNNCell", "lstm": "LSTMCell", "gru": "GRUCell"}
-
-
 def torch_hidden_gradients(torch, layer, cell, x, dy, lengths):
     """What PyTorch retains for every h of a stack of cells that run in Python, row by row."""
     T, B, _ = x.shape
@@ -89,7 +83,7 @@ def torch_hidden_gradients(torch, layer, cell, x, dy, lengths):
         sides = []
         for suffix in layer._suffixes(k):
             w_ih, w_hh, b_ih, b_hh = layer._weights(suffix)
-            step = getattr(torch.nn, TORCH_CELLS[cell])(w_ih.shape[1], w_hh.shape[1], dtype=torch.float64)
+            step = torch_class(torch, cell, "Cell")(w_ih.shape[1], w_hh.shape[1], dtype=torch.float64)
             for parameter, value in zip(step.parameters(), (w_ih, w_hh, b_ih, b_hh), strict=True):
                 parameter.data = torch.tensor(value)
             hidden = {}
@@ -98,7 +92,7 @@ def torch_hidden_gradients(torch, layer, cell, x, dy, lengths):
                 state = None
                 for t in reversed(times) if suffix.endswith("_reverse") else times:
                     state = step(below[t][b][None], state)
-                    hidden[t, b] = state[0] if cell == "lstm" else state
+                    hidden[t, b] = state[0] if isinstance(state, tuple) else state
                     hidden[t, b].retain_grad()
             sides.append(hidden)
         kept += sides
@@ -116,7 +110,7 @@ def torch_hidden_gradients(torch, layer, cell, x, dy, lengths):
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("cell", TORCH_CELLS)
+@pytest.mark.parametrize("cell", CELLS)
 def test_hidden_gradients_against_pytorch(backend, cell, batch_first, rng):
     """Two layers in two directions over a ragged batch."""
     torch = pytest.importorskip("torch")
@@ -179,11 +173,11 @@ def test_flow_norms_by_steps_back(cell, lengths, bidirectional, tokens):
         squares = np.zeros((max(lengths), len(lengths)))
         for b, length in enumerate(lengths):
             rows = x[:length, b : b + 1]
-            arguments = layer._cell, rows, *layer._weights(suffix), [None] * (1 + (cell == "lstm"))
+            arguments = layer._cell, rows, *layer._weights(suffix), [None] * layer._states
             *_, reserve = reference.forward(*arguments, None, suffix.endswith("_reverse"), True)
             alone = np.zeros((length, 1, 4))
             dh = projection[b : b + 1]
-            reference.backward(reserve, None, [dh, None][: 1 + (cell == "lstm")], True, alone)
+            reference.backward(reserve, None, [dh, None][: layer._states], True, alone)
             flow = (alone**2).sum((1, 2))
             squares[:length, b] = flow if suffix.endswith("_reverse") else flow[::-1]
         rows = (np.arange(max(lengths))[:, None] < lengths).sum(1)
@@ -262,7 +256,7 @@ def test_what_is_not_finite_is_not_called_exploding(cell, bad, tmp_path):
     layer.parameters["weight_hh_l1"][0, 0] = bad
     found = diagnose(layer, x)
     assert found.verdict.startswith("not finite in l1: NaN or infinity in the weights; try training again, ")
-    if cell != "rnn_relu":  # which takes NaN for negative, and lets no gradient through
+    if cell != "relu":  # which takes NaN for negative, and lets no gradient through
         assert [each.not_finite for each in found.directions] == ["gradient", "weights"]
     x[3, 1, 0] = bad
     found = diagnose(make(cell, bidirectional=True), x)
@@ -289,7 +283,7 @@ def test_gates_that_are_saturated_nearly_always_are_not_healthy(cell):
         array *= 1e3
     x = np.random.default_rng(0).normal(size=(2, 5, 2)) * 1e3
     verdict = diagnose(layer, x).verdict
-    if cell == "rnn_relu":
+    if cell == "relu":
         assert "saturated" not in verdict
     else:
         assert diagnose(layer, x).directions[0].saturated
@@ -330,7 +324,7 @@ def test_decay_rate():
 
 @pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", KEEPING)
 def test_gates_are_those_of_the_forward_pass(backend, cell, bias, tokens, rng):
     T, B, I, H = SHAPE.values()
     lengths = np.array([4, 6, 0])
@@ -342,10 +336,10 @@ def test_gates_are_those_of_the_forward_pass(backend, cell, bias, tokens, rng):
         x,
         rng.normal(size=(T, B, 2 * H)),
         lengths,
-        with_h((0, state), state) if cell == "lstm" else state,
+        with_h((0, state), state) if layer._states == 2 else state,
     )
     for place, suffix in enumerate(layer._suffixes(0)):
-        states = (state[place],) * (1 + (cell == "lstm"))
+        states = (state[place],) * layer._states
         arguments = layer._weights(suffix), states, lengths, place == 1
         *_, reserve = reference.forward(cell, x, *arguments[0], *arguments[1:], True)
         for k, values in enumerate(measure._gates(layer, suffix, record[place], lengths).values()):
@@ -355,7 +349,7 @@ def test_gates_are_those_of_the_forward_pass(backend, cell, bias, tokens, rng):
             np.testing.assert_allclose(values, truth[np.arange(T)[:, None] < lengths], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", KEEPING)
 def test_gates_and_flow_under_recurrent_dropout_are_those_of_the_pass(backend, cell, rng):
     """The same mask, as weights whose columns it is in: then nothing needs to be dropped."""
     T, _, I, H = SHAPE.values()
@@ -449,7 +443,7 @@ def test_every_recurrent_layer_of_a_network_is_found_and_none_changed(rng):
 
 def test_what_cannot_be_diagnosed():
     layer, x = GRU(2, 3), np.ones((5, 2, 2), "float32")
-    with pytest.raises(TypeError, match=r"layer must be an RNN, an LSTM or a GRU, got .*Linear"):
+    with pytest.raises(TypeError, match=r"layer must be a recurrent layer, got .*Linear"):
         diagnose(Linear(2, 3), x)
     with pytest.raises(ValueError, match="x must have shape"):
         diagnose(layer, np.ones((5, 2, 3), "float32"))
@@ -457,7 +451,7 @@ def test_what_cannot_be_diagnosed():
         diagnose(layer, x, lengths=[0, 0])
     with pytest.raises(ValueError, match="step must go forward and back"):
         diagnose_network(layer, lambda copy: copy.forward(x))
-    with pytest.raises(ValueError, match="network must hold an RNN, an LSTM or a GRU"):
+    with pytest.raises(ValueError, match="network must hold a recurrent layer"):
         diagnose_network(Linear(2, 3), lambda copy: None)
     with pytest.raises(TypeError, match=r"model must be one that fastrnn.models trains, got 5"):
         diagnose_model(5, "text")

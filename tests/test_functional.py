@@ -6,19 +6,18 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from cells import FUNCTIONS, cell_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import functional, reference
 from fastrnn.reference import CELLS
 
-KINDS = ("rnn", "lstm", "gru")
-
 
 def good_arguments(kind="lstm", dtype="f8"):
     """Arguments that any function of the kind takes, by name: T=4, B=2, I=3, H=5."""
     rng = np.random.default_rng(0)
-    gates = {"rnn": 1, "lstm": 4, "gru": 3}[kind]
+    gates = len(cell_of(kind).gates)
     sizes = {
         "x": (4, 2, 3),
         "w_ih": (gates * 5, 3),
@@ -28,7 +27,7 @@ def good_arguments(kind="lstm", dtype="f8"):
     }
     arguments = {name: rng.normal(size=size).astype(dtype) for name, size in sizes.items()}
     h, c = rng.normal(size=(2, 2, 5)).astype(dtype)
-    return {**arguments, "state": (h, c) if kind == "lstm" else h}
+    return {**arguments, "state": (h, c) if len(cell_of(kind).states) == 2 else h}
 
 
 def forward(kind, **arguments):
@@ -206,10 +205,10 @@ def test_bad_gradients_are_refused_and_the_reserve_stays_good(backend, gradients
     functional.lstm_backward(reserve, dy)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_a_reserve_serves_one_backward_call_of_its_own_kind(backend, kind):
     _, _, reserve = forward(kind, **good_arguments(kind))
-    for other in set(KINDS) - {kind}:
+    for other in set(FUNCTIONS) - {kind}:
         with pytest.raises(
             TypeError, match=f"reserve must come from {other}_forward, got <Reserve of {kind}"
         ):
@@ -224,7 +223,7 @@ def test_a_reserve_serves_one_backward_call_of_its_own_kind(backend, kind):
         functional.run_directions_back([(reserve, None, None, True, None)] * 2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 @pytest.mark.parametrize("recompute", [False, True])
 def test_tokens_and_lengths_may_change_before_backward(backend, kind, recompute):
     """They lead kernels into other arrays, so these keep copies: gradients are those of then."""
@@ -364,7 +363,7 @@ def actual_results(cell, arrays, reverse):
     states, dstates = (
         tuple(arrays[f"{name}{k}"] for k in range(len(CELLS[cell].states))) for name in ("state", "dstate")
     )
-    if kind != "lstm":
+    if len(cell_of(kind).states) == 1:
         (states,), (dstates,) = states, dstates
     inputs = {name: arrays[name] for name in ("x", "w_ih", "w_hh", "b_ih", "b_hh", "lengths")}
     inputs |= {"state": states, "reverse": reverse}
@@ -397,7 +396,7 @@ def test_any_shape_dtype_and_layout_gives_the_reference(backend):
     check()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_lists_are_taken_for_the_arrays_they_make(backend, kind):
     arguments = good_arguments(kind)
     lists = {name: value.tolist() for name, value in arguments.items() if name != "state"}
@@ -410,7 +409,7 @@ def test_lists_are_taken_for_the_arrays_they_make(backend, kind):
         np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_an_empty_batch_may_have_an_empty_list_of_lengths(backend, kind):
     arguments = good_arguments(kind)
     y, state_n = getattr(functional, kind)(
@@ -420,7 +419,7 @@ def test_an_empty_batch_may_have_an_empty_list_of_lengths(backend, kind):
     assert all(state.shape == (0, 5) for state in flat(state_n))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_padding_does_not_matter(backend, kind):
     arguments = good_arguments(kind)
     lengths = [1, 3]
@@ -437,7 +436,7 @@ def test_padding_does_not_matter(backend, kind):
         np.testing.assert_array_equal(zero_filled, nan_filled)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_recomputing_changes_no_bit(backend, kind):
     results = []
     for recompute in (False, True):
@@ -447,7 +446,7 @@ def test_recomputing_changes_no_bit(backend, kind):
         np.testing.assert_array_equal(kept, recomputed)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_nan_and_infinity_flow_through_their_own_rows_only(backend, kind):
     arguments = good_arguments(kind)
     expected = list(flat(getattr(functional, kind)(**arguments)))
@@ -459,7 +458,7 @@ def test_nan_and_infinity_flow_through_their_own_rows_only(backend, kind):
         np.testing.assert_allclose(actual[..., 1, :], clean[..., 1, :], rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_outputs_are_new_arrays_and_a_kept_y_is_read_only(backend, kind):
     arguments = good_arguments(kind)
     for steps in (0, 4):

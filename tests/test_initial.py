@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
+from cells import KEEPING, cell_of
 
-from fastrnn import GRU, LSTM, RNN, Linear
-from fastrnn.layers import initial
+from fastrnn import LSTM, RNN, Linear
+from fastrnn.layers import CELLS, initial
 
-RECURRENT = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
 stacked = {"num_layers": 2, "bidirectional": True}
 
 
@@ -19,14 +19,14 @@ def blocks(layer):
             yield from array.reshape(-1, layer.hidden_size, layer.hidden_size)
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_orthogonal_matrices_differ_and_keep_lengths(kind):
-    layer, same = (RECURRENT[kind](3, 6, **stacked, dtype="float64", seed=0) for _ in range(2))
+    layer, same = (CELLS[kind](3, 6, **stacked, dtype="float64", seed=0) for _ in range(2))
     before = layer.state_dict()
     initial.orthogonal(layer, 1.5, seed=7)
     initial.orthogonal(same, 1.5, seed=7)
     matrices = list(blocks(layer))
-    assert len(matrices) == 4 * {"rnn": 1, "lstm": 4, "gru": 3}[kind]
+    assert len(matrices) == 4 * len(cell_of(kind).gates)
     for k, matrix in enumerate(matrices):
         np.testing.assert_allclose(matrix @ matrix.T, 1.5**2 * np.eye(6), atol=1e-14)
         assert not any(np.allclose(matrix, other) for other in matrices[:k])
@@ -60,30 +60,32 @@ def test_an_identity_carries_h_and_its_gradient_unchanged():
     np.testing.assert_array_equal(dstate, state)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", KEEPING)
 def test_the_gate_that_keeps_is_the_one_set(kind):
     """With all else 0 it alone decides what is left of the state: sigmoid(b) of it after each step."""
-    layer = RECURRENT[kind](2, 3, **stacked, dtype="float64", seed=0)
+    layer = CELLS[kind](2, 3, **stacked, dtype="float64", seed=0)
     for array in layer.parameters.values():
         array[...] = 0
     initial.forget_bias(layer, 3.0)
     start = np.random.default_rng(0).normal(size=(4, 2, 3))
-    state = start if kind == "gru" else (np.zeros_like(start), start)
-    _, state_n = layer(np.zeros((5, 2, 2)), state)
-    np.testing.assert_allclose(state_n if kind == "gru" else state_n[1], start / (1 + np.exp(-3)) ** 5)
+    pair = len(cell_of(kind).states) == 2
+    _, state_n = layer(np.zeros((5, 2, 2)), (np.zeros_like(start), start) if pair else start)
+    np.testing.assert_allclose(state_n[1] if pair else state_n, start / (1 + np.exp(-3)) ** 5)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("kind", KEEPING)
 def test_only_the_gates_bias_changes(kind):
-    layer = RECURRENT[kind](2, 3, **stacked, seed=0)
+    layer = CELLS[kind](2, 3, **stacked, seed=0)
+    place = cell_of(kind).gates.index(cell_of(kind).keeps)
     before = layer.state_dict()
     initial.forget_bias(layer, 2.0)
     for name, array in layer.parameters.items():
         changed = array != before[name]
         expected = np.zeros_like(changed)
         if name.startswith("bias"):
-            expected[3:6] = True
-            assert (array[3:6] == (2 if name.startswith("bias_ih") else 0)).all()
+            gate = slice(3 * place, 3 * place + 3)
+            expected[gate] = True
+            assert (array[gate] == (2 if name.startswith("bias_ih") else 0)).all()
         np.testing.assert_array_equal(changed, expected)
 
 
@@ -93,7 +95,7 @@ def test_only_the_gates_bias_changes(kind):
         (
             lambda: initial.orthogonal(Linear(2, 2)),
             TypeError,
-            "layer must be an RNN, an LSTM or a GRU, got <",
+            "layer must be a recurrent layer, got <",
         ),
         (
             lambda: initial.orthogonal(RNN(2, 2), 0.0),
@@ -107,7 +109,7 @@ def test_only_the_gates_bias_changes(kind):
             TypeError,
             "scale must be a positive finite number, got '1'",
         ),
-        (lambda: initial.forget_bias(RNN(2, 2)), TypeError, "layer must be an LSTM or a GRU, got"),
+        (lambda: initial.forget_bias(RNN(2, 2)), TypeError, "layer must be one with a gate that keeps"),
         (lambda: initial.forget_bias(LSTM(2, 2, bias=False)), ValueError, "got one with bias=False"),
         (
             lambda: initial.forget_bias(LSTM(2, 2), np.nan),

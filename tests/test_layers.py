@@ -11,14 +11,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from cells import cell_of, torch_class
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn.backend import BACKENDS, use_backend
-from fastrnn.layers import GRU, LSTM, RNN, Attention, Dropout, Embedding, Linear
-
-RECURRENT = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
+from fastrnn.layers import CELLS, GRU, LSTM, RNN, Attention, Dropout, Embedding, Linear
 
 # The largest difference allowed, as a part of the largest element of the expected array.
 TOLERANCE = {"float32": 2e-5, "float64": 1e-10}
@@ -117,12 +116,12 @@ def both_passes_in_torch(module, x, state, lengths):
 @pytest.mark.parametrize("bias", [True, False], ids=["", "no_bias"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["", "both_ways"])
 @pytest.mark.parametrize("num_layers", [1, 3])
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_equals_torch(kind, num_layers, bidirectional, bias, batch_first, dtype, lengths):
     torch = pytest.importorskip("torch")
     options = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
-    layer = RECURRENT[kind](3, 5, num_layers, dtype=dtype, seed=0, **options)
-    module = getattr(torch.nn, kind)(3, 5, num_layers, dtype=getattr(torch, dtype), **options)
+    layer = CELLS[kind](3, 5, num_layers, dtype=dtype, seed=0, **options)
+    module = torch_class(torch, kind)(3, 5, num_layers, dtype=getattr(torch, dtype), **options)
     layer.load_state_dict({name: tensor.numpy() for name, tensor in module.state_dict().items()})
 
     x = normal(4, 7, 3, dtype=dtype) if batch_first else normal(7, 4, 3, dtype=dtype)
@@ -141,11 +140,11 @@ def test_nonlinearity_equals_torch(nonlinearity):
     assert_close(both_passes(layer, x, state), both_passes_in_torch(module, x, state, None))
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_weights_move_to_torch(kind, reference):
     torch = pytest.importorskip("torch")
-    layer = RECURRENT[kind](3, 5, 2, bidirectional=True, seed=0)
-    module = getattr(torch.nn, kind)(3, 5, 2, bidirectional=True)
+    layer = CELLS[kind](3, 5, 2, bidirectional=True, seed=0)
+    module = torch_class(torch, kind)(3, 5, 2, bidirectional=True)
     state_dict = layer.state_dict()
     assert list(state_dict) == list(module.state_dict())
     module.load_state_dict({name: torch.from_numpy(array) for name, array in state_dict.items()})
@@ -200,8 +199,8 @@ def recurrent_calls(draw):
     """A layer with any options, and arguments for it."""
     sizes = st.integers(1, 9)
     options = {name: draw(st.booleans()) for name in ("bias", "batch_first", "bidirectional")}
-    kind = draw(st.sampled_from(list(RECURRENT)))
-    layer = RECURRENT[kind](
+    kind = draw(st.sampled_from(list(CELLS)))
+    layer = CELLS[kind](
         draw(sizes), draw(sizes), draw(st.integers(1, 3)), **options, dtype="float64", seed=0
     )
     T, B = draw(st.integers(0, 6)), draw(st.integers(0, 4))
@@ -273,9 +272,9 @@ def test_a_batch_is_its_rows(call):
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_tokens_are_one_hot(kind, batch_first):
-    layer = RECURRENT[kind](6, 5, 2, bidirectional=True, batch_first=batch_first, dtype="float64", seed=0)
+    layer = CELLS[kind](6, 5, 2, bidirectional=True, batch_first=batch_first, dtype="float64", seed=0)
     tokens = np.random.default_rng(0).integers(0, 6, (4, 4))
     with_tokens = both_passes(layer, tokens, lengths=[4, 0, 3, 1])
     one_hot = both_passes(layer, np.eye(6)[tokens], lengths=[4, 0, 3, 1])
@@ -285,9 +284,9 @@ def test_tokens_are_one_hot(kind, batch_first):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_chunks_with_the_state_carried_equal_the_whole(kind):
-    layer = RECURRENT[kind](3, 5, 2, dtype="float64", seed=0)
+    layer = CELLS[kind](3, 5, 2, dtype="float64", seed=0)
     x = normal(7, 4, 3)
     whole, state_n = layer(x)
     first, state = layer(x[:3])
@@ -295,15 +294,15 @@ def test_chunks_with_the_state_carried_equal_the_whole(kind):
     assert_close((np.concatenate([first, second]), state), (whole, state_n))
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_members_of_gradients_left_out_are_zeros(kind, reference):
-    layer = RECURRENT[kind](3, 5, 2, dtype="float64", seed=0)
+    layer = CELLS[kind](3, 5, 2, dtype="float64", seed=0)
     x = normal(7, 4, 3)
     y, state_n = layer.forward(x)
     zeros = [np.zeros_like(member) for member in members(state_n)]
     cases = [(np.ones_like(y), None), (None, state_n)]
     filled = [(np.ones_like(y), zeros if len(zeros) == 2 else zeros[0]), (np.zeros_like(y), state_n)]
-    if kind == "LSTM":
+    if len(cell_of(kind).states) == 2:
         cases += [(None, (state_n[0], None)), (None, (None, state_n[1]))]
         filled += [(np.zeros_like(y), (state_n[0], zeros[1])), (np.zeros_like(y), (zeros[0], state_n[1]))]
     for less, more in zip(cases, filled, strict=True):
@@ -423,7 +422,7 @@ def test_threads_share_a_layer(backend):
 MAKERS = {
     **{
         kind: lambda seed, make=make: make(3, 5, 2, bidirectional=True, seed=seed)
-        for kind, make in RECURRENT.items()
+        for kind, make in CELLS.items()
     },
     "Linear": lambda seed: Linear(3, 5, seed=seed),
     "Embedding": lambda seed: Embedding(3, 5, seed=seed),
@@ -543,12 +542,12 @@ def test_dropout_of_nothing_and_of_all():
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_dropout_acts_on_all_layers_but_the_last(kind):
     """With all dropped, the second layer sees zeros, and no gradient reaches the first."""
     options = {"bidirectional": True, "dtype": "float64", "seed": 0}
-    layer = RECURRENT[kind](3, 5, 2, dropout=1.0, **options)
-    last = RECURRENT[kind](10, 5, **options)
+    layer = CELLS[kind](3, 5, 2, dropout=1.0, **options)
+    last = CELLS[kind](10, 5, **options)
     for name in last.parameters:
         last.parameters[name][...] = layer.parameters[name.replace("l0", "l1")]
     x = normal(7, 4, 3)
@@ -575,12 +574,12 @@ def test_inference_has_no_dropout_and_training_a_new_mask_each_time():
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_gradient_through_dropout(kind):
     """Central differences of a layer whose seed, and with it every mask, is the same each time."""
 
     def forward(x):
-        layer = RECURRENT[kind](2, 3, 3, dropout=0.4, bidirectional=True, dtype="float64", seed=5)
+        layer = CELLS[kind](2, 3, 3, dropout=0.4, bidirectional=True, dtype="float64", seed=5)
         return layer, layer.forward(x, lengths=[4, 2])[0]
 
     x = normal(4, 2, 2)
@@ -607,12 +606,12 @@ def test_dropout_of_a_single_layer_warns():
 # -- recompute
 
 
-@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("kind", CELLS)
 def test_recomputing_changes_no_bit(backend, kind):
     options = {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "seed": 0}
     kept, recomputed = (
         both_passes(layer, normal(150, 4, 3, dtype="float32"), state_for(layer, 4), [150, 3, 140, 129])
-        for layer in (RECURRENT[kind](3, 5, **options, recompute=recompute) for recompute in (False, True))
+        for layer in (CELLS[kind](3, 5, **options, recompute=recompute) for recompute in (False, True))
     )
     for name in kept:
         for one, other in zip(members(kept[name]), members(recomputed[name]), strict=True):
@@ -712,7 +711,7 @@ BAD_OPTIONS = [
 
 
 @pytest.mark.parametrize(("option", "error", "words"), BAD_OPTIONS)
-@pytest.mark.parametrize("make", RECURRENT.values(), ids=RECURRENT)
+@pytest.mark.parametrize("make", CELLS.values(), ids=CELLS)
 def test_bad_options(make, option, error, words):
     with pytest.raises(error, match=re.escape(words)):
         make(**{"input_size": 3, "hidden_size": 5, **option})
@@ -895,7 +894,7 @@ def test_examples(module, reference):
     assert not results.failed
 
 
-@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+@pytest.mark.parametrize("kind", CELLS.values(), ids=CELLS)
 def test_gradients_do_not_depend_on_whether_that_of_x_is_wanted(kind, backend, rng):
     layer = kind(5, 7, 2, bidirectional=True, seed=0)
     x = rng.normal(size=(6, 3, 5)).astype("float32")
@@ -912,10 +911,9 @@ def test_gradients_do_not_depend_on_whether_that_of_x_is_wanted(kind, backend, r
         layer.backward(np.ones_like(y), input_gradient=1)
 
 
-@pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+@pytest.mark.parametrize("kind", CELLS.values(), ids=CELLS)
 @pytest.mark.parametrize("lengths", [None, [9, 0, 4, 7]])
-def test_directions_side_by_side_give_the_bits_of_one_after_the_other(kind, lengths, rng):
-    pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+def test_directions_side_by_side_give_the_bits_of_one_after_the_other(kind, lengths, threads, rng):
     layer = kind(6, 24, 2, bidirectional=True, seed=0)
     x, dy = (rng.normal(size=(9, 4, size)).astype("float32") for size in (6, 48))
 
@@ -925,13 +923,9 @@ def test_directions_side_by_side_give_the_bits_of_one_after_the_other(kind, leng
         return [y, dx, layer(x, lengths=lengths)[0], *layer.gradients.values()]
 
     results = []
-    before = fastrnn.get_num_threads()
-    try:
-        for threads in (1, 2, 3):
-            fastrnn.set_num_threads(threads)
-            results.append(everything())
-    finally:
-        fastrnn.set_num_threads(before)
+    for count in (1, 2, 3):
+        threads(count)
+        results.append(everything())
     for other in results[1:]:
         for ours, theirs in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(ours, theirs)

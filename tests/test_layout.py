@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "examples": DOOR
     | {"layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint", "training"},
     "cli": BASE
-    | {"config", "demo", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
+    | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}

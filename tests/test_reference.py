@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cells import torch_class
 
 from fastrnn import reference
 from fastrnn.reference import CELLS, Gradients
@@ -171,7 +172,7 @@ def test_equals_pytorch(cell, reverse, lengths, bias):
     dy, dstates = random_gradients(rng, cell)
     kind, _, nonlinearity = cell.partition("_")
     options = {"nonlinearity": nonlinearity} if nonlinearity else {}
-    module = getattr(torch.nn, kind.upper())(I, H, bias=bias, bidirectional=True, **options).double()
+    module = torch_class(torch, kind)(I, H, bias=bias, bidirectional=True, **options).double()
     suffix = "_l0_reverse" if reverse else "_l0"
     names = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
     weights = {name: getattr(module, names[name] + suffix) for name in names if arguments[name] is not None}

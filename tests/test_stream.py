@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import GRU, LSTM, RNN
+from fastrnn.layers import CELLS
 
 LAYERS = {
-    "rnn": lambda *a, **k: RNN(*a, **k),
+    **CELLS,
     "relu": lambda *a, **k: RNN(*a, nonlinearity="relu", **k),
-    "lstm": lambda *a, **k: LSTM(*a, **k),
-    "gru": lambda *a, **k: GRU(*a, **k),
 }
 
 
@@ -302,12 +301,12 @@ def test_an_interrupted_call_leaves_the_state_where_it_was():
 
 
 def test_an_interrupted_call_of_the_reference_leaves_the_state_where_it_was(monkeypatch):
-    from fastrnn.reference import recurrent
+    from fastrnn.reference import stream as module
 
     with fastrnn.use_backend("reference"):
         stream = LSTM(3, 4, 2, seed=0).stream(2)
         stream.step(X)
-        before, forward, calls = stream.state, recurrent.forward, []
+        before, forward, calls = stream.state, module.forward, []
 
         def interrupted(*arguments):
             calls.append(arguments)
@@ -315,7 +314,7 @@ def test_an_interrupted_call_of_the_reference_leaves_the_state_where_it_was(monk
                 raise KeyboardInterrupt
             return forward(*arguments)
 
-        monkeypatch.setattr(recurrent, "forward", interrupted)
+        monkeypatch.setattr(module, "forward", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stream.step_many(X[None])
         for ours, theirs in zip(stream.state, before, strict=True):

@@ -6,14 +6,15 @@ import re
 
 import numpy as np
 import pytest
+from cells import cell_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrnn import GRU, LSTM, RNN
+from fastrnn import LSTM, RNN
 from fastrnn.backend import BACKENDS, use_backend
+from fastrnn.layers import CELLS
 
-RECURRENT = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
-kinds = pytest.mark.parametrize("kind", RECURRENT)
+kinds = pytest.mark.parametrize("kind", CELLS)
 
 
 def members(state):
@@ -65,7 +66,7 @@ def central_difference(loss, array, index, step=1e-5):
 
 @settings(deadline=None, max_examples=40)
 @given(
-    kind=st.sampled_from(list(RECURRENT)),
+    kind=st.sampled_from(list(CELLS)),
     name=st.sampled_from(BACKENDS),
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 20)),
     T=st.integers(0, 6),
@@ -79,7 +80,7 @@ def test_every_state_is_the_last_of_a_shorter_sequence(kind, name, sizes, T, len
     lengths = np.minimum(lengths, T).astype(int)
     B = len(lengths)
     with use_backend(name):
-        layer = RECURRENT[kind](*sizes, bidirectional=reverse, dtype="float64", seed=0)
+        layer = CELLS[kind](*sizes, bidirectional=reverse, dtype="float64", seed=0)
         D = 1 + reverse
         state = as_state(layer, lambda k: normal(D, B, sizes[1], seed=k))
         x = np.random.default_rng(0).integers(0, sizes[0], (T, B)) if tokens else normal(T, B, sizes[0])
@@ -108,7 +109,7 @@ def test_every_state_is_the_last_of_a_shorter_sequence(kind, name, sizes, T, len
 @kinds
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_states_have_the_bits_of_a_stream(backend, kind, dtype):
-    layer = RECURRENT[kind](5, 21, 3, dtype=dtype, seed=0)
+    layer = CELLS[kind](5, 21, 3, dtype=dtype, seed=0)
     x = normal(9, 2, 5, dtype=dtype)
     states = layer(x, return_all_states=True)[2]
     stream = layer.stream(2)
@@ -121,12 +122,12 @@ def test_states_have_the_bits_of_a_stream(backend, kind, dtype):
 @kinds
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_states_of_a_stack_are_those_of_its_layers(backend, kind, batch_first):
-    stack = RECURRENT[kind](5, 7, 2, bidirectional=True, batch_first=batch_first, dtype="float64", seed=0)
+    stack = CELLS[kind](5, 7, 2, bidirectional=True, batch_first=batch_first, dtype="float64", seed=0)
     x, lengths = normal(6, 3, 5), [4, 0, 6]
     y, _, states = stack(x.swapaxes(0, 1) if batch_first else x, None, lengths, return_all_states=True)
     y = y.swapaxes(0, 1) if batch_first else y
     for level in range(2):
-        layer = RECURRENT[kind](x.shape[2], 7, bidirectional=True, dtype="float64")
+        layer = CELLS[kind](x.shape[2], 7, bidirectional=True, dtype="float64")
         ends = "_l0", "_l0_reverse"
         names = [name for name in stack.parameters if f"_l{level}" in name]
         layer.load_state_dict({n.replace(f"_l{level}", "_l0"): stack.parameters[n] for n in names})
@@ -147,7 +148,7 @@ def test_all_states_must_be_a_choice():
 
 def learned(kind, **options):
     """A layer whose initial state is not zero, and that state for a batch of 3."""
-    layer = RECURRENT[kind](4, 5, 2, learned_state=True, dtype="float64", seed=0, **options)
+    layer = CELLS[kind](4, 5, 2, learned_state=True, dtype="float64", seed=0, **options)
     for k, name in enumerate(["initial_h", "initial_c"][: len(members(as_state(layer, lambda k: k)))]):
         assert not layer.parameters[name].any()
         layer.parameters[name][...] = normal(*layer.parameters[name].shape, seed=k)
@@ -179,7 +180,7 @@ def test_a_learned_state_is_one_that_all_sequences_share(backend, kind, bidirect
 
 
 def test_a_member_left_out_is_the_learned_one(backend):
-    layer, (h, c) = learned("LSTM")
+    layer, (h, c) = learned("lstm")
     x, other = normal(6, 3, 4), normal(2, 3, 5, seed=9)
     np.testing.assert_array_equal(gradients_of(layer, x, (other, None))[0], layer(x, (other, c))[0])
     assert not layer.gradients["initial_h"].any()
@@ -206,15 +207,15 @@ def test_streams_start_from_the_learned_state_and_return_to_it(backend, kind):
 
 @kinds
 def test_a_learned_state_changes_nothing_until_it_is_learned(kind):
-    plain, layer = (RECURRENT[kind](4, 5, 2, learned_state=way, seed=0) for way in (False, True))
-    names = ["initial_h", "initial_c"] if kind == "LSTM" else ["initial_h"]
+    plain, layer = (CELLS[kind](4, 5, 2, learned_state=way, seed=0) for way in (False, True))
+    names = ["initial_h", "initial_c"] if len(cell_of(kind).states) == 2 else ["initial_h"]
     assert list(layer.parameters) == [*plain.parameters, *names]
     x = normal(6, 3, 4, dtype="float32")
     np.testing.assert_array_equal(layer(x)[0], plain(x)[0])
     layer.forward(x[:, :0])
     layer.backward(np.zeros((6, 0, 5), "float32"))
     assert layer.gradients["initial_h"].shape == (2, 5)
-    other = RECURRENT[kind](4, 5, 2, learned_state=True, seed=1)
+    other = CELLS[kind](4, 5, 2, learned_state=True, seed=1)
     other.load_state_dict(layer.state_dict())
     np.testing.assert_array_equal(other(x)[0], layer(x)[0])
 
@@ -245,7 +246,7 @@ def test_one_mask_for_all_steps_of_a_sequence(backend, bidirectional):
 
 def twins(kind, **options):
     """The same layer with dropout, so often as is wanted, each with its masks still to draw."""
-    layer = RECURRENT[kind](
+    layer = CELLS[kind](
         3, 4, 2, bidirectional=True, dtype="float64", recurrent_dropout=0.5, seed=0, **options
     )
     while True:
@@ -306,7 +307,7 @@ def test_recomputing_drops_the_same(backend, kind):
 @kinds
 def test_inference_and_streams_never_drop(backend, kind):
     options = {"num_layers": 2, "dtype": "float64", "seed": 0}
-    plain, layer = (RECURRENT[kind](3, 4, recurrent_dropout=p, **options) for p in (0.0, 0.5))
+    plain, layer = (CELLS[kind](3, 4, recurrent_dropout=p, **options) for p in (0.0, 0.5))
     x = normal(6, 2, 3)
     np.testing.assert_array_equal(layer(x)[0], plain(x)[0])
     np.testing.assert_array_equal(layer.stream(2).step_many(x), plain(x)[0])
@@ -315,7 +316,7 @@ def test_inference_and_streams_never_drop(backend, kind):
 
 @kinds
 def test_dropping_all_leaves_no_product(backend, kind):
-    layer = RECURRENT[kind](3, 4, recurrent_dropout=1.0, dtype="float64", seed=0)
+    layer = CELLS[kind](3, 4, recurrent_dropout=1.0, dtype="float64", seed=0)
     gradients_of(layer, normal(6, 2, 3))
     assert not layer.gradients["weight_hh_l0"].any()
     assert layer.gradients["bias_hh_l0"].all()
@@ -332,4 +333,4 @@ def test_dropping_all_leaves_no_product(backend, kind):
 @kinds
 def test_bad_options(kind, options, error, words):
     with pytest.raises(error, match=re.escape(words)):
-        RECURRENT[kind](2, 3, **options)
+        CELLS[kind](2, 3, **options)

@@ -18,7 +18,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import checkpoint, demo, diagnostics, examples, models
-from fastrnn.models.networks import CELLS
+from fastrnn.layers import CELLS
 from fastrnn.models.text import TextGenerator
 from fastrnn.training import SCHEDULES
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn import reference
 from fastrnn.checks import Array
 
 if TYPE_CHECKING:
@@ -207,8 +208,8 @@ def _advice(direction: Direction) -> str:
         return "a lower learning rate, smaller weights or inputs (nearly all values are saturated)"
     if direction.time_constants is not None:
         steps = np.median(direction.time_constants)
-        gate = "forget gates" if direction.cell == "lstm" else "gates z"
-        return f"a larger bias of the {gate} (half of the units forget within {steps:.1f} steps)"
+        gate = reference.CELLS[direction.cell].keeps
+        return f"a larger bias of the gates {gate} (half of the units forget within {steps:.1f} steps)"
     if direction.cell == "rnn_relu":
         return "identity or orthogonal recurrent weights, LSTM or GRU"
     if direction.gates["h"].saturation.mean() > 0.5:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastrnn import checks, functional, reference
 from fastrnn.checks import Array
 from fastrnn.diagnostics.diagnosis import Diagnosis, Direction, Gate
-from fastrnn.layers import GRU, LSTM, RNN, Composite
+from fastrnn.layers import Composite
 from fastrnn.layers.record import Pass
 from fastrnn.layers.recurrent import Recurrent
 
@@ -27,7 +27,7 @@ NetworkT = TypeVar("NetworkT")
 
 
 def diagnose(
-    layer: RNN | LSTM | GRU,
+    layer: Recurrent[Any],
     x: npt.ArrayLike,
     dy: npt.ArrayLike | None = None,
     *,
@@ -38,7 +38,7 @@ def diagnose(
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : Recurrent
         It is copied: neither it nor its gradients change.
     x, state, lengths
         As of the layer's ``forward``.
@@ -65,9 +65,9 @@ def diagnose(
     ('vanishing', (100,))
     """
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"layer must be an RNN, an LSTM or a GRU, got {checks.came(layer)}")
+        raise TypeError(f"layer must be a recurrent layer, got {checks.came(layer)}")
 
-    def step(layer: RNN | LSTM | GRU) -> None:
+    def step(layer: Recurrent[Any]) -> None:
         if dy is None:
             _loss_at_the_end(layer, x, state, lengths)
         else:
@@ -100,7 +100,7 @@ def diagnose_network(network: NetworkT, step: Callable[[NetworkT], object]) -> D
     network = copy.deepcopy(network)
     layers = list(recurrent_layers(network))
     if not layers:
-        raise ValueError(f"network must hold an RNN, an LSTM or a GRU, got {checks.came(network)}")
+        raise ValueError(f"network must hold a recurrent layer, got {checks.came(network)}")
     for _, layer in layers:
         layer.recording, layer.record = True, ()
     step(network)
@@ -170,7 +170,7 @@ def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
 # -- one layer
 
 
-def _loss_at_the_end(layer: RNN | LSTM | GRU, *arguments: Any) -> None:
+def _loss_at_the_end(layer: Recurrent[Any], *arguments: Any) -> None:
     """Forward and back, where the loss is a random projection of the last h of the top layer's directions."""
     _, state_n = layer.forward(*arguments)
     h_n = state_n[0] if isinstance(state_n, tuple) else state_n

@@ -19,7 +19,7 @@ import numpy as np
 from fastrnn.checks import Array
 from fastrnn.diagnostics import Direction, diagnose
 from fastrnn.examples import new_figure, print_table, save_figure
-from fastrnn.layers import GRU, LSTM, RNN, Composite, Linear, initial
+from fastrnn.layers import GRU, LSTM, RNN, Composite, Linear, Recurrent, initial
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.optim import Adam, clip_grad_norm
 
@@ -29,14 +29,13 @@ STEPS, TRIED_AT = 1000, 20  # batches at most, and between two looks at whether 
 RATE, CLIP = 3e-3, 1.0
 LEARNED = 0.99  # accuracy
 
-Layer = RNN | LSTM | GRU
 
 
 class Setting(NamedTuple):
     """A network to try."""
 
     name: str
-    make: Callable[..., Layer]
+    make: Callable[..., Recurrent[Any]]
     prepare: Callable[[Any], None] = lambda layer: None
     clip: float | None = CLIP
 
@@ -45,15 +44,15 @@ def _relu(*args: Any, **options: Any) -> RNN:
     return RNN(*args, nonlinearity="relu", **options)
 
 
-def _orthogonal(layer: Layer) -> None:
+def _orthogonal(layer: Recurrent[Any]) -> None:
     initial.orthogonal(layer, seed=0)
 
 
-def _open(layer: LSTM | GRU) -> None:
+def _open(layer: Recurrent[Any]) -> None:
     initial.forget_bias(layer, 1.0)
 
 
-def _wide_open(layer: LSTM | GRU) -> None:
+def _wide_open(layer: Recurrent[Any]) -> None:
     initial.forget_bias(layer, 5.0)
 
 
@@ -110,7 +109,7 @@ def batch(lag: int, rng: np.random.Generator, size: int = BATCH) -> tuple[Array,
     return x, x[0]
 
 
-def _network(setting: Setting) -> tuple[Layer, Linear]:
+def _network(setting: Setting) -> tuple[Recurrent[Any], Linear]:
     rng = np.random.default_rng(0)
     layer = setting.make(SYMBOLS + NOISE, UNITS, seed=rng)
     layer.parameters["weight_ih_l0"] *= np.sqrt(UNITS)  # initial values suppose many active inputs, not one
@@ -147,7 +146,7 @@ def _train(setting: Setting, lag: int) -> Outcome:
     return Outcome(accuracy, done)
 
 
-def _accuracy(layer: Layer, head: Linear, lag: int) -> float:
+def _accuracy(layer: Recurrent[Any], head: Linear, lag: int) -> float:
     x, symbols = batch(lag, np.random.default_rng(3), 512)
     y, _ = layer(x)
     return float((head(y[-1]).argmax(-1) == symbols).mean())

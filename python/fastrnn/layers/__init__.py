@@ -18,7 +18,7 @@ from which they draw in turn.
 from fastrnn.layers import initial
 from fastrnn.layers.activations import ReLU, Sigmoid, Tanh
 from fastrnn.layers.attention import Attention
-from fastrnn.layers.cells import GRU, LSTM, RNN
+from fastrnn.layers.cells import CELLS, GRU, LSTM, RNN
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
 from fastrnn.layers.layer import Composite, Layer
 from fastrnn.layers.recurrent import Recurrent
@@ -26,6 +26,7 @@ from fastrnn.layers.sequential import Sequential
 from fastrnn.layers.stream import Stream
 
 __all__ = [
+    "CELLS",
     "GRU",
     "LSTM",
     "RNN",

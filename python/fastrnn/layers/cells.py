@@ -5,6 +5,8 @@ Letters: T time, B batch, I input, H hidden, G gates, L layers, D directions, V 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy.typing as npt
 
 from fastrnn import checks
@@ -111,3 +113,7 @@ class GRU(Recurrent[Array]):
     """
 
     _cell = "gru"
+
+
+# By the names that models and the command have for them; tests run over this list.
+CELLS: dict[str, type[Recurrent[Any]]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}

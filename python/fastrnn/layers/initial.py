@@ -26,21 +26,21 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, reference
 from fastrnn.checks import Array
-from fastrnn.layers.cells import GRU, LSTM, RNN
+from fastrnn.layers.cells import RNN
 from fastrnn.layers.layer import Seed, generator
 from fastrnn.layers.recurrent import Recurrent
 
 __all__ = ["forget_bias", "identity", "orthogonal"]
 
 
-def orthogonal(layer: RNN | LSTM | GRU, gain: float = 1.0, *, seed: Seed = None) -> None:
+def orthogonal(layer: Recurrent[Any], gain: float = 1.0, *, seed: Seed = None) -> None:
     """Recurrent weights that keep the length of h: an orthogonal matrix for each gate (Saxe et al. 2014).
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : Recurrent
         Whose ``weight_hh`` are overwritten, in all layers and directions.
     gain : float, default 1.0
         What the matrices are multiplied by: every singular value is this.
@@ -103,7 +103,7 @@ def identity(layer: RNN, scale: float = 1.0) -> None:
         bias[...] = 0
 
 
-def forget_bias(layer: LSTM | GRU, value: float = 1.0) -> None:
+def forget_bias(layer: Recurrent[Any], value: float = 1.0) -> None:
     """The bias of the gate that keeps the state (Gers et al. 2000; 1 is what Jozefowicz et al. 2015 advise).
 
     In an `LSTM` that is f; in a `GRU` it is z, which multiplies h_{t-1}. A gate of bias b is open to
@@ -125,24 +125,25 @@ def forget_bias(layer: LSTM | GRU, value: float = 1.0) -> None:
 
     Examples
     --------
-    >>> layer = LSTM(3, 2)
+    >>> layer = fastrnn.LSTM(3, 2)
     >>> forget_bias(layer)
     >>> (layer.parameters["bias_ih_l0"] + layer.parameters["bias_hh_l0"])[2:4].tolist()
     [1.0, 1.0]
     """
-    if not isinstance(layer, (LSTM, GRU)):
-        raise TypeError(f"layer must be an LSTM or a GRU, got {checks.came(layer)}")
+    cell = reference.CELLS[layer._cell] if isinstance(layer, Recurrent) else None
+    if cell is None or not cell.keeps:
+        raise TypeError(f"layer must be one with a gate that keeps the state, got {checks.came(layer)}")
     value = checks.finite_float("value", value)
     if not layer.bias:
         raise ValueError("layer must have biases, got one with bias=False")
-    gate = slice(layer.hidden_size, 2 * layer.hidden_size)  # the second: i f g o, r z n
+    first = cell.gates.index(cell.keeps) * layer.hidden_size
     for name, number in ("bias_ih", value), ("bias_hh", 0.0):
         for bias in _of(layer, name):
-            bias[gate] = number
+            bias[first : first + layer.hidden_size] = number
 
 
 def _of(layer: Recurrent[Any], name: str) -> Iterator[Array]:
     """The parameters of this name in all layers and directions."""
     if not isinstance(layer, Recurrent):
-        raise TypeError(f"layer must be an RNN, an LSTM or a GRU, got {checks.came(layer)}")
+        raise TypeError(f"layer must be a recurrent layer, got {checks.came(layer)}")
     return (array for key, array in layer.parameters.items() if key.startswith(name))

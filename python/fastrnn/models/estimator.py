@@ -18,7 +18,7 @@ from fastrnn import checkpoint as files
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences, batches
-from fastrnn.models.networks import CELLS
+from fastrnn.layers import CELLS
 from fastrnn.models.parameters import Estimator
 from fastrnn.models.splitting import cut_end, held_out, warn_of_no_validation
 from fastrnn.optim import Adam

@@ -8,9 +8,8 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.data.series import Batch
-from fastrnn.layers import Composite, Dropout, Linear
+from fastrnn.layers import Composite, Dropout, Linear, Recurrent
 from fastrnn.losses import mean_squared_error, quantile_loss
-from fastrnn.models.networks import Recurrent
 
 
 class ForecastNetwork(Composite):
@@ -20,7 +19,7 @@ class ForecastNetwork(Composite):
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : Recurrent
     channels, horizon, known : int
         C, H, and F, the number of inputs known of a step beforehand.
     quantiles : list of float or None
@@ -33,7 +32,7 @@ class ForecastNetwork(Composite):
 
     def __init__(
         self,
-        layer: Recurrent,
+        layer: Recurrent[Any],
         channels: int,
         horizon: int,
         known: int,

@@ -252,8 +252,8 @@ class ConditionedDecoder(Composite):
         self, options: SequenceGenerator, features: int, vocabulary_size: int, rng: np.random.Generator
     ) -> None:
         size, dtype = options.hidden_size, options.dtype
-        self._members = 2 if options.cell == "lstm" else 1
         self.recurrent = recurrent(options, vocabulary_size, rng, tokens=True)
+        self._members = self.recurrent._states
         self.condition = Linear(features, self._members * options.num_layers * size, dtype=dtype, seed=rng)
         self.dropout = Dropout(options.dropout, seed=rng)
         self.head = Linear(size, vocabulary_size, dtype=dtype, seed=rng)

@@ -10,13 +10,10 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences
-from fastrnn.layers import GRU, LSTM, RNN, Composite, Dropout, Linear
+from fastrnn.layers import CELLS, Composite, Dropout, Linear, Recurrent
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.pooling import Pooling
 
-CELLS: dict[str, type[LSTM | GRU | RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
-
-Recurrent = LSTM | GRU | RNN
 Loss = Callable[[Array, Any], tuple[float, Array]]  # outputs and targets to a mean and the outputs' gradient
 
 POOLINGS = ("last", "mean", "max")
@@ -29,7 +26,7 @@ def recurrent(
     *,
     tokens: bool = False,
     bidirectional: bool = False,
-) -> Recurrent:
+) -> Recurrent[Any]:
     """The recurrent layers that a model's parameters ask for.
 
     Parameters
@@ -64,7 +61,7 @@ class SequenceNetwork(Composite):
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : Recurrent
     outputs : int
         O, the size of the output.
     pooling : {"last", "mean", "max"}
@@ -78,7 +75,7 @@ class SequenceNetwork(Composite):
 
     def __init__(
         self,
-        layer: Recurrent,
+        layer: Recurrent[Any],
         outputs: int,
         *,
         pooling: str,
@@ -114,7 +111,7 @@ class StepNetwork(Composite):
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : Recurrent
     outputs : int
         V, the number of classes.
     dropout : float
@@ -122,7 +119,9 @@ class StepNetwork(Composite):
     rng : numpy.random.Generator
     """
 
-    def __init__(self, layer: Recurrent, outputs: int, *, dropout: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, layer: Recurrent[Any], outputs: int, *, dropout: float, rng: np.random.Generator
+    ) -> None:
         width = layer.hidden_size * (2 if layer.bidirectional else 1)
         self.recurrent = layer
         self.dropout = Dropout(dropout, seed=rng)

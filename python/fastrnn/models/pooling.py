@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fastrnn.checks import Array
 from fastrnn.data import Sequences
-from fastrnn.layers import GRU, LSTM, RNN, Layer
+from fastrnn.layers import Layer, Recurrent
 
 Lengths = npt.NDArray[np.int64]
 
@@ -26,7 +26,7 @@ class Pooling(Layer):
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
+    layer : Recurrent
         `backward` sets its `gradients`; the pooling has no parameters of its own.
     kind : {"last", "mean", "max"}
     steps : int or None
@@ -38,7 +38,7 @@ class Pooling(Layer):
     """
 
     def __init__(
-        self, layer: LSTM | GRU | RNN, kind: str, steps: int | None, rng: np.random.Generator
+        self, layer: Recurrent[Any], kind: str, steps: int | None, rng: np.random.Generator
     ) -> None:
         super().__init__()
         self.layer, self.kind, self.steps, self.rng = layer, kind, steps, rng

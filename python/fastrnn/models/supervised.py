@@ -11,10 +11,11 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import LAYOUTS, Sequences, batches, is_list, sequences
+from fastrnn.layers import Recurrent
 from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
 from fastrnn.models.metadata import TakesLengths
-from fastrnn.models.networks import POOLINGS, Recurrent, SequenceNetwork, recurrent
+from fastrnn.models.networks import POOLINGS, SequenceNetwork, recurrent
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -94,7 +95,7 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
                 f"{hint}"
             )
 
-    def _recurrent(self, rng: np.random.Generator) -> Recurrent:
+    def _recurrent(self, rng: np.random.Generator) -> Recurrent[Any]:
         tokens = self.n_tokens is not None
         size = self._features if self.n_tokens is None else self.n_tokens
         return recurrent(self, size, rng, tokens=tokens, bidirectional=self.bidirectional)
