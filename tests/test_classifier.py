@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn.backend import BACKENDS
 from fastrnn.data import Examples, Sequences
-from fastrnn.functional import BACKENDS
 from fastrnn.losses import mean_squared_error
 from fastrnn.models import SequenceClassifier, SequenceRegressor, classifier, regressor
 from fastrnn.models.networks import SequenceNetwork

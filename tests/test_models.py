@@ -9,8 +9,8 @@ import pytest
 
 import fastrnn
 from fastrnn import checkpoint
+from fastrnn.backend import BACKENDS
 from fastrnn.data import Examples, Sequences
-from fastrnn.functional import BACKENDS
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models import NGram, TextGenerator
 from fastrnn.models import text as text_module
