@@ -9,7 +9,7 @@ import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -248,9 +248,17 @@ def same_dtype(**arrays: Array | None) -> np.dtype[Any]:
     return dtype
 
 
+def is_plain(array: Any, dtype: np.dtype[Any]) -> TypeGuard[Array]:
+    """Whether it is just what kernels want: C-contiguous, aligned, of this dtype, and no subclass."""
+    if type(array) is not np.ndarray or array.dtype != dtype:
+        return False
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned
+
+
 def plain(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array C-contiguous, aligned and of a native dtype; the very same one if it is so already."""
-    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+    if is_plain(array, dtype):
         return array
     return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
 

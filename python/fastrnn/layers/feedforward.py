@@ -80,11 +80,17 @@ class Linear(Layer):
         return dx
 
     def _input(self, x: npt.ArrayLike) -> Array:
+        # What is right already is seen at once: with a stream before it, a head is called each microsecond.
+        if checks.is_plain(x, self.dtype) and x.shape[-1:] == (self.in_features,):
+            return x
         array = checks.array("x", x, f"a {self.dtype} array of shape (..., {self.in_features})")
         return floats("x", array, self.dtype, (*array.shape[:-1], self.in_features))
 
     def _apply(self, x: Array) -> Array:
-        return functional.linear(x, self.parameters["weight"], self.parameters.get("bias"))
+        parameters = self._parameters
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        y = kernels().linear(rows, parameters["weight"], parameters["bias"] if self.bias else None)
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
 
 class Embedding(Layer):

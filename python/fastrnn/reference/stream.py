@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.checks import is_plain
 from fastrnn.reference.cells import CELLS, Array
 from fastrnn.reference.loop import forward
 
@@ -77,6 +78,4 @@ class Stream:
 
 
 def _is_plain(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
-        return False
-    return array.flags.c_contiguous and array.flags.aligned
+    return is_plain(array, dtype) and array.shape == shape
