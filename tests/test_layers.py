@@ -417,6 +417,32 @@ def test_threads_share_a_layer(backend):
         np.testing.assert_array_equal(got, y)
 
 
+# -- what is printed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LSTM(3, 5, num_layers=2, bidirectional=True, dtype='float64')",
+        "RNN(3, 5, nonlinearity='relu', recurrent_dropout=0.5)",
+        "GRU(3, 5)",
+        "Linear(3, 2, bias=False)",
+        "Embedding(10, 3)",
+        "Attention(3, 4)",
+        "Dropout(0.25)",
+    ],
+)
+def test_a_layer_prints_the_call_that_makes_it(text):
+    assert repr(eval(text)) == text
+
+
+def test_a_network_prints_a_line_for_each_part():
+    network = fastrnn.Sequential(Linear(1, 16), fastrnn.Tanh(), fastrnn.Sequential(Linear(16, 2)))
+    inner = "Sequential(\n    (0): Linear(16, 2)\n  )"
+    assert str(network) == f"Sequential(\n  (0): Linear(1, 16)\n  (1): Tanh()\n  (2): {inner}\n)"
+    assert repr(fastrnn.Sequential()) == "Sequential()"
+
+
 # -- initial values and seeds
 
 MAKERS = {

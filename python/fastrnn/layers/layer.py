@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -90,6 +91,20 @@ class Layer:
         parameters = self.parameters
         parameters.update(checks.matching_arrays(f"state of {type(self).__name__}", state, parameters))
 
+    def __repr__(self) -> str:
+        """The call that makes such a layer: sizes, and the options that are not as usual."""
+        shown = []
+        for name, option in inspect.signature(type(self)).parameters.items():
+            if name not in vars(self):  # as a seed
+                continue
+            value = getattr(self, name)
+            value = value.name if isinstance(value, np.dtype) else value
+            if option.default is option.empty:
+                shown.append(repr(value))
+            elif value != option.default:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle has: all but what passed through."""
         return {**self.__dict__, "_gradients": Arrays({}), "_kept": None}
@@ -139,6 +154,11 @@ class Composite(Layer):
                 raise TypeError(f"{name} must be a layer, got {checks.came(layer)}")
         super().__init__()
         self.parts = parts
+
+    def __repr__(self) -> str:
+        """A line for each part."""
+        lines = [f"({name}): {layer!r}".replace("\n", "\n  ") for name, layer in self.parts.items()]
+        return f"{type(self).__name__}(" + "".join(f"\n  {line}" for line in lines) + ("\n)" if lines else ")")
 
     @property
     def parameters(self) -> Arrays:
