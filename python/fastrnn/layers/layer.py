@@ -157,8 +157,8 @@ class Composite(Layer):
 
     def __repr__(self) -> str:
         """A line for each part."""
-        lines = [f"({name}): {layer!r}".replace("\n", "\n  ") for name, layer in self.parts.items()]
-        return f"{type(self).__name__}(" + "".join(f"\n  {line}" for line in lines) + ("\n)" if lines else ")")
+        parts = "".join(f"\n({name}): {layer!r}" for name, layer in self.parts.items()).replace("\n", "\n  ")
+        return f"{type(self).__name__}({parts}\n)" if parts else f"{type(self).__name__}()"
 
     @property
     def parameters(self) -> Arrays:
