@@ -88,6 +88,12 @@ def test_one_of():
         checks.one_of("cell", 3, ("lstm", "gru"))
 
 
+def test_function():
+    assert checks.function("steps", len) is len
+    with pytest.raises(TypeError, match="steps must be a function, or another thing to call, got 3"):
+        checks.function("steps", 3)
+
+
 def test_arrays_are_copied_only_if_they_must_be():
     plain = np.ones((2, 3), "f4")
     assert checks.float_array("x", plain, (2, "I")) is plain

@@ -402,6 +402,17 @@ class TestRegressor:
         model.save(tmp_path / "model")
         np.testing.assert_array_equal(SequenceRegressor.load(tmp_path / "model").predict(X), model.predict(X))
 
+    def test_targets_that_cannot_be_squared(self):
+        X, y = self.data(1, 40)
+        model = SequenceRegressor(**{**TINY, "epochs": 2}).fit(X, y)
+        before = model.predict(X)
+        for too_large in (1e200 * y, 1e308 * np.sign(y - 1000)):
+            for fit in (model.fit, model.partial_fit):
+                with pytest.raises(ValueError, match="y must be numbers that can be squared"):
+                    fit(X, too_large)
+        np.testing.assert_array_equal(model.predict(X), before)
+        assert np.isfinite(model.fit(X, 1e-200 * y).score(X, 1e-200 * y))  # squares of 0 are no division by 0
+
     def test_the_scale_is_that_of_what_is_trained_on(self):
         X, y = self.data(1, 40)
         parts = []

@@ -308,6 +308,14 @@ def test_on_epoch_gets_the_very_model_as_it_is_then(make):
     assert any((seen[0][2][name] != array).any() for name, array in seen[2][2].items())
 
 
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_what_cannot_be_called_is_found_before_the_first_step(make, monkeypatch):
+    model, given = make()
+    monkeypatch.setattr(type(model), "_train", None)  # nobody gets there
+    with pytest.raises(TypeError, match=r"on_epoch must be a function, .* got 5 of type int"):
+        model.fit(*given, on_epoch=5)
+
+
 @pytest.mark.parametrize("error", [OSError("disk full"), GeneratorExit()])
 def test_after_an_error_in_on_epoch_a_model_is_what_it_was(error):
     model, given = classifier()

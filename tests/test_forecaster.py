@@ -203,6 +203,16 @@ def test_a_forecast_moves_with_level_and_scale(strategy, differences):
     np.testing.assert_allclose(scaled, [1000 * lower - 7, 1000 * upper - 7], rtol=1e-9)
 
 
+@pytest.mark.parametrize("size", [2.0**700, 2.0**-700])
+def test_a_series_may_be_of_any_size(size):
+    """Its squares are infinite, or 0."""
+    y = wave(120)
+    model = Forecaster(horizon=5, **TINY).fit(y)
+    other = Forecaster(horizon=5, **TINY).fit(size * y)
+    np.testing.assert_array_equal(other.predict(), size * model.predict())
+    np.testing.assert_array_equal(other.predict_interval(), size * np.array(model.predict_interval()))
+
+
 # -- what does not vary, and what goes on rising
 
 
@@ -531,11 +541,19 @@ def test_intervals_that_cannot_be_had_are_refused():
         model.predict_interval(coverage=0.95)
     with pytest.raises(ValueError, match=r"coverage must be a number from 0 to 1, got 1\.5"):
         model.predict_interval(coverage=1.5)
-    with pytest.raises(ValueError, match="coverage must be at most 0, for the 0 forecasts held out"):
-        Forecaster(horizon=3, validation_fraction=0, **TINY).fit(wave(160)).predict_interval()
+    unseen = Forecaster(horizon=3, validation_fraction=0, **TINY).fit(wave(160))
+    for model in (unseen, Forecaster(horizon=3, **TINY).partial_fit(wave(160))):
+        with pytest.raises(ValueError, match=r"coverage is learned from forecasts .* there were none"):
+            model.predict_interval(coverage=0)
     recursive = Forecaster(horizon=3, strategy="recursive", **TINY).fit(wave(160))
     with pytest.raises(ValueError, match="horizon must be at most 3 for intervals, as fitted, got 4"):
         recursive.predict_interval(horizon=4)
+
+
+def test_parameters_keep_their_form_in_a_file(tmp_path):
+    model = Forecaster(horizon=3, lags=(3,), quantiles=(0.1, 0.5, 0.9), **TINY).fit(wave(160))
+    model.save(tmp_path / "model")
+    assert repr(Forecaster.load(tmp_path / "model")) == repr(model)
 
 
 def test_inputs_are_not_written():

@@ -159,10 +159,16 @@ def test_refuses_what_does_not_fit(fitted):
         fitted.predict(np.ones((2, 3)))
     with pytest.raises(ValueError, match=r"X must be an array of shape \(N, F\), or of N classes"):
         SequenceGenerator(**TINY).fit(np.ones((2, 3, 4)), ["a", "b"])
+    with pytest.raises(ValueError, match=r"or of N classes, got shape \(2, 0\)"):
+        SequenceGenerator(**TINY).fit(np.ones((2, 0)), ["a", "b"])
     with pytest.raises(ValueError, match="X must hold labels, got numbers that are no integers"):
         SequenceGenerator(**TINY).fit([0.5, 1.5], ["a", "b"])
-    with pytest.raises(ValueError, match=r"X must be finite.*got NaN"):
+    with pytest.raises(ValueError, match="X must be numbers that can be squared"):
+        SequenceGenerator(**TINY).fit([[1e200], [0.0]], ["a", "b"])
+    with pytest.raises(ValueError, match=r"X must be finite, got NaN in X\[1, 0\]"):
         SequenceGenerator(**TINY).fit([[0.5], [np.nan]], ["a", "b"])
+    with pytest.raises(TypeError, match=r"X must be an array of numbers, got 'x' .* in X\[1, 1\]"):
+        SequenceGenerator(**TINY).fit(np.array([[0.5, 1], [1.5, "x"]], object), ["a", "b"])
     vectors = SequenceGenerator(**{**TINY, "epochs": 1}).fit([[0.5], [1.5]], ["a", "b"])
     with pytest.raises(ValueError, match=r"X must have shape \(N, 1\), got \(1, 2\)"):
         vectors.predict([[0.5, 1.0]])

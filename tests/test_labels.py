@@ -52,8 +52,9 @@ REFUSED = {
     "ragged tuples": ([("a", 1), ("b",)] * 6, "must be"),
     "great integers": ([2**70, 1] * 6, "strings or integers of 64 bits, got 1180591620717411303424"),
     "fractions": ([fractions.Fraction(1), fractions.Fraction(2)] * 6, "strings or integers of 64 bits"),
-    "numbers": ([0.5, 1.0] * 6, "Unknown label type: continuous"),
-    "NaN among numbers": ([NAN, 1.0] * 6, "Unknown label type: continuous"),
+    "numbers": ([0.5, 1.0] * 6, r"Unknown label type: continuous.* 0.5 in NAME\[0\]"),
+    "NaN among numbers": ([1.0, NAN] * 6, r"Unknown label type: continuous.* nan in NAME\[1\]"),
+    "complex": ([1.0, 2j] * 6, "got dtype complex128"),
     "structures": (np.zeros(12, [("a", "i4")]), "got dtype"),
     "masked": (np.ma.masked_equal([1, 2] * 6, 2), "got a masked array; fill it first"),
 }

@@ -586,6 +586,20 @@ def test_samples_that_are_none_are_refused(point, samples):
         trainer(point).run(point.steps, samples)
 
 
+@pytest.mark.parametrize("name", ["steps", "validate", "on_epoch"])
+def test_what_cannot_be_called_is_refused_before_the_first_step(point, name):
+    given = {"steps": point.steps, "samples": 6, name: iter(())}
+    with pytest.raises(TypeError, match=f"{name} must be a function, .* got .* of type tuple_iterator"):
+        trainer(point).run(**given)
+    assert point.w == 5.0
+
+
+@pytest.mark.parametrize("rng", [3, np.random.RandomState(0)])
+def test_a_generator_that_the_state_cannot_have_is_refused(point, rng):
+    with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator or None, got"):
+        trainer(point, rng=rng)
+
+
 def test_more_samples_than_said_are_refused_before_the_rate_rises_again(point):
     """The slip of a user who passes the number of batches."""
     run = trainer(point, lr=0.0)

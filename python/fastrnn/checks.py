@@ -64,6 +64,13 @@ def boolean(name: str, value: object) -> bool:
     return bool(value)
 
 
+def function(name: str, value: Any) -> Any:
+    """Anything that can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, or another thing to call, got {came(value)}")
+    return value
+
+
 def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     """One of the named choices."""
     expected = f"{name} must be one of {', '.join(map(repr, choices))}"
@@ -309,7 +316,7 @@ def _require_real(name: str, position: tuple[int, ...], value: Any, columns: Seq
     try:
         float(value)
     except (TypeError, ValueError) as error:
-        where = f"{name}[{', '.join(map(str, position))}]"
+        where = f"{name}[{', '.join(map(str, position))}]" if position else name
         where += f", column {columns[position[-1]]!r}" if columns is not None else ""
         nested = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
         what = f"a {type(value).__name__}" if nested else came(value)

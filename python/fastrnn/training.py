@@ -146,6 +146,8 @@ class Trainer:
             raise ValueError(
                 "epochs can be None only beside max_steps or max_seconds, which then end the training"
             )
+        if not isinstance(rng, np.random.Generator | None):
+            raise TypeError(f"rng must be a numpy.random.Generator or None, got {checks.came(rng)}")
         self.rng = rng
         self.describe = describe
         self.unit = unit
@@ -196,6 +198,9 @@ class Trainer:
             are.
         """
         samples = checks.positive_int("samples", samples)
+        for name, given in (("steps", steps), ("validate", validate), ("on_epoch", on_epoch)):
+            if given is not None or name == "steps":
+                checks.function(name, given)
         if self.patience is not None and validate is None:
             raise ValueError(f"validate must be given if there is patience, which is {self.patience}")
         self._start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)

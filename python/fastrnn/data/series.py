@@ -302,7 +302,8 @@ def unit_of(series: list[Array], frame: Frame) -> list[Array]:
         windows = np.lib.stride_tricks.sliding_window_view(changes, frame.context, axis=0)
         size = np.abs(values).max(axis=0)
         some = np.moveaxis(windows[:: max(1, frame.context // 8)], -1, 0)  # neighbours hardly differ
-        units.append(np.sqrt(np.square(Scale.of(some, size).deviation).mean(axis=0)))
+        relative = in_units(Scale.of(some, size).deviation, size)  # whose squares neither overflow nor vanish
+        units.append(np.sqrt(np.square(relative).mean(axis=0)) * size)
     return units
 
 

@@ -262,6 +262,7 @@ class NetworkEstimator(Estimator):
         on_epoch: Callable[[Self], None] | None,
     ) -> Self:
         """See `SequenceEstimator.fit`."""
+        optional(checks.function)("on_epoch", on_epoch)
         if checkpoint is not None:
             files.require_writable(checkpoint)
         model, before = self._checked_copy(), dict(self.__dict__)

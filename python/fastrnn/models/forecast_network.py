@@ -22,7 +22,7 @@ class ForecastNetwork(Composite):
     layer : Recurrent
     channels, horizon, known : int
         C, H, and F, the number of inputs known of a step beforehand.
-    quantiles : list of float or None
+    quantiles : tuple of float or None
         Q of them; None is a single output, the mean.
     bptt_steps : int or None
         The last steps of a window, through which gradients flow; None is all.
@@ -36,7 +36,7 @@ class ForecastNetwork(Composite):
         channels: int,
         horizon: int,
         known: int,
-        quantiles: list[float] | None,
+        quantiles: tuple[float, ...] | None,
         bptt_steps: int | None,
         dropout: float,
         rng: np.random.Generator,

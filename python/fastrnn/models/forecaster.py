@@ -33,7 +33,7 @@ class Tails(NamedTuple):
     several: bool  # whether they came as a list
 
 
-def _quantiles(name: str, value: Any) -> list[float] | None:
+def _quantiles(name: str, value: Any) -> tuple[float, ...] | None:
     """Levels that rise, with the median among them."""
     if value is None:
         return None
@@ -42,13 +42,13 @@ def _quantiles(name: str, value: Any) -> list[float] | None:
     if not rising or not ((levels > 0) & (levels < 1)).all() or 0.5 not in levels:
         expected = "None or rising levels between 0 and 1, 0.5 among them"
         raise ValueError(f"{name} must be {expected}, got {value!r}")
-    return [float(level) for level in levels]
+    return tuple(float(level) for level in levels)
 
 
-def _steps(name: str, value: Any) -> list[int]:
+def _steps(name: str, value: Any) -> tuple[int, ...]:
     if not isinstance(value, (tuple, list)):
         raise TypeError(f"{name} must be a tuple of integers, got {checks.came(value)}")
-    return [checks.positive_int(f"{name}[{place}]", lag) for place, lag in enumerate(value)]
+    return tuple(checks.positive_int(f"{name}[{place}]", lag) for place, lag in enumerate(value))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -318,7 +318,7 @@ class Forecaster(NetworkEstimator):
     def _new_frame(self) -> Frame:
         origins = max(1, min(self.context // ORIGINS_IN_A_CONTEXT, self.bptt_steps or self.context))
         ahead = self.horizon if self.strategy == "direct" else 1
-        return Frame(self.context, ahead, tuple(self.lags), tuple(self.differences), origins)
+        return Frame(self.context, ahead, self.lags, self.differences, origins)
 
     def _read(self, y: Any, covariates: Any = None, *, learn: bool) -> Any:
         series, dimensions, several = read_series("y", y)
@@ -343,7 +343,7 @@ class Forecaster(NetworkEstimator):
             self.n_channels_,
             self._frame.ahead,
             known,
-            None if self.quantiles is None else list(self.quantiles),
+            self.quantiles,
             self.bptt_steps,
             self.dropout,
             rng,
@@ -451,6 +451,11 @@ class Forecaster(NetworkEstimator):
                 f"horizon must be at most {self._horizon} for intervals, as fitted, got {horizon}"
             )
         count = len(self._errors)
+        if count == 0:
+            raise ValueError(
+                "coverage is learned from forecasts of what fit holds out, and there were none: it takes "
+                "validation_fraction above 0, at least one epoch, and a fit that has ended"
+            )
         rank = max(1, math.ceil((count + 1) * coverage - 1e-9))
         if rank > count:
             raise ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Examples, Sequences, batches, sequences
+from fastrnn.data import Examples, Sequences, batches
 from fastrnn.layers import Composite, Dropout, Linear
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.columns import KnowsColumns
@@ -174,7 +174,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
     def _read_inputs(self, X: Any, *, learn: bool) -> Sequences:
         """Each vector, or a class as a one-hot one, as a sequence of one step."""
         array = checks.array("X", X, "an array of shape (N, F), or of N classes")
-        if array.ndim not in (1, 2) or len(array) == 0:
+        if array.ndim not in (1, 2) or array.size == 0:
             raise ValueError(f"X must be an array of shape (N, F), or of N classes, got shape {array.shape}")
         self._read_names(X, learn, stacklevel=5)
         if learn:
@@ -187,7 +187,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
                 encode("X", per_sequence("X", X, len(array)), self.classes_)
             ]
         else:
-            vectors = _vectors(array, self.n_features_in_)
+            vectors = _vectors(array, self.n_features_in_, getattr(X, "columns", None))
         return Sequences(list(vectors[:, None]), self.dtype)
 
     def _classes(self, examples: Examples) -> SequenceOf[Array]:
@@ -202,9 +202,9 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
             return
         vectors = np.concatenate(examples.x.items)
         if not hasattr(self, "_scaling"):
-            self._scaling = Scaling.of(vectors)
+            self._scaling = Scaling.of("X", vectors)
             return
-        before, self._scaling = self._scaling, self._scaling.including(vectors)
+        before, self._scaling = self._scaling, self._scaling.including("X", vectors)
         keep_inputs(self._network.condition, before, self._scaling)
 
     def _scaled(self, x: Sequences) -> Sequences:
@@ -301,9 +301,14 @@ class ConditionedDecoder(Composite):
         return row
 
 
-def _vectors(array: Array, features: int) -> Array:
+def _vectors(array: Array, features: int, columns: Any) -> Array:
     """Finite float64 numbers (N, F)."""
     if array.shape[1:] != (features,):
         raise ValueError(f"X must have shape (N, {features}), got {array.shape}")
-    vectors: Array = sequences("X", array[:, None], dtype="float64").padded()[0][0]
+    vectors: Array = checks.real_array("X", array, columns).astype(np.float64)
+    bad = np.argwhere(~np.isfinite(vectors))
+    if len(bad):
+        row, column = map(int, bad[0])
+        came = str(vectors[row, column]).replace("nan", "NaN")
+        raise ValueError(f"X must be finite, got {came} in X[{row}, {column}]")
     return vectors

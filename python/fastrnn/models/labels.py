@@ -97,9 +97,11 @@ def _labels(name: str, y: Any) -> Array:
     labels = checks.array(name, y, "an array of labels")
     if labels.ndim == 1 and (labels.dtype.kind in "OT" or (labels.dtype.kind == "U" and labels is not y)):
         labels = _of_one_kind(name, labels, list(y))
-    if labels.dtype.kind == "c" or (labels.dtype.kind == "f" and not _whole(labels)):
+    if labels.ndim and labels.dtype.kind == "f" and (place := _first_fraction(labels)) is not None:
+        where = f"{name}[{', '.join(map(str, place))}]"
         raise ValueError(
-            f"Unknown label type: continuous. {name} must hold labels, got numbers that are no integers"
+            f"Unknown label type: continuous. {name} must hold labels, got numbers that are no integers, "
+            f"{labels[place]} in {where}"
         )
     if labels.dtype.kind not in "biufUO":
         hint = f"; decode them first: np.char.decode({name})" if labels.dtype.kind == "S" else ""
@@ -131,6 +133,12 @@ def _of_one_kind(name: str, labels: Array, given: list[Any]) -> Array:
     return numbers
 
 
-def _whole(numbers: Array) -> bool:
-    parts = (numbers.reshape(-1)[start : start + CHUNK] for start in range(0, numbers.size, CHUNK))
-    return all(bool((np.isfinite(part) & (part == np.round(part))).all()) for part in parts)
+def _first_fraction(numbers: Array) -> tuple[int, ...] | None:
+    """Where the first number is that is no integer."""
+    for start in range(0, len(numbers), CHUNK):
+        part = numbers[start : start + CHUNK]
+        bad = np.argwhere(~(np.isfinite(part) & (part == np.round(part))))
+        if len(bad):
+            first, *rest = map(int, bad[0])
+            return start + first, *rest
+    return None

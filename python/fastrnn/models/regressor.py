@@ -64,7 +64,7 @@ class SequenceRegressor(PooledEstimator):
             raise ValueError(f"y must have {self._count} target(s), as in fit, got {true.shape[1]}")
         errors = ((true - predicted.reshape(true.shape)) ** 2).sum(axis=0)
         spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)
-        constant = (true == true[0]).all(axis=0)
+        constant = (true == true[0]).all(axis=0) | (spread == 0)  # also where squares vanish
         scores = np.where(constant, errors == 0, 1 - errors / np.where(constant, 1, spread))
         return float(scores.mean())
 
@@ -81,9 +81,9 @@ class SequenceRegressor(PooledEstimator):
 
     def _learn_scale(self, examples: Examples) -> None:
         if not hasattr(self, "_scaling"):
-            self._scaling = Scaling.of(examples.y)
+            self._scaling = Scaling.of("y", examples.y)
             return
-        before, self._scaling = self._scaling, self._scaling.including(examples.y)
+        before, self._scaling = self._scaling, self._scaling.including("y", examples.y)
         keep_outputs(self._network.head, before, self._scaling)
 
     def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:

@@ -24,17 +24,25 @@ class Scaling:
     squares: Array
 
     @classmethod
-    def of(cls, values: Array) -> Scaling:
-        """Of values (N, C), float64."""
-        mean = values[0] + (values - values[0]).mean(axis=0)  # so exact where all are the same
-        return cls(len(values), mean, ((values - mean) ** 2).sum(axis=0))
+    def of(cls, name: str, values: Array) -> Scaling:
+        """Of values (N, C), float64; a ValueError with their name if their squares are too large."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = values[0] + (values - values[0]).mean(axis=0)  # so exact where all are the same
+            squares = ((values - mean) ** 2).sum(axis=0)
+        return cls(len(values), mean, squares)._finite(name)
 
-    def including(self, values: Array) -> Scaling:
+    def including(self, name: str, values: Array) -> Scaling:
         """With more values: Chan, Golub and LeVeque, Updating formulae, 1979, equation 2.1."""
-        more = self.of(values)
+        more = self.of(name, values)
         count, away = self.count + more.count, more.mean - self.mean
-        squares = self.squares + more.squares + away**2 * (self.count * more.count / count)
-        return Scaling(count, self.mean + away * (more.count / count), squares)
+        with np.errstate(over="ignore"):
+            squares = self.squares + more.squares + away**2 * (self.count * more.count / count)
+        return Scaling(count, self.mean + away * (more.count / count), squares)._finite(name)
+
+    def _finite(self, name: str) -> Scaling:
+        if not np.isfinite(self.squares).all():
+            raise ValueError(f"{name} must be numbers that can be squared, got some that are too large")
+        return self
 
     @property
     def deviation(self) -> Array:
