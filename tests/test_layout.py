@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "metrics": BASE,
     "data": BASE,
     "checkpoint": BASE,
-    "training": BASE | {"layers", "optim", "checkpoint"},
+    "training": BASE | {"optim", "checkpoint"},
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"layers"},
     "demo": BASE | {"models", "data", "checkpoint", "training"},

@@ -496,6 +496,25 @@ def test_a_recurrent_layers_own_generator_goes_on_too(tmp_path):
         np.testing.assert_array_equal(second.network.parameters[name], array)
 
 
+def test_generators_are_found_in_whatever_holds_a_layer():
+    rng = np.random.default_rng(0)
+
+    class Part:
+        def __init__(self, layer):
+            self.layers, self.numpy, self.whole = {"only": [layer]}, np, self
+
+    class Whole(Part):
+        def __init__(self):
+            self.encoder, self.head = Part(LSTM(3, 4, 2, dropout=0.3, seed=rng)), Linear(4, 1, seed=rng)
+
+        parameters = property(lambda self: self.head.parameters)
+        take_gradients = None
+
+    network = Whole()
+    (state,) = Trainer(network, SGD(network.parameters, 0.1), epochs=1).state_dict()[1]["generators"]
+    assert state == rng.bit_generator.state
+
+
 def test_another_kind_or_number_of_generators_is_refused(tmp_path):
     first = Line()
     first.trainer().save(tmp_path / "run")

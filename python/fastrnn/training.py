@@ -10,13 +10,13 @@ import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from fastrnn import checkpoint, checks
 from fastrnn.checks import Array
-from fastrnn.layers import Layer
 from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
 
 
@@ -91,8 +91,8 @@ class Trainer:
         Stop after the first step past so many seconds; one more validation follows.
     rng : numpy.random.Generator, optional
         Where what is random outside of the network comes from, such as the order of the samples, so that
-        `state_dict` can tell where it is. The generators of the network's layers are found: the layers are
-        looked for in its attributes, and in theirs, and in lists and dicts of them.
+        `state_dict` can tell where it is. The generators of the network's layers are found: they are looked
+        for in its attributes, and in theirs, and in lists and dicts of them.
     describe : callable, optional
         A few words about a loss for the progress bar. There is a bar, by tqdm, if this is given and standard
         error is a terminal.
@@ -368,8 +368,8 @@ class Trainer:
 
     def _generators(self) -> list[np.random.Generator]:
         """The trainer's own, and those of the network and its layers, each once, as attributes have it."""
-        waiting: list[Any] = [self.rng, *getattr(self.network, "__dict__", {}).values()]
-        seen: dict[int, Any] = {id(self.network): self.network}
+        waiting: list[Any] = [self.rng, self.network]
+        seen: dict[int, Any] = {}
         for value in waiting:  # which grows meanwhile
             if id(value) not in seen:
                 seen[id(value)] = value
@@ -450,12 +450,12 @@ def _require_same_arrays(network: Mapping[str, Array], optimizer: Mapping[str, A
 
 
 def _held_by(value: Any) -> list[Any]:
-    """What a layer or a collection holds."""
-    if isinstance(value, Layer):
-        return list(vars(value).values())
+    """What a collection holds, or an object, such as a layer, but for modules, which hold everything."""
     if isinstance(value, Mapping):
         return list(value.values())
-    return list(value) if isinstance(value, (list, tuple)) else []
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if isinstance(value, ModuleType) else list(getattr(value, "__dict__", {}).values())
 
 
 def _in_json(value: Any) -> Any:
