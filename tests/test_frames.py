@@ -90,8 +90,15 @@ def test_columns_are_those_of_fit(tmp_path):
     with pytest.warns(
         UserWarning, match="X does not have valid feature names, but SequenceClassifier was"
     ) as seen:
-        model.predict([x.to_numpy() for x in frames()])
-    assert seen[0].filename == __file__
+        arrays = [x.to_numpy() for x in frames()]
+        for use in (
+            model.predict,
+            model.predict_proba,
+            partial(model.score, y=Y),
+            partial(model.partial_fit, y=Y),
+        ):
+            use(arrays)
+    assert {each.filename for each in seen} == {__file__}  # however many methods are between
     unnamed = fit([x.to_numpy() for x in frames()])
     assert not hasattr(unnamed, "feature_names_in_")
     with pytest.warns(UserWarning, match="X has feature names, but SequenceClassifier was fitted without"):

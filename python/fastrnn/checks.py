@@ -6,7 +6,10 @@ Every error names the argument and says what was expected and what came.
 from __future__ import annotations
 
 import math
+import os
 import reprlib
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeGuard
@@ -17,6 +20,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 # -- numbers
@@ -303,6 +308,14 @@ def _prefix(given: Mapping[str, object], expected: Mapping[str, object]) -> str:
 
 
 # -- the words
+
+
+def warn(message: str) -> None:
+    """A UserWarning that shows the line which called fastrnn, however deep in it the reason was found."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 def came(value: object) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -125,7 +124,7 @@ class Recurrent(Layer, Generic[StateT]):
         self.recompute = checks.boolean("recompute", recompute)
         self.dtype = checks.float_dtype("dtype", dtype)
         if self.dropout and self.num_layers == 1:
-            warnings.warn("dropout acts between layers: with num_layers=1 it does nothing", stacklevel=2)
+            checks.warn("dropout acts between layers: with num_layers=1 it does nothing")
 
         sizes = self.input_size, self.hidden_size, self.num_layers, self._directions
         rng, bound = generator(seed, type(self).__name__, *sizes), 1 / math.sqrt(self.hidden_size)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
+from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import column_names
 
@@ -29,18 +29,16 @@ class KnowsColumns:
             raise AttributeError(f"this {type(self).__name__} was not fitted with named columns")
         return np.array(self._names, dtype=object)
 
-    def _read_names(self, X: Any, learn: bool, stacklevel: int) -> None:
-        """Learn the names, or compare them; `stacklevel` leads to who called the method that got X."""
+    def _read_names(self, X: Any, learn: bool) -> None:
+        """Learn the names, or compare them."""
         names = column_names("X", X)
         if learn:
             self._names = names
         elif names is None or self._names is None:
             if names is not self._names:
                 has, had = ("does not have valid", "with") if names is None else ("has", "without")
-                model = type(self).__name__
-                warnings.warn(
-                    f"X {has} feature names, but {model} was fitted {had} feature names",
-                    stacklevel=stacklevel,
+                checks.warn(
+                    f"X {has} feature names, but {type(self).__name__} was fitted {had} feature names"
                 )
         elif names != self._names:
             raise ValueError(f"X must have the columns of fit, in their order: {self._names}, got {names}")

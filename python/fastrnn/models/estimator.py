@@ -7,7 +7,6 @@ import inspect
 import itertools
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -411,11 +410,9 @@ class NetworkEstimator(Estimator):
             for name, array in kept.items():
                 weights[name][...] = array
         if 0 < 2 * guessed < learned:
-            warnings.warn(
+            checks.warn(
                 f"the training has diverged: its loss is {learned:.4g}, where guessing has {guessed:.4g}; "
                 "a lower learning_rate or clip_norm may help",
-                UserWarning,
-                stacklevel=4,
             )
 
     def _samples(self, examples: Examples) -> int:

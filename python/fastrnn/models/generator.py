@@ -176,7 +176,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         array = checks.array("X", X, "an array of shape (N, F), or of N classes")
         if array.ndim not in (1, 2) or array.size == 0:
             raise ValueError(f"X must be an array of shape (N, F), or of N classes, got shape {array.shape}")
-        self._read_names(X, learn, stacklevel=5)
+        self._read_names(X, learn)
         if learn:
             self.classes_: Array | None = None
             if array.ndim == 1:

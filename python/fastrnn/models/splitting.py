@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Examples
 
@@ -61,10 +61,8 @@ def cut_end(examples: Examples, part: float) -> tuple[Examples, Examples | None]
 
 def warn_of_no_validation(count: int, part: float) -> None:
     """Say that nothing could be held out, to who called `fit`."""
-    warnings.warn(
+    checks.warn(
         f"nothing is held out for validation, and the last weights are kept: validation_fraction={part} of "
         f"{count} sequence(s) is less than one, or has the last example of a class. Pass validation_data, or "
         "validation_fraction=0 to train on everything without this warning",
-        UserWarning,
-        stacklevel=5,
     )

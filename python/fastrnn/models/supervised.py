@@ -66,7 +66,7 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
         alike = matrix and lengths is None and not x.tokens and x.features == 1 and x.lengths.min() == x.steps
         columns = x.steps if alike else None
         if not x.tokens and (self.layout == "NTC" or not is_list(X)):
-            self._read_names(X, learn, stacklevel=5)
+            self._read_names(X, learn)
         if learn:
             self._features, self._columns = x.features, columns
             self._padded = lengths is not None
