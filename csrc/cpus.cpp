@@ -1,6 +1,7 @@
 #include "cpus.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 #if defined(__linux__)
@@ -9,14 +10,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
-#include <system_error>
-#include <thread>
+#include <string_view>
 #include <vector>
 
 namespace fastrnn {
@@ -34,6 +35,21 @@ Text read_text(const char* path) {
   }
   return text;
 }
+
+// The stack of OpenMP's threads, or 0 where nobody has said: a number, of kilobytes unless a letter tells.
+std::size_t stack_size() {
+  for (const char* name : {"OMP_STACKSIZE", "GOMP_STACKSIZE"}) {
+    const char* text = std::getenv(name);
+    unsigned long number = 0;
+    char unit = 'k';
+    if (!text || std::sscanf(text, "%lu %c", &number, &unit) < 1) continue;
+    const std::size_t power = std::string_view("bkmg").find(char(std::tolower(unit)));
+    if (power < 4) return number << 10 * power;
+  }
+  return 0;
+}
+
+const std::size_t openmp_stack = stack_size();  // now, as OpenMP does
 
 }  // namespace
 
@@ -73,17 +89,22 @@ bool runs(int thread) {
 }
 
 int startable_threads(int count) {
-  std::vector<std::thread> started;
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  if (openmp_stack > 0) pthread_attr_setstacksize(&attributes, openmp_stack);
+  std::vector<pthread_t> started(count);
   std::atomic<bool> done{false};
-  try {
-    started.reserve(count);
-    while (int(started.size()) < count) started.emplace_back([&] { done.wait(false); });
-  } catch (const std::system_error&) {
-  }
+  const auto wait = [](void* done) -> void* {
+    static_cast<std::atomic<bool>*>(done)->wait(false);
+    return nullptr;
+  };
+  int found = 0;
+  while (found < count && pthread_create(&started[found], &attributes, wait, &done) == 0) ++found;
   done = true;
   done.notify_all();
-  for (std::thread& thread : started) thread.join();
-  return int(started.size());
+  for (int i = 0; i < found; ++i) pthread_join(started[i], nullptr);
+  pthread_attr_destroy(&attributes);
+  return found;
 }
 
 int current_cpu() {

@@ -15,7 +15,7 @@ struct Load {
 };
 Load load_now();
 
-// How many of `count` threads more the system would start now.
+// How many of `count` threads more the system would start now, with the stack that OpenMP gives them.
 int startable_threads(int count);
 
 // A name of this thread for `runs`, which says whether one of the process's threads runs or wants to.

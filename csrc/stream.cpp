@@ -97,6 +97,7 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
     Call<R>(kernel_, inputs, false).forward(to, nullptr, after, cells, poll, level.weights);
     x = to, tokens = nullptr;
   }
+  poll();  // once more: what came in since the last time would be seen after the call, when the state has moved
   for (Index l = 0; l < L; ++l) set_state(int(l), h + (L + l) * B * H, C ? c + l * B * H : nullptr);
 }
 

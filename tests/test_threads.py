@@ -74,7 +74,10 @@ print("done")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_threads_that_the_system_refuses_make_a_smaller_team():
-    """Memory for some forty more stacks: OpenMP by itself would end the process."""
-    done = subprocess.run([sys.executable, "-c", TOO_MANY], capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("stack", ["", "100M", "100000", " 100000 k", "0x"])
+def test_threads_that_the_system_refuses_make_a_smaller_team(stack):
+    """Memory for some forty more stacks, or for three: OpenMP by itself would end the process."""
+    env = {**os.environ, "OMP_STACKSIZE": stack} if stack else None
+    command = [sys.executable, "-c", TOO_MANY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
