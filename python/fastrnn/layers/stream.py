@@ -72,7 +72,7 @@ class Stream(Generic[StateT]):
         TypeError, ValueError
             If an argument is of another dtype or shape, or a token is out of range: the state has not moved.
         RuntimeError
-            If another thread is in a step of this stream.
+            If another thread is in a step of this stream; the reference backend does not look.
         """
         h = self._inner.step(x, out)
         if h is None:  # something about the arguments is not just as the kernels want it
