@@ -23,8 +23,10 @@ extern "C" int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak)
 namespace fastrnn {
 namespace {
 
+constexpr int most_threads = 1024;  // see config.py
+
 std::atomic<int> threads_set{0};
-std::atomic<int> most_given{1 << 20};  // that the system has been found to start
+std::atomic<int> most_given{most_threads};  // that the system has been found to start
 std::atomic<bool> one_thread_only{false};
 std::atomic<bool> always_teams{false};
 std::atomic<std::int64_t> alone{0};
@@ -111,7 +113,7 @@ int team_for(double flops) { return flops < 4e6 ? 1 : max_threads(); }
 
 void set_threads(int count) {
   threads_set = count;
-  most_given = 1 << 20;
+  most_given = most_threads;
 }
 
 void insist_on_teams(bool insist) { always_teams = insist; }

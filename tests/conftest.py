@@ -1,10 +1,16 @@
 """Fixtures that several test files share."""
 
+import signal
+
 import numpy as np
 import pytest
 
 from fastrnn.backend import BACKENDS, use_backend
 from fastrnn.config import _core
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would those that tests send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

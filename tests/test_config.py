@@ -93,6 +93,11 @@ def test_omp_num_threads_is_kept_to():
     assert done.stdout == "1\n"
 
 
+def test_the_environment_does_not_ask_for_more_threads_than_may_be_set():
+    done = python("import fastrnn; print(fastrnn.get_num_threads())", OMP_NUM_THREADS="100000")
+    assert int(done.stdout) <= 1024
+
+
 BAD_COUNTS = [
     *((n, ValueError) for n in (-1, 1025, 2**31, 2**64)),
     *((n, TypeError) for n in (1.5, True, "2")),

@@ -15,7 +15,7 @@ from fastrnn.checks import non_negative_int
 # Loaded with the package: an ISA that FASTRNN_ISA names and the machine lacks is an error on import.
 _core = import_module("fastrnn._core") if find_spec("fastrnn._core") else None
 
-MOST_THREADS = 1024  # more than any machine has processors
+MOST_THREADS = 1024  # about as many as the largest machines have processors; more are never used
 
 __all__ = ["empty_cache", "get_num_threads", "set_num_threads", "show_config"]
 
@@ -27,7 +27,8 @@ def get_num_threads() -> int:
     -------
     int
         What `set_num_threads` has set, or else what OpenMP allows (processor affinity, ``OMP_NUM_THREADS``,
-        threadpoolctl) within the CPU quota of the process's control group. Small calls use one.
+        threadpoolctl) within the CPU quota of the process's control group, at most 1024. Small calls use
+        one.
     """
     return int(_core.get_num_threads()) if _core else 1
 
