@@ -95,7 +95,7 @@ def test_only_the_gates_bias_changes(kind):
         (
             lambda: initial.orthogonal(Linear(2, 2)),
             TypeError,
-            "layer must be a recurrent layer, got <",
+            "layer must be a recurrent layer, got Linear(",
         ),
         (
             lambda: initial.orthogonal(RNN(2, 2), 0.0),
