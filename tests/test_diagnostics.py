@@ -6,6 +6,7 @@ import math
 import re
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -579,6 +580,18 @@ def test_figure(cell, tmp_path):
     assert diagnosis.plot(axes) is axes.figure and axes.lines
 
 
+def test_a_figure_is_the_file_that_was_named(tmp_path):
+    pytest.importorskip("matplotlib")
+    diagnosis = diagnose(GRU(2, 3), np.ones((5, 2, 2), "float32"))
+    diagnosis.plot(tmp_path / "figure")
+    diagnosis.plot("/dev/null")  # nothing is made beside it
+    assert [path.name for path in tmp_path.iterdir()] == ["figure"] and not Path("/dev/null.png").exists()
+    assert (tmp_path / "figure").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"figure.xyz' must be of a format that matplotlib writes: .*png"):
+        diagnosis.plot(tmp_path / "figure.xyz")
+    assert not (tmp_path / "figure.xyz").exists()
+
+
 def test_figure_without_matplotlib(monkeypatch):
     for name in ("matplotlib", "matplotlib.axes", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -683,6 +696,7 @@ def test_a_file_of_no_arrays_is_one_line_that_names_it(files, tmp_path, capsys, 
     assert cli.main(["diagnose", str(files / "classifier"), str(path)]) == 1
     said = capsys.readouterr()
     assert re.fullmatch(rf"fastrnn: error: '{path}' is not .*\n", said.err) and said.out == ""
+    assert "--level" not in said.err  # which is of texts
 
 
 @pytest.mark.parametrize(

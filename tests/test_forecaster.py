@@ -15,7 +15,7 @@ from fastrnn.data import series
 from fastrnn.data.series import Batch, ForecastWindows, Frame, Scale, read_series, unit_of
 from fastrnn.layers import GRU
 from fastrnn.losses import mean_squared_error
-from fastrnn.models import Forecaster, forecaster
+from fastrnn.models import Forecaster, forecaster, intervals
 from fastrnn.models.forecast_network import ForecastNetwork
 
 TINY = {"hidden_size": 8, "epochs": 2, "context": 10, "seed": 0}
@@ -188,7 +188,8 @@ def test_a_forecast_depends_on_the_last_steps_alone(options):
     needed = 10 + {"": 0, "lags": 6, "differences": 5}["".join(options)]
     for past in (y[-60:], y[-needed:]):
         np.testing.assert_allclose(model.predict(past), model.predict(), rtol=1e-6)
-    with pytest.raises(ValueError, match=f"at least {needed} steps"):
+    error = f"at least {needed} steps, for a context of 10(, .* before it for lags and differences)?, got"
+    with pytest.raises(ValueError, match=error):
         model.predict(y[-needed + 1 :])
 
 
@@ -525,11 +526,47 @@ def test_intervals_are_conformalised_quantiles_by_hand():
     for e in range(144, 158):
         low, _, high = model.predict_quantiles(y[:e]).T
         scores.append(np.maximum(low - y[e : e + 3], y[e : e + 3] - high) / y[e - 10 : e].std())
-    margin = np.sort(scores, axis=0)[11] * y[-10:].std()
-    low, middle, high = model.predict_quantiles().T
-    lower, upper = model.predict_interval(coverage=0.8)
-    np.testing.assert_allclose(lower, np.minimum(low - margin, middle), rtol=1e-6)
-    np.testing.assert_allclose(upper, np.maximum(high + margin, middle), rtol=1e-6)
+    margin = np.sort(scores, axis=0)[12] * y[-10:].std()  # the 13th of 14: 0.85 * 15, rounded up
+    assert (margin > 0).all()
+    low, _, high = model.predict_quantiles().T
+    lower, upper = model.predict_interval(coverage=0.85)
+    np.testing.assert_allclose(lower, low - margin, rtol=1e-6)
+    np.testing.assert_allclose(upper, high + margin, rtol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [[0.5], [0.1, 0.5, 0.9], [0.02, 0.1, 0.25, 0.5, 0.9], [0.5, 0.8]], ids=str)
+def test_a_score_is_that_of_the_interval_with_the_value_on_its_edge(levels):
+    rng = np.random.default_rng(0)
+    forecasts = np.sort(rng.normal(size=(300, len(levels))), axis=-1)
+    values, deviation = 2 * rng.normal(size=300), rng.uniform(0.1, 2, 300)
+    found = intervals.scores(values, forecasts, deviation, levels)
+    lower, upper = intervals.bounds(found, forecasts, deviation, levels)
+    below = values < forecasts[:, levels.index(0.5)]
+    np.testing.assert_allclose(np.where(below, lower, upper), values, rtol=1e-9, atol=1e-9)
+    for place, level in enumerate(levels):
+        lower, upper = intervals.bounds(abs(2 * level - 1), forecasts, deviation, levels)
+        np.testing.assert_allclose(lower if level < 0.5 else upper, forecasts[:, place], atol=1e-12)
+
+
+def test_intervals_where_nothing_varies_are_points_or_endless():
+    levels, forecasts, none = [0.1, 0.5, 0.9], np.full((3, 3), 7.0), np.zeros(3)
+    found = intervals.scores(np.array([7.0, 8.0, 6.0]), forecasts, none, levels)
+    np.testing.assert_array_equal(found, [0, np.inf, np.inf])
+    np.testing.assert_array_equal(intervals.bounds(found, forecasts, none, levels), np.full((2, 3), 7.0))
+    lower, upper = intervals.bounds(found, forecasts, np.ones(3), levels)
+    np.testing.assert_array_equal([lower, upper], [[7, -np.inf, -np.inf], [7, np.inf, np.inf]])
+
+
+@pytest.mark.parametrize("options", [{}, {"quantiles": (0.1, 0.5, 0.9)}, {"quantiles": (0.2, 0.5)}], ids=str)
+def test_an_interval_of_a_greater_coverage_holds_those_of_smaller_ones(options):
+    y = unsteady("changing variance", 700)
+    model = Forecaster(horizon=6, validation_fraction=0.3, **options, **TINY).fit(y)
+    pasts = [y[:end] for end in range(500, 694, 5)]
+    lower = upper = np.array(model.predict(pasts))
+    for coverage in np.linspace(0, 0.99, 34):
+        inner = lower, upper
+        lower, upper = map(np.array, model.predict_interval(pasts, coverage=coverage))
+        assert (lower <= inner[0]).all() and (inner[1] <= upper).all()
 
 
 def test_intervals_that_cannot_be_had_are_refused():
@@ -541,6 +578,9 @@ def test_intervals_that_cannot_be_had_are_refused():
         model.predict_interval(coverage=0.95)
     with pytest.raises(ValueError, match=r"coverage must be a number from 0 to 1, got 1\.5"):
         model.predict_interval(coverage=1.5)
+    with pytest.raises(ValueError, match=r"coverage must be at most 0\.6666, for the 2 .* got 0\.6667"):
+        few = Forecaster(horizon=3, validation_fraction=0.025, **TINY).fit(wave(160))
+        few.predict_interval(coverage=0.6667)
     unseen = Forecaster(horizon=3, validation_fraction=0, **TINY).fit(wave(160))
     for model in (unseen, Forecaster(horizon=3, **TINY).partial_fit(wave(160))):
         with pytest.raises(ValueError, match=r"coverage is learned from forecasts .* there were none"):
@@ -590,6 +630,7 @@ def test_series_that_are_refused(value, error):
     "options, error",
     [
         ({"horizon": 0}, "horizon must be a positive integer, got 0"),
+        ({"context": 1}, "context must be at least 2, as a single step does not vary, got 1"),
         ({"strategy": "both"}, "strategy must be one of 'direct', 'recursive', got 'both'"),
         ({"horizon": 5, "lags": (3,)}, 'lags must be at least horizon = 5 with strategy="direct", got 3'),
         ({"lags": 3}, "lags must be a tuple of integers, got 3"),

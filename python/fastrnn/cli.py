@@ -241,7 +241,7 @@ def _described(model: TextGenerator) -> str:
     return f"the weights of epoch {model.best_epoch_}, {bits:.3f} bits per character in validation, are"
 
 
-def _read(path: str, level: str = "character") -> Any:
+def _read(path: str, level: str | None = None) -> Any:
     """The text in a file, or with ``-`` that of standard input; at the level of bytes, these as they are."""
     with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
         data = file.read()
@@ -250,8 +250,8 @@ def _read(path: str, level: str = "character") -> Any:
     try:
         return io.StringIO(data.decode("utf-8-sig"), newline=None).read()
     except UnicodeDecodeError as error:
-        where = f"{error.reason} at byte {error.start}; a model of --level byte takes any"
-        raise ValueError(f"{path!r} is not UTF-8 text: {where}") from None
+        where, hint = f"{error.reason} at byte {error.start}", "; a model of --level byte takes any"
+        raise ValueError(f"{path!r} is not UTF-8 text: {where}{hint if level else ''}") from None
 
 
 def _load(path: str) -> Any:

@@ -175,8 +175,8 @@ class Diagnosis:
         Parameters
         ----------
         target : path or matplotlib.axes.Axes, optional
-            A file to write, in the format of its ending; or axes, for the first panel alone: what remains of
-            the gradient, over the steps back.
+            A file to write, in the format of its ending, PNG if there is none; or axes, for the first panel
+            alone: what remains of the gradient, over the steps back.
 
         Returns
         -------
@@ -186,6 +186,8 @@ class Diagnosis:
         ------
         ImportError
             If there is no matplotlib.
+        ValueError
+            If matplotlib writes no files of such an ending.
         """
         from fastrnn.diagnostics import figure
 

@@ -16,6 +16,7 @@ from fastrnn.checks import Array
 from fastrnn.data.series import ForecastWindows, Frame, Scale, Windows, in_units, read_series, unit_of
 from fastrnn.models.estimator import Check, NetworkEstimator
 from fastrnn.models.forecast_network import ForecastNetwork
+from fastrnn.models.intervals import bounds, scores
 from fastrnn.models.networks import recurrent
 from fastrnn.optim import Adam
 from fastrnn.training import Trainer
@@ -51,6 +52,12 @@ def _steps(name: str, value: Any) -> tuple[int, ...]:
     return tuple(checks.positive_int(f"{name}[{place}]", lag) for place, lag in enumerate(value))
 
 
+def _context(name: str, value: Any) -> int:
+    if (steps := checks.positive_int(name, value)) < 2:
+        raise ValueError(f"{name} must be at least 2, as a single step does not vary, got {value}")
+    return steps
+
+
 @dataclass(kw_only=True, eq=False, repr=False)
 class Forecaster(NetworkEstimator):
     """A recurrent network that forecasts one series or many, from their past and from what is known ahead.
@@ -71,7 +78,7 @@ class Forecaster(NetworkEstimator):
     horizon : int
         The steps to forecast.
     context : int
-        The steps that a forecast is made from, beside the lags.
+        The steps that a forecast is made from, beside the lags; at least 2.
     strategy : {"direct", "recursive"}
         Whether all steps of the horizon are forecast at once, or one, from which the next is, and so on.
     lags : tuple of int
@@ -129,7 +136,7 @@ class Forecaster(NetworkEstimator):
     _checks: ClassVar[dict[str, Check]] = {
         **NetworkEstimator._checks,
         "horizon": checks.positive_int,
-        "context": checks.positive_int,
+        "context": _context,
         "strategy": lambda name, value: checks.one_of(name, value, ("direct", "recursive")),
         "lags": _steps,
         "quantiles": _quantiles,
@@ -236,12 +243,13 @@ class Forecaster(NetworkEstimator):
     ) -> tuple[Any, Any]:
         """Bounds that each step is between with some probability, by what `fit` has seen of its own errors.
 
-        The quantiles nearest to the bounds, or without quantiles the mean, are moved outwards or inwards by
-        as much as would have covered so many of the values at the end of each series, which were forecast
-        before they were learned: conformalised quantile regression (Romano, Patterson and Candès 2019), for
-        each step of the horizon and each channel, in units of the deviation of each window's context. It
-        holds as far as what follows is like those ends. Where a context does not vary, the interval is a
-        point.
+        It is as wide as would have covered so many of the values at the end of each series, which were
+        forecast before they were learned: conformalised quantile regression (Romano, Patterson and Candès
+        2019), for each step of the horizon and each channel. An interval lies between two of the learned
+        quantiles, or beyond the outer ones or the mean by some deviations of the window's context; one of a
+        greater coverage holds it. The coverage holds as far as what follows is like those ends. Where a
+        context does not vary, the interval is a point; it is endless if contexts did not vary before too many
+        of those values that did.
 
         Parameters
         ----------
@@ -262,14 +270,10 @@ class Forecaster(NetworkEstimator):
         """
         self._require_fitted("history_")
         tails, coming = self._given(y, covariates, horizon)
-        low, high, margins = self._interval(checks.probability("coverage", coverage), len(coming[0]))
-        middle = self._network.middle
-        lower, upper = [], []
-        for forecast, deviation in self._forecasts(tails, coming):
-            margin = np.where(deviation > 0, margins, 0.0) * deviation
-            lower.append(np.minimum(forecast[..., low] - margin, forecast[..., middle]))
-            upper.append(np.maximum(forecast[..., high] + margin, forecast[..., middle]))
-        return _in_form(lower, tails), _in_form(upper, tails)
+        score = self._score_for(checks.probability("coverage", coverage), len(coming[0]))
+        forecasts = self._forecasts(tails, coming)
+        found = [bounds(score, forecast, deviation, self._levels) for forecast, deviation in forecasts]
+        return _in_form([low for low, _ in found], tails), _in_form([high for _, high in found], tails)
 
     def score(self, y: Any, covariates: Any = None) -> float:
         """R² of forecasts of the last `horizon` steps of each series from those before.
@@ -326,7 +330,7 @@ class Forecaster(NetworkEstimator):
         if learn:
             self.n_channels_, self.n_covariates_ = series[0].shape[1], given[0].shape[1]
             self._frame, self._horizon = self._new_frame(), self.horizon
-            self._errors = np.zeros((0, self._horizon, self.n_channels_, len(self.quantiles or [0.5])))
+            self._scores = np.zeros((0, self._horizon, self.n_channels_))
         self._require_form(series, given)
         self._require_steps(series, several, [self._frame.past + self._frame.ahead] * len(series))
         self._tails = self._tails_of(series, given, dimensions, several)
@@ -354,7 +358,7 @@ class Forecaster(NetworkEstimator):
             "n_channels": self.n_channels_,
             "n_covariates": self.n_covariates_,
             "covariate_scale": np.stack(self._covariate_scale),
-            "errors": self._errors,
+            "scores": self._scores,
             "tails": self._tails.values,
             "tails_covariates": self._tails.covariates,
             "tails_dimensions": self._tails.dimensions,
@@ -365,7 +369,7 @@ class Forecaster(NetworkEstimator):
         self.n_channels_, self.n_covariates_ = metadata["n_channels"], metadata["n_covariates"]
         self._frame, self._horizon = self._new_frame(), self.horizon
         self._covariate_scale = Scale(*metadata["covariate_scale"])
-        self._errors = metadata["errors"]
+        self._scores = metadata["scores"]
         tails = (metadata[name] for name in ("tails", "tails_covariates", "tails_dimensions", "several"))
         self._tails = Tails(*tails)
 
@@ -378,7 +382,8 @@ class Forecaster(NetworkEstimator):
         part = self.validation_fraction
         held_out = [max(self.horizon, round(part * len(values))) for values in examples.values]
         least = [self._frame.past + self._frame.ahead + count for count in held_out]
-        self._require_steps(examples.values, self._tails.several, least, " and those to validate on")
+        also = ", the steps ahead and those to validate on"
+        self._require_steps(examples.values, self._tails.several, least, also)
         training, validation = examples.split(held_out)
         return training, validation
 
@@ -393,7 +398,7 @@ class Forecaster(NetworkEstimator):
         super()._train(trainer, training, validation, *others)
         if validation is None or self.best_epoch_ is None:
             return
-        self._errors = self._errors_of(validation)
+        self._scores = self._scores_of(validation)
         if self.refit:
             steps = self.history_[self.best_epoch_ - 1]["steps"]
             everything = dataclasses.replace(validation, held_out=None)
@@ -402,11 +407,8 @@ class Forecaster(NetworkEstimator):
 
     # -- after the training
 
-    def _errors_of(self, held_out: ForecastWindows) -> Array:
-        """Errors of the forecasts of some of the held out windows, (N, horizon, C, Q), in units of each.
-
-        Where a window's context does not vary they are 0, or infinite.
-        """
+    def _scores_of(self, held_out: ForecastWindows) -> Array:
+        """The scores of what followed on some of the held out windows, (N, horizon, C): see `intervals`."""
         past, horizon = self._frame.past, self._horizon
         places = [
             (place, start)
@@ -414,18 +416,15 @@ class Forecaster(NetworkEstimator):
             if start + past + horizon <= len(held_out.values[place])
         ]
         chosen = np.linspace(0, len(places) - 1, min(len(places), CALIBRATING_WINDOWS)).astype(np.int64)
-        errors = []
+        found = []
         for begin in range(0, len(chosen), self.batch_size):
             some = [places[k] for k in chosen[begin : begin + self.batch_size]]
             values = held_out.cut(held_out.values, some, past + horizon)
             covariates = self._covariate_scale.apply(held_out.cut(held_out.covariates, some, past + horizon))
             forecasts, deviation = self._run(values[:past], covariates, horizon)
-            missed = values[past:].swapaxes(0, 1)[..., None] - forecasts
-            unit = np.broadcast_to(deviation[:, None, :, None], missed.shape)
-            infinite = np.where(missed == 0, 0.0, np.copysign(np.inf, missed))
-            errors.append(np.divide(missed, unit, out=infinite, where=unit > 0))
-        found: Array = np.concatenate(errors).astype(np.float32)
-        return found
+            truth = values[past:].swapaxes(0, 1)
+            found.append(scores(truth, forecasts, deviation[:, None], self._levels))
+        return np.concatenate(found).astype(np.float32)
 
     def _go_on(self, windows: Any, steps: int) -> None:
         """Train for some more steps; whatever happens, the weights are those before or those after."""
@@ -444,13 +443,13 @@ class Forecaster(NetworkEstimator):
             self._network.load_state_dict(before)
             raise
 
-    def _interval(self, coverage: float, horizon: int) -> tuple[int, int, Array]:
-        """Places of a lower and an upper quantile, and by how much to widen them, (horizon, C)."""
+    def _score_for(self, coverage: float, horizon: int) -> Array:
+        """The score of the interval for a coverage, (horizon, C)."""
         if horizon > self._horizon:
             raise ValueError(
                 f"horizon must be at most {self._horizon} for intervals, as fitted, got {horizon}"
             )
-        count = len(self._errors)
+        count = len(self._scores)
         if count == 0:
             raise ValueError(
                 "coverage is learned from forecasts of what fit holds out, and there were none: it takes "
@@ -458,16 +457,18 @@ class Forecaster(NetworkEstimator):
             )
         rank = max(1, math.ceil((count + 1) * coverage - 1e-9))
         if rank > count:
+            most = math.floor(1e4 * count / (count + 1)) / 1e4
             raise ValueError(
-                f"coverage must be at most {count / (count + 1):.4g}, for the {count} forecasts held out "
-                f"when the model was fitted, got {coverage}: a greater validation_fraction gives more"
+                f"coverage must be at most {most:.4g}, for the {count} forecasts held out when the model was "
+                f"fitted, got {coverage}: a greater validation_fraction gives more"
             )
-        levels = np.array(self._network.quantiles or [0.5])
-        low, high = (int(np.abs(levels - (1 + side * coverage) / 2).argmin()) for side in (-1, 1))
-        errors = self._errors[:, :horizon].astype(np.float64)
-        outside = np.maximum(-errors[..., low], errors[..., high])
-        margins: Array = np.partition(outside, rank - 1, axis=0)[rank - 1]
-        return low, high, margins
+        found: Array = np.partition(self._scores[:, :horizon].astype(np.float64), rank - 1, axis=0)[rank - 1]
+        return found
+
+    @property
+    def _levels(self) -> list[float]:
+        """Of the forecasts of the network: the mean takes the median's place."""
+        return self._network.quantiles or [0.5]
 
     # -- how a forecast is made
 
@@ -486,7 +487,7 @@ class Forecaster(NetworkEstimator):
         lengths = [len(array) for array in series]
         given = _read_covariates(covariates, [T + horizon for T in lengths], f"of y and {horizon} ahead")
         self._require_form(series, given)
-        self._require_steps(series, several, [self._frame.past] * len(series))
+        self._require_steps(series, several, [self._frame.past] * len(series), "")
         known = [array[:T] for array, T in zip(given, lengths, strict=True)]
         coming = [array[T:] for array, T in zip(given, lengths, strict=True)]
         return self._tails_of(series, known, dimensions, several), coming
@@ -538,14 +539,16 @@ class Forecaster(NetworkEstimator):
             if came != fitted:
                 raise ValueError(f"{name} must have {fitted} channels, as in fit, got {came}")
 
-    def _require_steps(self, series: list[Array], several: bool, least: list[int], also: str = "") -> None:
+    def _require_steps(
+        self, series: list[Array], several: bool, least: list[int], also: str = ", the steps ahead"
+    ) -> None:
         for place, (array, steps) in enumerate(zip(series, least, strict=True)):
             if len(array) < steps:
                 name = f"y[{place}]" if several else "y"
                 before = (
                     f", {self._frame.before} before it for lags and differences" if self._frame.before else ""
                 )
-                needs = f"a context of {self._frame.context}{before}, the steps ahead{also}"
+                needs = f"a context of {self._frame.context}{before}{also}"
                 raise ValueError(f"{name} must have at least {steps} steps, for {needs}, got {len(array)}")
 
 

@@ -1,0 +1,87 @@
+"""Intervals around forecasts: one family, each within the wider ones, of which scores choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastrnn.checks import Array
+
+
+def scores(values: Array, forecasts: Array, deviation: Array, levels: Sequence[float]) -> Array:
+    """Which interval of the family each value is on the edge of: see `bounds`.
+
+    Parameters
+    ----------
+    values : ndarray, (...)
+    forecasts : ndarray, (..., Q)
+        Quantiles that do not fall, or the single forecast of a mean.
+    deviation : ndarray
+        The unit beyond the outer quantiles, to broadcast to values; where it is 0 so is what forecasts vary.
+    levels : sequence of float
+        Of the Q forecasts, the median's 0.5 among them; [0.5] for a mean.
+
+    Returns
+    -------
+    ndarray, (...)
+        From 0, of the median; infinite where no interval holds the value.
+    """
+    middle = levels.index(0.5)
+    missed = values - forecasts[..., middle]
+    found: Array = np.zeros(missed.shape)
+    for sign, coverages, reaches in _sides(forecasts, levels):
+        distance = np.maximum(sign * missed, 0)
+        beyond = np.maximum(distance - reaches[..., -1], 0)
+        endless = np.where(beyond > 0, np.inf, 0.0)
+        found += _along(distance, reaches, coverages)
+        found += np.divide(beyond, deviation, out=endless, where=np.broadcast_to(deviation > 0, beyond.shape))
+    return found
+
+
+def bounds(score: Array, forecasts: Array, deviation: Array, levels: Sequence[float]) -> tuple[Array, Array]:
+    """The interval of some score: the greater the score, the wider.
+
+    Up to the coverage of the outer quantiles, it lies between the quantiles that a network forecasts for such
+    a coverage, where need be between two of them; beyond, it grows by the deviation. Since all intervals are
+    one nested family, the k-th smallest score of n others covers a further value with probability k / (n + 1)
+    (Gupta, Kuchibhotla and Ramdas, Nested conformal prediction and quantile out-of-bag ensemble methods,
+    2022). Beyond the outer quantiles this is conformalised quantile regression (Romano, Patterson and Candès
+    2019), around a mean it is split conformal.
+
+    Parameters
+    ----------
+    score : ndarray, to broadcast to (...)
+    forecasts, deviation, levels
+        As of `scores`.
+
+    Returns
+    -------
+    lower, upper : ndarray, (...)
+    """
+    median = forecasts[..., levels.index(0.5)]
+    score = np.broadcast_to(score, median.shape)
+    found = []
+    for sign, coverages, reaches in _sides(forecasts, levels):
+        beyond = np.where(deviation > 0, np.maximum(score - coverages[-1], 0), 0.0)
+        found.append(median + sign * (_along(score, coverages, reaches) + beyond * deviation))
+    return found[0], found[1]
+
+
+def _sides(forecasts: Array, levels: Sequence[float]) -> list[tuple[int, Array, Array]]:
+    """Below the median and above it: the coverages of the quantiles there, and how far from it they are."""
+    middle, levels_ = levels.index(0.5), np.array(levels)
+    sides = []
+    for sign, places in ((-1, slice(middle, None, -1)), (1, slice(middle, None))):
+        reaches = sign * (forecasts[..., places] - forecasts[..., [middle]])
+        sides.append((sign, sign * (2 * levels_[places] - 1), reaches))
+    return sides
+
+
+def _along(at: Array, here: Array, there: Array) -> Array:
+    """Where points (...) between some marks (..., J), the first of them 0, are between other marks."""
+    widths = np.diff(here)
+    into = np.maximum(at[..., None] - here[..., :-1], 0)
+    part = np.divide(into, widths, out=np.where(into > 0, 1.0, 0.0), where=widths > 0)
+    found: Array = (np.minimum(part, 1) * np.diff(there)).sum(axis=-1)
+    return found
