@@ -596,6 +596,32 @@ def test_parameters_keep_their_form_in_a_file(tmp_path):
     assert repr(Forecaster.load(tmp_path / "model")) == repr(model)
 
 
+def test_columns_of_frames_are_those_of_fit(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    y = pandas.DataFrame({"load": wave(80), "wind": wave(80, 7)})
+    x = pandas.DataFrame({"price": wave(84, 5), "hour": np.arange(84) % 24})
+    others, prices = y[["wind", "load"]], x[["hour", "price"]]
+    fitted = Forecaster(horizon=4, **TINY).fit(y, x[:80])
+    fitted.save(tmp_path / "model")
+    expected = fitted.predict(covariates=x[80:])
+    error = r"{} must have the columns of fit, in their order: \['{}', '{}'\], got \['{}', '{}'\]"
+    load, price = error.format("y", *y, *others), error.format("covariates", *x, *prices)
+    refused = [
+        (lambda model: model.predict(others, x), load),
+        (lambda model: model.predict(covariates=prices[80:]), price),
+        (lambda model: model.predict_interval([y], [prices]), price),
+        (lambda model: model.score(others, x[:80]), load),
+        (lambda model: model.partial_fit(y, prices[:80]), price),
+    ]
+    for model in (fitted, Forecaster.load(tmp_path / "model")):
+        np.testing.assert_array_equal(model.predict(y.to_numpy(), x.to_numpy()), expected)
+        for call, error in refused:
+            with pytest.raises(ValueError, match=error):
+                call(model)
+        np.testing.assert_array_equal(model.predict(covariates=x[80:]), expected)
+    fitted.fit(others, prices[:80])
+
+
 def test_inputs_are_not_written():
     y, price = wave(60), np.arange(60.0)
     copies = y.copy(), price.copy()

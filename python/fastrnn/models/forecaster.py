@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
+from fastrnn.data import column_names
 from fastrnn.data.series import ForecastWindows, Frame, Scale, Windows, in_units, read_series, unit_of
 from fastrnn.models.estimator import Check, NetworkEstimator
 from fastrnn.models.forecast_network import ForecastNetwork
@@ -158,7 +159,8 @@ class Forecaster(NetworkEstimator):
         Parameters
         ----------
         y : array_like, (T,) or (T, C), or list of them
-            One series, or several. A list is several series, unless its members are numbers.
+            One series, or several. A list is several series, unless its members are numbers. Of frames the
+            names of the columns are kept: those that come later must have the same, in their order.
         covariates : array_like, (T,) or (T, K), or list of them, optional
             What goes with each step and is known ahead, such as the hour or a price set in advance.
         checkpoint, resume, on_epoch
@@ -292,6 +294,7 @@ class Forecaster(NetworkEstimator):
         float
         """
         self._require_fitted("history_")
+        self._require_columns(y=y, covariates=covariates)
         series, _, several = read_series("y", y)
         self._require_steps(series, several, [self._frame.past + self._horizon] * len(series))
         past = [array[: -self._horizon] for array in series]
@@ -331,6 +334,8 @@ class Forecaster(NetworkEstimator):
             self.n_channels_, self.n_covariates_ = series[0].shape[1], given[0].shape[1]
             self._frame, self._horizon = self._new_frame(), self.horizon
             self._scores = np.zeros((0, self._horizon, self.n_channels_))
+            self._columns = {"y": column_names("y", y), "covariates": column_names("covariates", covariates)}
+        self._require_columns(y=y, covariates=covariates)
         self._require_form(series, given)
         self._require_steps(series, several, [self._frame.past + self._frame.ahead] * len(series))
         self._tails = self._tails_of(series, given, dimensions, several)
@@ -357,6 +362,7 @@ class Forecaster(NetworkEstimator):
         return {
             "n_channels": self.n_channels_,
             "n_covariates": self.n_covariates_,
+            "columns": self._columns,
             "covariate_scale": np.stack(self._covariate_scale),
             "scores": self._scores,
             "tails": self._tails.values,
@@ -367,6 +373,7 @@ class Forecaster(NetworkEstimator):
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self.n_channels_, self.n_covariates_ = metadata["n_channels"], metadata["n_covariates"]
+        self._columns = metadata["columns"]
         self._frame, self._horizon = self._new_frame(), self.horizon
         self._covariate_scale = Scale(*metadata["covariate_scale"])
         self._scores = metadata["scores"]
@@ -479,6 +486,7 @@ class Forecaster(NetworkEstimator):
         if self._fitted_with["strategy"] == "direct" and horizon > self._frame.ahead:
             limit = f'at most {self._frame.ahead}, as fitted with strategy="direct"'
             raise ValueError(f"horizon must be {limit}, got {horizon}")
+        self._require_columns(y=y, covariates=covariates)
         if y is None:
             coming = _read_covariates(covariates, [horizon] * len(self._tails.values), "ahead")
             self._require_form(list(self._tails.values[:1]), coming)
@@ -538,6 +546,14 @@ class Forecaster(NetworkEstimator):
         for (name, came), fitted in zip(found.items(), (self.n_channels_, self.n_covariates_), strict=True):
             if came != fitted:
                 raise ValueError(f"{name} must have {fitted} channels, as in fit, got {came}")
+
+    def _require_columns(self, **given: Any) -> None:
+        """Raise if a frame has named columns, others than that in `fit`, or in another order."""
+        for name, value in given.items():
+            names, fitted = column_names(name, value), self._columns[name]
+            if names and fitted and names != fitted:
+                must = f"must have the columns of fit, in their order: {fitted}"
+                raise ValueError(f"{name} {must}, got {names}")
 
     def _require_steps(
         self, series: list[Array], several: bool, least: list[int], also: str = ", the steps ahead"
