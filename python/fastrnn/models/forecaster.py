@@ -373,7 +373,7 @@ class Forecaster(NetworkEstimator):
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self.n_channels_, self.n_covariates_ = metadata["n_channels"], metadata["n_covariates"]
-        self._columns = metadata["columns"]
+        self._columns = {name: metadata["columns"][name] for name in ("y", "covariates")}
         self._frame, self._horizon = self._new_frame(), self.horizon
         self._covariate_scale = Scale(*metadata["covariate_scale"])
         self._scores = metadata["scores"]

@@ -70,11 +70,11 @@ def bounds(score: Array, forecasts: Array, deviation: Array, levels: Sequence[fl
 
 def _sides(forecasts: Array, levels: Sequence[float]) -> list[tuple[int, Array, Array]]:
     """Below the median and above it: the coverages of the quantiles there, and how far from it they are."""
-    middle, levels_ = levels.index(0.5), np.array(levels)
+    middle, coverages = levels.index(0.5), 2 * np.array(levels) - 1
     sides = []
     for sign, places in ((-1, slice(middle, None, -1)), (1, slice(middle, None))):
         reaches = sign * (forecasts[..., places] - forecasts[..., [middle]])
-        sides.append((sign, sign * (2 * levels_[places] - 1), reaches))
+        sides.append((sign, sign * coverages[places], reaches))
     return sides
 
 
