@@ -161,21 +161,35 @@ void learn(int size, Clock::duration total, Clock::duration waited, bool asleep)
   soon_until = (end + std::chrono::milliseconds(100)).time_since_epoch().count();
 }
 
-// How many of `size` threads could have a core each. Another library's pool that spins on after a call, or another
-// program, takes turns of milliseconds with a member, while all the others wait for it. A look takes some microseconds:
-// so one in a millisecond serves.
+// Another library's pool that spins on after a call, or another program, takes turns of milliseconds with a member, while
+// all the others wait for it. So cores that others have are left to them. To look takes some microseconds: it is done once
+// in a millisecond, and less often while a team is at work, which does not break up for what is gone at the second look.
 std::atomic<Clock::rep> looked{0};
 std::atomic<int> taken{0};  // cores, by others
+std::atomic<bool> suspected{false};
 
+bool recently(Clock::rep time, Clock::rep now, int milliseconds) {
+  return now - time < Clock::duration(std::chrono::milliseconds(milliseconds)).count();
+}
+
+// How many of the cores that `size` threads need others have now.
+int look(int size) {
+  const Load load = load_now();
+  const int left_over = std::max(0, load.cpus - size);
+  int others = load.others;
+  if (others > left_over && pool > 1 && runs(mate)) others -= pool - 1;  // who spin, too, after a call
+  return std::max(0, others - left_over);
+}
+
+// How many of `size` threads could have a core each.
 int that_can_run(int size) {
   const Clock::rep now = Clock::now().time_since_epoch().count();
   if (now < alone_until) return 1;
-  if (now - looked > Clock::duration(std::chrono::milliseconds(1)).count()) {
-    const Load load = load_now();
-    const int left_over = std::max(0, load.cpus - size);
-    int others = load.others;
-    if (others > left_over && pool > 1 && runs(mate)) others -= pool - 1;  // who spin, too, after a call
-    taken = std::max(0, others - left_over);
+  const bool at_work = taken == 0 && recently(team_ended, now, 3) && !suspected;
+  if (!recently(looked, now, at_work ? 4 : 1)) {
+    const int found = look(size);
+    taken = at_work ? 0 : found;
+    suspected = found > 0;
     looked = now;
   }
   return std::max(1, size - taken);
@@ -210,7 +224,7 @@ void parallel(int size, const std::function<void(const Team&)>& fn, Denormals de
       team.wait();  // OpenMP would keep the core, which may be the one that another member waits for
     }
     const auto end = Clock::now();
-    const bool asleep = start.time_since_epoch().count() - team_ended > Clock::duration(3ms).count();
+    const bool asleep = !recently(team_ended, start.time_since_epoch().count(), 3);
     team_ended = end.time_since_epoch().count();
     pool = size;
     const Clock::duration waited = barrier.waited(0), to_wake_up = asleep ? 300us : 0us;

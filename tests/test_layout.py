@@ -112,7 +112,7 @@ KERNEL_INCLUDES = {
     "gru.h": {"math.h"},
     "cells.h": {"rnn.h", "lstm.h", "gru.h"},
     "share.h": {"../fastrnn.h"},
-    "gemm.h": {"simd.h"},
+    "gemm.h": {"simd.h", "array"},
     "pack.h": {"gemm.h", "share.h"},
     "sequence.h": {"gemm.h", "pack.h", "workspace.h"},
     "workspace.h": {"../fastrnn.h"},
@@ -123,7 +123,7 @@ KERNEL_INCLUDES = {
     "softmax.h": {"math.h"},
     "elementwise.h": {"../fastrnn.h"},
     "fingerprint.h": {"simd.h"},
-    "gemm.cpp": {"gemm.h"},
+    "gemm.cpp": {"gemm.h", "utility"},
     "kernels.cpp": {
         "backward.h",
         "cells.h",
