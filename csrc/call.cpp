@@ -117,7 +117,8 @@ void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll, std::sha
   layer_.y = y;
   layer_.all_c = all_c;
   const int size = forward_threads();
-  if (!weights) weights = std::make_shared<Weights<R>>(kernel_, parameters_, size);
+  bool to_pack = !weights;  // with the first steps: a team takes time to come together
+  if (to_pack) weights = std::make_shared<Weights<R>>(kernel_, layer_.I, H);
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
   const Forward<R> task{layer_, weights->packed(), workspace};
   const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);
@@ -127,7 +128,11 @@ void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll, std::sha
     next = std::min(s + piece, steps.count);
     if (recompute_) next = std::min(next, s / block_ * block_ + block_);
     if (starts_ && s % block_ == 0) std::copy_n(layer_.cells, steps.active(s) * Hp, start(s));
-    parallel(size, [&](const Team& team) { kernel_.forward(task, s, next, team); });
+    parallel(size, [&](const Team& team) {
+      if (to_pack) weights->pack(parameters_, team);
+      kernel_.forward(task, s, next, team);
+    });
+    to_pack = false;
     patience.check();
   }
   for (Index r = 0; r < steps.B; ++r) {

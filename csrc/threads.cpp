@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -162,15 +163,14 @@ void learn(int size, Clock::duration total, Clock::duration waited, bool asleep)
 }
 
 // Another library's pool that spins on after a call, or another program, takes turns of milliseconds with a member, while
-// all the others wait for it. So cores that others have are left to them. To look takes some microseconds: it is done once
-// in a millisecond, and less often while a team is at work, which does not break up for what is gone at the second look.
+// all the others wait for it. So cores that others have are left to them. A look takes some microseconds, and what it sees
+// may be gone in a moment, as who has just handed work over: so the next one follows soon, and a team that is at work, and
+// looks more rarely, does not break up for the first.
 std::atomic<Clock::rep> looked{0};
+std::atomic<int> seen{0};   // looks in a row that found others
 std::atomic<int> taken{0};  // cores, by others
-std::atomic<bool> suspected{false};
 
-bool recently(Clock::rep time, Clock::rep now, int milliseconds) {
-  return now - time < Clock::duration(std::chrono::milliseconds(milliseconds)).count();
-}
+bool recently(Clock::rep time, Clock::rep now, Clock::duration period) { return now - time < period.count(); }
 
 // How many of the cores that `size` threads need others have now.
 int look(int size) {
@@ -183,13 +183,18 @@ int look(int size) {
 
 // How many of `size` threads could have a core each.
 int that_can_run(int size) {
+  using namespace std::chrono_literals;
   const Clock::rep now = Clock::now().time_since_epoch().count();
   if (now < alone_until) return 1;
-  const bool at_work = taken == 0 && recently(team_ended, now, 3) && !suspected;
-  if (!recently(looked, now, at_work ? 4 : 1)) {
-    const int found = look(size);
+  const bool at_work = seen == 0 && recently(team_ended, now, 3ms);
+  if (!recently(looked, now, seen == 1 ? 100us : at_work ? 4ms : 1ms)) {
+    int found = look(size);
+    if (found && seen == 0 && !at_work) {
+      sched_yield();  // who has just handed work over may be waiting for this very core, to go to sleep
+      found = look(size);
+    }
+    seen = found ? std::min(seen + 1, 2) : 0;
     taken = at_work ? 0 : found;
-    suspected = found > 0;
     looked = now;
   }
   return std::max(1, size - taken);
@@ -224,7 +229,7 @@ void parallel(int size, const std::function<void(const Team&)>& fn, Denormals de
       team.wait();  // OpenMP would keep the core, which may be the one that another member waits for
     }
     const auto end = Clock::now();
-    const bool asleep = !recently(team_ended, start.time_since_epoch().count(), 3);
+    const bool asleep = !recently(team_ended, start.time_since_epoch().count(), 3ms);
     team_ended = end.time_since_epoch().count();
     pool = size;
     const Clock::duration waited = barrier.waited(0), to_wake_up = asleep ? 300us : 0us;

@@ -69,10 +69,13 @@ Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) 
 }  // namespace
 
 template <class R>
-Weights<R>::Weights(const Kernel<R>& kernel, const Parameters<R>& p, int threads)
-    : kernel(&kernel), ih{p.I, padded(kernel.gates * p.H, kernel.lanes)},
-      hh{p.H, padded(kernel.gates * p.H, kernel.lanes)}, bias{padded(kernel.slots * p.H, kernel.lanes)} {
-  parallel(threads, [&](const Team& team) { kernel.pack(p, packed(), team); });
+Weights<R>::Weights(const Kernel<R>& kernel, Index I, Index H)
+    : kernel(&kernel), ih{I, padded(kernel.gates * H, kernel.lanes)}, hh{H, padded(kernel.gates * H, kernel.lanes)},
+      bias{padded(kernel.slots * H, kernel.lanes)} {}
+
+template <class R>
+Weights<R>::Weights(const Kernel<R>& kernel, const Parameters<R>& p, int threads) : Weights(kernel, p.I, p.H) {
+  parallel(threads, [&](const Team& team) { pack(p, team); });
 }
 
 // Another thread may write to the parameters at any time, and take that back: so what is packed is a copy, and the

@@ -23,9 +23,16 @@ struct Weights : AnyWeights {
   Fingerprint fingerprint{};  // of the parameters, where they are kept for other calls
   Buffer<R> ih, hh, bias;     // see Packed
 
+  Weights(const Kernel<R>& kernel, Index I, Index H);  // room for them
   Weights(const Kernel<R>& kernel, const Parameters<R>& parameters, int threads);
 
   Packed<R> packed() { return {ih, hh, bias}; }
+
+  // Packs them, each member its part; then all may read them.
+  void pack(const Parameters<R>& parameters, const Team& team) {
+    kernel->pack(parameters, packed(), team);
+    team.wait();
+  }
 };
 
 // `kept` if they are the parameters' still, or else, as where they are null, new ones that may be kept.

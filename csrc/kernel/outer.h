@@ -22,14 +22,14 @@ FASTRNN_INLINE void prefetch_row(const R* const* rows, Index k, Index depth, Ind
 template <class R>
 void pack_blocks(const R* const* rows, Index depth, Index column, Index count, Index width, R* sum, R* packed) {
   constexpr Index U = lanes<R>, together = 4;  // so that a line's neighbours are used while they are near
-  constexpr Index stretch = 16;
+  constexpr Index stretch = 64;
   R* const excess = sum + padded(width, U);
   for (Index first = 0; first < count; first += together, packed += together * depth * U) {
     const Index from = column + first * U, n = count - first < together ? count - first : together;
     Vec<R> total[together] = {};
-    for (Index start = 0; start < depth; start += stretch) {
+    for (Index k = 0, end; k < depth;) {
       Vec<R> some[together] = {};
-      for (Index k = start; k < depth && k < start + stretch; ++k)
+      for (end = k + stretch < depth ? k + stretch : depth; k < end; ++k)
 #pragma GCC unroll 4
         for (Index j = 0; j < together; ++j)
           if (j < n) {
