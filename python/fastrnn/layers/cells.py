@@ -115,5 +115,5 @@ class GRU(Recurrent[Array]):
     _cell = "gru"
 
 
-# By the names that models and the command have for them; tests run over this list.
+#: The classes of recurrent layers, by the names that models and the command have for them.
 CELLS: dict[str, type[Recurrent[Any]]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
