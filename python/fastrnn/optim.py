@@ -362,7 +362,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     norm = grad_norm(gradients)
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
-        for array in {id(array): array for array in gradients.values()}.values():  # each once
+        for array in _each_once(gradients).values():
             plain = _plain(array)
             backend.scale(plain, factor)
             _write_back(plain, array)
