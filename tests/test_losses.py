@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 
 from fastrnn import losses
 from fastrnn.losses import (
+    LOSSES,
     binary_cross_entropy_with_logits,
+    gaussian_nll,
+    huber,
+    mean_absolute_error,
     mean_squared_error,
     quantile_loss,
     softmax_cross_entropy,
@@ -102,15 +106,16 @@ def test_weighted_targets_equal_torch(ignored, dtype):
     assert_equals_torch(result, lambda F, x: F.cross_entropy(x, torch.tensor(targets), **options), logits)
 
 
-def test_weights_of_0_are_a_mean_over_nothing():
-    loss, dlogits = softmax_cross_entropy(normal(3, 4), [0, 1, 2], weights=np.zeros(3))
-    assert loss == 0 and not dlogits.any()
-
-
-@pytest.mark.parametrize("weights", [[1.0, -1.0, 1.0], [1.0, np.inf, 1.0], [1.0, np.nan, 1.0]])
-def test_bad_weights_are_refused(weights):
-    with pytest.raises(ValueError, match="weights must be finite and not negative"):
-        softmax_cross_entropy(normal(3, 4), [0, 1, 2], weights=weights)
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("ignored", [None, 2])
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+def test_label_smoothing_equals_torch(smoothing, ignored, dtype):
+    torch = pytest.importorskip("torch")
+    logits, targets = normal(8, 5, dtype=dtype), np.array([0, 4, 2, 2, 3, 2, 1, 1])
+    options = {"label_smoothing": smoothing, "ignore_index": -100 if ignored is None else ignored}
+    result = softmax_cross_entropy(logits, targets, ignore_index=ignored, label_smoothing=smoothing)
+    assert_equals_torch(result, lambda F, x: F.cross_entropy(x, torch.tensor(targets), **options), logits)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -120,6 +125,32 @@ def test_mean_squared_error_equals_torch(shape, dtype):
     prediction, target = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
     result = mean_squared_error(prediction, target)
     assert_equals_torch(result, lambda F, x: F.mse_loss(x, torch.tensor(target)), prediction)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
+def test_losses_of_outliers_equal_torch(shape, dtype):
+    torch = pytest.importorskip("torch")
+    prediction, target = normal(*shape, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
+    result = mean_absolute_error(prediction, target)
+    assert_equals_torch(result, lambda F, x: F.l1_loss(x, torch.tensor(target)), prediction)
+    for delta in 0.7, 1.0, 100.0:
+        result = huber(prediction, target, delta=delta)
+        assert_equals_torch(
+            result, lambda F, x, d=delta: F.huber_loss(x, torch.tensor(target), delta=d), prediction
+        )
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (3, 4)], ids=str)
+def test_gaussian_nll_equals_torch(shape, dtype):
+    torch = pytest.importorskip("torch")
+    prediction, target = normal(*shape, 2, dtype=dtype), normal(*shape, dtype=dtype, seed=1)
+    assert_equals_torch(
+        gaussian_nll(prediction, target),
+        lambda F, x: F.gaussian_nll_loss(x[..., 0], torch.tensor(target), x[..., 1].exp(), eps=0),
+        prediction,
+    )
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -175,7 +206,7 @@ def test_quantile_loss_at_its_limits():
         (np.zeros((4, 2)), np.zeros((4, 2)), [0.2, 0.5], r"target must have shape \(4,\), got \(4, 2\)"),
         (np.zeros((4, 2)), np.zeros(4, "float32"), [0.2, 0.5], "same dtype"),
         (np.zeros((4, 2), int), np.zeros(4), [0.2, 0.5], "prediction must be a float32 or float64"),
-        (np.float64(1), np.float64(1), [0.5], r"prediction must have shape \(..., Q\)"),
+        (np.float64(1), np.float64(1), [0.5], r"prediction must have shape \(Q,\), got \(\)"),
     ],
 )
 def test_quantile_loss_refuses(prediction, target, quantiles, error):
@@ -186,13 +217,187 @@ def test_quantile_loss_refuses(prediction, target, quantiles, error):
 @pytest.mark.usefixtures("backend")
 def test_gradients():
     targets = np.random.default_rng(0).integers(0, 5, (3, 4))
-    for ignore_index in None, 2:
-        assert_gradient(
-            lambda x, i=ignore_index: softmax_cross_entropy(x, targets, ignore_index=i), normal(3, 4, 5)
-        )
-    assert_gradient(lambda x: mean_squared_error(x, normal(3, 4, seed=1)), normal(3, 4))
+    for options in {}, {"ignore_index": 2}, {"label_smoothing": 0.2}:
+        assert_gradient(lambda x, o=options: softmax_cross_entropy(x, targets, **o), normal(3, 4, 5))
+    for loss in mean_squared_error, mean_absolute_error, huber:
+        assert_gradient(lambda x, loss=loss: loss(x, normal(3, 4, seed=1)), normal(3, 4))
     assert_gradient(lambda x: quantile_loss(x, normal(3, 4, seed=1), [0.2, 0.5]), normal(3, 4, 2))
+    assert_gradient(lambda x: gaussian_nll(x, normal(3, 4, seed=1)), normal(3, 4, 2))
     assert_gradient(lambda x: binary_cross_entropy_with_logits(x, uniform(3, 4)), normal(3, 4))
+
+
+# -- what counts
+
+ROWS, STEPS = (5, 3), np.array([5, 0, 2])  # T, B; the valid steps of each
+VALID = np.arange(5)[:, None] < STEPS
+
+
+def smoothed(logits, targets, **counting):
+    return softmax_cross_entropy(logits, targets, label_smoothing=0.1, **counting)
+
+
+def quantiles(prediction, target, **counting):
+    return quantile_loss(prediction, target, [0.2, 0.7], **counting)
+
+
+def each_loss():
+    """Every loss with predictions, targets (T, B) or (T, B, M), and PyTorch's without a reduction, with an
+    axis for all that belong to a target."""
+    labels = np.random.default_rng(0).integers(0, 4, ROWS)
+    numbers = normal(*ROWS, 2, seed=1)
+    probabilities = uniform(*ROWS, 2)
+    by_step = normal(*ROWS, seed=2)
+
+    def entropy(F, x, t, **options):
+        return F.cross_entropy(x.movedim(-1, 1), t, reduction="none", **options)
+
+    def pinball(F, x, t):
+        error, q = t[..., None] - x, x.new_tensor([0.2, 0.7])
+        return F.relu(error) * q + F.relu(-error) * (1 - q)
+
+    def gaussian(F, x, t):
+        return F.gaussian_nll_loss(x[..., 0], t, x[..., 1].exp(), eps=0, reduction="none")
+
+    return [
+        (softmax_cross_entropy, normal(*ROWS, 4), labels, entropy),
+        (smoothed, normal(*ROWS, 4), labels, lambda F, x, t: entropy(F, x, t, label_smoothing=0.1)),
+        (
+            binary_cross_entropy_with_logits,
+            normal(*ROWS, 2),
+            probabilities,
+            lambda F, x, t: F.binary_cross_entropy_with_logits(x, t, reduction="none"),
+        ),
+        (
+            mean_squared_error,
+            normal(*ROWS, 2),
+            numbers,
+            lambda F, x, t: F.mse_loss(x, t, reduction="none"),
+        ),
+        (
+            mean_absolute_error,
+            normal(*ROWS, 2),
+            numbers,
+            lambda F, x, t: F.l1_loss(x, t, reduction="none"),
+        ),
+        (huber, normal(*ROWS, 2), numbers, lambda F, x, t: F.huber_loss(x, t, reduction="none")),
+        (quantiles, normal(*ROWS, 2), by_step, pinball),
+        (gaussian_nll, normal(*ROWS, 2), by_step, gaussian),
+    ]
+
+
+EACH_LOSS = pytest.mark.parametrize(
+    "loss, x, targets, torch_loss", each_loss(), ids=[case[0].__name__ for case in each_loss()]
+)
+COUNTING = {
+    "lengths": {"lengths": STEPS},
+    "of steps": {"weights": [1, 0, 2.5, 3, 1]},
+    "of sequences": {"weights": [[0.5, 2, 0]]},
+    "of both": {"weights": uniform(*ROWS) + 0.1},
+    "a mask": {"weights": VALID},
+    "weights and lengths": {"weights": uniform(*ROWS) + 0.1, "lengths": STEPS},
+}
+
+
+def test_each_loss_is_among_those_that_are_tested():
+    assert set(LOSSES.values()) <= {case[0] for case in each_loss()}
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("counting", COUNTING.values(), ids=COUNTING)
+@EACH_LOSS
+def test_weighted_means_equal_torch(loss, x, targets, torch_loss, counting):
+    torch = pytest.importorskip("torch")
+    weights = np.asarray(counting.get("weights", 1.0), "float64")
+    weights = np.broadcast_to(weights[:, None] if weights.ndim == 1 else weights, ROWS)
+    weights = torch.tensor(np.where(VALID, weights, 0) if "lengths" in counting else weights)
+
+    def expected(F, x):
+        losses = torch_loss(F, x, torch.tensor(targets))
+        spread = weights.reshape(*ROWS, *[1] * (losses.ndim - 2)).expand(losses.shape)
+        return (losses * spread).sum() / spread.sum()
+
+    assert_equals_torch(loss(x, targets, **counting), expected, x)
+    assert_gradient(lambda x: loss(x, targets, **counting), x)
+
+
+@pytest.mark.usefixtures("backend")
+@EACH_LOSS
+def test_what_does_not_count_may_be_anything(loss, x, targets, torch_loss):
+    weights = uniform(*ROWS) + 0.1
+    garbled, padded, unknown = x.copy(), targets.copy(), weights.copy()
+    garbled[~VALID] = np.nan
+    padded[~VALID] = -7 if targets.dtype.kind == "i" else np.nan
+    unknown[~VALID] = np.nan
+    for some, others in (
+        ({"lengths": STEPS}, {"weights": VALID}),
+        ({"weights": unknown, "lengths": STEPS}, {"weights": weights * VALID}),
+    ):
+        value, gradient = loss(x, targets, **some)
+        for counting in some, others:
+            again, its = loss(garbled, padded, **counting)
+            assert again == pytest.approx(value, rel=1e-14)
+            np.testing.assert_allclose(its, gradient, rtol=1e-13)
+        assert not gradient[~VALID].any() and gradient[VALID].all()
+
+
+@pytest.mark.usefixtures("backend")
+@EACH_LOSS
+def test_weights_of_0_are_a_mean_over_nothing(loss, x, targets, torch_loss):
+    for counting in {"weights": np.zeros(ROWS)}, {"weights": [False] * 5}, {"lengths": [0, 0, 0]}:
+        value, gradient = loss(np.full_like(x, np.nan), targets, **counting)
+        assert value == 0 and gradient.shape == x.shape and not gradient.any()
+
+
+@EACH_LOSS
+def test_all_weights_alike_change_nothing(loss, x, targets, torch_loss):
+    value, gradient = loss(x, targets)
+    for counting in {"weights": 3}, {"weights": np.full(ROWS, 1e-3)}, {"lengths": [5, 5, 5]}:
+        again, its = loss(x, targets, **counting)
+        assert again == pytest.approx(value, rel=1e-14)
+        np.testing.assert_allclose(its, gradient, rtol=1e-13)
+
+
+def test_a_mean_is_over_what_is_valid():
+    error = np.where(np.arange(10)[:, None] < [7, 4], 1.0, 0.0)
+    assert mean_squared_error(error, np.zeros((10, 2)))[0] == 0.55
+    assert mean_squared_error(error, np.zeros((10, 2)), lengths=[7, 4])[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    "counting, error, words",
+    [
+        ({"weights": [1.0, -1.0, 1, 1, 1]}, ValueError, "weights must be finite and not negative"),
+        ({"weights": [1.0, np.inf, 1, 1, 1]}, ValueError, "weights must be finite and not negative"),
+        ({"weights": [1.0, np.nan, 1, 1, 1]}, ValueError, "got nan to nan"),
+        ({"weights": np.full(5, 1e308)}, ValueError, "have a finite sum"),
+        ({"weights": [1.0, 2.0, 3.0]}, ValueError, r"the first axes of the targets, \(5, 3.*got \(3,\)"),
+        ({"weights": np.ones((5, 3, 2, 1))}, ValueError, r"got \(5, 3, 2, 1\)"),
+        ({"weights": ["a"] * 5}, TypeError, "weights must be an array of numbers"),
+        ({"weights": np.ma.array(np.ones(5))}, TypeError, "got a masked array"),
+        ({"lengths": [5, 5]}, ValueError, r"lengths must have shape \(3,\), got \(2,\)"),
+        ({"lengths": [5, 6, 1]}, ValueError, r"lengths must be within 0..T = 0..5, got lengths\[1\] = 6"),
+        ({"lengths": [5.0, 4.0, 1.0]}, TypeError, "lengths must be an integer array"),
+    ],
+)
+@EACH_LOSS
+def test_counting_is_refused(loss, x, targets, torch_loss, counting, error, words):
+    with pytest.raises(error, match=words):
+        loss(x, targets, **counting)
+
+
+def test_lengths_need_steps():
+    with pytest.raises(ValueError, match=r"lengths go with targets of shape \(T, B, ...\), got \(4,\)"):
+        mean_squared_error(np.zeros(4), np.zeros(4), lengths=[1, 2, 3, 4])
+
+
+def test_a_loss_by_its_name():
+    assert losses.get("huber") is huber
+    own = lambda y, target: (0.0, y)  # noqa: E731
+    assert losses.get(own) is own
+    with pytest.raises(ValueError, match=r"loss.* must be one of 'softmax_cross_entropy', .*, got 'mse'"):
+        losses.get("mse")
+    with pytest.raises(TypeError, match=r"must be one of .* got None"):
+        losses.get(None)
 
 
 @settings(deadline=None)
@@ -256,7 +461,7 @@ def test_non_finite_values_flow_through_without_a_word(value):
     loss, gradient = softmax_cross_entropy(x, [0, 2, 1], ignore_index=2)
     assert math.isfinite(loss)
     assert not gradient[1].any()
-    for loss in mean_squared_error, binary_cross_entropy_with_logits:
+    for loss in mean_squared_error, mean_absolute_error, huber, binary_cross_entropy_with_logits:
         got, gradient = loss(x, np.full_like(x, 0.5))
         assert not math.isfinite(got)
         assert np.isfinite(np.delete(gradient, 6)).all()
@@ -407,6 +612,13 @@ BAD_CALLS = [
         TypeError,
         "prediction must be a float32 or float64 array",
     ),
+    (
+        lambda: softmax_cross_entropy(LOGITS, TARGETS, label_smoothing=1.1),
+        ValueError,
+        "label_smoothing must be a number from 0 to 1, got 1.1",
+    ),
+    (lambda: huber(LOGITS, LOGITS, delta=0), ValueError, "delta must be a positive finite number, got 0"),
+    (lambda: gaussian_nll(LOGITS, LOGITS), ValueError, "prediction must have shape (3, 2), got (3, 4)"),
     (
         lambda: binary_cross_entropy_with_logits(LOGITS, LOGITS[:2]),
         ValueError,
