@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastrnn.data import Bytes, Examples, Sequences, Vocabulary, Words, batches, sequences
+from fastrnn.data import Batches, Bytes, Examples, Sequences, Vocabulary, Words, batches, sequences
 
 
 def test_the_vocabulary_is_sorted_and_without_repetition():
@@ -268,3 +268,38 @@ def test_windows_of_examples_keep_steps_and_targets_together():
     for window in windows:
         np.testing.assert_array_equal(window.y.padded()[0], window.x.padded()[0] * 2)
     assert next(Examples(x, y).windows(None)).x is x
+
+
+def stepwise(lengths, **options):
+    """Examples whose numbers say which sequence and step they are, with a target for each step."""
+    items = [100.0 * place + np.arange(steps)[:, None] for place, steps in enumerate(lengths)]
+    examples = Examples(Sequences(items), Sequences([item[:, 0] for item in items]), np.arange(len(items)))
+    return Batches(examples, **options)
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+def test_windows_follow_each_other_through_all_steps_of_a_batch(rng):
+    lengths = [5, 9, 2, 7, 7, 1]
+    dataset = stepwise(lengths, batch_size=2, bptt_steps=3, count=lambda some: int(some.x.lengths.sum()))
+    seen, rows = [], []
+    for batch in dataset.batches(rng):
+        if not batch.follows:
+            rows = [[] for _ in range(len(batch))]
+            seen.append((batch.weights.tolist(), rows))
+        for row, x, y in zip(rows, batch.x.items, batch.y.items, strict=True):
+            assert x[:, 0].tolist() == y.tolist() and len(x) <= 3
+            row += y.tolist()
+    found = {place: row for places, rows in seen for place, row in zip(places, rows, strict=True)}
+    assert found == {place: [100.0 * place + t for t in range(n)] for place, n in enumerate(lengths)}
+    assert dataset.samples == sum(lengths) and len(seen) == 3
+
+
+def test_what_is_prepared_is_one_window_at_a_time():
+    dataset = stepwise([6, 6], batch_size=2, bptt_steps=4, prepare=lambda batch: batch.x.steps)
+    assert list(dataset.batches(None)) == [4, 2] and dataset.samples == 2
+
+
+def test_vectors_are_sorted_by_their_targets():
+    x, y = Sequences([np.ones((1, 2))] * 4), Sequences([np.zeros(n) for n in (1, 4, 2, 3)])
+    first, second = Batches(Examples(x, y), batch_size=2).batches(None)
+    assert (first.y.lengths.tolist(), second.y.lengths.tolist()) == ([4, 3], [2, 1])

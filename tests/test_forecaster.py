@@ -4,6 +4,7 @@ series that can be known, and what it refuses."""
 import doctest
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_windows_hold_what_a_loop_would_put_there(context, ahead, origins, lag, 
     windows = ForecastWindows([values], [hours], frame, unit_of([values], frame))
     plain = Scale(np.zeros(1), np.ones(1))  # of the hours
     seen = []
-    for batch in windows.batches(4, np.random.default_rng(0), plain):
+    for batch in replace(windows, batch_size=4, scale=plain).batches(np.random.default_rng(0)):
         for b in range(batch.x.shape[1]):
             now = [round(hour) - 1 for hour in batch.x[:, b, -1]]  # the last covariate is of the step after
             changes = values
@@ -146,7 +147,8 @@ def test_validation_forecasts_the_end_and_training_does_not_see_it():
     assert [len(array) for array in training.values] == [48, 32]
     ends = [(place, start + frame.past) for place, start in validation.places(np.arange(len(validation)))]
     assert ends == [(0, step) for step in range(48, 57)] + [(1, step) for step in range(32, 37)]
-    assert sum(batch.x.shape[1] for batch in validation.batches(5, None, plain)) == 14
+    validation = replace(validation, batch_size=5, scale=plain)
+    assert sum(batch.x.shape[1] for batch in validation.batches(None)) == validation.samples == 14
 
 
 def test_scales_are_undone_and_what_does_not_vary_is_zero():

@@ -1,13 +1,15 @@
 """What comes in, in the forms that networks take: sequences in batches, text as tokens."""
 
-from fastrnn.data.examples import Examples, batches
+from fastrnn.data.examples import Batches, Dataset, Examples, batches
 from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
 from fastrnn.data.symbols import Symbol, Symbols, symbol_sequences
 from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
 
 __all__ = [
     "LAYOUTS",
+    "Batches",
     "Bytes",
+    "Dataset",
     "Examples",
     "Sequences",
     "Symbol",

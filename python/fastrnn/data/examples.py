@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn.checks import Array
 from fastrnn.data.sequence import Sequences
 
 POOL = 50  # batches among which sequences are sorted by length
+
+
+class Dataset(Protocol):
+    """What a network is trained on, or validated: all that a training knows of data."""
+
+    @property
+    def samples(self) -> int:
+        """Of an epoch: as many as the counts of its losses come to, which are means of so many."""
+        ...
+
+    def batches(self, rng: np.random.Generator | None) -> Iterator[Any]:
+        """An epoch. Without a generator all samples in an order that is always the same, for validation.
+
+        A batch is whatever the network takes. If it has an attribute `follows` that is true, it begins where
+        the one before it ended, and the state is carried on; else the state begins anew.
+        """
+        ...
 
 
 @dataclass
@@ -23,30 +41,81 @@ class Examples:
     x : Sequences
     y : ndarray, (N, ...), or Sequences, or None
         A target for each sequence; or one for each step; or, when predicting, none.
+    weights : ndarray, (N,), or None
+        How much each sequence counts in the loss; None is 1.
+    follows : bool
+        Whether the steps come after those of the batch before: see `Dataset.batches`.
     """
 
     x: Sequences
     y: Any = None
+    weights: Array | None = None
+    follows: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, indices: Any) -> Examples:
         """Those at some places, in the order of the places."""
-        return Examples(self.x[indices], None if self.y is None else self.y[indices])
+        y, weights = (None if part is None else part[indices] for part in (self.y, self.weights))
+        return Examples(self.x[indices], y, weights)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The steps of each sequence; where it is a single vector, those of its target."""
+        vectors = self.x.steps <= 1 and isinstance(self.y, Sequences)
+        lengths: npt.NDArray[np.int64] = (self.y if vectors else self.x).lengths
+        return lengths
 
     def cut(self, start: int, stop: int | None = None) -> Examples:
         """Of every sequence and its targets by step, those from `start` to before `stop`."""
         y = self.y.cut(start, stop) if isinstance(self.y, Sequences) else self.y
-        return Examples(self.x.cut(start, stop), y)
+        return Examples(self.x.cut(start, stop), y, self.weights)
 
     def windows(self, steps: int | None) -> Iterator[Examples]:
-        """All the steps and their targets in windows of `steps`, one after the other."""
+        """All the steps and their targets in windows of `steps`, each of which `follows` the one before."""
         if steps is None or self.x.steps <= steps:
             yield self
             return
         for start in range(0, self.x.steps, steps):
-            yield self.cut(start, start + steps)
+            window = self.cut(start, start + steps)
+            window.follows = start > 0
+            yield window
+
+
+@dataclass
+class Batches:
+    """Examples in batches of similar lengths, as a `Dataset`.
+
+    Parameters
+    ----------
+    examples : Examples
+    batch_size : int
+        Sequences in a batch; the last may have less.
+    bptt_steps : int, optional
+        Batches come in windows of so many steps.
+    prepare : callable, optional
+        Makes of each batch, or window, what the network gets: scaled, for one.
+    count : callable
+        The samples in some examples: they themselves, or their steps.
+    """
+
+    examples: Examples
+    batch_size: int
+    bptt_steps: int | None = None
+    prepare: Callable[[Examples], Examples] | None = None
+    count: Callable[[Examples], int] = len
+
+    @property
+    def samples(self) -> int:
+        """Of an epoch."""
+        return self.count(self.examples)
+
+    def batches(self, rng: np.random.Generator | None) -> Iterator[Examples]:
+        """An epoch, shuffled if there is a generator."""
+        for places in batches(self.examples.lengths, self.batch_size, rng):
+            windows = self.examples[places].windows(self.bptt_steps)
+            yield from windows if self.prepare is None else map(self.prepare, windows)
 
 
 def batches(

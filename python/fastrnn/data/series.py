@@ -206,6 +206,7 @@ class Batch(NamedTuple):
     known: Array  # (E, B, H, F): see `Windows.known`
     target: Array  # (E, B, H, C): how far the values depart from the paths, in the unit of each series
     weight: Array  # (B, 1, C, 1): what a window's own unit is in that of the series
+    follows: bool = False  # see `fastrnn.data.Dataset`
 
 
 @dataclass
@@ -225,6 +226,9 @@ class ForecastWindows:
     held_out : list of int, optional
         For validation: the steps at the end of each series that are to be forecast, each window from the end
         of its context only. None to train.
+    batch_size : int
+    scale : Scale, optional
+        Of the covariates in the batches.
     """
 
     values: list[Array]
@@ -232,16 +236,23 @@ class ForecastWindows:
     frame: Frame
     units: list[Array]
     held_out: list[int] | None = None
+    batch_size: int = 32
+    scale: Scale | None = None
 
     def __len__(self) -> int:
         """The number of windows."""
         return int(self._ends[-1])
 
-    def batches(self, size: int, rng: np.random.Generator | None, scale: Scale) -> Iterator[Batch]:
-        """Every window once, shuffled if there is a generator, with covariates of this scale."""
+    @property
+    def samples(self) -> int:
+        """The number of windows."""
+        return len(self)
+
+    def batches(self, rng: np.random.Generator | None) -> Iterator[Batch]:
+        """Every window once, shuffled if there is a generator."""
         order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
-        for begin in range(0, len(order), size):
-            yield self._batch(order[begin : begin + size], scale)
+        for begin in range(0, len(order), self.batch_size):
+            yield self._batch(order[begin : begin + self.batch_size])
 
     def split(self, held_out: list[int]) -> tuple[ForecastWindows, ForecastWindows]:
         """Windows to train on, and those that forecast so many steps at the end of each series."""
@@ -277,13 +288,14 @@ class ForecastWindows:
         self._counts = np.maximum(room - self._lows - self._origins + 1, 0)
         self._ends = self._counts.cumsum()
 
-    def _batch(self, order: npt.NDArray[np.int64], scale: Scale) -> Batch:
+    def _batch(self, order: npt.NDArray[np.int64]) -> Batch:
         frame, places = self.frame, self.places(order)
         origins = int(min(self._origins[place] for place, _ in places))
         last, end = frame.context - 1, frame.context - 1 + origins
         steps = frame.before + end + frame.ahead
         values, covariates = (self.cut(arrays, places, steps) for arrays in (self.values, self.covariates))
-        windows = Windows(frame, values, scale.apply(covariates))
+        scaled = covariates if self.scale is None else self.scale.apply(covariates)
+        windows = Windows(frame, values, scaled)
         paths = windows.paths(last, end, frame.ahead)
         units = np.stack([self.units[place] for place, _ in places])[:, None]
         return Batch(

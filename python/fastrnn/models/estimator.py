@@ -16,10 +16,10 @@ import numpy as np
 from fastrnn import checkpoint as files
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Examples, Sequences, batches
+from fastrnn.data import Batches, Dataset, Examples, Sequences
 from fastrnn.layers import CELLS
 from fastrnn.models.parameters import Estimator
-from fastrnn.models.splitting import cut_end, held_out, warn_of_no_validation
+from fastrnn.models.splitting import held_out, warn_of_no_validation
 from fastrnn.optim import Adam
 from fastrnn.training import SCHEDULES, Trainer, part_of, same_settings
 
@@ -64,13 +64,12 @@ class NetworkEstimator(Estimator):
 
     and may replace
 
-    - ``_per_step``: whether a batch goes through the network window by window of ``bptt_steps``, the state
-      carried on, and samples are steps. Otherwise the network gets whole batches, and samples are sequences.
-    - ``_batches(examples, rng)``: the batches of an epoch; `rng` is None in validation.
+    - ``_dataset(examples) -> Dataset``: how examples go through the network, in training and validation. By
+      default in batches, samples being sequences; see `fastrnn.data.Batches` for steps and for windows.
     - ``_classes(examples)``: the classes that each example has, and validation must not have the last of.
     - ``_split(examples)``: the examples to train on, and those to validate on or None. By default a random
-      part, with as much of each class; of a single sequence, where samples are steps, the end.
-    - ``_learn_scale(examples)``: sets what numbers are scaled by from examples to train on, for ``_batches``
+      part, with as much of each class.
+    - ``_learn_scale(examples)``: sets what numbers are scaled by from examples to train on, for ``_dataset``
       to apply. Called again for more of them, which `partial_fit` does, it changes no prediction.
     - ``_annotate(record)``: adds scores to an epoch's record.
 
@@ -143,7 +142,6 @@ class NetworkEstimator(Estimator):
     seed: int | None = None
     verbose: bool = False
 
-    _per_step: ClassVar[bool] = False
     _checks: ClassVar[dict[str, Check]] = {
         "cell": lambda name, value: checks.one_of(name, value, tuple(CELLS)),
         "hidden_size": checks.positive_int,
@@ -213,9 +211,8 @@ class NetworkEstimator(Estimator):
 
     # -- what it may replace
 
-    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
-        for indices in batches(examples.x.lengths, self.batch_size, rng):
-            yield examples[indices]
+    def _dataset(self, examples: Any) -> Dataset:
+        return Batches(examples, self.batch_size)
 
     def _classes(self, examples: Examples) -> Sequence[Array]:
         if isinstance(examples.y, Sequences):
@@ -227,22 +224,14 @@ class NetworkEstimator(Estimator):
         part, count = self.validation_fraction, len(examples)
         if not part:
             return examples, None
-        training, validation = examples, None
-        if count == 1 and self._per_step:
-            training, validation = cut_end(examples, part)
-        elif len(places := held_out(self._classes(examples), part, self._rng)):
-            training, validation = examples[np.delete(np.arange(count), places)], examples[places]
-        if validation is None:
+        places = held_out(self._classes(examples), part, self._rng)
+        if not len(places):
             warn_of_no_validation(count, part)
-        return training, validation
+            return examples, None
+        return examples[np.delete(np.arange(count), places)], examples[places]
 
     def _learn_scale(self, examples: Examples) -> None:
         pass
-
-    @property
-    def _unit(self) -> str:
-        """What the progress bar calls a sample."""
-        return "step" if self._per_step else "sequence"
 
     def _annotate(self, record: dict[str, Any]) -> None:
         pass
@@ -280,7 +269,7 @@ class NetworkEstimator(Estimator):
         model._learn_scale(training)
         trainer = model._trainer(validated=validation is not None)
         if resume is not None:
-            model._resume(resume, trainer, model._samples(training))
+            model._resume(resume, trainer, model._dataset(training).samples)
         ended = None if on_epoch is None else lambda model: on_epoch(self._become(model))
         try:
             model._train(trainer, training, validation, checkpoint, ended)
@@ -308,7 +297,8 @@ class NetworkEstimator(Estimator):
         trainer = Trainer(
             model._network, model._optimizer, epochs=1, schedule="constant", clip_norm=checked.clip_norm
         )
-        trainer.run(lambda: model._losses(examples, model._rng), model._samples(examples))
+        dataset = model._dataset(examples)
+        trainer.run(lambda: model._losses(dataset, model._rng), dataset.samples)
         return self._become(model)
 
     def _checked_copy(self: Self) -> Self:
@@ -344,7 +334,6 @@ class NetworkEstimator(Estimator):
             max_seconds=self.max_seconds,
             rng=self._rng,
             describe=self._describe if self.verbose else None,
-            unit=self._unit,
         )
 
     def _train(
@@ -355,29 +344,31 @@ class NetworkEstimator(Estimator):
         checkpoint: str | os.PathLike[str] | None,
         on_epoch: Callable[[Any], None] | None,
     ) -> None:
+        dataset = self._dataset(training)
+
         def epoch_ended() -> None:
             self._annotate(trainer.history[-1])
             self.history_, self.best_epoch_ = trainer.history, trainer.best_epoch
             if checkpoint is not None:
-                self._save_checkpoint(checkpoint, trainer, self._samples(training))
+                self._save_checkpoint(checkpoint, trainer, dataset.samples)
             if on_epoch is not None:
                 on_epoch(self)
 
         validate = None if validation is None else lambda: self._mean_loss(validation)
-        trainer.run(lambda: self._losses(training, self._rng), self._samples(training), validate, epoch_ended)
+        trainer.run(lambda: self._losses(dataset, self._rng), dataset.samples, validate, epoch_ended)
 
-    def _losses(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[tuple[float, int]]:
+    def _losses(self, dataset: Dataset, rng: np.random.Generator | None) -> Iterator[tuple[float, int]]:
         """An epoch of training; or of validation, if there is no generator to shuffle by."""
-        for batch in self._batches(examples, rng):
-            state = None
-            for window in batch.windows(self.bptt_steps) if self._per_step else [batch]:
-                loss, count, state = self._network.loss(window, state, training=rng is not None)
-                yield loss, count
+        state = None
+        for batch in dataset.batches(rng):
+            state = state if batch.follows else None
+            loss, count, state = self._network.loss(batch, state, training=rng is not None)
+            yield loss, count
 
     def _training_step(self, *data: Any, **named: Any) -> None:
         """The first step of an epoch on data as of `fit`, but for the update; for `fastrnn.diagnostics`."""
         model = self._as_fitted()
-        next(model._losses(model._examples(*data, **named), model._rng))
+        next(model._losses(model._dataset(model._examples(*data, **named)), model._rng))
 
     def _examples(self, *data: Any, **named: Any) -> Any:
         """Data as of `fit`, with what is left out as there, as examples."""
@@ -393,7 +384,8 @@ class NetworkEstimator(Estimator):
 
     def _mean_loss(self, examples: Examples, most: int | None = None) -> float:
         """Of all batches, or windows, or of at most so many."""
-        losses, counts = zip(*itertools.islice(self._losses(examples, None), most), strict=True)
+        every = self._losses(self._dataset(examples), None)
+        losses, counts = zip(*itertools.islice(every, most), strict=True)
         return float(np.average(losses, weights=counts))
 
     def _warn_of_divergence(self, examples: Examples) -> None:
@@ -414,9 +406,6 @@ class NetworkEstimator(Estimator):
                 f"the training has diverged: its loss is {learned:.4g}, where guessing has {guessed:.4g}; "
                 "a lower learning_rate or clip_norm may help",
             )
-
-    def _samples(self, examples: Examples) -> int:
-        return int(examples.x.lengths.sum()) if self._per_step else len(examples)
 
     def _become(self: Self, other: Self) -> Self:
         learned = other.__dict__.keys() - other.get_params()

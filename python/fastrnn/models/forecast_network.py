@@ -72,7 +72,7 @@ class ForecastNetwork(Composite):
 
     def loss(self, batch: Batch, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """See `fastrnn.models.estimator.NetworkEstimator`; samples are windows, `state` is not used."""
-        x, known, target, weight = (array.astype(self.head.dtype) for array in batch)
+        x, known, target, weight = (array.astype(self.head.dtype) for array in batch[:4])
         origins = len(target)
         if training:
             hidden = self._forward(x)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import column_names
+from fastrnn.data import Dataset, column_names
 from fastrnn.data.series import ForecastWindows, Frame, Scale, Windows, in_units, read_series, unit_of
 from fastrnn.models.estimator import Check, NetworkEstimator
 from fastrnn.models.forecast_network import ForecastNetwork
@@ -380,8 +380,8 @@ class Forecaster(NetworkEstimator):
         tails = (metadata[name] for name in ("tails", "tails_covariates", "tails_dimensions", "several"))
         self._tails = Tails(*tails)
 
-    def _batches(self, examples: Any, rng: np.random.Generator | None) -> Iterator[Any]:
-        return iter(examples.batches(self.batch_size, rng, self._covariate_scale))
+    def _dataset(self, examples: ForecastWindows) -> Dataset:
+        return dataclasses.replace(examples, batch_size=self.batch_size, scale=self._covariate_scale)
 
     def _split(self, examples: Any) -> tuple[Any, Any]:
         if not self.validation_fraction:
@@ -393,13 +393,6 @@ class Forecaster(NetworkEstimator):
         self._require_steps(examples.values, self._tails.several, least, also)
         training, validation = examples.split(held_out)
         return training, validation
-
-    def _samples(self, examples: Any) -> int:
-        return len(examples)
-
-    @property
-    def _unit(self) -> str:
-        return "window"
 
     def _train(self, trainer: Trainer, training: Any, validation: Any, *others: Any) -> None:
         super()._train(trainer, training, validation, *others)
@@ -445,7 +438,7 @@ class Forecaster(NetworkEstimator):
         )
         before = {name: array.copy() for name, array in self._network.parameters.items()}
         try:
-            trainer.run(lambda: self._losses(windows, self._rng), len(windows))
+            trainer.run(lambda: self._losses(self._dataset(windows), self._rng), len(windows))
         except BaseException:
             self._network.load_state_dict(before)
             raise

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Examples, Sequences, batches
+from fastrnn.data import Batches, Dataset, Examples, Sequences
 from fastrnn.layers import Composite, Dropout, Linear
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.columns import KnowsColumns
@@ -24,7 +24,7 @@ from fastrnn.models.labels import classes_of, encode, from_json, per_sequence, t
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
 from fastrnn.models.scaling import Scaling, keep_inputs
-from fastrnn.models.writer import SequenceWriter
+from fastrnn.models.writer import SequenceWriter, symbols
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -146,7 +146,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         """
         model = self._as_fitted()
         examples = model._read(X, y, None, learn=False)
-        return -model._mean_loss(examples) * model._samples(examples) / len(examples)
+        return -model._mean_loss(examples) * symbols(examples) / len(examples)
 
     def bits_per_symbol(self, X: Any, y: Any) -> float:
         """The mean of -log2 P over the symbols of sequences and their ends, each after all those before it.
@@ -215,10 +215,13 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
     def _build(self, rng: np.random.Generator) -> ConditionedDecoder:
         return ConditionedDecoder(self, self.n_features_in_, 1 + len(self._outputs), rng)
 
-    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
-        for places in batches(examples.y.lengths, self.batch_size, rng):
-            batch = examples[places]
-            yield Examples(self._scaled(batch.x), batch.y)
+    def _dataset(self, examples: Examples) -> Dataset:
+        return Batches(
+            examples,
+            self.batch_size,
+            prepare=lambda batch: replace(batch, x=self._scaled(batch.x)),
+            count=symbols,
+        )
 
     def _format(self) -> dict[str, Any]:
         if self.classes_ is not None:

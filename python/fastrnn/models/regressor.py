@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Examples
+from fastrnn.data import Batches, Dataset, Examples
 from fastrnn.losses import mean_squared_error
 from fastrnn.models.networks import SequenceNetwork
 from fastrnn.models.scaling import Scaling, keep_outputs
@@ -86,9 +86,11 @@ class SequenceRegressor(PooledEstimator):
         before, self._scaling = self._scaling, self._scaling.including("y", examples.y)
         keep_outputs(self._network.head, before, self._scaling)
 
-    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
-        for batch in super()._batches(examples, rng):
-            yield Examples(batch.x, self._scaling.apply(batch.y).astype(self.dtype))
+    def _dataset(self, examples: Examples) -> Dataset:
+        return Batches(examples, self.batch_size, prepare=self._scaled)
+
+    def _scaled(self, batch: Examples) -> Examples:
+        return replace(batch, y=self._scaling.apply(batch.y).astype(self.dtype))
 
     def _targets(self, y: Any, count: int) -> Array:
         """y as float64 (N,) or (N, M), checked."""

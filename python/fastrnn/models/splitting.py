@@ -49,12 +49,13 @@ def held_out(classes: Sequence[Array], part: float, rng: np.random.Generator) ->
 
 
 def cut_end(examples: Examples, part: float) -> tuple[Examples, Examples | None]:
-    """The start and the end of a single sequence with a class for each step; None if the end is empty, or
-    has a class that the start has not.
+    """The start and the end of a single sequence with a class for each step; with a warning all of it and
+    None if the end is empty, or has a class that the start has not.
     """
     steps = int(examples.x.steps * part)
     start, end = examples.cut(0, -steps), examples.cut(-steps)
     if steps == 0 or not np.isin(end.y.items[0], start.y.items[0]).all():
+        warn_of_no_validation(1, part)
         return examples, None
     return start, end
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn.checks import Array
-from fastrnn.data import Examples, Sequences, batches
+from fastrnn.data import Batches, Dataset, Examples, Sequences, batches
 from fastrnn.models import labels
 from fastrnn.models.metadata import lengths_request
 from fastrnn.models.networks import StepNetwork
 from fastrnn.models.pooling import WINDOW
+from fastrnn.models.splitting import cut_end
 from fastrnn.models.supervised import SupervisedEstimator
 
 
@@ -53,8 +54,6 @@ class SequenceTagger(SupervisedEstimator):
     """
 
     bidirectional: bool = True
-
-    _per_step: ClassVar[bool] = True
 
     set_predict_proba_request = lengths_request("predict_proba")
 
@@ -100,6 +99,15 @@ class SequenceTagger(SupervisedEstimator):
             self.classes_ = labels.classes_of(given)
         return Examples(x, Sequences([labels.encode("y", part, self.classes_) for part in given]))
 
+    def _dataset(self, examples: Examples) -> Dataset:
+        return Batches(examples, self.batch_size, self.bptt_steps, count=_steps)
+
+    def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
+        """Of a single sequence, the end is held out."""
+        if len(examples) == 1 and self.validation_fraction:
+            return cut_end(examples, self.validation_fraction)
+        return super()._split(examples)
+
     def _build(self, rng: np.random.Generator) -> StepNetwork:
         return StepNetwork(self._recurrent(rng), len(self.classes_), dropout=self.dropout, rng=rng)
 
@@ -109,6 +117,10 @@ class SequenceTagger(SupervisedEstimator):
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         super()._restore(metadata)
         self.classes_ = labels.from_json(metadata)
+
+
+def _steps(examples: Examples) -> int:
+    return int(examples.x.lengths.sum())
 
 
 def _likeliest(logits: Array) -> npt.NDArray[np.int64]:

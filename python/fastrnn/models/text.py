@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks
-from fastrnn.data import Bytes, Examples, Sequences, Vocabulary, Words, nonempty_text, text_argument
+from fastrnn.data import Bytes, Dataset, Examples, Sequences, Vocabulary, Words, nonempty_text, text_argument
 from fastrnn.models.estimator import Check, NetworkEstimator, optional
 from fastrnn.models.networks import StepNetwork, recurrent
 from fastrnn.models.sampling import Sampler
@@ -83,7 +83,6 @@ class TextGenerator(NetworkEstimator):
     vocabulary: str | None = None
     max_vocabulary: int | None = None
 
-    _per_step: ClassVar[bool] = True
     _checks: ClassVar[dict[str, Check]] = {
         **NetworkEstimator._checks,
         "bptt_steps": checks.positive_int,
@@ -275,25 +274,8 @@ class TextGenerator(NetworkEstimator):
             return examples, None
         return examples.cut(0, count - held_out - 1), examples.cut(count - held_out)
 
-    def _batches(self, examples: Examples, rng: np.random.Generator | None) -> Iterator[Examples]:
-        """The text as one batch of streams side by side, without the few steps that do not fill them."""
-        streams, steps = self._streams(examples, VALIDATION_STREAMS if rng is None else self.batch_size)
-        (x,), (y,) = examples.x.items, examples.y.items
-        parts = [slice(start * steps, (start + 1) * steps) for start in range(streams)]
-        yield Examples(Sequences([x[part] for part in parts]), Sequences([y[part] for part in parts]))
-
-    def _samples(self, examples: Examples) -> int:
-        streams, steps = self._streams(examples, self.batch_size)
-        return streams * steps
-
-    def _streams(self, examples: Examples, most: int) -> tuple[int, int]:
-        """How many streams a text is cut into, and their steps."""
-        streams = min(most, max(1, examples.x.steps // self.bptt_steps))
-        return streams, examples.x.steps // streams
-
-    @property
-    def _unit(self) -> str:
-        return self.level
+    def _dataset(self, examples: Examples) -> Dataset:
+        return Streams(examples, self.batch_size, self.bptt_steps)
 
     def _annotate(self, record: dict[str, Any]) -> None:
         for part in ("train", "validation"):
@@ -341,6 +323,38 @@ class TextGenerator(NetworkEstimator):
             utf8 = codecs.getincrementaldecoder("utf-8")("replace")
             return lambda token, last: utf8.decode(vocabulary.decode([token]), last)
         return lambda token, last: vocabulary.decode([token])
+
+
+@dataclass
+class Streams:
+    """A text as streams side by side, in windows that follow each other, as a `fastrnn.data.Dataset`.
+
+    A short text is cut into fewer streams, so that each fills a window; the few steps that do not fill the
+    streams are left out.
+    """
+
+    examples: Examples
+    batch_size: int
+    bptt_steps: int
+
+    @property
+    def samples(self) -> int:
+        """The symbols of an epoch of training."""
+        streams, steps = self._shape(self.batch_size)
+        return streams * steps
+
+    def batches(self, rng: np.random.Generator | None) -> Iterator[Examples]:
+        """The windows in their order."""
+        streams, steps = self._shape(VALIDATION_STREAMS if rng is None else self.batch_size)
+        (x,), (y,) = self.examples.x.items, self.examples.y.items
+        parts = [slice(start * steps, (start + 1) * steps) for start in range(streams)]
+        whole = Examples(Sequences([x[part] for part in parts]), Sequences([y[part] for part in parts]))
+        return whole.windows(self.bptt_steps)
+
+    def _shape(self, most: int) -> tuple[int, int]:
+        """How many streams, at most so many, and their steps."""
+        streams = min(most, max(1, self.examples.x.steps // self.bptt_steps))
+        return streams, self.examples.x.steps // streams
 
 
 def _next_tokens(tokens: npt.NDArray[np.int64]) -> Examples:

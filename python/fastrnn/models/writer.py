@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Examples, Sequences, Symbols, symbol_sequences
+from fastrnn.data import Batches, Dataset, Examples, Sequences, Symbols, symbol_sequences
 from fastrnn.models.decoding import BOUNDARY
 from fastrnn.models.estimator import SequenceEstimator
 
@@ -24,8 +24,6 @@ class SequenceWriter(SequenceEstimator):
     """
 
     hidden_size: int = 128
-
-    _unit: ClassVar[str] = "symbol"
 
     def _read_inputs(self, X: Any, *, learn: bool) -> Sequences:
         raise NotImplementedError
@@ -66,8 +64,8 @@ class SequenceWriter(SequenceEstimator):
     def _classes(self, examples: Examples) -> Sequence[Array]:
         return [np.append(BOUNDARY, np.unique(item)) for item in examples.y.items]
 
-    def _samples(self, examples: Examples) -> int:
-        return len(examples) + int(examples.y.lengths.sum())
+    def _dataset(self, examples: Examples) -> Dataset:
+        return Batches(examples, self.batch_size, count=symbols)
 
     def _format(self) -> dict[str, Any]:
         return {"symbols": self.symbols_, "text": self._text, "longest": self.longest_}
@@ -75,3 +73,8 @@ class SequenceWriter(SequenceEstimator):
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self._set_outputs(Symbols(metadata["symbols"]))
         self._text, self.longest_ = metadata["text"], metadata["longest"]
+
+
+def symbols(examples: Examples) -> int:
+    """Those of all outputs, each output's end being one too."""
+    return len(examples) + int(examples.y.lengths.sum())
