@@ -1,14 +1,16 @@
-"""Metrics: the edit distance against its recursive definition."""
+"""Metrics: the edit distance against its recursive definition, those of forecasts by hand."""
 
 import doctest
 import functools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import metrics
-from fastrnn.metrics import edit_distance, error_rate
+from fastrnn.losses import quantile_loss
+from fastrnn.metrics import coverage, edit_distance, error_rate, mase, pinball_loss
 
 WORDS = st.text("abc", max_size=7)
 
@@ -40,6 +42,49 @@ def test_refuses_what_does_not_fit():
         error_rate(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="y_true must have at least one symbol"):
         error_rate([""], ["a"])
+
+
+def test_mase_is_scaled_by_the_seasonal_naive_forecast():
+    train = [10.0, 20.0, 12.0, 24.0]  # 2 and 4 off a season ago, 10, 8 and 12 the last
+    assert mase([14.0, 28.0], [12.0, 24.0], train, season=2) == 1
+    assert mase([14.0, 28.0], [13.0, 23.0], train) == pytest.approx(3 / 10)
+    two = np.stack([train, np.multiply(train, 100)], axis=1)  # each channel in its own units
+    assert mase([[14.0, 2800.0]], [[12.0, 2400.0]], two, season=2) == pytest.approx((2 / 3 + 4 / 3) / 2)
+
+
+def test_pinball_loss_is_the_networks_and_scikit_learns():
+    rng = np.random.default_rng(0)
+    true, predicted, levels = rng.normal(size=(7, 3)), rng.normal(size=(7, 3, 2)), [0.2, 0.9]
+    expected = quantile_loss(predicted, true, levels)[0]
+    assert pinball_loss(true, predicted, levels) == pytest.approx(expected, rel=1e-14)
+    sklearn = pytest.importorskip("sklearn.metrics")
+    means = [sklearn.mean_pinball_loss(true, predicted[..., i], alpha=levels[i]) for i in range(2)]
+    assert pinball_loss(true, predicted, levels) == pytest.approx(np.mean(means))
+
+
+def test_coverage_counts_ends():
+    assert coverage([1, 2, 3], [1, 2.5, 0], [2, 3, 3]) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: mase([1.0], [1.0, 2.0], [1.0, 2.0]), r"y_pred must have shape \(1,\), got \(2,\)"),
+        (
+            lambda: mase([1.0], [1.0], [1.0, 2.0], season=2),
+            "y_train must have more than season=2 steps, got 2",
+        ),
+        (lambda: mase([1.0], [1.0], [[1.0], [2.0]]), r"y_train must have shape \(T,\), got \(2, 1\)"),
+        (lambda: mase([1.0], [1.0], [2.0, 2.0]), "y_train must change from season to season"),
+        (lambda: mase([np.nan], [1.0], [1.0, 2.0]), "y_true must be finite numbers, got NaN or inf"),
+        (lambda: pinball_loss([1.0], [[1.0]], [1.5]), "quantiles must be levels from 0 to 1"),
+        (lambda: pinball_loss([1.0], [1.0], [0.5]), r"y_pred must have shape \(1, 1\), got \(1,\)"),
+        (lambda: coverage([], [], []), "y_true must be finite numbers, got none"),
+    ],
+)
+def test_metrics_of_forecasts_refuse(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
 
 
 def test_examples():

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.examples import needs, new_figure, print_table, save_figure
+from fastrnn.metrics import coverage, mase
 from fastrnn.models import Forecaster
 
 DAY, WEEK, TEST_DAYS = 48, 7 * 48, 14
@@ -53,19 +54,22 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
         "GRU": middle,
     }
     errors = {name: float(np.abs(truth - forecast).mean()) for name, forecast in forecasts.items()}
-    scales = {season: float(np.abs(past[season:] - past[:-season]).mean()) for season in (DAY, WEEK)}
+    scaled = {
+        name: [mase(truth, forecast, past, season=season) for season in (WEEK, DAY)]
+        for name, forecast in forecasts.items()
+    }
     scores = {
-        "mase_week": errors["GRU"] / scales[WEEK],
-        "mase_day": errors["GRU"] / scales[DAY],
+        "mase_week": scaled["GRU"][0],
+        "mase_day": scaled["GRU"][1],
         "ratio_to_week": errors["GRU"] / errors["the week before"],
         "ratio_to_day": errors["GRU"] / errors["the day before"],
-        "coverage": float(np.mean((low <= truth) & (truth <= high))),
+        "coverage": coverage(truth, low, high),
         "seconds": seconds,
     }
     print_table(
         ("forecast", "MAE, MW", "MASE by the week", "MASE by the day"),
         *(
-            (name, f"{error:,.0f}", f"{error / scales[WEEK]:.3f}", f"{error / scales[DAY]:.3f}")
+            (name, f"{error:,.0f}", *(f"{each:.3f}" for each in scaled[name]))
             for name, error in errors.items()
         ),
     )
