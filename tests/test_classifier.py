@@ -318,7 +318,7 @@ class TestClassifier:
         np.testing.assert_array_equal(
             model.predict_proba(integers), other.predict_proba(np.array(integers, dtype=float))
         )
-        assert model._network.parameters["recurrent.weight_ih_l0"].shape == (32, 1)
+        assert model.network_.parameters["recurrent.weight_ih_l0"].shape == (32, 1)
 
     def test_scores_need_a_label_for_each_sequence(self):
         X, y = drifts(20)

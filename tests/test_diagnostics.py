@@ -464,12 +464,12 @@ def test_a_model_is_diagnosed_at_its_training_and_stays_as_it_is():
     text = "the cat sat on the mat. " * 20
     options = {"epochs": 1, "batch_size": 4, "bptt_steps": 12, "hidden_size": 8, "num_layers": 2}
     model = TextGenerator(**options, dropout=0.3, seed=0).fit(text)
-    before = {name: array.copy() for name, array in model._network.parameters.items()}
+    before = {name: array.copy() for name, array in model.network_.parameters.items()}
     first, again = diagnose_model(model, text), diagnose_model(model, text)
     assert [each.name for each in first.directions] == ["recurrent.l0", "recurrent.l1"]
     assert all(len(each.flow_norms) == len(each.gradient_norms) == 12 for each in first.directions)
     assert str(first) == str(again)  # dropout of the model itself has not gone on
-    assert all(np.array_equal(array, before[name]) for name, array in model._network.parameters.items())
+    assert all(np.array_equal(array, before[name]) for name, array in model.network_.parameters.items())
     with pytest.raises(ValueError, match="text must use the vocabulary"):
         diagnose_model(model, "ÄÖÜ")
 

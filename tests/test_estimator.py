@@ -87,7 +87,7 @@ ALL_MODELS = (*MODELS, forecaster, forecaster_with_prices)
 
 
 def weights(model):
-    return {name: array.copy() for name, array in model._network.parameters.items()}
+    return {name: array.copy() for name, array in model.network_.parameters.items()}
 
 
 def assert_same(first, second):
@@ -273,7 +273,7 @@ def test_a_checkpoint_outlives_divergence(tmp_path):
     def poison(current):
         seen.append(weights(current))
         if len(seen) == 2:
-            current._network.parameters["head.bias"][0] = np.nan
+            current.network_.parameters["head.bias"][0] = np.nan
 
     with pytest.raises(FloatingPointError, match="the loss became nan at step 9, in epoch 3"):
         model.fit(*given, checkpoint=path, on_epoch=poison)
@@ -497,7 +497,7 @@ def test_a_model_on_memory_mapped_weights_predicts_and_learns(tmp_path):
     model, given = classifier()
     joblib.dump(model.fit(*given).partial_fit(*given), tmp_path / "model")
     other = joblib.load(tmp_path / "model", mmap_mode="r")
-    assert not any(array.flags.writeable for array in other._network.parameters.values())
+    assert not any(array.flags.writeable for array in other.network_.parameters.values())
     np.testing.assert_array_equal(outputs(other, given), outputs(model, given))
     np.testing.assert_array_equal(
         outputs(other.partial_fit(*given), given), outputs(model.partial_fit(*given), given)
@@ -509,10 +509,10 @@ def test_what_is_loaded_into_the_network_of_a_copy_is_used(make):
     model, given = make(epochs=1)
     other = through_joblib(model.fit(*given))
     expected = outputs(other, given)
-    state = other._network.state_dict()
-    other._network.load_state_dict({name: array * 0 for name, array in state.items()})
+    state = other.network_.state_dict()
+    other.network_.load_state_dict({name: array * 0 for name, array in state.items()})
     assert (outputs(other, given) != expected).any()
-    other._network.load_state_dict(state)
+    other.network_.load_state_dict(state)
     np.testing.assert_array_equal(outputs(other, given), expected)
 
 
@@ -557,7 +557,7 @@ def test_a_model_keeps_nothing_of_its_training_data(make, pooling, way):
     pickled = pickle.dumps(model)
     assert np.float32(MARK).tobytes() not in pickled and np.float64(MARK).tobytes() not in pickled
     averages = 2 if way == "partial_fit" else 0
-    size = sum(array.nbytes for array in model._network.parameters.values())
+    size = sum(array.nbytes for array in model.network_.parameters.values())
     assert len(pickled) < (1 + averages) * size + 12_000
 
 
@@ -590,7 +590,7 @@ def test_a_validation_keeps_nothing_either():
     """Nor does the one inference of a forecaster's training that goes through `loss`."""
     model, given = forecaster(epochs=1, validation_fraction=0.2, lags=(3,))
     model.fit(*given)
-    network = model._network
+    network = model.network_
     for layer in (network.recurrent, network.head, network.known, network.dropout):
         assert layer._kept is None
 
@@ -613,7 +613,7 @@ def test_a_partial_fit_that_ends_early_changes_nothing(monkeypatch, make, error)
     """Neither weights nor the optimizer, the order of the data or the masks of dropout."""
     model, given = make(batch_size=2)
     twin = copy.deepcopy(model.fit(*given).partial_fit(*given))
-    build_loss, calls = type(model._network).loss, iter(range(100))
+    build_loss, calls = type(model.network_).loss, iter(range(100))
 
     def loss(self, *args, **kwargs):
         if next(calls) == 2:
@@ -621,7 +621,7 @@ def test_a_partial_fit_that_ends_early_changes_nothing(monkeypatch, make, error)
         return build_loss(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(model._network), "loss", loss)
+        patch.setattr(type(model.network_), "loss", loss)
         with pytest.raises(error):
             model.partial_fit(*given)
     assert_same(weights(model), weights(twin))

@@ -326,7 +326,7 @@ def test_recursion_is_one_step_after_another():
     y = wave(100)
     model = Forecaster(strategy="recursive", lags=(2,), dtype="float64", **TINY).fit(y)
     forecast = model.predict(horizon=3)
-    scale, network = Scale.of(y[-10:, None]), model._network
+    scale, network = Scale.of(y[-10:, None]), model.network_
     values = list(scale.apply(y[:, None])[:, 0])
     hidden_inputs = [[values[t], values[t - 1]] for t in range(90, 100)]
     for k in range(3):

@@ -138,17 +138,17 @@ class TestTextGenerator:
 
     def test_windows_with_carried_state_equal_one_long_sequence(self, fitted):
         tokens = fitted.vocabulary_.encode(TEXT[:101])[:, None]
-        whole, state = fitted._network(tokens)
+        whole, state = fitted.network_(tokens)
         parts, carried = [], None
         for start in range(0, 101, 7):
-            logits, carried = fitted._network(tokens[start : start + 7], carried)
+            logits, carried = fitted.network_(tokens[start : start + 7], carried)
             parts.append(logits)
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-5)
         np.testing.assert_allclose(carried[0], state[0], rtol=0, atol=1e-5)
 
     def test_bits_per_character_is_the_mean_over_all_but_the_first(self, fitted, monkeypatch):
         text = TEXT[:50] + "mat hat the"
-        logits, _ = fitted._network(fitted.vocabulary_.encode(text)[:, None])
+        logits, _ = fitted.network_(fitted.vocabulary_.encode(text)[:, None])
         scores = logits[:-1, 0].astype(float)
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         bits = -scores[np.arange(len(text) - 1), fitted.vocabulary_.encode(text)[1:]].mean() / math.log(2)

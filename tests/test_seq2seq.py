@@ -196,7 +196,7 @@ class TestModel:
         record = model.history_[0]
         assert record["samples"] == sum(map(len, REVERSED)) + len(REVERSED)
         items = zip(WORDS, REVERSED, strict=True)
-        total = sum(log_probability(model._network, *(a[0] for a in pair(model, *item))) for item in items)
+        total = sum(log_probability(model.network_, *(a[0] for a in pair(model, *item))) for item in items)
         assert record["validation_loss"] == pytest.approx(-total / record["samples"], rel=1e-5)
 
 

@@ -74,7 +74,7 @@ class NetworkEstimator(Estimator):
     - ``_annotate(record)``: adds scores to an epoch's record.
 
     A prediction begins with ``model = self._as_fitted()``, whose parameters are those of `fit`; this reads X,
-    then calls its ``_network`` on batches, by `fastrnn.data.batches`.
+    then calls its ``network_`` on batches, by `fastrnn.data.batches`.
 
     Parameters
     ----------
@@ -118,6 +118,9 @@ class NetworkEstimator(Estimator):
 
     Attributes
     ----------
+    network_ : Composite
+        The network, with the weights that predict: its ``parameters`` are theirs, and its layers can be called,
+        run step by step, trained further.
     history_ : list of dict
         One record per epoch: see `fastrnn.training.Trainer`.
     best_epoch_ : int or None
@@ -168,7 +171,7 @@ class NetworkEstimator(Estimator):
         """Write the fitted model to a safetensors file, in one step: see `fastrnn.checkpoint.save`."""
         self._require_fitted("history_")
         arrays, metadata = self._metadata()
-        files.save(path, {**self._network.parameters, **arrays}, metadata)
+        files.save(path, {**self.network_.parameters, **arrays}, metadata)
 
     @classmethod
     def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
@@ -188,7 +191,7 @@ class NetworkEstimator(Estimator):
             model._restore({**metadata, **part_of(tensors, LEARNED)})
             model._begin()
             weights = (name for name in tensors if not name.startswith((STATE, LEARNED)))
-            model._network.load_state_dict({name: tensors[name] for name in weights})
+            model.network_.load_state_dict({name: tensors[name] for name in weights})
             model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
         except Exception as error:  # of many kinds, since a file may hold anything
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -292,10 +295,10 @@ class NetworkEstimator(Estimator):
             model._begin()
         model._learn_scale(examples)
         if model._optimizer is None:
-            model._optimizer = Adam(model._network.parameters, checked.learning_rate)
+            model._optimizer = Adam(model.network_.parameters, checked.learning_rate)
         model._optimizer.lr = checked.learning_rate
         trainer = Trainer(
-            model._network, model._optimizer, epochs=1, schedule="constant", clip_norm=checked.clip_norm
+            model.network_, model._optimizer, epochs=1, schedule="constant", clip_norm=checked.clip_norm
         )
         dataset = model._dataset(examples)
         trainer.run(lambda: model._losses(dataset, model._rng), dataset.samples)
@@ -317,15 +320,15 @@ class NetworkEstimator(Estimator):
         """Build the untrained network."""
         self._fitted_with = self.get_params()
         self._rng = np.random.default_rng(self.seed)
-        self._network = self._build(self._rng)
+        self.network_ = self._build(self._rng)
         self._optimizer: Adam | None = None  # of `partial_fit`
         self.history_: list[dict[str, Any]] = []
         self.best_epoch_: int | None = None
 
     def _trainer(self, *, validated: bool) -> Trainer:
         return Trainer(
-            self._network,
-            Adam(self._network.parameters, self.learning_rate),
+            self.network_,
+            Adam(self.network_.parameters, self.learning_rate),
             epochs=self.epochs,
             max_steps=self.max_steps,
             schedule=self.schedule,
@@ -362,7 +365,7 @@ class NetworkEstimator(Estimator):
         state = None
         for batch in dataset.batches(rng):
             state = state if batch.follows else None
-            loss, count, state = self._network.loss(batch, state, training=rng is not None)
+            loss, count, state = self.network_.loss(batch, state, training=rng is not None)
             yield loss, count
 
     def _training_step(self, *data: Any, **named: Any) -> None:
@@ -392,7 +395,7 @@ class NetworkEstimator(Estimator):
         """Training can diverge and stay finite: then all weights 0, and so outputs of 0, are far better."""
         if not self.history_:
             return
-        learned, weights = self._mean_loss(examples, SAMPLED), self._network.parameters
+        learned, weights = self._mean_loss(examples, SAMPLED), self.network_.parameters
         kept = {name: array.copy() for name, array in weights.items()}
         try:
             for array in weights.values():
@@ -430,7 +433,7 @@ class NetworkEstimator(Estimator):
     def _save_checkpoint(self, path: str | os.PathLike[str], trainer: Trainer, count: int) -> None:
         """A model file with the best weights, and beside them the state of the training."""
         tensors, state = trainer.state_dict()
-        kept: Mapping[str, Array] = trainer.best_weights or self._network.parameters
+        kept: Mapping[str, Array] = trainer.best_weights or self.network_.parameters
         arrays, metadata = self._metadata()
         beside = {f"{STATE}{name}": array for name, array in tensors.items()}
         metadata["training"] = {**state, "samples": count}

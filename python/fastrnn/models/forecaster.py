@@ -215,7 +215,7 @@ class Forecaster(NetworkEstimator):
             If the model is not fitted.
         """
         tails, coming = self._given(y, covariates, horizon)
-        middle = self._network.middle
+        middle = self.network_.middle
         return _in_form([forecast[..., middle] for forecast, _ in self._forecasts(tails, coming)], tails)
 
     def predict_quantiles(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
@@ -235,7 +235,7 @@ class Forecaster(NetworkEstimator):
         ndarray of float64, (horizon, Q) or (horizon, C, Q), or list of them
         """
         self._require_fitted("history_")
-        if self._network.quantiles is None:
+        if self.network_.quantiles is None:
             raise ValueError("quantiles are not forecast: set the parameter quantiles, and fit again")
         tails, coming = self._given(y, covariates, horizon)
         return _in_form([forecast for forecast, _ in self._forecasts(tails, coming)], tails)
@@ -429,18 +429,18 @@ class Forecaster(NetworkEstimator):
     def _go_on(self, windows: Any, steps: int) -> None:
         """Train for some more steps; whatever happens, the weights are those before or those after."""
         trainer = Trainer(
-            self._network,
-            Adam(self._network.parameters, self.learning_rate / 10),
+            self.network_,
+            Adam(self.network_.parameters, self.learning_rate / 10),
             epochs=None,
             max_steps=steps,
             schedule=self.schedule,
             clip_norm=self.clip_norm,
         )
-        before = {name: array.copy() for name, array in self._network.parameters.items()}
+        before = {name: array.copy() for name, array in self.network_.parameters.items()}
         try:
             trainer.run(lambda: self._losses(self._dataset(windows), self._rng), len(windows))
         except BaseException:
-            self._network.load_state_dict(before)
+            self.network_.load_state_dict(before)
             raise
 
     def _score_for(self, coverage: float, horizon: int) -> Array:
@@ -468,7 +468,7 @@ class Forecaster(NetworkEstimator):
     @property
     def _levels(self) -> list[float]:
         """Of the forecasts of the network: the mean takes the median's place."""
-        return self._network.quantiles or [0.5]
+        return self.network_.quantiles or [0.5]
 
     # -- how a forecast is made
 
@@ -507,7 +507,7 @@ class Forecaster(NetworkEstimator):
 
         From their values, (S, B, C), and their covariates, (S + horizon, B, K), scaled.
         """
-        network, frame = self._network, self._frame
+        network, frame = self.network_, self._frame
         rows = -(-horizon // frame.ahead) * frame.ahead  # what is forecast beyond the horizon is cut off
         windows = Windows(
             frame,

@@ -89,7 +89,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         beam_size, max_length = checks.positive_int("beam_size", beam_size), self._max_length(max_length)
         found = []
         for start, count in model._starts(X, 1):
-            hypotheses = beam_search(model._network.step, start, count, beam_size, max_length)
+            hypotheses = beam_search(model.network_.step, start, count, beam_size, max_length)
             found += [self._written(best) for best, *_ in hypotheses]
         return found
 
@@ -128,7 +128,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         written = [
             self._written(tokens)
             for start, count in model._starts(X, n)
-            for tokens in draw(model._network.step, start, count, max_length, sampler)
+            for tokens in draw(model.network_.step, start, count, max_length, sampler)
         ]
         return [written[place : place + n] for place in range(0, len(written), n)]
 
@@ -169,7 +169,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         vectors = np.repeat(vectors[0], n, axis=0)
         for first in range(0, len(vectors), self.batch_size):
             batch = vectors[first : first + self.batch_size]
-            yield self._network.start(batch), len(batch)
+            yield self.network_.start(batch), len(batch)
 
     def _read_inputs(self, X: Any, *, learn: bool) -> Sequences:
         """Each vector, or a class as a one-hot one, as a sequence of one step."""
@@ -205,7 +205,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
             self._scaling = Scaling.of("X", vectors)
             return
         before, self._scaling = self._scaling, self._scaling.including("X", vectors)
-        keep_inputs(self._network.condition, before, self._scaling)
+        keep_inputs(self.network_.condition, before, self._scaling)
 
     def _scaled(self, x: Sequences) -> Sequences:
         if self.classes_ is not None:

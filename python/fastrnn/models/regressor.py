@@ -84,7 +84,7 @@ class SequenceRegressor(PooledEstimator):
             self._scaling = Scaling.of("y", examples.y)
             return
         before, self._scaling = self._scaling, self._scaling.including("y", examples.y)
-        keep_outputs(self._network.head, before, self._scaling)
+        keep_outputs(self.network_.head, before, self._scaling)
 
     def _dataset(self, examples: Examples) -> Dataset:
         return Batches(examples, self.batch_size, prepare=self._scaled)

@@ -98,7 +98,7 @@ class SequenceToSequence(SequenceWriter):
         x = model._read_inputs(X, learn=False)
         found: list[Any] = [None] * len(x)
         for places in batches(x.lengths, model.batch_size):
-            hypotheses = model._network.decode(*x[places].padded(), beam_size, max_length)
+            hypotheses = model.network_.decode(*x[places].padded(), beam_size, max_length)
             for place, (best, *_) in zip(places, hypotheses, strict=True):
                 found[place] = self._written(best)
         return found

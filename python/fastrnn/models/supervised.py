@@ -147,7 +147,7 @@ class PooledEstimator(SupervisedEstimator):
         """The network's outputs, (N, O), for sequences to predict for."""
         model = self._as_fitted()
         x = model._read_x(X, lengths, learn=False)
-        network: SequenceNetwork = model._network
+        network: SequenceNetwork = model.network_
         outputs = np.empty((len(x), network.head.out_features), network.head.dtype)
         for places in batches(x.lengths, model.batch_size):
             outputs[places] = network(x[places])

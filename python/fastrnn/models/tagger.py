@@ -85,9 +85,9 @@ class SequenceTagger(SupervisedEstimator):
 
     def _by_window(self, x: Sequences, of: Any) -> Iterator[tuple[Array, Array]]:
         state = None
-        for window in x.windows(None if self._network.recurrent.bidirectional else WINDOW):
+        for window in x.windows(None if self.network_.recurrent.bidirectional else WINDOW):
             steps, valid = window.padded()
-            logits, state = self._network(steps, state, valid)
+            logits, state = self.network_(steps, state, valid)
             yield of(logits), valid
 
     def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:

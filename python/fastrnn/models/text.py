@@ -211,7 +211,7 @@ class TextGenerator(NetworkEstimator):
         tokens = self._encode(text, "text", least=2)
         state, total = None, 0.0
         for window in _next_tokens(tokens).windows(SCORING_STEPS):
-            loss, count, state = self._network.loss(window, state, training=False)
+            loss, count, state = self.network_.loss(window, state, training=False)
             total += loss * count
         first = len(Words.split(str(text))[0]) if isinstance(self.vocabulary_, Words) else 1
         return total / math.log(2) / (self._characters(text) - first)
@@ -306,10 +306,10 @@ class TextGenerator(NetworkEstimator):
         self, prompt: str | bytes, tokens: npt.NDArray[np.int64], n: int, sampler: Sampler
     ) -> Iterator[Any]:
         decode = self._decoder(prompt)
-        stream = self._network.recurrent.stream()
+        stream = self.network_.recurrent.stream()
         hidden = stream.step_many(tokens[:, None])[-1]
         for left in reversed(range(n)):
-            logits = self._network.head(hidden)[0]
+            logits = self.network_.head(hidden)[0]
             if isinstance(self.vocabulary_, Words):
                 logits[0] = -np.inf  # nobody wants to read the unknown word
             token = sampler(logits)
