@@ -161,8 +161,8 @@ def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
         elif type(value).__module__.partition(".")[0] not in ("numpy", "builtins"):
             inside = getattr(value, "__dict__", {})
         for key, each in inside.items():
-            private = str(key).startswith("_")
-            yield from walk(name if private else f"{name}.{key}".lstrip("."), each)
+            nameless = str(key).startswith("_") or str(key).endswith("_")  # as a model's network_
+            yield from walk(name if nameless else f"{name}.{key}".lstrip("."), each)
 
     return walk("", network)
 

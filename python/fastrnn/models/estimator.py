@@ -119,8 +119,8 @@ class NetworkEstimator(Estimator):
     Attributes
     ----------
     network_ : Composite
-        The network, with the weights that predict: its ``parameters`` are theirs, and its layers can be called,
-        run step by step, trained further.
+        The network, with the weights that predict as its ``parameters``; its layers can be called, run step
+        by step, and trained further.
     history_ : list of dict
         One record per epoch: see `fastrnn.training.Trainer`.
     best_epoch_ : int or None
