@@ -90,19 +90,18 @@ class TestPooling:
         network, batch = network_of("gru", "last", 4), batch_of()
         network.loss(batch, training=True)
         truth = network_of("gru", "last", None)
-        outputs, kept = [], []
+        layer = network_of("gru", "last", None).recurrent
+        outputs, backs = [], []
         for item in batch.x.items:
             state = truth.recurrent(item[:-4, None])[1] if len(item) > 4 else None
-            layer = network_of("gru", "last", None).recurrent
-            _, h = layer.forward(item[-4:, None], state)
+            _, h, back = layer.forward(item[-4:, None], state)
             outputs.append(truth.head(h[-1, 0]))
-            kept.append(layer)
+            backs.append(back)
         _, doutputs = mean_squared_error(np.array(outputs), batch.y)
-        total = 0
-        for layer, d in zip(kept, doutputs, strict=True):
-            layer.backward(None, (d @ truth.head.parameters["weight"])[None, None])
-            total = total + layer.gradients["weight_hh_l0"]
-        np.testing.assert_allclose(network.gradients["recurrent.weight_hh_l0"], total, rtol=1e-10)
+        for back, d in zip(backs, doutputs, strict=True):
+            back(None, (d @ truth.head.parameters["weight"])[None, None])
+        expected = layer.gradients["weight_hh_l0"]  # the sum
+        np.testing.assert_allclose(network.gradients["recurrent.weight_hh_l0"], expected, rtol=1e-10)
 
     def test_mean_goes_back_window_by_window(self):
         network, batch = network_of("gru", "mean", 4), batch_of((10,))
@@ -112,12 +111,12 @@ class TestPooling:
         output = truth.head(truth.recurrent(x)[0].mean(axis=0))
         _, doutput = mean_squared_error(output, batch.y)
         dy = doutput @ truth.head.parameters["weight"] / 10
-        state, total = None, 0
+        state = None
         for start in (0, 4, 8):
-            y, state = truth.recurrent.forward(x[start : start + 4], state)
-            truth.recurrent.backward(np.broadcast_to(dy, y.shape))
-            total = total + truth.recurrent.gradients["weight_ih_l0"]
-        np.testing.assert_allclose(network.gradients["recurrent.weight_ih_l0"], total, rtol=1e-10)
+            y, state, back = truth.recurrent.forward(x[start : start + 4], state)
+            back(np.broadcast_to(dy, y.shape))
+        expected = truth.recurrent.gradients["weight_ih_l0"]
+        np.testing.assert_allclose(network.gradients["recurrent.weight_ih_l0"], expected, rtol=1e-10)
 
     def test_steps_that_run_twice_are_dropped_alike(self):
         """Between layers: then both passes have the same outputs, and the maxima are where they were."""
@@ -131,7 +130,7 @@ class TestPooling:
         network.loss(batch_of(), training=True)
         after = rng.bit_generator.state
         assert len(seen) == 6
-        for (first, _), (second, _) in zip(seen[:3], seen[3:], strict=True):
+        for (first, *_), (second, *_) in zip(seen[:3], seen[3:], strict=True):
             np.testing.assert_array_equal(first, second)
         network.loss(batch_of(), training=True)
         assert rng.bit_generator.state != after

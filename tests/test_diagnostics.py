@@ -41,8 +41,8 @@ def make(cell, *, seed=0, **options):
 
 def recorded(layer, x, dy, lengths=None, state=None):
     layer.recording = True
-    layer.forward(x, state, lengths)
-    layer.backward(dy)
+    *_, back = layer.forward(x, state, lengths)
+    back(dy)
     return layer.record
 
 
@@ -135,8 +135,8 @@ def test_recording_changes_nothing_else(backend, recompute, rng):
     for recording in (False, True):
         layer = make("lstm", recompute=recompute)
         layer.recording = recording
-        layer.forward(x)
-        results.append([layer.backward(dy)[0], *layer.gradients.values()])
+        *_, back = layer.forward(x)
+        results.append([back(dy)[0], *layer.gradients.values()])
         assert len(layer.record) == recording
     for a, b in zip(*results, strict=True):
         assert a.tobytes() == b.tobytes()
@@ -430,8 +430,10 @@ class Own:
 
     def train(self, x):
         encoder, linear = self.parts["encoder"]
-        y, _ = self._hidden.forward(linear.forward(encoder.forward(x)[0]))
-        encoder.backward(linear.backward(self._hidden.backward(np.ones_like(y))[0]))
+        y, _, encoder_back = encoder.forward(x)
+        y, linear_back = linear.forward(y)
+        y, _, hidden_back = self._hidden.forward(y)
+        encoder_back(linear_back(hidden_back(np.ones_like(y))[0]))
 
 
 def test_every_recurrent_layer_of_a_network_is_found_and_none_changed(rng):

@@ -67,13 +67,13 @@ def test_gradients_flow_back_through_as_many_steps_as_asked():
     loss = network.loss(batch, training=True)[0]
     found = network.gradients["recurrent.weight_hh_l0"].copy()
     layer = random_network(3).recurrent  # the same weights
-    hidden, _ = layer.forward(batch.x[3:], layer(batch.x[:3])[1])
+    hidden, _, back = layer.forward(batch.x[3:], layer(batch.x[:3])[1])
     outputs = network.head(hidden[-1:]) + network.known(batch.known).reshape(1, 3, -1)
     outputs = outputs.reshape(batch.target.shape) * batch.weight[..., 0]
     expected, dscaled = mean_squared_error(outputs, batch.target)
     dhidden = np.zeros_like(hidden)
     dhidden[-1] = (dscaled * batch.weight[..., 0]).reshape(3, -1) @ network.head.parameters["weight"]
-    layer.backward(dhidden)
+    back(dhidden)
     assert loss == pytest.approx(expected)
     np.testing.assert_allclose(found, layer.gradients["weight_hh_l0"], rtol=1e-9)
 

@@ -489,11 +489,11 @@ def test_few_rows_give_the_bits_of_many(threads, isa, rng, I, O, dtype):
 # What a thread that is lost at the end of the process may be doing then.
 AT_WORK = {
     "a layer": "layer = fastrnn.LSTM(64, 64, 2); work = lambda: layer(x)",
-    "training": "layer = fastrnn.GRU(64, 64)\ndef work(): layer.backward(layer.forward(x)[0])",
+    "training": "layer = fastrnn.GRU(64, 64)\ndef work():\n  y, _, back = layer.forward(x)\n  back(y)",
     "two directions": "layer = fastrnn.RNN(64, 64, bidirectional=True); work = lambda: layer(x)",
     "many steps": "stream = fastrnn.LSTM(64, 64).stream(8); work = lambda: stream.step_many(x)",
     "long steps": "stream = fastrnn.LSTM(64, 512).stream(8); work = lambda: stream.step(x[0])",
-    "linear": "layer = fastrnn.Linear(64, 300)\ndef work(): layer.backward(layer.forward(x))",
+    "linear": "layer = fastrnn.Linear(64, 300)\ndef work():\n  y, back = layer.forward(x)\n  back(y)",
     "a loss": "work = lambda: fastrnn.losses.softmax_cross_entropy(x, np.zeros(x.shape[:2], int))",
 }
 

@@ -66,10 +66,11 @@ def state_for(layer, batch, seed=1):
 
 def both_passes(layer, x, state=None, lengths=None):
     """All that a layer computes, for gradients that are not special."""
-    y, state_n = layer.forward(x, state, lengths)
+    layer.clear_gradients()
+    y, state_n, back = layer.forward(x, state, lengths)
     dstate_n = tuple(normal(*member.shape, dtype=layer.dtype, seed=2) for member in members(state_n))
     dstate_n = dstate_n if isinstance(state_n, tuple) else dstate_n[0]
-    dx, dstate = layer.backward(normal(*y.shape, dtype=layer.dtype, seed=3), dstate_n)
+    dx, dstate = back(normal(*y.shape, dtype=layer.dtype, seed=3), dstate_n)
     return {"y": y, "state_n": state_n, "dx": dx, "dstate": dstate, **layer.gradients}
 
 
@@ -170,8 +171,9 @@ def test_linear_equals_torch(bias, shape, dtype):
     dy = normal(*expected.shape, dtype=dtype, seed=1)
     expected.backward(torch.tensor(dy))
     assert_close(layer(x), expected.detach().numpy())
-    assert_close(layer.forward(x), expected.detach().numpy())
-    assert_close(layer.backward(dy), given.grad.numpy())
+    y, back = layer.forward(x)
+    assert_close(y, expected.detach().numpy())
+    assert_close(back(dy), given.grad.numpy())
     assert_close(layer.gradients, {name: p.grad.numpy() for name, p in module.named_parameters()})
 
 
@@ -186,8 +188,9 @@ def test_embedding_equals_torch(shape):
     dy = normal(*shape, 3, dtype="float32")
     expected.backward(torch.tensor(dy))
     assert_close(layer(x), expected.detach().numpy())
-    assert_close(layer.forward(x), expected.detach().numpy())
-    assert layer.backward(dy) is None
+    y, back = layer.forward(x)
+    assert_close(y, expected.detach().numpy())
+    assert back(dy) is None
     assert_close(layer.gradients, {"weight": module.weight.grad.numpy()})
 
 
@@ -200,9 +203,7 @@ def recurrent_calls(draw):
     sizes = st.integers(1, 9)
     options = {name: draw(st.booleans()) for name in ("bias", "batch_first", "bidirectional")}
     kind = draw(st.sampled_from(list(CELLS)))
-    layer = CELLS[kind](
-        draw(sizes), draw(sizes), draw(st.integers(1, 3)), **options, dtype="float64", seed=0
-    )
+    layer = CELLS[kind](draw(sizes), draw(sizes), draw(st.integers(1, 3)), **options, dtype="float64", seed=0)
     T, B = draw(st.integers(0, 6)), draw(st.integers(0, 4))
     lengths = draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B))
     state = draw(st.booleans()) and state_for(layer, B)
@@ -226,13 +227,10 @@ def test_backends_agree(call):
 
 @settings(deadline=None, max_examples=60)
 @given(recurrent_calls())
-def test_call_equals_forward_and_keeps_nothing(call):
+def test_call_equals_forward(call):
     layer, *arguments = call
     with use_backend("reference"):
-        y, state_n = layer(*arguments)
-        with pytest.raises(RuntimeError, match="needs a call of forward before it"):
-            layer.backward(y)
-        assert_close((y, state_n), layer.forward(*arguments))
+        assert_close(layer(*arguments), layer.forward(*arguments)[:2])
 
 
 @settings(deadline=None, max_examples=60)
@@ -246,11 +244,10 @@ def test_a_batch_is_its_rows(call):
     lengths = np.full(B, T) if lengths is None else lengths
     state = state_for(layer, B) if state is None else state
     with use_backend("reference"):
-        y, state_n = layer.forward(x, state, lengths)
+        y, state_n, back = layer.forward(x, state, lengths)
         dy, dstate_n = normal(*y.shape), state_for(layer, B, seed=4)
-        dx, dstate = layer.backward(dy, dstate_n)
-        total = layer.gradients
-        sums = {name: np.zeros_like(parameter) for name, parameter in layer.parameters.items()}
+        dx, dstate = back(dy, dstate_n)
+        total = layer.take_gradients()
         for row, length in enumerate(lengths):
             one = slice(row, row + 1)
 
@@ -258,16 +255,16 @@ def test_a_batch_is_its_rows(call):
                 picked = tuple(member[:, one] for member in members(state))
                 return picked if len(picked) == 2 else picked[0]
 
-            y_row, state_row = layer.forward(x[:length, one], of_row(state))
-            dx_row, dstate_row = layer.backward(dy[:length, one], of_row(dstate_n))
+            y_row, state_row, back = layer.forward(x[:length, one], of_row(state))
+            dx_row, dstate_row = back(dy[:length, one], of_row(dstate_n))
             assert_close((y[:length, one], of_row(state_n)), (y_row, state_row))
             assert_close(of_row(dstate), dstate_row)
             assert not y[length:, row].any()
             if dx is not None:
                 assert_close(dx[:length, one], dx_row)
                 assert not dx[length:, row].any()
-            sums = {name: sums[name] + gradient for name, gradient in layer.gradients.items()}
-    assert_close(total, sums)
+    if B:
+        assert_close(total, layer.take_gradients())  # which have added up
 
 
 @pytest.mark.usefixtures("backend")
@@ -298,7 +295,7 @@ def test_chunks_with_the_state_carried_equal_the_whole(kind):
 def test_members_of_gradients_left_out_are_zeros(kind, reference):
     layer = CELLS[kind](3, 5, 2, dtype="float64", seed=0)
     x = normal(7, 4, 3)
-    y, state_n = layer.forward(x)
+    y, state_n, _ = layer.forward(x)
     zeros = [np.zeros_like(member) for member in members(state_n)]
     cases = [(np.ones_like(y), None), (None, state_n)]
     filled = [(np.ones_like(y), zeros if len(zeros) == 2 else zeros[0]), (np.zeros_like(y), state_n)]
@@ -308,24 +305,9 @@ def test_members_of_gradients_left_out_are_zeros(kind, reference):
     for less, more in zip(cases, filled, strict=True):
         results = []
         for gradients in less, more:
-            layer.forward(x)
-            results.append((layer.backward(*gradients), layer.gradients))
+            *_, back = layer.forward(x)
+            results.append((back(*gradients), layer.take_gradients()))
         assert_close(*results)
-
-
-@pytest.mark.usefixtures("backend")
-def test_gradients_are_overwritten():
-    layer = GRU(3, 5, seed=0)
-    x = normal(7, 4, 3, dtype="float32")
-    y, _ = layer.forward(x)
-    layer.backward(np.ones_like(y))
-    first = layer.gradients
-    layer.forward(x)
-    layer.backward(np.ones_like(y))
-    assert list(layer.gradients) == list(layer.parameters)
-    for name in first:
-        np.testing.assert_array_equal(layer.gradients[name], first[name])
-        assert layer.gradients[name] is not first[name]
 
 
 def awkward(array):
@@ -351,9 +333,9 @@ def test_layouts(batch_first):
 
     def results(x, state, lengths, layout):
         before = [array.copy() for array in (x, *state, lengths)]
-        y, state_n = layer.forward(x, state, lengths)
+        y, state_n, back = layer.forward(x, state, lengths)
         dy, *dstate_n = (layout(normal(*array.shape)) for array in (y, *state_n))
-        passed = (y, state_n, layer.backward(dy, tuple(dstate_n)), layer.gradients)
+        passed = (y, state_n, back(dy, tuple(dstate_n)), layer.take_gradients())
         for array, copy in zip((x, *state, lengths), before, strict=True):
             np.testing.assert_array_equal(array, copy)
         return passed
@@ -372,11 +354,12 @@ def test_layouts(batch_first):
 )
 def test_layouts_of_feedforward_layers(layer):
     x = normal(4, 5, 3)
-    y = layer.forward(x)
-    dx = layer.backward(np.ones_like(y))
+    y, back = layer.forward(x)
+    dx = back(np.ones_like(y))
     for array in awkward(x):
-        assert_close((layer(array), layer.forward(array)), (layer(x), y))
-        assert_close(layer.backward(np.ones_like(y)), dx)
+        again, back = layer.forward(array)
+        assert_close((layer(array), again), (layer(x), y))
+        assert_close(back(np.ones_like(y)), dx)
         np.testing.assert_array_equal(array, x)
 
 
@@ -385,16 +368,17 @@ def test_non_finite_values_flow_through_without_a_word(reference):
         x = normal(4, 2, 3, dtype="float32")
         x[1, 0, 0] = value
         for layer in (LSTM(3, 5, 2, bidirectional=True, seed=0), GRU(3, 5, seed=0)):
-            y, _ = layer.forward(x)
+            y, _, back = layer.forward(x)
             assert np.isfinite(y[:, 1]).all()
-            layer.backward(np.full_like(y, value))
+            back(np.full_like(y, value))
         for layer in (Linear(3, 5, seed=0), Dropout(0.5, seed=0)):
-            y = layer.forward(x)
+            y, back = layer.forward(x)
             assert not np.isfinite(y).all()
-            layer.backward(np.full_like(y, value))
+            for _ in range(2):  # also added up
+                back(np.full_like(y, value))
         layer = Embedding(3, 2)
-        y = layer.forward([0, 1, 1])
-        layer.backward(np.array([[1, 1], [value, 1], [-value, 1]], "float32"))
+        y, back = layer.forward([0, 1, 1])
+        back(np.array([[1, 1], [value, 1], [-value, 1]], "float32"))
         assert np.isfinite(layer.gradients["weight"][[0, 2]]).all()
 
 
@@ -497,10 +481,10 @@ def test_layers_of_one_seed_have_no_numbers_in_common():
 
 def test_dropouts_of_one_seed_and_another_p_have_other_masks():
     x = np.ones(1000)
-    masks = [Dropout(p, seed=0).forward(x) != 0 for p in (0.5, 0.4999)]
+    masks = [Dropout(p, seed=0).forward(x)[0] != 0 for p in (0.5, 0.4999)]
     assert (masks[0] != masks[1]).mean() > 0.4
     rng = np.random.default_rng(0)
-    masks = [Dropout(0.5, seed=rng).forward(x) != 0 for _ in range(2)]  # what a network of several wants
+    masks = [Dropout(0.5, seed=rng).forward(x)[0] != 0 for _ in range(2)]  # what a network of several wants
     assert (masks[0] != masks[1]).mean() > 0.4
 
 
@@ -544,7 +528,7 @@ def test_dtype():
 def test_dropout_statistics(p, dtype):
     layer = Dropout(p, seed=0)
     x = np.ones((200, 500), dtype)
-    y = layer.forward(x)
+    y, back = layer.forward(x)
     assert y.dtype == dtype
     kept = y != 0
     deviation = np.sqrt(p * (1 - p) / x.size)
@@ -552,8 +536,8 @@ def test_dropout_statistics(p, dtype):
     np.testing.assert_allclose(y[kept], 1 / (1 - p), rtol=1e-6)
     neighbours = (kept[:, 1:] & kept[:, :-1]).mean()  # independent of each other
     assert abs(neighbours - (1 - p) ** 2) < 5 * deviation
-    np.testing.assert_array_equal(layer.backward(3 * x), 3 * y)  # by the same mask
-    assert (layer.forward(x) != y).any()
+    np.testing.assert_array_equal(back(3 * x), 3 * y)  # by the same mask
+    assert (layer.forward(x)[0] != y).any()
     assert (x == 1).all()
 
 
@@ -561,8 +545,9 @@ def test_dropout_statistics(p, dtype):
 def test_dropout_of_nothing_and_of_all():
     x = normal(3, 4)
     for layer, y in (Dropout(0), x), (Dropout(1), np.zeros_like(x)):
-        np.testing.assert_array_equal(layer.forward(x), y)
-        np.testing.assert_array_equal(layer.backward(x), y)
+        dropped, back = layer.forward(x)
+        np.testing.assert_array_equal(dropped, y)
+        np.testing.assert_array_equal(back(x), y)
         np.testing.assert_array_equal(layer(x), x)
     assert Dropout(0.5).parameters == Dropout(0.5).gradients == Dropout(0.5).state_dict() == {}
 
@@ -577,9 +562,9 @@ def test_dropout_acts_on_all_layers_but_the_last(kind):
     for name in last.parameters:
         last.parameters[name][...] = layer.parameters[name.replace("l0", "l1")]
     x = normal(7, 4, 3)
-    y, _ = layer.forward(x)
+    y, _, back = layer.forward(x)
     assert_close(y, last(np.zeros((7, 4, 10)))[0])
-    dx, _ = layer.backward(np.ones_like(y))
+    dx, _ = back(np.ones_like(y))
     assert not dx.any()
     assert not layer.gradients["weight_ih_l0"].any()
     assert layer.gradients["weight_hh_l1"].any()
@@ -606,17 +591,17 @@ def test_gradient_through_dropout(kind):
 
     def forward(x):
         layer = CELLS[kind](2, 3, 3, dropout=0.4, bidirectional=True, dtype="float64", seed=5)
-        return layer, layer.forward(x, lengths=[4, 2])[0]
+        return layer.forward(x, lengths=[4, 2])
 
     x = normal(4, 2, 2)
-    layer, y = forward(x)
+    y, _, back = forward(x)
     dy = normal(*y.shape, seed=1)
-    dx, _ = layer.backward(dy)
+    dx, _ = back(dy)
     numeric = np.zeros_like(x)
     for index in np.ndindex(x.shape):
         step = np.zeros_like(x)
         step[index] = 1e-6
-        numeric[index] = ((forward(x + step)[1] - forward(x - step)[1]) * dy).sum() / 2e-6
+        numeric[index] = ((forward(x + step)[0] - forward(x - step)[0]) * dy).sum() / 2e-6
     np.testing.assert_allclose(dx, numeric, atol=1e-8)
     assert np.abs(numeric).max() > 1e-3
 
@@ -827,13 +812,13 @@ def test_errors_name_the_axes_of_batch_first(reference):
         layer([0, 1])
     with pytest.raises(ValueError, match=re.escape("state must have shape (L*D, B, H) = (1, 7, 5)")):
         layer(X, np.zeros((1, 4, 5), "float32"))
-    y, _ = layer.forward(X)
+    y, _, back = layer.forward(X)
     with pytest.raises(ValueError, match=re.escape("dy must have shape (7, 4, 5), got (4, 7, 5)")):
-        layer.backward(y.swapaxes(0, 1))
+        back(y.swapaxes(0, 1))
 
 
 BAD_GRADIENTS = {
-    "both None": ((None, None), ValueError, "dy or dstate_n must be given, got None for both"),
+    "both None": ((), ValueError, "dy or dstate_n must be given, got None for both"),
     "dy": ((np.zeros((7, 4, 5), "float32"),), ValueError, "dy must have shape (7, 4, 10), got (7, 4, 5)"),
     "dy's dtype": ((np.zeros((7, 4, 10)),), TypeError, "dy must have the layer's dtype float32, got float64"),
     "no pair": ((None, H), TypeError, "dstate_n must be a pair (h, c)"),
@@ -848,11 +833,11 @@ BAD_GRADIENTS = {
 @pytest.mark.parametrize(("gradients", "error", "words"), BAD_GRADIENTS.values(), ids=BAD_GRADIENTS)
 def test_bad_gradients_use_nothing_up(gradients, error, words, reference):
     layer = LSTM(3, 5, 2, bidirectional=True, seed=0)
-    y, _ = layer.forward(X)
+    y, _, back = layer.forward(X)
     with pytest.raises(error, match=re.escape(words)):
-        layer.backward(*gradients)
+        back(*gradients)
     assert layer.gradients == {}
-    layer.backward(np.ones_like(y))  # still possible
+    back(np.ones_like(y))  # still possible
 
 
 @pytest.mark.parametrize(
@@ -866,17 +851,17 @@ def test_bad_gradients_use_nothing_up(gradients, error, words, reference):
     ],
     ids=["LSTM", "Linear", "Embedding", "Dropout", "Dropout(0)"],
 )
-def test_backward_needs_a_forward(layer, x, reference):
-    used_up = f"{type(layer).__name__}.backward needs a call of forward before it; each serves one"
-    with pytest.raises(RuntimeError, match=used_up):
-        layer.backward(X)
-    y = layer.forward(x)
-    dy = np.ones_like(y[0] if isinstance(y, tuple) else y)
+def test_a_way_back_that_was_refused_is_still_open(layer, x, reference):
+    y, *_, back = layer.forward(x)
     with pytest.raises(ValueError, match=r"dy must have shape .*, got \(1, 1\)"):
-        layer.backward(np.ones((1, 1), "float32"))
-    layer.backward(dy)
-    with pytest.raises(RuntimeError, match=used_up):
-        layer.backward(dy)
+        back(np.ones((1, 1), "float32"))
+    assert layer.gradients == {}
+    back(np.ones_like(y))
+    if isinstance(layer, LSTM):
+        first = layer.take_gradients()
+        with pytest.raises(RuntimeError, match="back was called before: each serves one call; run forward"):
+            back(np.ones_like(y))
+        assert first and layer.gradients == {}
 
 
 @pytest.mark.parametrize(
@@ -924,17 +909,17 @@ def test_examples(module, reference):
 def test_gradients_do_not_depend_on_whether_that_of_x_is_wanted(kind, backend, rng):
     layer = kind(5, 7, 2, bidirectional=True, seed=0)
     x = rng.normal(size=(6, 3, 5)).astype("float32")
-    y, _ = layer.forward(x)
-    layer.backward(np.ones_like(y))
-    expected = layer.gradients
-    layer.forward(x)
-    dx, _ = layer.backward(np.ones_like(y), input_gradient=False)
+    y, _, back = layer.forward(x)
+    back(np.ones_like(y))
+    expected = layer.take_gradients()
+    *_, back = layer.forward(x)
+    dx, _ = back(np.ones_like(y), input_gradient=False)
     assert dx is None
     for name, gradient in layer.gradients.items():
         np.testing.assert_array_equal(gradient, expected[name])
-    layer.forward(x)
+    *_, back = layer.forward(x)
     with pytest.raises(TypeError, match="input_gradient must be True or False"):
-        layer.backward(np.ones_like(y), input_gradient=1)
+        back(np.ones_like(y), input_gradient=1)
 
 
 @pytest.mark.parametrize("kind", CELLS.values(), ids=CELLS)
@@ -944,9 +929,9 @@ def test_directions_side_by_side_give_the_bits_of_one_after_the_other(kind, leng
     x, dy = (rng.normal(size=(9, 4, size)).astype("float32") for size in (6, 48))
 
     def everything():
-        y, _ = layer.forward(x, lengths=lengths)
-        dx, _ = layer.backward(dy)
-        return [y, dx, layer(x, lengths=lengths)[0], *layer.gradients.values()]
+        y, _, back = layer.forward(x, lengths=lengths)
+        dx, _ = back(dy)
+        return [y, dx, layer(x, lengths=lengths)[0], *layer.take_gradients().values()]
 
     results = []
     for count in (1, 2, 3):

@@ -24,6 +24,9 @@ class Point:
     def take_gradients(self):
         return self.gradients
 
+    def clear_gradients(self):
+        pass
+
     @property
     def w(self):
         return float(self.parameters["w"][0])
@@ -422,8 +425,8 @@ class Line:
 
     def steps(self):
         for rows in self.order.permutation(8).reshape(4, 2):
-            y = self.network.forward(self.x[rows])
-            self.network.backward(2 * (y - 1) / y.size)
+            y, back = self.network.forward(self.x[rows])
+            back(2 * (y - 1) / y.size)
             yield np.mean((y - 1) ** 2), np.int64(2)
 
     def trainer(self, **options):
@@ -479,8 +482,8 @@ def test_a_recurrent_layers_own_generator_goes_on_too(tmp_path):
 
         def steps():
             for _ in range(2):
-                y, _ = lstm.forward(x)
-                lstm.backward(y)
+                y, _, back = lstm.forward(x)
+                back(y)
                 yield 1.0, 2
 
         return Trainer(lstm, Adam(lstm.parameters), epochs=epochs, schedule="constant"), steps
@@ -658,7 +661,7 @@ def test_there_is_at_least_one_step_however_short_the_time(point):
     assert point.w != 5.0
 
 
-def test_a_step_without_backward_is_an_error():
+def test_a_step_without_a_way_back_is_an_error():
     line = Line()
     before = line.network.state_dict()
 
@@ -667,11 +670,19 @@ def test_a_step_without_backward_is_an_error():
         yield 1.0, 2
 
     run = line.trainer(epochs=1)
-    with pytest.raises(
-        RuntimeError, match=r"Sequential has no gradients of 0\.weight, .*: backward must run"
-    ):
+    with pytest.raises(RuntimeError, match=r"Sequential has no gradients of 0\.weight, .*: back must run"):
         run.run(steps, 8)
     for name, array in before.items():
+        np.testing.assert_array_equal(line.network.parameters[name], array)
+
+
+def test_gradients_of_a_step_that_failed_are_not_added_to_the_next(rng):
+    line, same = Line(dropout=0.0), Line(dropout=0.0)
+    _, back = line.network.forward(line.x)
+    back(np.full((8, 1), np.nan, "float32"))
+    for each in line, same:
+        each.trainer(epochs=1).run(each.steps, 8)
+    for name, array in same.network.parameters.items():
         np.testing.assert_array_equal(line.network.parameters[name], array)
 
 

@@ -38,15 +38,16 @@ def same(backend):
 
 
 def gradients_of(layer, x, state=None, lengths=None):
-    y, state_n = layer.forward(x, state, lengths)
+    layer.clear_gradients()
+    y, state_n, back = layer.forward(x, state, lengths)
     dstate_n = as_state(layer, lambda k: normal(*members(state_n)[k].shape, dtype=layer.dtype, seed=2 + k))
-    dx, dstate = layer.backward(normal(*y.shape, dtype=layer.dtype, seed=1), dstate_n)
+    dx, dstate = back(normal(*y.shape, dtype=layer.dtype, seed=1), dstate_n)
     return y, state_n, dx, dstate
 
 
 def loss_of(layer, x, state=None, lengths=None):
     """The number whose gradients those of `gradients_of` are."""
-    y, state_n = layer.forward(x, state, lengths)
+    y, state_n, _ = layer.forward(x, state, lengths)
     loss = np.vdot(y, normal(*y.shape, seed=1))
     return loss + sum(np.vdot(m, normal(*m.shape, seed=2 + k)) for k, m in enumerate(members(state_n)))
 
@@ -212,8 +213,8 @@ def test_a_learned_state_changes_nothing_until_it_is_learned(kind):
     assert list(layer.parameters) == [*plain.parameters, *names]
     x = normal(6, 3, 4, dtype="float32")
     np.testing.assert_array_equal(layer(x)[0], plain(x)[0])
-    layer.forward(x[:, :0])
-    layer.backward(np.zeros((6, 0, 5), "float32"))
+    *_, back = layer.forward(x[:, :0])
+    back(np.zeros((6, 0, 5), "float32"))
     assert layer.gradients["initial_h"].shape == (2, 5)
     other = CELLS[kind](4, 5, 2, learned_state=True, seed=1)
     other.load_state_dict(layer.state_dict())
@@ -231,13 +232,13 @@ def test_one_mask_for_all_steps_of_a_sequence(backend, bidirectional):
         array[...] = np.eye(400) if name.startswith("weight_hh") else 0
     places = 1 + bidirectional
     ones = np.ones((places, 6, 400), "float32")
-    _, h = layer.forward(np.zeros((3, 6, 1), "float32"), ones)
+    _, h, back = layer.forward(np.zeros((3, 6, 1), "float32"), ones)
     assert set(np.unique(h)) == {0, 4**3}
     kept = h > 0
     assert np.abs(kept.mean(axis=-1) - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 400)
     rows = kept.reshape(-1, 400)
     assert len(np.unique(rows, axis=0)) == len(rows)  # every sequence and direction has its own
-    _, dstate = layer.backward(None, ones)
+    _, dstate = back(None, ones)
     np.testing.assert_array_equal(dstate, h)
     again = layer.forward(np.zeros((3, 6, 1), "float32"), ones)[1]
     assert (again != h).any()  # and every call

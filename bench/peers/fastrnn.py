@@ -34,13 +34,13 @@ class Peer(Base):
             return {"layer": Run(lambda: layer(data.x), lambda: {"y": layer(data.x)[0]})}
 
         def step():
-            y, _ = layer.forward(data.x, lengths=lengths)
-            return y, layer.backward(data.dy)
+            y, _, back = layer.forward(data.x, lengths=lengths)
+            return y, back(data.dy), layer.take_gradients()
 
         def results() -> Results:
-            y, (dx, _) = step()
+            y, (dx, _), found = step()
             names = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
-            gradients = {f"d{short}": layer.gradients[f"{name}_l0"] for short, name in names.items()}
+            gradients = {f"d{short}": found[f"{name}_l0"] for short, name in names.items()}
             return {"y": y, "dx": dx, **gradients}
 
         return {"layer": Run(step, results)}
@@ -81,6 +81,7 @@ class Peer(Base):
         return {"call": Run(step, results)}
 
     def _text(self, case: Case, data: Data) -> dict[str, Run]:
+        from fastrnn.layers import Composite
         from fastrnn.losses import softmax_cross_entropy
         from fastrnn.optim import Adam, clip_grad_norm
 
@@ -88,22 +89,15 @@ class Peer(Base):
             layer = self._layer(case, data.weights)
             head = self.fastrnn.Linear(case.H, case.I, dtype=case.dtype)
             head.load_state_dict({name: data.weights[f"head.{name}"] for name in head.parameters})
-            parts = {"recurrent": layer, "head": head}
-
-            def named(attribute: str) -> dict[str, np.ndarray]:
-                return {
-                    f"{part}.{name}": array
-                    for part, owner in parts.items()
-                    for name, array in getattr(owner, attribute).items()
-                }
-
-            adam = Adam(named("parameters"), LEARNING_RATE)
+            network = Composite(recurrent=layer, head=head)
+            adam = Adam(network.parameters, LEARNING_RATE)
 
             def step() -> float:
-                hidden, _ = layer.forward(data.tokens)
-                loss, dlogits = softmax_cross_entropy(head.forward(hidden), data.targets)
-                layer.backward(head.backward(dlogits))
-                gradients = named("gradients")
+                hidden, _, back = layer.forward(data.tokens)
+                logits, head_back = head.forward(hidden)
+                loss, dlogits = softmax_cross_entropy(logits, data.targets)
+                back(head_back(dlogits))
+                gradients = network.take_gradients()
                 clip_grad_norm(gradients, 1.0)
                 adam.step(gradients)
                 return loss

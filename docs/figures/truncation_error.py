@@ -13,11 +13,11 @@ x = np.random.default_rng(0).standard_normal((T, B, I))
 def gradient(layer, k):
     """Of the sum of the last h, through the last k steps, as one vector."""
     _, state = layer(x[: T - k])
-    y, _ = layer.forward(x[T - k :], state)
+    y, _, back = layer.forward(x[T - k :], state)
     dy = np.zeros_like(y)
     dy[-1] = 1
-    layer.backward(dy, input_gradient=False)
-    return np.concatenate([array.ravel() for array in layer.gradients.values()])
+    back(dy, input_gradient=False)
+    return np.concatenate([array.ravel() for array in layer.take_gradients().values()])
 
 
 def open_gates():

@@ -21,7 +21,7 @@ from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
 
 
 class Network(Protocol):
-    """Arrays to train, and after a backward pass their gradients, by the same names: as a layer has them."""
+    """Arrays to train, and their gradients by the same names: as a layer has them."""
 
     @property
     def parameters(self) -> Mapping[str, Array]:
@@ -29,7 +29,11 @@ class Network(Protocol):
         ...
 
     def take_gradients(self) -> Mapping[str, Array]:
-        """Those of the last backward pass, which are not to be had a second time."""
+        """What has added up, which is not to be had a second time."""
+        ...
+
+    def clear_gradients(self) -> None:
+        """Forget them."""
         ...
 
 
@@ -203,6 +207,7 @@ class Trainer:
                 checks.function(name, given)
         if self.patience is not None and validate is None:
             raise ValueError(f"validate must be given if there is patience, which is {self.patience}")
+        self.network.clear_gradients()  # of a step that an error or Ctrl-C has ended before
         self._start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
         good = self._best or self._snapshot()
         try:

@@ -71,8 +71,7 @@ def diagnose(
         if dy is None:
             _loss_at_the_end(layer, x, state, lengths)
         else:
-            layer.forward(x, state, lengths)
-            layer.backward(dy)
+            layer.forward(x, state, lengths)[-1](dy)
 
     return diagnose_network(layer, step)
 
@@ -172,12 +171,12 @@ def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
 
 def _loss_at_the_end(layer: Recurrent[Any], *arguments: Any) -> None:
     """Forward and back, where the loss is a random projection of the last h of the top layer's directions."""
-    _, state_n = layer.forward(*arguments)
+    _, state_n, back = layer.forward(*arguments)
     h_n = state_n[0] if isinstance(state_n, tuple) else state_n
     dh_n = np.zeros_like(h_n)
     top = slice(-2 if layer.bidirectional else -1, None)
     dh_n[top] = np.random.default_rng(0).standard_normal(h_n[top].shape)
-    layer.backward(None, (dh_n, None) if isinstance(state_n, tuple) else dh_n)
+    back(None, (dh_n, None) if isinstance(state_n, tuple) else dh_n)
 
 
 def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
@@ -206,9 +205,7 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
         )
 
 
-def _not_finite(
-    weights: Sequence[Array | None], passed: Pass, lengths: Array, received: Array
-) -> str | None:
+def _not_finite(weights: Sequence[Array | None], passed: Pass, lengths: Array, received: Array) -> str | None:
     """What came to a direction with NaN or infinities already in it, so that no measure means anything."""
     valid = np.arange(len(passed.x))[:, None] < lengths
     if not all(array is None or np.isfinite(array).all() for array in weights):

@@ -30,7 +30,6 @@ RATE, CLIP = 3e-3, 1.0
 LEARNED = 0.99  # accuracy
 
 
-
 class Setting(NamedTuple):
     """A network to try."""
 
@@ -132,11 +131,12 @@ def _train(setting: Setting, lag: int) -> Outcome:
     while done < STEPS and accuracy < LEARNED:
         for _ in range(TRIED_AT):
             x, symbols = batch(lag, rng)
-            y, _ = layer.forward(x)
-            _, dlogits = softmax_cross_entropy(head.forward(y[-1]), symbols)
+            y, _, layer_back = layer.forward(x)
+            logits, head_back = head.forward(y[-1])
+            _, dlogits = softmax_cross_entropy(logits, symbols)
             dy = np.zeros_like(y)
-            dy[-1] = head.backward(dlogits)
-            layer.backward(dy)
+            dy[-1] = head_back(dlogits)
+            layer_back(dy)
             gradients = network.take_gradients()
             if setting.clip is not None:
                 clip_grad_norm(gradients, setting.clip)

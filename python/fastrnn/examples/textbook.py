@@ -63,9 +63,10 @@ def _fastrnn(x: Array, y: Array, vocabulary: Vocabulary, epochs: int) -> Outcome
 
     def epoch() -> Iterator[float]:
         for rows in np.array_split(rng.permutation(len(y)), range(BATCH, len(y), BATCH)):
-            _, h = layer.forward(x[rows].T)
-            loss, dlogits = softmax_cross_entropy(head.forward(h[0]), y[rows])
-            layer.backward(None, head.backward(dlogits)[None])
+            _, h, layer_back = layer.forward(x[rows].T)
+            logits, head_back = head.forward(h[0])
+            loss, dlogits = softmax_cross_entropy(logits, y[rows])
+            layer_back(None, head_back(dlogits)[None])
             optimizer.step(network.take_gradients())
             yield loss * len(rows)
 

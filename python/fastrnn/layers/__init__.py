@@ -1,9 +1,14 @@
 """Layers: parameters by PyTorch's names with PyTorch's initial values, and both passes.
 
 Every layer works the same way. ``layer(x)`` is inference: it changes nothing, and threads may share the
-layer. ``layer.forward(x)`` is training: it keeps what the next ``layer.backward(dy)`` needs, and that sets
-``layer.gradients``, with the keys of ``layer.parameters``, and returns the gradient with respect to ``x``.
-``optimizer.step(layer.take_gradients())`` applies the gradients, once.
+layer. ``y, back = layer.forward(x)`` is training: `back` takes the gradient of a loss with respect to ``y``
+to that with respect to ``x``, and adds those of ``layer.parameters`` to ``layer.gradients``, by the same
+names. ``optimizer.step(layer.take_gradients())`` applies them, once. Recurrent layers have a state besides:
+``y, state_n, back = lstm.forward(x, state)`` and ``dx, dstate = back(dy, dstate_n)``.
+
+The layer itself keeps nothing of what goes through: it may run forward any number of times before the ways
+back, which may be gone in any order, or not at all. So a layer can stand in two places of a network, and a
+large batch be taken in small parts: the gradients add up until they are taken.
 
 A layer owns its arrays: what is assigned to ``layer.parameters[name]`` is copied into the array there. A
 `Composite` joins layers, to train them as one.

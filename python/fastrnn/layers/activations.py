@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.layers.layer import Layer
+from fastrnn.layers.layer import Back, Layer
 
 
 class Activation(Layer):
@@ -19,20 +19,18 @@ class Activation(Layer):
         with np.errstate(all="ignore"):
             return self._value(checks.float_array("x", array, array.shape))
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """The same as a call, keeping y for `backward`: do not write to it before."""
+    def forward(self, x: npt.ArrayLike) -> tuple[Array, Back]:
+        """The same as a call, and ``back(dy)``, which returns dx. It reads y: do not write to it before."""
         y = self(x)
-        self._kept = y
-        return y
 
-    def backward(self, dy: npt.ArrayLike) -> Array:
-        """dx of dy."""
-        y = self._forward_kept()
-        dy = checks.float_array("dy", dy, y.shape)
-        checks.same_dtype(y=y, dy=dy)
-        self._kept = None
-        with np.errstate(all="ignore"):
-            return dy * self._slope(y)
+        def back(dy: npt.ArrayLike) -> Array:
+            """dx of dy."""
+            dy = checks.float_array("dy", dy, y.shape)
+            checks.same_dtype(y=y, dy=dy)
+            with np.errstate(all="ignore"):
+                return dy * self._slope(y)
+
+        return y, back
 
     def _value(self, x: Array) -> Array:
         raise NotImplementedError

@@ -6,19 +6,19 @@ Letters: T steps of the queries, S steps of the memory, B batch, Q and M their f
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, functional
-from fastrnn.arrays import Arrays
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
 
 
-class _Kept(NamedTuple):
-    """What `Attention.backward` needs of `Attention.forward`."""
+class _Attended(NamedTuple):
+    """What comes of a call, and what the way back needs of it."""
 
     queries: Array  # (T, B, Q)
     memory: Array  # (S, B, M), 0 where it is padded
@@ -113,12 +113,25 @@ class Attention(Layer):
 
     def forward(
         self, queries: npt.ArrayLike, memory: npt.ArrayLike, lengths: npt.ArrayLike | None = None
-    ) -> Array:
-        """The same as a call, keeping what `backward` needs: do not write to the arguments before."""
-        self._kept = self._attend(queries, memory, lengths)
-        self._kept.y.flags.writeable = False  # backward will read it
-        y: Array = self._kept.y
-        return y
+    ) -> tuple[Array, Callable[[npt.ArrayLike], tuple[Array, Array]]]:
+        """The same as a call, and the way back: do not write to the arguments before.
+
+        Returns
+        -------
+        y : ndarray, (T, B, Q)
+            Read-only, because `back` reads it.
+        back : callable
+            ``dqueries, dmemory = back(dy)``, of the shapes of y, queries and memory, adds to `gradients`.
+            The gradient is 0 where the memory is padded.
+        """
+        kept = self._attend(queries, memory, lengths)
+        kept.y.flags.writeable = False
+
+        def back(dy: npt.ArrayLike) -> tuple[Array, Array]:
+            """dqueries, (T, B, Q), and dmemory, (S, B, M), of dy, (T, B, Q); adds to the gradients."""
+            return self._back(kept, floats("dy", dy, self.dtype, kept.y.shape))
+
+        return kept.y, back
 
     def weights(
         self, queries: npt.ArrayLike, memory: npt.ArrayLike, lengths: npt.ArrayLike | None = None
@@ -128,14 +141,7 @@ class Attention(Layer):
         weights: Array = self._attend(queries, memory, lengths).weights
         return np.moveaxis(weights, 1, 0)
 
-    def backward(self, dy: npt.ArrayLike) -> tuple[Array, Array]:
-        """dqueries, (T, B, Q), and dmemory, (S, B, M), of dy, (T, B, Q); sets `gradients`.
-
-        The gradient is 0 where the memory is padded.
-        """
-        kept: _Kept = self._forward_kept()
-        dy = floats("dy", dy, self.dtype, kept.y.shape)
-        self._kept = None
+    def _back(self, kept: _Attended, dy: Array) -> tuple[Array, Array]:
         with np.errstate(all="ignore"):
             dsum = dy * (1 - kept.y * kept.y)
             weight = self.parameters["weight_output"]
@@ -150,10 +156,12 @@ class Attention(Layer):
             weight = self.parameters["weight_score"]
             dqueries, dweight_score, _ = functional.linear_backward(kept.queries, weight, dlooked)
             dqueries += djoined[..., self.memory_size :]
-        self._gradients = Arrays({"weight_score": dweight_score, "weight_output": dweight_output})
+        self._add({"weight_score": dweight_score, "weight_output": dweight_output})
         return dqueries, np.ascontiguousarray(dmemory.swapaxes(0, 1))
 
-    def _attend(self, queries: npt.ArrayLike, memory: npt.ArrayLike, lengths: npt.ArrayLike | None) -> _Kept:
+    def _attend(
+        self, queries: npt.ArrayLike, memory: npt.ArrayLike, lengths: npt.ArrayLike | None
+    ) -> _Attended:
         queries = floats("queries", queries, self.dtype, ("T", "B", self.query_size))
         T, B, _ = queries.shape
         memory = floats("memory", memory, self.dtype, ("S", B, self.memory_size))
@@ -178,7 +186,7 @@ class Attention(Layer):
             joined[..., self.memory_size :] = queries
             y = functional.linear(joined, self.parameters["weight_output"])
             np.tanh(y, out=y)
-        return _Kept(queries, memory, looked, weights, joined, y)
+        return _Attended(queries, memory, looked, weights, joined, y)
 
 
 def _softmax(scores: Array) -> Array:

@@ -78,10 +78,10 @@ class LSTM(Recurrent[tuple[Array, Array]]):
     Examples
     --------
     >>> layer = LSTM(3, 5, num_layers=2, bidirectional=True, seed=0)
-    >>> y, (h, c) = layer.forward(np.ones((7, 2, 3), "float32"), lengths=[7, 4])
+    >>> y, (h, c), back = layer.forward(np.ones((7, 2, 3), "float32"), lengths=[7, 4])
     >>> y.shape, h.shape, c.shape
     ((7, 2, 10), (4, 2, 5), (4, 2, 5))
-    >>> dx, (dh, dc) = layer.backward(np.ones_like(y))
+    >>> dx, (dh, dc) = back(np.ones_like(y))
     >>> dx.shape, layer.gradients["weight_ih_l1_reverse"].shape
     ((7, 2, 3), (20, 10))
     """

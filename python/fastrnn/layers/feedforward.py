@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, functional
-from fastrnn.arrays import Arrays
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
-from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
+from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 
 
 class Linear(Layer):
@@ -64,20 +64,21 @@ class Linear(Layer):
         """Inference: y, (..., out_features), of x, (..., in_features)."""
         return self._apply(self._input(x))
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """The same as a call, keeping x for `backward`: do not write to it before."""
-        array = self._input(x)
-        self._kept = array
-        return self._apply(array)
+    def forward(self, x: npt.ArrayLike) -> tuple[Array, Back]:
+        """The same as a call, and ``back(dy)``, which adds to `gradients` and returns dx, (..., in_features).
 
-    def backward(self, dy: npt.ArrayLike) -> Array:
-        """dx, (..., in_features), of dy, (..., out_features); sets `gradients`."""
-        x = self._forward_kept()
-        dy = floats("dy", dy, self.dtype, (*x.shape[:-1], self.out_features))
-        self._kept = None
-        dx, dweight, dbias = functional.linear_backward(x, self.parameters["weight"], dy)
-        self._gradients = Arrays({"weight": dweight} | ({"bias": dbias} if self.bias else {}))
-        return dx
+        `back` reads x and ``weight``: do not write to them before.
+        """
+        array = self._input(x)
+
+        def back(dy: npt.ArrayLike) -> Array:
+            """dx, (..., in_features), of dy, (..., out_features); adds to the layer's gradients."""
+            dy = floats("dy", dy, self.dtype, (*array.shape[:-1], self.out_features))
+            dx, dweight, dbias = functional.linear_backward(array, self.parameters["weight"], dy)
+            self._add({"weight": dweight} | ({"bias": dbias} if self.bias else {}))
+            return dx
+
+        return self._apply(array), back
 
     def _input(self, x: npt.ArrayLike) -> Array:
         # What is right already is seen at once: with a stream before it, a head is called each microsecond.
@@ -134,23 +135,21 @@ class Embedding(Layer):
         weight: Array = self.parameters["weight"]
         return weight[self._input(x)]
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """The same as a call, keeping x for `backward`: do not write to it before."""
-        tokens = self._input(x)
-        self._kept = tokens
-        return self(tokens)
+    def forward(self, x: npt.ArrayLike) -> tuple[Array, Callable[[npt.ArrayLike], None]]:
+        """The same as a call, and ``back(dy)``, which adds to `gradients`; tokens have no gradient."""
+        x = self._input(x)
 
-    def backward(self, dy: npt.ArrayLike) -> None:
-        """Set `gradients` from dy, (..., E). Tokens have no gradient: nothing is returned."""
-        x = self._forward_kept()
-        dy = floats("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
-        self._kept = None
-        order = np.argsort(x, axis=None, kind="stable")
-        tokens, first = np.unique(x.reshape(-1)[order], return_index=True)
-        dweight = np.zeros_like(self.parameters["weight"])
-        with np.errstate(all="ignore"):  # equal tokens side by side, one sum for each
-            dweight[tokens] = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], first, axis=0)
-        self._gradients = Arrays({"weight": dweight})
+        def back(dy: npt.ArrayLike) -> None:
+            """Add to the layer's gradients those of dy, (..., E)."""
+            dy = floats("dy", dy, self.dtype, (*x.shape, self.embedding_dim))
+            order = np.argsort(x, axis=None, kind="stable")
+            tokens, first = np.unique(x.reshape(-1)[order], return_index=True)
+            dweight = np.zeros_like(self.parameters["weight"])
+            with np.errstate(all="ignore"):  # equal tokens side by side, one sum for each
+                dweight[tokens] = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], first, axis=0)
+            self._add({"weight": dweight})
+
+        return self.parameters["weight"][x], back
 
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, "an integer array")
@@ -177,9 +176,10 @@ class Dropout(Layer):
     Examples
     --------
     >>> layer = Dropout(0.5, seed=3)
-    >>> layer.forward(np.ones(8)).tolist()
+    >>> y, back = layer.forward(np.ones(8))
+    >>> y.tolist()
     [2.0, 0.0, 2.0, 2.0, 2.0, 2.0, 0.0, 2.0]
-    >>> layer.backward(np.ones(8)).tolist()
+    >>> back(np.ones(8)).tolist()
     [2.0, 0.0, 2.0, 2.0, 2.0, 2.0, 0.0, 2.0]
     """
 
@@ -192,19 +192,16 @@ class Dropout(Layer):
         """Inference: x, unchanged."""
         return self._input(x)
 
-    def forward(self, x: npt.ArrayLike) -> Array:
-        """x with elements dropped; with p = 0 x itself."""
+    def forward(self, x: npt.ArrayLike) -> tuple[Array, Back]:
+        """x with elements dropped, with p = 0 x itself; and ``back(dy)``, which drops the same of dy."""
         array = self._input(x)
-        random = self._random(array.size) if self.p else None
-        self._kept = array.shape, random
-        return self._drop(array, random)
+        shape, random = array.shape, self._random(array.size) if self.p else None
 
-    def backward(self, dy: npt.ArrayLike) -> Array:
-        """dx of dy, by the mask that `forward` drew."""
-        shape, random = self._forward_kept()
-        dy = checks.float_array("dy", dy, shape)
-        self._kept = None
-        return self._drop(dy, random)
+        def back(dy: npt.ArrayLike) -> Array:
+            """dx of dy."""
+            return self._drop(checks.float_array("dy", dy, shape), random)
+
+        return self._drop(array, random), back
 
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, "a float32 or float64 array")

@@ -1,10 +1,10 @@
-"""What every layer is made of: named arrays, what forward keeps for backward, and initial values."""
+"""What every layer is made of: named arrays, their gradients, and initial values."""
 
 from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,10 +15,14 @@ from fastrnn.arrays import Arrays, Joined
 from fastrnn.checks import Array
 
 Seed: TypeAlias = "int | np.random.Generator | None"  # a string: numpy.random loads when it is needed
+Back: TypeAlias = "Callable[[npt.ArrayLike], Array]"  # from the gradient of y to that of x
 
 
 class Layer:
-    """What all layers share. Copies and pickles have the weights, but nothing of the data that went through.
+    """What all layers share. Copies and pickles have the weights, but no gradients.
+
+    A layer keeps nothing of what goes through it: what ``forward`` returns last, `back`, holds all that the
+    way back needs, for as long as somebody holds it.
 
     Parameters
     ----------
@@ -29,7 +33,6 @@ class Layer:
     def __init__(self, parameters: Mapping[str, Array] | None = None) -> None:
         self._parameters = Arrays(parameters or {})
         self._gradients = Arrays({})
-        self._kept: Any = None
 
     @property
     def parameters(self) -> Arrays:
@@ -39,12 +42,12 @@ class Layer:
 
     @property
     def gradients(self) -> Arrays:
-        """What the last `backward` computed, each call anew, to look at and to clip: empty before the first
-        one, and when they have been taken."""
+        """The sums of what each `back` has found since they were taken, to look at and to clip; empty before
+        the first one."""
         return self._gradients
 
     def take_gradients(self) -> dict[str, Array]:
-        """Hand the gradients over, for a step of an optimizer: the layer has none then until `backward` runs
+        """Hand the gradients over, for a step of an optimizer: the layer has none then until a `back` runs
         again, so that none is applied twice.
 
         Returns
@@ -55,18 +58,21 @@ class Layer:
         Raises
         ------
         RuntimeError
-            If `backward` has not run since they were taken: it names those that are missing, and the others
-            stay.
+            If no `back` has run since they were taken: it names those that are missing, and the others stay.
         """
         gradients = dict(self.gradients)
         missing = [name for name in self.parameters if name not in gradients]
         if missing:
             raise RuntimeError(
                 f"{type(self).__name__} has no gradients of {', '.join(missing)}: "
-                "backward must run before they are taken, each time"
+                "back must run before they are taken, each time"
             )
-        self._drop_gradients()
+        self.clear_gradients()
         return gradients
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients: what comes next is added to nothing."""
+        self._gradients = Arrays({})
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters, by name."""
@@ -106,19 +112,15 @@ class Layer:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle has: all but what passed through."""
-        return {**self.__dict__, "_gradients": Arrays({}), "_kept": None}
+        """What a copy or a pickle has: no gradients."""
+        return {**self.__dict__, "_gradients": Arrays({})}
 
-    def _drop_gradients(self) -> None:
-        self._gradients = Arrays({})
-
-    def _forward_kept(self) -> Any:
-        """What the last forward call kept; backward discards it once its arguments have been checked."""
-        if self._kept is None:
-            raise RuntimeError(
-                f"{type(self).__name__}.backward needs a call of forward before it; each serves one backward"
-            )
-        return self._kept
+    def _add(self, gradients: Mapping[str, Array]) -> None:
+        """Add what a `back` has found: in new arrays, if there is something, as two names may share one."""
+        before = self._gradients
+        with np.errstate(all="ignore"):
+            sums = {name: before[name] + each if name in before else each for name, each in gradients.items()}
+        self._gradients = Arrays(sums)
 
 
 class Composite(Layer):
@@ -167,12 +169,13 @@ class Composite(Layer):
 
     @property
     def gradients(self) -> Arrays:
-        """What the parts have: those whose `backward` has run."""
+        """What the parts have: those whose `back` has run."""
         return Joined({name: layer.gradients for name, layer in self.parts.items()})
 
-    def _drop_gradients(self) -> None:
+    def clear_gradients(self) -> None:
+        """Forget the parts' gradients."""
         for layer in self.parts.values():
-            layer._drop_gradients()
+            layer.clear_gradients()
 
 
 def generator(seed: Seed, *owner: object) -> np.random.Generator:

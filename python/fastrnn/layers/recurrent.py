@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Literal, TypeVar, overload
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, functional, reference
-from fastrnn.arrays import Arrays
 from fastrnn.checks import Array
 from fastrnn.layers.feedforward import Dropout
-from fastrnn.layers.layer import Layer, Seed, floats, generator, uniform
+from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
 from fastrnn.layers.stream import Stream
 
 StateT = TypeVar("StateT")
+
+
+class _Kept(NamedTuple):
+    """What the way back needs of a forward pass."""
+
+    reserves: list[Any]  # by layer and direction
+    passes: list[Pass]  # likewise, if the layer was recording
+    undrop: list[Back]  # of the dropout after each layer but the last
+    started: list[str]  # the parameters from which the sequences started
 
 
 class Recurrent(Layer, Generic[StateT]):
@@ -59,7 +67,7 @@ class Recurrent(Layer, Generic[StateT]):
     learned_state : bool
         Whether the state that sequences start from, where none is given, is a parameter: zeros at first.
     recompute : bool
-        Whether `forward` keeps little but its outputs and `backward` computes the gates again, for long
+        Whether `forward` keeps little but its outputs and `back` computes the gates again, for long
         sequences: a sixth of the memory in an `LSTM`, a fifth in a `GRU`, half in an `RNN`, for about a third
         more time. The results have the same bits.
     dtype : {"float32", "float64"}
@@ -72,11 +80,10 @@ class Recurrent(Layer, Generic[StateT]):
     Attributes
     ----------
     recording : bool
-        Whether `forward` and `backward` leave a `record`; False at first.
+        Whether the way back leaves a `record`; False at first.
     record : list of Pass
-        What passed through each layer and direction, in the order of the parameters, in the last `backward`
-        and the `forward` before it: among it the gradient of the loss with respect to every h. See
-        `fastrnn.diagnostics`.
+        What passed through each layer and direction, in the order of the parameters, in the last `back` and
+        its `forward`: among it the gradient of the loss with respect to every h. See `fastrnn.diagnostics`.
 
     Raises
     ------
@@ -211,75 +218,79 @@ class Recurrent(Layer, Generic[StateT]):
 
     def forward(
         self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
-    ) -> tuple[Array, StateT]:
-        """Training: the same as a call, but with dropout, and keeping what `backward` needs.
+    ) -> tuple[Array, StateT, Callable[..., tuple[Array | None, StateT]]]:
+        """Training: the same as a call, but with dropout, and with the way back.
 
         Parameters
         ----------
         x, state, lengths
-            As of a call. Do not write to them, nor to the parameters, before `backward`.
+            As of a call. Do not write to them, nor to the parameters, before `back` has run.
 
         Returns
         -------
         y, state_n
-            As of a call; `y` may be read-only, because `backward` reads it.
+            As of a call; `y` may be read-only, because `back` reads it.
+        back : callable
+            ``dx, dstate = back(dy=None, dstate_n=None, *, input_gradient=True)``, backpropagation through
+            time, layers and directions, adds to the layer's `gradients`. It serves one call, which frees
+            what it holds.
+
+            `dy` and `dstate_n` are the gradients of a loss with respect to `y` and `state_n`. One must be
+            given; the other is then zeros, and so is a member of a pair that is None. What `dy` holds where
+            a sequence is padded does not matter.
+
+            `dx` and `dstate` are those with respect to `x` and the initial state, also where that was left
+            out. `dx` is None if `x` was tokens, or with `input_gradient` False: a step is up to a sixth
+            shorter without it.
 
         Raises
         ------
         TypeError, ValueError
-            As of a call.
-        """
-        y, state_n, self._kept = self._run(x, state, lengths, training=True)
-        return y, state_n
-
-    def backward(
-        self, dy: npt.ArrayLike | None, dstate_n: Any = None, *, input_gradient: bool = True
-    ) -> tuple[Array | None, StateT]:
-        """Backpropagation through time, layers and directions; sets `gradients`.
-
-        Parameters
-        ----------
-        dy : array_like, shape of `y`, or None
-            The gradient of a loss with respect to `y`. None is zeros, and then `dstate_n` must be given. What
-            it holds where a sequence is padded does not matter.
-        dstate_n : as `state_n`, optional
-            The gradient with respect to `state_n`. Zeros if left out, and so is a member of a pair that is
-            None.
-        input_gradient : bool, default True
-            Whether the gradient with respect to `x` is wanted: without it a step is up to a sixth shorter.
-
-        Returns
-        -------
-        dx : ndarray, shape of `x`, or None
-            The gradient with respect to `x`; None if that was tokens, or if it is not wanted.
-        dstate : as `state_n`
-            The gradient with respect to the initial state, also where that was left out.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a gradient is of another dtype or shape, or both are None.
+            As of a call. By `back`, if a gradient is of another dtype or shape, or both are None; nothing
+            has changed then.
         RuntimeError
-            If there was no call of `forward`, or this one has been used.
-        """
-        reserves, passes, (T, B, width), started = self._forward_kept()
-        if dy is None and dstate_n is None:
-            raise ValueError("dy or dstate_n must be given, got None for both")
-        if dy is not None:
-            shape = (B, T, width) if self.batch_first else (T, B, width)
-            dy = self._swap(floats("dy", dy, self.dtype, shape))
-        dstates = self._by_place("dstate_n", self._members("dstate_n", dstate_n), B)
-        input_gradient = checks.boolean("input_gradient", input_gradient)
-        self._kept = None
+            By `back`, if it was called before.
 
+        Examples
+        --------
+        >>> layer = fastrnn.GRU(3, 5, seed=0)
+        >>> x = np.ones((7, 4, 3), "float32")
+        >>> y, h, back = layer.forward(x)
+        >>> dx, dh_0 = back(y)  # the gradient of sum(y^2) / 2
+        >>> dx.shape, dh_0.shape, sorted(layer.gradients) == sorted(layer.parameters)
+        ((7, 4, 3), (1, 4, 5), True)
+        """
+        y, state_n, *kept = self._run(x, state, lengths, training=True)  # emptied when it is taken
+        shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
+
+        def back(
+            dy: npt.ArrayLike | None = None, dstate_n: Any = None, *, input_gradient: bool = True
+        ) -> tuple[Array | None, StateT]:
+            """Once: dx and dstate of the gradients of y and state_n; adds to the layer's gradients."""
+            if dy is None and dstate_n is None:
+                raise ValueError("dy or dstate_n must be given, got None for both")
+            if dy is not None:
+                dy = self._swap(floats("dy", dy, self.dtype, shape))
+            dstates = self._by_place("dstate_n", self._members("dstate_n", dstate_n), batch)
+            input_gradient = checks.boolean("input_gradient", input_gradient)
+            if not kept:
+                raise RuntimeError("back was called before: each serves one call; run forward again")
+            return self._back(kept.pop(), dy, dstates, input_gradient)
+
+        return y, state_n, back
+
+    def _back(
+        self, kept: _Kept, dy: Array | None, dstates: list[Any], input_gradient: bool
+    ) -> tuple[Array | None, StateT]:
+        """From the last layer to the first, of gradients that have been checked."""
         gradients: dict[str, Array] = {}
-        dhidden = [each.dhidden for each in passes] or [None] * len(reserves)
+        dhidden: list[Any] = [each.dhidden for each in kept.passes] or [None] * len(kept.reserves)
         for layer in reversed(range(self.num_layers)):
             places = range(layer * self._directions, (layer + 1) * self._directions)
             parts = self._by_direction(dy)
             wanted = layer > 0 or input_gradient
             back = [
-                (reserves[place], part, dstates[place], wanted, dhidden[place])
+                (kept.reserves[place], part, dstates[place], wanted, dhidden[place])
                 for place, part in zip(places, parts, strict=True)
             ]
             found_all: list[Any] = functional.run_directions_back(back)  # with None for biases there are not
@@ -288,12 +299,13 @@ class Recurrent(Layer, Generic[StateT]):
                 gradients.update(zip(self._names(suffix), found[1:5], strict=False))
                 dstates[place] = found.state
                 dx = _sum(dx, found.x)
-            dy = self._dropouts[layer - 1].backward(dx) if layer else dx
+            dy = kept.undrop[layer - 1](dx) if layer else dx
         dstate = self._as_given(dstates)
         for name, member in zip(self._learned, self._members("dstate", dstate), strict=False):
-            gradients[name] = _over_batch(member) if name in started else np.zeros_like(self.parameters[name])
-        self._gradients = Arrays({name: gradients[name] for name in self.parameters})
-        self.record = passes
+            learned = name in kept.started
+            gradients[name] = _over_batch(member) if learned else np.zeros_like(self.parameters[name])
+        self._add({name: gradients[name] for name in self.parameters})
+        self.record = kept.passes
         return None if dy is None else self._swap(dy), dstate
 
     def stream(self, batch: int = 1) -> Stream[StateT]:
@@ -352,8 +364,8 @@ class Recurrent(Layer, Generic[StateT]):
         lengths: npt.ArrayLike | None,
         training: bool,
         states: list[Any] | None = None,
-    ) -> tuple[Array, StateT, Any]:
-        """Layer by layer, direction by direction; the last value returned is what `backward` needs.
+    ) -> tuple[Array, StateT, _Kept]:
+        """Layer by layer, direction by direction.
 
         Those of all steps are appended to `states`.
         """
@@ -361,11 +373,11 @@ class Recurrent(Layer, Generic[StateT]):
         T, B = x.shape[:2]
         current, started = self._given_or_learned(state, B)
         all_c = (T, B, self.hidden_size) if states is not None and self._states > 1 else None
-        reserves: list[Any] = []
-        passes: list[Pass] = []
+        kept = _Kept([], [], [], started)
         for layer in range(self.num_layers):
             if training and layer:
-                x = self._dropouts[layer - 1].forward(x)
+                x, undrop = self._dropouts[layer - 1].forward(x)
+                kept.undrop.append(undrop)
             places = slice(layer * self._directions, (layer + 1) * self._directions)
             initial = current[places]
             packed = [None] * len(initial) if training else self._packed[places]
@@ -378,14 +390,14 @@ class Recurrent(Layer, Generic[StateT]):
             found = functional.run_directions(self._cell, calls)
             outputs = [y for y, _, _ in found]
             current[places] = [state_n for _, state_n, _ in found]
-            reserves.extend(reserve for _, _, reserve in found)
+            kept.reserves.extend(reserve for _, _, reserve in found)
             if training and self.recording:
-                seen = zip(initial, masks, outputs, strict=True)
-                passes.extend(Pass(x, start, lengths, mask, y, np.zeros_like(y)) for start, mask, y in seen)
+                for start, mask, y in zip(initial, masks, outputs, strict=True):
+                    kept.passes.append(Pass(x, start, lengths, mask, y, np.zeros_like(y)))
             if states is not None:
                 states.extend(outputs if self._states == 1 else zip(outputs, cells, strict=True))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-        return self._swap(x), self._as_given(current), (reserves, passes, x.shape, started)
+        return self._swap(x), self._as_given(current), kept
 
     def _given_or_learned(self, state: Any, batch: int) -> tuple[list[Any], list[str]]:
         """The state of each layer and direction to start from, and which parameters are in it."""
@@ -400,7 +412,7 @@ class Recurrent(Layer, Generic[StateT]):
         """What h is multiplied by in the recurrence of one layer and direction, for a whole sequence."""
         if not self.recurrent_dropout:
             return None
-        return self._masks.forward(np.ones((batch, self.hidden_size), self.dtype))
+        return self._masks.forward(np.ones((batch, self.hidden_size), self.dtype))[0]
 
     def _input(self, x: npt.ArrayLike) -> Array:
         """x as time-major floats or tokens, whichever it is."""

@@ -7,8 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from fastrnn import checks
-from fastrnn.checks import Array
-from fastrnn.layers.layer import Composite, Layer
+from fastrnn.layers.layer import Back, Composite, Layer
 from fastrnn.layers.recurrent import Recurrent
 
 
@@ -39,8 +38,9 @@ class Sequential(Composite):
     >>> network = Sequential(Linear(1, 16, seed=rng), Tanh(), Linear(16, 1, seed=rng))
     >>> def steps():
     ...     for rows in rng.permutation(64).reshape(4, 16):
-    ...         loss, dy = mean_squared_error(network.forward(x[rows]), np.sin(x[rows]))
-    ...         network.backward(dy)
+    ...         y, back = network.forward(x[rows])
+    ...         loss, dy = mean_squared_error(y, np.sin(x[rows]))
+    ...         back(dy)
     ...         yield loss, len(rows)
     >>> trainer = Trainer(network, Adam(network.parameters, 0.05), epochs=200)
     >>> trainer.run(steps, samples=64)
@@ -60,15 +60,18 @@ class Sequential(Composite):
             x = layer(x)  # type: ignore[operator]
         return x
 
-    def forward(self, x: npt.ArrayLike) -> Any:
-        """The same as a call in training, keeping what `backward` needs."""
+    def forward(self, x: npt.ArrayLike) -> tuple[Any, Back]:
+        """The same as a call in training, and ``back(dy)``, which adds to `gradients` and returns dx: None if
+        the first layer takes tokens."""
+        backs: list[Back] = []
         for layer in self.parts.values():
-            x = layer.forward(x)  # type: ignore[attr-defined]
-        return x
+            x, each = layer.forward(x)  # type: ignore[attr-defined]
+            backs.append(each)
 
-    def backward(self, dy: npt.ArrayLike) -> Array | None:
-        """dx of dy, None if the first layer takes tokens; sets `gradients`."""
-        d: Any = dy
-        for layer in reversed(self.parts.values()):
-            d = layer.backward(d)  # type: ignore[attr-defined]
-        return d  # type: ignore[no-any-return]
+        def back(dy: npt.ArrayLike) -> Any:
+            """dx of dy; adds to the layers' gradients."""
+            for each in reversed(backs):
+                dy = each(dy)
+            return dy
+
+        return x, back

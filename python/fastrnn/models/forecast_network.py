@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -73,38 +74,43 @@ class ForecastNetwork(Composite):
     def loss(self, batch: Batch, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """See `fastrnn.models.estimator.NetworkEstimator`; samples are windows, `state` is not used."""
         x, known, target, weight = (array.astype(self.head.dtype) for array in batch[:4])
-        origins = len(target)
+        shape = (*target.shape, self.shape[2])
         if training:
-            hidden = self._forward(x)
-            outputs = self.head.forward(self.dropout.forward(hidden[-origins:]))
+            outputs, back = self._forward(x, known, shape)
         else:
-            hidden = self.recurrent(x)[0]
-            outputs = self.head(hidden[-origins:])
-        outputs = outputs.reshape(*target.shape, self.shape[2])
-        if self.known is not None:
-            beside = self.known.forward(known) if training else self.known(known)
-            outputs = outputs + beside.reshape(outputs.shape)
+            outputs = self.head(self.recurrent(x)[0][-len(target) :]).reshape(shape)
+            if self.known is not None:
+                outputs = outputs + self.known(known).reshape(shape)
         loss, doutputs = self._loss(outputs * weight, target)
         if training:
-            self._backward(doutputs * weight, len(hidden))
+            back(doutputs * weight)
         return loss, target.shape[1], None
 
-    def _forward(self, x: Array) -> Array:
-        """The hidden states of the steps that gradients flow through."""
+    def _forward(
+        self, x: Array, known: Array, shape: tuple[int, ...]
+    ) -> tuple[Array, Callable[[Array], None]]:
+        """The outputs, and the way back through the last of the steps."""
+        E, B, H = shape[:3]
         through = len(x) if self.bptt_steps is None else min(self.bptt_steps, len(x))
         state = self.recurrent(x[:-through])[1] if through < len(x) else None
-        hidden: Array = self.recurrent.forward(x[-through:], state)[0]
-        return hidden
+        hidden, _, recurrent_back = self.recurrent.forward(x[-through:], state)
+        dropped, undrop = self.dropout.forward(hidden[-E:])
+        outputs, head_back = self.head.forward(dropped)
+        outputs = outputs.reshape(shape)
+        if self.known is not None:
+            beside, known_back = self.known.forward(known)
+            outputs = outputs + beside.reshape(shape)
+
+        def back(doutputs: Array) -> None:
+            if self.known is not None:
+                known_back(doutputs.reshape(E, B, H, -1))
+            dhidden = undrop(head_back(doutputs.reshape(E, B, -1)))
+            recurrent_back(np.pad(dhidden, ((through - E, 0), (0, 0), (0, 0))), input_gradient=False)
+
+        return outputs, back
 
     def _loss(self, outputs: Array, target: Array) -> tuple[float, Array]:
         if self.quantiles is not None:
             return quantile_loss(outputs, target, self.quantiles)
         loss, doutputs = mean_squared_error(outputs[..., 0], target)
         return loss, doutputs[..., None]
-
-    def _backward(self, doutputs: Array, steps: int) -> None:
-        E, B, H = doutputs.shape[:3]
-        if self.known is not None:
-            self.known.backward(doutputs.reshape(E, B, H, -1))
-        dhidden = self.dropout.backward(self.head.backward(doutputs.reshape(E, B, -1)))
-        self.recurrent.backward(np.pad(dhidden, ((steps - E, 0), (0, 0), (0, 0))), input_gradient=False)

@@ -265,7 +265,7 @@ class ConditionedDecoder(Composite):
     def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """The mean cross-entropy of the outputs' tokens in nats, given those before; how many they are; None.
 
-        With `training` there is dropout, and `gradients` are set.
+        With `training` there is dropout, and the gradients are added.
         """
         vectors = batch.x.padded()[0][0]
         inputs, targets, lengths = teacher_forcing(batch.y)
@@ -274,12 +274,14 @@ class ConditionedDecoder(Composite):
             logits = self.head(self.recurrent(inputs, self.start(vectors), lengths)[0])
             return softmax_cross_entropy(logits, targets, ignore_index=IGNORED)[0], count, None
 
-        start = np.tanh(self.condition.forward(vectors))
-        hidden, _ = self.recurrent.forward(inputs, self._state(start), lengths)
-        logits = self.head.forward(self.dropout.forward(hidden))
+        start, condition_back = self.condition.forward(vectors)
+        start = np.tanh(start)
+        hidden, _, recurrent_back = self.recurrent.forward(inputs, self._state(start), lengths)
+        hidden, undrop = self.dropout.forward(hidden)
+        logits, head_back = self.head.forward(hidden)
         loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=IGNORED)
-        _, dstate = self.recurrent.backward(self.dropout.backward(self.head.backward(dlogits)))
-        self.condition.backward(self._row(dstate) * (1 - start * start))
+        _, dstate = recurrent_back(undrop(head_back(dlogits)))
+        condition_back(self._row(dstate) * (1 - start * start))
         return loss, count, None
 
     def start(self, vectors: Array) -> Any:

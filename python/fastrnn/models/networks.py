@@ -100,9 +100,11 @@ class SequenceNetwork(Composite):
         """See `fastrnn.models.estimator.NetworkEstimator`."""
         if not training:
             return self._loss(self(batch.x), batch.y)[0], len(batch), None
-        pooled = self.dropout.forward(self.pooling.forward(batch.x))
-        loss, doutputs = self._loss(self.head.forward(pooled), batch.y)
-        self.pooling.backward(self.dropout.backward(self.head.backward(doutputs)))
+        pooled, back = self.pooling.forward(batch.x)
+        dropped, undrop = self.dropout.forward(pooled)
+        outputs, head_back = self.head.forward(dropped)
+        loss, doutputs = self._loss(outputs, batch.y)
+        back(undrop(head_back(doutputs)))
         return loss, len(batch), None
 
 
@@ -141,9 +143,9 @@ class StepNetwork(Composite):
         if not training:
             logits, state = self(x, state, lengths)
             return softmax_cross_entropy(logits, targets, ignore_index=-1)[0], count, state
-        hidden, state = self.recurrent.forward(x, state, lengths)
-        logits = self.head.forward(self.dropout.forward(hidden))
+        hidden, state, back = self.recurrent.forward(x, state, lengths)
+        dropped, undrop = self.dropout.forward(hidden)
+        logits, head_back = self.head.forward(dropped)
         loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=-1)
-        dhidden = self.dropout.backward(self.head.backward(dlogits))
-        self.recurrent.backward(dhidden, input_gradient=False)
+        back(undrop(head_back(dlogits)), input_gradient=False)
         return loss, count, state

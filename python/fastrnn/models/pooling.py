@@ -14,20 +14,20 @@ import numpy.typing as npt
 
 from fastrnn.checks import Array
 from fastrnn.data import Sequences
-from fastrnn.layers import Layer, Recurrent
+from fastrnn.layers import Recurrent
 
 Lengths = npt.NDArray[np.int64]
 
 WINDOW = 1000  # steps of a call where nothing flows back: its overhead vanishes, its memory stays small
 
 
-class Pooling(Layer):
+class Pooling:
     """Recurrent layers and what is pooled from their outputs.
 
     Parameters
     ----------
     layer : Recurrent
-        `backward` sets its `gradients`; the pooling has no parameters of its own.
+        The ways back add to its `gradients`; the pooling has no parameters of its own.
     kind : {"last", "mean", "max"}
     steps : int or None
         With "last", gradients flow back through the last so many steps only. With "mean" and "max" each
@@ -37,10 +37,7 @@ class Pooling(Layer):
         The source of the layer's dropout: steps that run twice are dropped alike.
     """
 
-    def __init__(
-        self, layer: Recurrent[Any], kind: str, steps: int | None, rng: np.random.Generator
-    ) -> None:
-        super().__init__()
+    def __init__(self, layer: Recurrent[Any], kind: str, steps: int | None, rng: np.random.Generator) -> None:
         self.layer, self.kind, self.steps, self.rng = layer, kind, steps, rng
         self._directions = 2 if layer.bidirectional else 1
 
@@ -50,28 +47,27 @@ class Pooling(Layer):
         pooled: Array = self._last(state) if over_steps is None else over_steps.pooled(x.lengths)
         return pooled
 
-    def forward(self, x: Sequences) -> Array:
-        """What is pooled, (B, D*H), in training."""
+    def forward(self, x: Sequences) -> tuple[Array, Callable[[Array], None]]:
+        """What is pooled, (B, D*H), in training, and the way back from its gradient."""
         if self.kind == "last":
             return self._forward_last(x)
         before = self.rng.bit_generator.state
-        _, over_steps = self._run(self.layer.forward, x, self.steps)
-        self._kept = x, over_steps, before
-        pooled: Array = over_steps.pooled(x.lengths)
-        return pooled
+        last: Any = None
 
-    def backward(self, dpooled: Array) -> None:
-        """Set the layer's `gradients` from the gradient of what is pooled."""
-        kept, self._kept = self._forward_kept(), None
-        if self.kind == "last":
-            self.layer.backward(None, self._state_gradient(kept, dpooled), input_gradient=False)
-            return
-        x, over_steps, before = kept
-        if self.steps is None or x.steps <= self.steps:  # forward kept all of them
-            dy = over_steps.gradient(dpooled, x.lengths, 0, x.steps)
-            self.layer.backward(dy, input_gradient=False)
-        else:
-            self._backward_by_windows(x, over_steps, dpooled, before)
+        def run(*arguments: Any) -> tuple[Array, Any]:
+            nonlocal last  # the ways back of all windows would hold too much
+            y, state, last = self.layer.forward(*arguments)
+            return y, state
+
+        _, over_steps = self._run(run, x, self.steps)
+
+        def back(dpooled: Array) -> None:
+            if self.steps is None or x.steps <= self.steps:  # the last window is all of them
+                last(over_steps.gradient(dpooled, x.lengths, 0, x.steps), input_gradient=False)
+            else:
+                self._back_by_windows(x, over_steps, dpooled, before)
+
+        return over_steps.pooled(x.lengths), back
 
     def _run(self, run: Callable[..., tuple[Array, Any]], x: Sequences, steps: int | None) -> tuple[Any, Any]:
         """The state after all steps, and what is gathered of the outputs."""
@@ -86,32 +82,30 @@ class Pooling(Layer):
             start += len(y)
         return state, over_steps
 
-    def _forward_last(self, x: Sequences) -> Array:
-        state: Any = None
+    def _forward_last(self, x: Sequences) -> tuple[Array, Callable[[Array], None]]:
+        start: Any = None
         if self.steps is not None and x.steps > self.steps:
-            state, _ = self._run(self.layer.forward, x.head(self.steps), WINDOW)
+            start, _ = self._run(lambda *window: self.layer.forward(*window)[:2], x.head(self.steps), WINDOW)
             x = x.tail(self.steps)
         array, lengths = x.padded()
-        _, state = self.layer.forward(array, state, lengths)
-        self._kept = state
-        return self._last(state)
+        _, state, through = self.layer.forward(array, start, lengths)
 
-    def _backward_by_windows(self, x: Sequences, over_steps: Any, dpooled: Array, before: Any) -> None:
+        def back(dpooled: Array) -> None:
+            through(None, self._state_gradient(state, dpooled), input_gradient=False)
+
+        return self._last(state), back
+
+    def _back_by_windows(self, x: Sequences, over_steps: Any, dpooled: Array, before: Any) -> None:
         """All windows once more, forward as before and then back."""
         after = self.rng.bit_generator.state
         self.rng.bit_generator.state = before
-        total: dict[str, Array] = {}
         state: Any = None
         start = 0
         for window in x.windows(self.steps):
             array, lengths = window.padded()
-            y, state = self.layer.forward(array, state, lengths)
-            dy = over_steps.gradient(dpooled, x.lengths, start, len(y))
-            self.layer.backward(dy, input_gradient=False)
+            y, state, back = self.layer.forward(array, state, lengths)
+            back(over_steps.gradient(dpooled, x.lengths, start, len(y)), input_gradient=False)
             start += len(y)
-            for name, gradient in self.layer.gradients.items():
-                total[name] = total[name] + gradient if name in total else gradient
-        self.layer.gradients.update(total)
         self.rng.bit_generator.state = after
 
     def _last(self, state: Any) -> Array:

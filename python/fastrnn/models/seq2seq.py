@@ -180,7 +180,7 @@ class EncoderDecoder(Composite):
     def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """The mean cross-entropy of the outputs' tokens in nats, given those before; how many they are; None.
 
-        With `training` there is dropout, and `gradients` are set.
+        With `training` there is dropout, and the gradients are added.
         """
         source, source_lengths = batch.x.padded()
         inputs, targets, lengths = teacher_forcing(batch.y)
@@ -192,17 +192,18 @@ class EncoderDecoder(Composite):
             return softmax_cross_entropy(logits, targets, ignore_index=IGNORED)[0], count, None
 
         drop_memory, drop_hidden, drop_attended = self._dropouts
-        memory, last = self.encoder.forward(source, lengths=source_lengths)
-        memory = drop_memory.forward(memory)
-        hidden, _ = self.decoder.forward(inputs, self._across(last), lengths)
-        attended = self.attention.forward(drop_hidden.forward(hidden), memory, source_lengths)
-        logits = self.head.forward(drop_attended.forward(attended))
+        memory, last, encoder_back = self.encoder.forward(source, lengths=source_lengths)
+        memory, undrop_memory = drop_memory.forward(memory)
+        hidden, _, decoder_back = self.decoder.forward(inputs, self._across(last), lengths)
+        hidden, undrop_hidden = drop_hidden.forward(hidden)
+        attended, attention_back = self.attention.forward(hidden, memory, source_lengths)
+        attended, undrop_attended = drop_attended.forward(attended)
+        logits, head_back = self.head.forward(attended)
         loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=IGNORED)
 
-        dattended = drop_attended.backward(self.head.backward(dlogits))
-        dhidden, dmemory = self.attention.backward(dattended)
-        _, dstart = self.decoder.backward(drop_hidden.backward(dhidden))
-        self.encoder.backward(drop_memory.backward(dmemory), self._back(dstart))
+        dhidden, dmemory = attention_back(undrop_attended(head_back(dlogits)))
+        _, dstart = decoder_back(undrop_hidden(dhidden))
+        encoder_back(undrop_memory(dmemory), self._back(dstart))
         return loss, count, None
 
     def encode(self, source: Array, lengths: Array) -> tuple[Array, Any]:
