@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import fastrnn
+from fastrnn import figures
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 os.environ.setdefault("SOURCE_DATE_EPOCH", "0")  # no dates in figures
@@ -44,11 +45,11 @@ plot_formats = ["svg"]
 plot_html_show_formats = plot_html_show_source_link = False
 plot_pre_code = ""
 plot_rcparams = {
+    **figures.STYLE,
+    "axes.grid": False,
     "figure.constrained_layout.use": True,
     "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
+    "savefig.transparent": True,  # the page's ground is light or dark: see fastrnn.css
     "svg.hashsalt": "fastrnn",  # the same figure is the same file
     "svg.fonttype": "path",
 }

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
@@ -49,7 +50,7 @@ def test_train_then_generate(text_file, tmp_path):
     first, *epochs, last = run("train", text_file, text_file, "-o", model, *TINY, "--epochs", 2).splitlines()
     assert first == "1,920 characters, 11 different ones"
     assert [line[:9] for line in epochs] == ["epoch   1", "epoch   2"]
-    assert all(re.search(r" characters/s  bits per character: train \d\.\d+, val", line) for line in epochs)
+    assert all(re.search(r" characters/s  bits: train \d\.\d+, val", line) for line in epochs)
     assert re.match(r"the weights of epoch 2, \d\.\d+ bits per character in validation, are in ", last)
     assert last.endswith(str(model))
 
@@ -71,7 +72,7 @@ def test_training_goes_on_from_a_checkpoint(text_file, tmp_path):
     options = (*TINY, "--schedule", "constant")
     run("train", text_file, "-o", whole, *options, "--epochs", 3)
     run("train", text_file, "-o", resumed, *options, "--epochs", 1, "--checkpoint", run_file)
-    run("train", text_file, "-o", resumed, *options, "--epochs", 3, "--resume", run_file)
+    run("train", text_file, "-o", resumed, "--epochs", 3, "--resume", run_file)  # the rest is in the file
     models = [TextGenerator.load(path) for path in (whole, resumed)]
     assert len(models[1].history_) == 3
     assert models[0].generate("the", 50, seed=1) == models[1].generate("the", 50, seed=1)
@@ -81,7 +82,7 @@ def test_training_goes_on_from_a_checkpoint(text_file, tmp_path):
 def test_text_by_words_and_bytes(text_file, tmp_path, level):
     model = tmp_path / "model"
     lines = run("train", text_file, "-o", model, *TINY, "--level", level, "--epochs", 1).splitlines()
-    assert f" {level}s/s  bits per character" in lines[1]
+    assert f" {level}s/s  bits: " in lines[1]
     done = subprocess.run(command("generate", model, "-n", 5, "--seed", 1), capture_output=True, check=True)
     expected = TextGenerator.load(model).generate(b"\n", 5, seed=1) if level == "byte" else None
     assert done.stdout == b"\n" + expected + b"\n" if level == "byte" else done.stdout[:1] == b"\n"
@@ -145,6 +146,41 @@ def test_info_is_show_config(capsys):
     assert out == capsys.readouterr().out != ""
 
 
+def test_info_of_a_file_says_what_it_holds(text_file, model_file, tmp_path):
+    said = run("info", model_file)
+    assert "model     TextGenerator(cell='lstm', hidden_size=8, num_layers=1" in said
+    assert re.search(r"trained   3 epochs, \d+\.\d s; the weights are of epoch \d: validation loss \d", said)
+    assert re.search(r"^  recurrent\.weight_hh_l0 +float32  32 × 8$", said, re.MULTILINE)
+    weights, _ = checkpoint.load(model_file)
+    assert f"weights   {sum(array.size for array in weights.values()):,}\n" in said
+    run("train", text_file, "-o", tmp_path / "m", *TINY, "--epochs", 1, "--checkpoint", tmp_path / "c")
+    assert ", and the state of its training (--resume)\n" in run("info", tmp_path / "c")
+    assert run("info", tmp_path / "c").splitlines()[1:] == run("info", tmp_path / "m").splitlines()[1:]
+    checkpoint.save(tmp_path / "own", {"w": np.ones((2, 3))}, {"model": "mine"})
+    assert run("info", tmp_path / "own").splitlines()[1:] == ["weights   6", "  w  float64  2 × 3"]
+
+
+def test_everything_fits_into_80_columns(model_file, text_file, tmp_path):
+    environment = {**os.environ, "COLUMNS": "80"}
+    arguments = [[], *([name, "--help"] for name in COMMANDS), ["info"], ["info", model_file], ["examples"]]
+    arguments += [["train", text_file, "-o", tmp_path / "m", *TINY, "--epochs", 2]]
+    for given in arguments:
+        done = subprocess.run(command(*given), capture_output=True, env=environment, encoding="utf-8")
+        told = [line for line in done.stdout.splitlines() if str(tmp_path) not in line]
+        assert told and max(map(len, told)) <= 80, given
+
+
+COMMANDS = ("train", "generate", "diagnose", "demo", "examples", "info")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_help_are_commands(name, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    shown = capsys.readouterr().out.partition("\nexamples:\n")[2].splitlines()
+    assert shown and all(cli._options(shlex.split(line)[1:]) for line in shown)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
@@ -171,6 +207,8 @@ def test_info_is_show_config(capsys):
         ("train cat.txt -o m --learning-rate nan", "learning_rate must be a positive finite number"),
         ("generate missing", "No such file or directory: 'missing'"),
         ("generate .", r"Is a directory: '\.'"),
+        ("diagnose cat.txt model", "did you swap the arguments\\? MODEL comes first, then DATA"),
+        ("info cat.txt", "'cat.txt' is not a readable model file: no safetensors file, or a damaged one"),
         ("generate cat.txt", "'cat.txt' is not a readable model file: no safetensors file, or a damaged one"),
         ("generate regressor", "'regressor' holds no TextGenerator, but 'SequenceRegressor'"),
         ("generate half", "'half' is not a readable model file"),
@@ -283,7 +321,7 @@ def test_help(capsys, arguments):
         ("train f -o m --learning_rate=1", "train", "--learning_rate=1; did you mean --learning-rate?"),
         ("generate m --temprature 1", "generate", "--temprature 1; did you mean --temperature?"),
         ("demo --xyz", "demo", "--xyz"),
-        ("info m", "info", "m"),
+        ("info m --verbos", "info", "--verbos"),
     ],
 )
 def test_a_slip_is_answered_by_the_command_it_is_in(capsys, arguments, command, words):
@@ -390,7 +428,7 @@ class TestDemo:
     def test_without_matplotlib_says_what_is_missing(self, text, tmp_path, capsys, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         demo.run(str(tmp_path))
-        assert "pip install 'fastrnn[plot]'" in capsys.readouterr().out
+        assert "pip install matplotlib, or the extra fastrnn[plot]" in capsys.readouterr().out
         assert os.listdir(tmp_path) == ["model.safetensors"]
 
 

@@ -744,4 +744,4 @@ def test_the_command_names_the_extra_after_its_table(files, tmp_path, capsys, mo
     where = str(tmp_path / "figure.png")
     assert cli.main(["diagnose", str(files / "text"), str(files / "cat.txt"), "-o", where]) == 1
     said = capsys.readouterr()
-    assert "recurrent.l0" in said.out and "pip install 'fastrnn[plot]'" in said.err
+    assert "recurrent.l0" in said.out and "pip install matplotlib, or the extra fastrnn[plot]" in said.err

@@ -15,7 +15,7 @@ def run_quickly(name, directory):
     try:
         scores = examples.run(name, directory, quick=True)
     except ImportError as error:
-        assert "fastrnn[examples]" in str(error)
+        assert "the extra fastrnn[" in str(error)
         pytest.skip(str(error))
     assert (directory / f"{name}.png").read_bytes().startswith(PNG)
     return scores
@@ -23,7 +23,7 @@ def run_quickly(name, directory):
 
 @pytest.mark.parametrize("name", examples.NAMES)
 def test_each_says_in_a_line_what_it_is_about(name):
-    assert 20 < len(examples.summary(name)) < 100
+    assert 20 < len(examples.summary(name)) < 64
 
 
 def test_the_command_lists_them(capsys):
@@ -38,7 +38,7 @@ def test_an_unknown_example_is_refused(tmp_path):
 
 
 def test_a_missing_package_is_named_with_the_extra():
-    with pytest.raises(ImportError, match=r"needs Nothing: pip install 'fastrnn\[examples\]'"):
+    with pytest.raises(ImportError, match=r"needs Nothing: pip install Nothing, or the extra fastrnn\[examples\]"):
         with examples.needs("Nothing"):
             import fastrnn.nothing  # noqa: F401
 
@@ -47,7 +47,7 @@ def test_a_missing_package_is_named_with_the_extra():
 def test_without_matplotlib_nothing_is_computed(name, tmp_path, capsys, monkeypatch):
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r"needs matplotlib: pip install 'fastrnn\[examples\]'"):
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install matplotlib, or the extra fastrnn\[plot\]"):
         examples.run(name, tmp_path, quick=True)
     assert capsys.readouterr().out == ""
 

@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "functional": DOOR,
     "config": DOOR | {"_core"},
     "layers": DOOR | {"arrays"},
+    "figures": BASE,
     "losses": BASE | {"backend"},
     "optim": BASE | {"arrays", "backend"},
     "metrics": BASE,
@@ -31,10 +32,11 @@ MAY_IMPORT = {
     "checkpoint": BASE,
     "training": BASE | {"optim", "checkpoint"},
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
-    "diagnostics": DOOR | {"layers"},
-    "demo": BASE | {"models", "data", "checkpoint", "training"},
+    "diagnostics": DOOR | {"figures", "layers"},
+    "demo": BASE | {"figures", "models", "data", "checkpoint", "training"},
     "examples": DOOR
-    | {"layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint", "training"},
+    | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
+    | {"training"},
     "cli": BASE
     | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
     "__main__": {"cli"},

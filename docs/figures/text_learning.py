@@ -10,11 +10,11 @@ for cell, name in ("rnn", "vanilla"), ("gru", "GRU"), ("lstm", "LSTM"):
     model = TextGenerator(cell=cell, hidden_size=96, epochs=8, batch_size=8, learning_rate=0.02, seed=0)
     model.fit(TEXT)
     bits = [record["validation_bits_per_character"] for record in model.history_]
-    axes.plot(range(1, len(bits) + 1), bits, ".-", label=name)
+    axes.plot(range(1, len(bits) + 1), bits, marker=".", label=name)
 
 start = len(TEXT) * 9 // 10  # where the models' validation text begins
 counted = NGram(vocabulary=TEXT).fit(TEXT[:start]).bits_per_character(TEXT[start:])
-axes.axhline(counted, color="0.4", linestyle="--", label="5-gram")
+axes.axhline(counted, color="0.4", linestyle=":", label="5-gram")
 axes.set(xlabel="epoch", ylabel="bits per character, validation")
 axes.legend()
 plt.show()

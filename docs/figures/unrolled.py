@@ -22,7 +22,9 @@ axes.text(1.65, 1, "=", ha="center", va="center", fontsize=16)
 for step in range(4):
     unit(3.6 + 1.5 * step, f"_{step + 1}")
     arrow(axes, (2.1 + 1.5 * step, 1), (3.6 + 1.5 * step, 1), "$W_{hh}$")
-axes.text(2.35, 1, "$h_0$", ha="right", va="center")
+axes.text(2.27, 1, "$h_0$", ha="right", va="center")
+axes.update_datalim([(9.8, 1)])  # room for what goes on
+axes.autoscale_view()
 arrow(axes, (8.1, 1), (9.6, 1), "$W_{hh}$")
 axes.text(9.45, 1, "…", va="center")
 plt.show()

@@ -5,12 +5,13 @@ Every error names the argument and says what was expected and what came.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import reprlib
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeGuard
 
@@ -316,6 +317,16 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
+
+
+@contextlib.contextmanager
+def package(name: str, extra: str, what: str) -> Iterator[None]:
+    """Around an import: if that fails, the error says what is not there, and how to get it."""
+    try:
+        yield
+    except ImportError as error:
+        how = f"pip install {name}, or the extra fastrnn[{extra}]"
+        raise ImportError(f"{what} needs {name}: {how} ({error})") from error
 
 
 def came(value: object) -> str:

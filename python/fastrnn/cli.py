@@ -10,8 +10,9 @@ import itertools
 import os
 import signal
 import sys
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,10 @@ def _train(options: argparse.Namespace) -> None:
     beside = [("--checkpoint", options.checkpoint), ("--resume", options.resume)]
     _require_output("-o", options.output, [*files, *beside])
     _require_output("--checkpoint", options.checkpoint, files)
+    model = TextGenerator() if options.resume is None else TextGenerator.load(options.resume)
     chosen = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
-    model = TextGenerator(**chosen, verbose=importlib.util.find_spec("tqdm") is not None)
+    chosen = {**model.get_params(), **chosen, "verbose": importlib.util.find_spec("tqdm") is not None}
+    model = TextGenerator(**chosen)
     parts = [_read(path, model.level) for path in options.files]
     text = type(parts[0])().join(parts)
     units = "characters" if isinstance(text, str) else "bytes"
@@ -149,7 +152,7 @@ def _diagnose(options: argparse.Namespace) -> None:
     try:
         model = _load(options.model)
     except ValueError as error:
-        raise ValueError(f"{error}; MODEL comes first, then DATA") from None
+        raise ValueError(f"{error}; did you swap the arguments? MODEL comes first, then DATA") from None
     if isinstance(model, TextGenerator):
         found = diagnostics.diagnose_model(model, _read(options.data, model.level))
     else:
@@ -174,31 +177,86 @@ def _examples(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    fastrnn.show_config()
+    if options.model is None:
+        fastrnn.show_config()
+        return
+    arrays, metadata = checkpoint.load(options.model)
+    going_on = ", and the state of its training (--resume)" if "training" in metadata else ""
+    lines = [f"file      {os.path.getsize(options.model):,} bytes{going_on}"]
+    if metadata.get("model") in models.__all__:
+        given = (f"{name}={value!r}" for name, value in metadata["parameters"].items() if value is not None)
+        lines += [f"model     {metadata['model']}({', '.join(given)})", f"trained   {_trained(metadata)}"]
+    weights = {name: array for name, array in arrays.items() if not name.startswith(("training.", "learned."))}
+    lines.append(f"weights   {sum(array.size for array in weights.values()):,}")
+    for line in lines:
+        print(textwrap.fill(line, 78, subsequent_indent=" " * 10, break_on_hyphens=False))
+    width = max(map(len, weights), default=0)
+    for name, array in weights.items():
+        print(f"  {name:<{width}}  {array.dtype}  {' × '.join(map(str, array.shape))}")
+
+
+def _trained(metadata: dict[str, Any]) -> str:
+    """How long a model was trained, and how good it was in validation."""
+    history, best = metadata.get("history", []), metadata.get("best_epoch")
+    if not history:
+        return "not by epochs"
+    last = f"{len(history)} epoch{'s' * (len(history) > 1)}, {history[-1]['seconds']:.1f} s"
+    if best is None:
+        return f"{last}, not validated"
+    scores = {name: score for name, score in history[best - 1].items() if name.startswith("validation_")}
+    words = (f"{name.replace('_', ' ')} {score:.4g}" for name, score in scores.items())
+    return f"{last}; the weights are of epoch {best}: {', '.join(words)}"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fastrnn", description=fastrnn.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fastrnn",
+        description=f"{fastrnn.__doc__}\n\nThis is its command line; from Python: import fastrnn.",
+        epilog="`fastrnn COMMAND --help` says more of a command, with examples.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
-    commands = parser.add_subparsers(metavar="command", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    train = commands.add_parser("train", help="train a text generator on text files")
-    train.set_defaults(command=_train, parser=train)
+    def command(run: Callable[[argparse.Namespace], None], what: str, *shown: str) -> Callable[..., Any]:
+        """Add a command, with examples; its name is that of the function that runs it."""
+        found = commands.add_parser(
+            name := run.__name__[1:],
+            help=what,
+            description=f"{what[0].upper()}{what[1:]}.",
+            epilog="\n".join(("examples:", *(f"  fastrnn {name}{example}" for example in shown))),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        found.set_defaults(command=run, parser=found)
+        return found.add_argument
+
+    add = command(
+        _train,
+        "train a text generator on text files",
+        " book.txt -o model.safetensors",
+        " *.txt -o model.safetensors --hidden-size 512 --max-seconds 600",
+        " book.txt -o model.safetensors --checkpoint run",
+        " book.txt -o model.safetensors --resume run --epochs 40",
+    )
     what = "text, in UTF-8 unless --level is byte, or - for standard input; several are read as one"
-    train.add_argument("files", nargs="+", metavar="FILE", help=what)
-    train.add_argument("-o", "--output", required=True, metavar="MODEL", help="the model file to write")
-    train.add_argument("--checkpoint", metavar="FILE", help="written after every epoch, to go on from")
-    train.add_argument("--resume", metavar="FILE", help="go on from such a file, as if never stopped")
+    add("files", nargs="+", metavar="FILE", help=what)
+    add("-o", "--output", required=True, metavar="MODEL", help="the model file to write")
+    add("--checkpoint", metavar="FILE", help="written after every epoch, to go on from")
+    what = "go on from such a file, as if never stopped; its options hold unless others are given"
+    add("--resume", metavar="FILE", help=what)
     defaults = TextGenerator().get_params()
     for name, (kind, text) in PARAMETERS.items():
         option = f"--{name.replace('_', '-')}"
         metavar = {int: "N", float: "X", str: "NAME"}[kind]
         usual = "" if defaults[name] is None else f" (default: {defaults[name]})"
-        train.add_argument(option, type=kind, metavar=metavar, help=text + usual, default=argparse.SUPPRESS)
+        add(option, type=kind, metavar=metavar, help=text + usual, default=argparse.SUPPRESS)
 
-    generate = commands.add_parser("generate", help="write text with a trained model")
-    generate.set_defaults(command=_generate, parser=generate)
-    add = generate.add_argument
+    add = command(
+        _generate,
+        "write text with a trained model",
+        " model.safetensors",
+        ' model.safetensors --prompt "The " -n 2000 --temperature 0.7',
+    )
     add("model", metavar="MODEL", help="a file that `fastrnn train` wrote")
     add("--prompt", metavar="TEXT", help="what to go on from (default: a new line)")
     add("-n", type=int, default=500, metavar="N", help="characters to write (default: %(default)s)")
@@ -207,30 +265,36 @@ def _parser() -> argparse.ArgumentParser:
     add("--top-p", type=float, metavar="X", help="choose among the likeliest that make up probability X")
     add("--seed", type=int, metavar="N", help="makes the text repeatable")
 
-    diagnose = commands.add_parser("diagnose", help="see how far back in time a model's gradients reach")
-    diagnose.set_defaults(command=_diagnose, parser=diagnose)
-    add = diagnose.add_argument
+    add = command(
+        _diagnose,
+        "see how far back in time a model's gradients reach",
+        " model.safetensors book.txt",
+        " forecaster.safetensors series.csv -o diagnosis.png",
+    )
     add("model", metavar="MODEL", help="a file that a model's save, or `fastrnn train`, wrote")
     what = "text, or - for standard input; or .npz with what the model's fit takes by name, such as X, y and "
     what += "lengths; or .npy or .csv with what it takes first, such as a Forecaster's y"
     add("data", metavar="DATA", help=what)
     add("-o", "--output", metavar="FIGURE", help="the figure to write, such as diagnosis.png (default: none)")
 
-    show = commands.add_parser("demo", help="train on the prose in Python's documentation, in two minutes")
-    show.set_defaults(command=_demo, parser=show)
+    add = command(_demo, "train on the prose in Python's documentation, in two minutes", "", " -o results")
     where = "directory for the model and its learning curve (default: %(default)s)"
-    show.add_argument("-o", "--output", default="fastrnn-demo", metavar="DIR", help=where)
+    add("-o", "--output", default="fastrnn-demo", metavar="DIR", help=where)
 
-    example = commands.add_parser("examples", help="list the examples on real data, or run one of them")
-    example.set_defaults(command=_examples, parser=example)
-    add = example.add_argument
+    add = command(
+        _examples, "list the examples on real data, or run one of them", "", " load", " vowels -o results"
+    )
     add("name", nargs="?", choices=examples.NAMES, metavar="NAME", help="the one to run (default: list them)")
     where = "directory for its figure (default: %(default)s)"
     add("-o", "--output", default="fastrnn-examples", metavar="DIR", help=where)
     add("--quick", action="store_true", help="do the least that shows that it works")
 
-    info = commands.add_parser("info", help="show the version and what the kernels run on")
-    info.set_defaults(command=_info, parser=info)
+    add = command(
+        _info, "show what a model file holds, or what the kernels run on", "", " model.safetensors"
+    )
+    what = "a file that a model's save, `fastrnn train` or `fastrnn.checkpoint.save` wrote (default: show the "
+    what += "versions, the kernels and the threads)"
+    add("model", nargs="?", metavar="MODEL", help=what)
     return parser
 
 

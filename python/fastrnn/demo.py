@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from fastrnn import checkpoint
+from fastrnn import checkpoint, figures
 from fastrnn.data import Vocabulary
 from fastrnn.models.ngram import NGram
 from fastrnn.models.text import TextGenerator
@@ -81,15 +81,15 @@ def generator(characters: str, **changed: Any) -> TextGenerator:
 
 
 def epoch_line(model: TextGenerator) -> str:
-    """What the last epoch came to."""
+    """What the last epoch came to, in bits per character."""
     record = model.history_[-1]
     scores = ", ".join(
         f"{part} {record[f'{part}_bits_per_character']:.3f}"
         for part in ("train", "validation")
         if f"{part}_loss" in record
     )
-    speed = f"{record['samples_per_second']:9,.0f} {model.level}s/s"
-    return f"epoch {record['epoch']:3d}  {record['seconds']:6.1f} s  {speed}  bits per character: {scores}"
+    speed = f"{record['samples_per_second']:7,.0f} {model.level}s/s"
+    return f"epoch {record['epoch']:3d}  {record['seconds']:6.1f} s  {speed}  bits: {scores}"
 
 
 def _epoch_ended(model: TextGenerator) -> None:
@@ -105,23 +105,23 @@ def _show_sample(when: str, model: TextGenerator) -> None:
 
 
 def _plot(model: TextGenerator, score: float, baseline: float, path: str) -> None:
-    """The learning curve, as a PNG."""
+    """The learning curve, as a PNG, where there is matplotlib."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no learning curve: it needs matplotlib, pip install 'fastrnn[plot]'")
+        figure = figures.new(8, 4.5)
+    except ImportError as error:
+        print(error)
         return
     seconds = [record["seconds"] for record in model.history_]
-    axes = (figure := Figure(figsize=(8, 4.5), dpi=150, layout="constrained")).add_subplot()
-    for part, style in (("train", "C0.-"), ("validation", "C1.-")):
-        bits = [record[f"{part}_bits_per_character"] for record in model.history_]
-        axes.plot(seconds, bits, style, label=part)
-    axes.plot(seconds[-1:], [score], "C3*", markersize=12, label=f"held out: {score:.2f}")
-    axes.axhline(baseline, color="0.4", linestyle="--", label=f"5-gram, held out: {baseline:.2f}")
-    axes.set(xlabel="seconds of training", ylabel="bits per character")
-    axes.set_title("An LSTM learns to write Python's help")
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path)
+    with figures.style():
+        axes = figure.add_subplot()
+        for part in ("train", "validation"):
+            bits = [record[f"{part}_bits_per_character"] for record in model.history_]
+            axes.plot(seconds, bits, marker=".", label=part)
+        axes.plot(seconds[-1:], [score], "k*", markersize=12, label=f"held out: {score:.2f}")
+        axes.axhline(baseline, color="0.4", linestyle=":", label=f"5-gram, held out: {baseline:.2f}")
+        axes.set(xlabel="seconds of training", ylabel="bits per character")
+        axes.set_title("An LSTM learns to write Python's help")
+        axes.set_xlim(left=0)
+        axes.legend()
+        figure.savefig(path)
     print(f"the learning curve is in {path}")

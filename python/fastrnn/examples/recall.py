@@ -1,7 +1,8 @@
-"""Delayed recall: a symbol is shown, noise follows, and after a lag a network is to say which it was.
+"""Delayed recall: which cells remember a symbol for how long.
 
-The first step shows one of eight symbols, every other one of four that mean nothing; what came first is to be
-said at the last (after Hochreiter and Schmidhuber 1997, section 5.2). The only way from the error back to the
+A symbol is shown, noise follows, and after a lag a network is to say which it was: the first
+step shows one of eight symbols, every other one of four that mean nothing; what came first is to be said at
+the last (after Hochreiter and Schmidhuber 1997, section 5.2). The only way from the error back to the
 symbol leads through every step between, so that a gradient that vanishes cannot be overlooked. Each network
 is trained at lags of 10 to 200 steps, until it recalls or its batches are used up; its gradients are measured
 before. Each is trained once, from one seed: with others a lag more or less is learned.
@@ -16,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn import figures
 from fastrnn.checks import Array
 from fastrnn.diagnostics import Direction, diagnose
-from fastrnn.examples import new_figure, print_table, save_figure
+from fastrnn.examples import print_table, save_figure
 from fastrnn.layers import GRU, LSTM, RNN, Composite, Linear, Recurrent, initial
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.optim import Adam, clip_grad_norm
@@ -163,7 +165,7 @@ def _draw(
     outcomes: dict[tuple[str, int], Outcome],
     directory: str | os.PathLike[str],
 ) -> None:
-    figure = new_figure(14, 5.5)
+    figure = figures.new(14, 5.5)
     curves, table = figure.subplots(1, 2)
     for name, flow in flows.items():
         if not name.endswith("not clipped"):  # which makes no difference before training
@@ -172,11 +174,11 @@ def _draw(
     curves.set(yscale="log", ylim=(1e-12, 1e4))
     curves.set(xlabel="steps back from the last", ylabel="norm of ∂L/∂h, as a part of the last")
     curves.set_title("What remains of the gradient, before training")
-    curves.grid(alpha=0.3)
     curves.legend(fontsize="small", ncols=2)
 
     scores = np.array([[outcomes[name, lag].accuracy for lag in lags] for name in flows])
-    table.imshow(scores, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto", alpha=0.7)
+    table.grid(False)
+    table.imshow(scores, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
     for (row, column), score in np.ndenumerate(scores):
         table.text(column, row, f"{score:.0%}", ha="center", va="center")
     table.set_xticks(range(len(lags)), [str(lag) for lag in lags])

@@ -1,4 +1,4 @@
-"""Surnames from a first letter: one input, many outputs, beside what counting n-grams can do.
+"""Surnames from a first letter: one input, many outputs.
 
 The 88,799 surnames of the package `names` (United States census of 1990), in a random order; a tenth is held
 out. `SequenceGenerator` is given the first letter, as a class, and writes the rest. The score is bits per
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.examples import needs, new_figure, print_table, save_figure
+from fastrnn import figures
+from fastrnn.examples import needs, print_table, save_figure
 from fastrnn.models import NGram, SequenceGenerator
 
 PARAMETERS: dict[str, Any] = {
@@ -121,18 +122,16 @@ def _epoch_ended(model: SequenceGenerator) -> None:
 def _plot(
     model: SequenceGenerator, bits: float, order: int, baseline: float, directory: str | os.PathLike[str]
 ) -> None:
-    figure = new_figure()
+    figure = figures.new(8, 4.5)
     axes = figure.add_subplot()
     seconds = [record["seconds"] for record in model.history_]
-    for part, style in (("train", "C0.-"), ("validation", "C1.-")):
-        axes.plot(
-            seconds, [record[f"{part}_loss"] / math.log(2) for record in model.history_], style, label=part
-        )
-    axes.plot(seconds[-1:], [bits], "C3*", markersize=12, label=f"held out: {bits:.2f}")
-    axes.axhline(baseline, color="0.4", linestyle="--", label=f"{order}-gram, held out: {baseline:.2f}")
+    for part in ("train", "validation"):
+        bits_then = [record[f"{part}_loss"] / math.log(2) for record in model.history_]
+        axes.plot(seconds, bits_then, marker=".", label=part)
+    axes.plot(seconds[-1:], [bits], "k*", markersize=12, label=f"held out: {bits:.2f}")
+    axes.axhline(baseline, color="0.4", linestyle=":", label=f"{order}-gram, held out: {baseline:.2f}")
     axes.set(xlabel="seconds of training", ylabel="bits per character")
     axes.set_title("Surnames, given their first letters")
     axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, directory, "surnames")

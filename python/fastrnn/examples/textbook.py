@@ -1,9 +1,10 @@
-"""A textbook program: a vanilla RNN of 50 units learns a sentence, three characters at a time.
+"""A textbook's vanilla RNN learns a sentence, letter by letter.
 
-A layer with relu over one-hot characters, the softmax of a linear layer, categorical cross-entropy, Adam,
-batches of 32 and 100 epochs, then 50 characters written. Here the characters enter as integers: the layer
-takes the columns of its weights that one-hot vectors would select, which are the same numbers. Beside it runs
-the same program in Keras, if that is installed, with `KERAS_BACKEND` as the user has set it.
+A program as textbooks have it: three characters in, the next one out, by a layer of 50 units with relu over
+one-hot characters, the softmax of a linear layer, categorical cross-entropy, Adam, batches of 32 and 100
+epochs, then 50 characters written. Here the characters enter as integers: the layer takes the columns of its
+weights that one-hot vectors would select, which are the same numbers. Beside it runs the same program in
+Keras, if that is installed, with `KERAS_BACKEND` as the user has set it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn import figures
 from fastrnn.checks import Array
 from fastrnn.data import Vocabulary
-from fastrnn.examples import new_figure, print_table, save_figure
+from fastrnn.examples import print_table, save_figure
 from fastrnn.layers import RNN, Composite, Linear
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.optim import Adam
@@ -136,12 +138,14 @@ def _report(outcomes: dict[str, Outcome], samples: int, baseline: float) -> None
 
 
 def _draw(outcomes: dict[str, Outcome], directory: str | os.PathLike[str]) -> None:
-    figure = new_figure()
+    figure = figures.new(8, 4.5)
     axes = figure.add_subplot()
     for name, outcome in outcomes.items():
-        axes.plot(range(1, len(outcome.losses) + 1), outcome.losses, label=f"{name}: {outcome.text!r}")
+        axes.plot(range(1, len(outcome.losses) + 1), outcome.losses, label=name)
+    written = "\n".join(f"{name} writes: {outcome.text}" for name, outcome in outcomes.items())
+    axes.text(0.98, 0.95, written, fontsize="small", ha="right", va="top", transform=axes.transAxes)
     axes.set(xlabel="epoch", ylabel="cross-entropy, nats per character", yscale="log")
     axes.set_title("A vanilla RNN of 50 units learns a sentence, three characters at a time")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    if len(outcomes) > 1:
+        axes.legend(loc="lower left")
     save_figure(figure, directory, "textbook")

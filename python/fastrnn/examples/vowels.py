@@ -1,7 +1,7 @@
-"""Which of nine men says a vowel: sequences of 7 to 29 steps, classified by a bidirectional LSTM.
+"""Which of nine men says a vowel: sequences of 7 to 29 steps.
 
-JapaneseVowels (Kudo, Toyama and Shimbo 1999): twelve cepstral coefficients a step, 270 utterances to train on
-and 370 to test on, as published. The data come with aeon.
+A bidirectional LSTM classifies JapaneseVowels (Kudo, Toyama and Shimbo 1999): twelve cepstral coefficients a
+step, 270 utterances to train on and 370 to test on, as published. The data come with aeon.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import time
 
 import numpy as np
 
+from fastrnn import figures
 from fastrnn.checks import Array
-from fastrnn.examples import draw_confusion, draw_losses, needs, new_figure, print_table, save_figure
+from fastrnn.examples import draw_confusion, draw_losses, needs, print_table, save_figure
 from fastrnn.models import SequenceClassifier
 
 
@@ -44,7 +45,7 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
         ("nearest centroid of the means", f"{scores['centroid']:.1%}", ""),
         ("bidirectional LSTM", f"{scores['accuracy']:.1%}", f"{seconds:.1f}"),
     )
-    figure = new_figure(10, 4.5)
+    figure = figures.new(10, 4.5)
     left, right = figure.subplots(1, 2)
     draw_losses(left, model.history_)
     left.set_title("Training")

@@ -1,0 +1,38 @@
+"""How figures look: colours that colour-blind people can tell apart, each line with a dash of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from fastrnn import checks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
+DASHES = ("-", "--", "-.", ":", (0, (7, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 2)))
+
+STYLE: dict[str, Any] = {  # for matplotlib's rcParams
+    "axes.prop_cycle": f"cycler(color={[*COLOURS]}, linestyle={[*DASHES]})",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "legend.handlelength": 3,
+}
+
+
+def style() -> contextlib.AbstractContextManager[Any]:
+    """Within it figures look so; what the user has set is back afterwards."""
+    with checks.package("matplotlib", "plot", "the figure"):
+        import matplotlib
+    return matplotlib.rc_context(STYLE)
+
+
+def new(width: float, height: float) -> Figure:
+    """An empty figure, with no window to it, of a size in inches."""
+    with checks.package("matplotlib", "plot", "the figure"):
+        from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
