@@ -1,4 +1,4 @@
-"""The tables and the picture of a run of compare.py; `python report.py results.json` makes them again."""
+"""The tables and the pictures of a run of compare.py; `python report.py results.json` makes them again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ SERVERS = {"onnxruntime", "openvino", "torch", "jax"}
 # Of Okabe and Ito's palette, which colour-blind people can tell apart.
 FASTER, SLOWER = "#0072B2", "#D55E00"
 
-COLUMNS = (("train", "ragged", "text"), ("infer", "stream"))  # of the picture
+SHOWN = ("train", "infer", "stream", "ragged", "text")  # in the picture
+HEADLINE = {
+    "stream": "One step at a time",
+    "ragged": "Training, packed sequences",
+    "train": "Training, equal lengths",
+}
 TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 Run = dict[str, Any]
@@ -62,6 +67,7 @@ def line(record: Record) -> str:
 def write(run: Run, folder: Path) -> None:
     (folder / "results.md").write_text(_markdown(run))
     _picture(run, folder / "results.png")
+    _headline(run, folder / "headline.png")
 
 
 # -- what is taken from the records
@@ -312,50 +318,61 @@ def _time(value: float) -> str:
     raise AssertionError
 
 
-# -- the picture
+# -- the pictures
 
 
 def _picture(run: Run, path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    panels = {name: _by_peer(run, name) for name in _sets(run)}
-    columns = [[name for name in column if panels.get(name)] for column in COLUMNS]
-    columns = [column for column in columns if column]
-    if not columns:
+    """Every set and every peer."""
+    panels = {name: _by_peer(run, name) for name in SHOWN}
+    panels = {name: found for name, found in panels.items() if found}
+    if not panels:
         return
-    ratios = [
-        ratio for column in columns for name in column for found in panels[name].values() for ratio in found
-    ]
+    ratios = [ratio for found in panels.values() for those in found.values() for ratio in those]
     least, most = min(ratios), max(ratios)
-    heights = [[len(panels[name]) + 1.2 for name in column] for column in columns]
-    height = 1.3 + 0.27 * max(map(sum, heights))
-    figure = pyplot.figure(figsize=(0.5 + 5.2 * len(columns), height), layout="constrained")
-    parts = figure.subfigures(1, len(columns), squeeze=False)[0]
-    for part, column, ratio in zip(parts, columns, heights, strict=True):
-        axes = part.subplots(len(column), 1, squeeze=False, height_ratios=ratio)[:, 0]
-        for axis, name in zip(axes, column, strict=True):
-            labels = {peer: about["label"] for peer, about in run["peers"].items()}
-            if name == "ragged":
-                labels["torch"] = "PyTorch packed"
-            _panel(axis, TITLES[name], {labels[peer]: found for peer, found in panels[name].items()})
-            axis.set_xscale("log")
-            axis.set_xlim(min(0.8, least / 1.2), most * 2.5)
-            ticks = [tick for tick in TICKS if least / 1.2 < tick < most * 1.5]
-            axis.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
-            axis.minorticks_off()
-    n = _most_threads(run)
-    where = f"{run['cpu']}, {_threads(n)}"
+    heights = [len(found) + 1.3 for found in panels.values()]
+    height = 1.2 + 0.3 * sum(heights)
+    figure = _figure_of(6.5, height)
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    labels = {peer: about["label"] for peer, about in run["peers"].items()}
+    for axis, (name, found) in zip(axes, panels.items(), strict=True):
+        names = {**labels, "torch": "PyTorch packed"} if name == "ragged" else labels
+        _panel(axis, TITLES[name], {names[peer]: those for peer, those in found.items()})
+        axis.set_xscale("log")
+        axis.set_xlim(min(0.8, least / 1.2), most * 1.9)
+        ticks = [tick for tick in TICKS if least / 1.2 < tick < most * 1.5]
+        axis.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+        axis.minorticks_off()
     how = "bar: geometric mean over the shapes; line: from the least to the most"
-    figure.text(
-        0.01, 1 - 0.1 / height, "fastrnn is this many times as fast as", fontsize=14, weight="bold", va="top"
-    )
-    figure.text(0.01, 1 - 0.42 / height, f"{where}\n{how}", fontsize=9, va="top")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.85 / height))
+    figure.suptitle("fastrnn is this many times as fast as", x=0.01, ha="left", fontsize=15, weight="bold")
+    figure.text(0.01, 1 - 0.38 / height, f"{run['cpu']}, {_threads(_most_threads(run))}\n{how}", va="top")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / height))
     figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+
+
+def _headline(run: Run, path: Path) -> None:
+    """Three bars, to be read on a phone."""
+    found = {words: _by_peer(run, name).get("torch") for name, words in HEADLINE.items()}
+    means = {words: _mean(ratios) for words, ratios in found.items() if ratios}
+    if not means:
+        return
+    figure = _figure_of(4.4, 2.6)
+    axis = figure.subplots()
+    for place, (words, mean) in enumerate(means.items()):
+        axis.barh(-place, mean, color=FASTER, height=0.42)
+        axis.plot([1, 1], [-place - 0.21, 0.21 - place], color="white", linewidth=1)
+        axis.text(0, 0.27 - place, words, va="bottom", fontsize=14)
+        axis.text(mean, -place, f" {_short(mean)}", va="center", fontsize=15, weight="bold")
+    axis.set_xlim(0, max(means.values()) * 1.2)
+    axis.set_ylim(0.7 - len(means), 0.7)
+    axis.axis("off")
+    figure.suptitle("Times as fast as PyTorch", x=0.012, ha="left", fontsize=16, weight="bold")
+    figure.savefig(path, dpi=200)
+
+
+def _figure_of(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _panel(axis: Any, title: str, found: dict[str, list[float]]) -> None:
@@ -372,12 +389,12 @@ def _panel(axis: Any, title: str, found: dict[str, list[float]]) -> None:
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
-            fontsize=9,
+            fontsize=11,
         )
     axis.axvline(1, color="black", linewidth=1)
-    axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
-    axis.tick_params(axis="y", length=0, labelsize=9)
-    axis.tick_params(axis="x", labelsize=9)
+    axis.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    axis.tick_params(axis="y", length=0, labelsize=11)
+    axis.tick_params(axis="x", labelsize=10)
     axis.grid(axis="x", color="0.9")
     axis.set_axisbelow(True)
     for side in ("top", "right", "left"):
