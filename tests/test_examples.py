@@ -38,7 +38,7 @@ def test_an_unknown_example_is_refused(tmp_path):
 
 
 def test_a_missing_package_is_named_with_the_extra():
-    with pytest.raises(ImportError, match=r"needs Nothing: pip install Nothing, or the extra fastrnn\[examples\]"):
+    with pytest.raises(ImportError, match=r"Nothing: pip install Nothing, or the extra fastrnn\[examples\]"):
         with examples.needs("Nothing"):
             import fastrnn.nothing  # noqa: F401
 
@@ -47,7 +47,9 @@ def test_a_missing_package_is_named_with_the_extra():
 def test_without_matplotlib_nothing_is_computed(name, tmp_path, capsys, monkeypatch):
     for module in ("matplotlib", "matplotlib.figure"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r"needs matplotlib: pip install matplotlib, or the extra fastrnn\[plot\]"):
+    with pytest.raises(
+        ImportError, match=r"matplotlib: pip install matplotlib, or the extra fastrnn\[plot\]"
+    ):
         examples.run(name, tmp_path, quick=True)
     assert capsys.readouterr().out == ""
 

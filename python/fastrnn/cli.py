@@ -186,7 +186,8 @@ def _info(options: argparse.Namespace) -> None:
     if metadata.get("model") in models.__all__:
         given = (f"{name}={value!r}" for name, value in metadata["parameters"].items() if value is not None)
         lines += [f"model     {metadata['model']}({', '.join(given)})", f"trained   {_trained(metadata)}"]
-    weights = {name: array for name, array in arrays.items() if not name.startswith(("training.", "learned."))}
+    beside = ("training.", "learned.")  # what a model file has besides
+    weights = {name: array for name, array in arrays.items() if not name.startswith(beside)}
     lines.append(f"weights   {sum(array.size for array in weights.values()):,}")
     for line in lines:
         print(textwrap.fill(line, 78, subsequent_indent=" " * 10, break_on_hyphens=False))
@@ -289,11 +290,9 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", default="fastrnn-examples", metavar="DIR", help=where)
     add("--quick", action="store_true", help="do the least that shows that it works")
 
-    add = command(
-        _info, "show what a model file holds, or what the kernels run on", "", " model.safetensors"
-    )
-    what = "a file that a model's save, `fastrnn train` or `fastrnn.checkpoint.save` wrote (default: show the "
-    what += "versions, the kernels and the threads)"
+    add = command(_info, "show what a model file holds, or what the kernels run on", "", " model.safetensors")
+    what = "a file that a model's save, `fastrnn train` or `fastrnn.checkpoint.save` wrote"
+    what += " (default: show the versions, the kernels and the threads)"
     add("model", nargs="?", metavar="MODEL", help=what)
     return parser
 

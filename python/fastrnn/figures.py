@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito 2008
 DASHES = ("-", "--", "-.", ":", (0, (7, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (1, 2)))
 
-STYLE: dict[str, Any] = {  # for matplotlib's rcParams
+STYLE: Any = {  # for matplotlib's rcParams
     "axes.prop_cycle": f"cycler(color={[*COLOURS]}, linestyle={[*DASHES]})",
     "axes.spines.top": False,
     "axes.spines.right": False,

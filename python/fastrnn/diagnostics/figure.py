@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def draw(directions: Sequence[Direction], target: str | os.PathLike[str] | Axes | None, title: str) -> Figure:
     """See `Diagnosis.plot`."""
     figure = figures.new(12, 8)
-    if hasattr(target, "plot"):
+    from matplotlib.axes import Axes
+
+    if isinstance(target, Axes):
         _flow(target, directions)
         return target.figure.figure
     with figures.style():

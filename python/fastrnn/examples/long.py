@@ -113,9 +113,8 @@ def _draw(
     figure = figures.new(8, 4.5)
     axes = figure.add_subplot()
     for name, runs in ((f"windows of {WINDOW} steps", windowed), ("all steps at once", whole)):
-        axes.plot(
-            list(runs), [found["peak"] for found in runs.values()], marker="o", label=f"gradients through {name}"
-        )
+        peaks = [found["peak"] for found in runs.values()]
+        axes.plot(list(runs), peaks, marker="o", label=f"gradients through {name}")
     axes.set(xlabel="steps of the one sequence", ylabel="peak memory of the process, MB", xscale="log")
     axes.set_ylim(bottom=0)
     axes.set_title(f"Memory to train a GRU of {HIDDEN} units on one long sequence")

@@ -219,7 +219,7 @@ def _plot(
     figure = figures.new(8, 4.5)
     axes = figure.add_subplot()
     minutes = [seconds / 60 for seconds, _ in curve]
-    axes.plot(minutes, [100 * rate for _, rate in curve], marker=".", label="greedy, some of the held-out words")
+    axes.plot(minutes, [100 * rate for _, rate in curve], marker=".", label="greedy, some held-out words")
     axes.plot(
         minutes[-1:], [100 * best], "k*", markersize=12, label=f"beam of {BEAM}, all of them: {best:.1%}"
     )
