@@ -423,8 +423,8 @@ class TestRegressor:
 
         model = Watched(**{**TINY, "epochs": 1}).fit(X, y)
         assert len(parts[1]) == 4
-        np.testing.assert_allclose(model._scaling.mean, parts[0].y.mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(model._scaling.deviation, parts[0].y.std(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(model.target_scaling_.mean, parts[0].y.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(model.target_scaling_.deviation, parts[0].y.std(axis=0), rtol=1e-12)
 
     @pytest.mark.parametrize("first", ["constant", "small"])
     def test_the_scale_follows_chunks_without_a_change_of_predictions(self, first):
@@ -438,20 +438,20 @@ class TestRegressor:
         for _ in range(200):
             model.partial_fit(X, y)
         both = np.concatenate([start, *[y] * 200])
-        np.testing.assert_allclose(model._scaling.mean, both.mean(axis=0), rtol=1e-9)
-        np.testing.assert_allclose(model._scaling.deviation, both.std(axis=0), rtol=1e-9)
+        np.testing.assert_allclose(model.target_scaling_.mean, both.mean(axis=0), rtol=1e-9)
+        np.testing.assert_allclose(model.target_scaling_.deviation, both.std(axis=0), rtol=1e-9)
         assert model.score(X, y) > 0.8
 
     def test_a_failed_partial_fit_keeps_scale_and_predictions(self):
         X, y = self.data(1)
         model = SequenceRegressor(**{**TINY, "epochs": 2}).fit(X, y)
-        before, scaling = model.predict(X), model._scaling
+        before, scaling = model.predict(X), model.target_scaling_
         with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
             for _ in range(5):
                 model.set_params(learning_rate=1e300, clip_norm=None).partial_fit(X, 1000 * y)
-                before, scaling = model.predict(X), model._scaling
+                before, scaling = model.predict(X), model.target_scaling_
         np.testing.assert_array_equal(model.predict(X), before)
-        assert model._scaling is scaling
+        assert model.target_scaling_ is scaling
 
     def test_scores_need_as_many_targets(self):
         X, y = self.data(2, 20)

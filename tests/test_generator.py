@@ -95,15 +95,15 @@ def test_the_scale_of_vectors_follows_chunks_without_a_change_of_predictions(rng
     before = model.score(X, y)
     model._learn_scale(model._read(1000 + 50 * rng.normal(size=(60, 3)), ["a"] * 60, None, learn=False))
     assert model.score(X, y) == pytest.approx(before, rel=1e-9)
-    np.testing.assert_array_less(100, model._scaling.deviation)
+    np.testing.assert_array_less(100, model.scaling_.deviation)
 
 
 def test_the_scale_of_vectors_is_that_of_what_is_trained_on(rng):
     X, y = rng.normal(size=(20, 2)), ["ab"] * 20
     model = SequenceGenerator(**{**TINY, "epochs": 1}).fit(X, y, validation_data=(1e6 + X, y))
-    np.testing.assert_allclose(model._scaling.mean, X.mean(axis=0))
+    np.testing.assert_allclose(model.scaling_.mean, X.mean(axis=0))
     split = SequenceGenerator(**{**TINY, "epochs": 1, "validation_fraction": 0.5}).fit(X, y)
-    assert split._scaling.count == 10
+    assert split.scaling_.count == 10
 
 
 def test_classes_may_be_integers(fitted):

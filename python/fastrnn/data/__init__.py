@@ -1,6 +1,7 @@
 """What comes in, in the forms that networks take: sequences in batches, text as tokens."""
 
 from fastrnn.data.examples import Batches, Dataset, Examples, batches
+from fastrnn.data.scaling import Scaling
 from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
 from fastrnn.data.symbols import Symbol, Symbols, symbol_sequences
 from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
@@ -11,6 +12,7 @@ __all__ = [
     "Bytes",
     "Dataset",
     "Examples",
+    "Scaling",
     "Sequences",
     "Symbol",
     "Symbols",

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from fastrnn import checks
 from fastrnn.checks import Array
+from fastrnn.data.scaling import Scaling
 
 LAYOUTS = ("NTC", "NCT")
 
-CHUNK = 1 << 20  # elements of one check for NaN: what is looked at may be larger than memory
+CHUNK = 1 << 17  # elements that are looked at in one go: there may be more than memory holds
 
 
 class Sequences:
@@ -32,6 +33,8 @@ class Sequences:
         ``(T_i, F)`` numbers or ``(T_i,)`` integer tokens.
     dtype : {"float32", "float64"}
         What `padded` turns numbers into; tokens become int64.
+    scaling : Scaling, optional
+        What `padded` applies to numbers.
 
     Attributes
     ----------
@@ -39,9 +42,12 @@ class Sequences:
     lengths : ndarray of int64, (N,)
     """
 
-    def __init__(self, items: SequenceOf[Array], dtype: npt.DTypeLike = "float32") -> None:
+    def __init__(
+        self, items: SequenceOf[Array], dtype: npt.DTypeLike = "float32", scaling: Scaling | None = None
+    ) -> None:
         self.items = list(items)
         self.dtype = checks.float_dtype("dtype", dtype)
+        self.scaling = scaling
         self.lengths = np.array([len(item) for item in self.items], np.int64)
 
     @property
@@ -65,20 +71,44 @@ class Sequences:
     def __getitem__(self, indices: Any) -> Sequences:
         """The sequences of a slice, or at some places, in the order of the places."""
         if isinstance(indices, slice):
-            return Sequences(self.items[indices], self.dtype)
-        return Sequences([self.items[place] for place in indices], self.dtype)
+            return self._with(self.items[indices])
+        return self._with([self.items[place] for place in indices])
 
     def cut(self, start: int, stop: int | None = None) -> Sequences:
         """Of every sequence the steps from `start` to before `stop`, which may be none."""
-        return Sequences([item[start:stop] for item in self.items], self.dtype)
+        return self._with([item[start:stop] for item in self.items])
 
     def tail(self, steps: int) -> Sequences:
         """Of every sequence the last `steps` steps, or as many as it has."""
-        return Sequences([item[max(0, len(item) - steps) :] for item in self.items], self.dtype)
+        return self._with([item[max(0, len(item) - steps) :] for item in self.items])
 
     def head(self, tail: int) -> Sequences:
         """Of every sequence what `tail` leaves over."""
-        return Sequences([item[: max(0, len(item) - tail)] for item in self.items], self.dtype)
+        return self._with([item[: max(0, len(item) - tail)] for item in self.items])
+
+    def scaled(self, scaling: Scaling | None) -> Sequences:
+        """The same with another `scaling`."""
+        return Sequences(self.items, self.dtype, scaling)
+
+    def _with(self, items: list[Array]) -> Sequences:
+        return Sequences(items, self.dtype, self.scaling)
+
+    def rows(self, weights: Array | None = None) -> Iterator[tuple[Array, Array | None]]:
+        """All steps, as float64 (n, F), and the weights of their sequences, (n,): some at a time."""
+        most = max(1, CHUNK // self.features)
+        parts: list[Array] = []
+        places: list[int] = []
+        count = 0
+        for place, item in enumerate(self.items):
+            for start in range(0, len(item), most):
+                parts.append(item[start : start + most])
+                places.append(place)
+                count += len(parts[-1])
+                if count >= most:
+                    yield _joined(parts, places, weights)
+                    parts, places, count = [], [], 0
+        if parts:
+            yield _joined(parts, places, weights)
 
     def windows(self, steps: int | None) -> Iterator[Sequences]:
         """All the steps in windows of `steps`, one after the other; in a single one if that is None."""
@@ -97,15 +127,21 @@ class Sequences:
             T is the greatest length.
         lengths : ndarray of int64, (N,)
         """
-        shape = (self.steps, len(self))
-        x: Array
+        shape, scaling = (self.steps, len(self)), self.scaling
         if self.tokens:
             x = np.zeros(shape, np.int64)
-        else:
+        elif scaling is None:
             x = np.zeros((*shape, self.features), self.dtype)
+        else:
+            x = np.broadcast_to(scaling.mean, (*shape, self.features)).copy()  # which scaled is 0
         for place, item in enumerate(self.items):
             x[: len(item), place] = item
-        return x, self.lengths
+        return x if scaling is None else scaling.apply(x).astype(self.dtype), self.lengths
+
+
+def _joined(parts: list[Array], places: list[int], weights: Array | None) -> tuple[Array, Array | None]:
+    values = np.concatenate(parts).astype(np.float64, copy=False)
+    return values, None if weights is None else np.repeat(weights[places], list(map(len, parts)))
 
 
 def sequences(

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Batches, Dataset, Examples, Sequences
+from fastrnn.data import Dataset, Examples, Scaling, Sequences
 from fastrnn.layers import Composite, Dropout, Linear
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.columns import KnowsColumns
@@ -23,7 +23,7 @@ from fastrnn.models.decoding import IGNORED, beam_search, draw, teacher_forcing
 from fastrnn.models.labels import classes_of, encode, from_json, per_sequence, to_json
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
-from fastrnn.models.scaling import Scaling, keep_inputs
+from fastrnn.models.scaling import keep_inputs
 from fastrnn.models.writer import SequenceWriter, symbols
 
 
@@ -165,7 +165,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
 
     def _starts(self, X: Any, n: int) -> Iterator[tuple[Any, int]]:
         """The decoder's initial states, each `n` times, batch by batch, and how many they are."""
-        vectors, _ = self._scaled(self._read_inputs(X, learn=False)).padded()
+        vectors, _ = self._read_inputs(X, learn=False).scaled(self.scaling_).padded()
         vectors = np.repeat(vectors[0], n, axis=0)
         for first in range(0, len(vectors), self.batch_size):
             batch = vectors[first : first + self.batch_size]
@@ -179,6 +179,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         self._read_names(X, learn)
         if learn:
             self.classes_: Array | None = None
+            self.scaling_: Any = None
             if array.ndim == 1:
                 self.classes_ = classes_of([per_sequence("X", X, len(array))])
             self.n_features_in_ = array.shape[1] if self.classes_ is None else len(self.classes_)
@@ -200,40 +201,29 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
     def _learn_scale(self, examples: Examples) -> None:
         if self.classes_ is not None:
             return
-        vectors = np.concatenate(examples.x.items)
-        if not hasattr(self, "_scaling"):
-            self._scaling = Scaling.of("X", vectors)
-            return
-        before, self._scaling = self._scaling, self._scaling.including("X", vectors)
-        keep_inputs(self.network_.condition, before, self._scaling)
-
-    def _scaled(self, x: Sequences) -> Sequences:
-        if self.classes_ is not None:
-            return x
-        return Sequences([self._scaling.apply(item) for item in x.items], self.dtype)
+        before, self.scaling_ = self.scaling_, Scaling.learned(self.scaling_, "X", examples.x.rows())
+        if before is not None:
+            condition = self.network_.condition.parameters
+            keep_inputs(condition["weight"], condition["bias"], before, self.scaling_)
 
     def _build(self, rng: np.random.Generator) -> ConditionedDecoder:
         return ConditionedDecoder(self, self.n_features_in_, 1 + len(self._outputs), rng)
 
     def _dataset(self, examples: Examples) -> Dataset:
-        return Batches(
-            examples,
-            self.batch_size,
-            prepare=lambda batch: replace(batch, x=self._scaled(batch.x)),
-            count=symbols,
-        )
+        return super()._dataset(replace(examples, x=examples.x.scaled(self.scaling_)))
 
     def _format(self) -> dict[str, Any]:
         if self.classes_ is not None:
             return {**to_json(self.classes_), **super()._format()}
-        return {"scaling": self._scaling.to_json(), "feature_names": self._names, **super()._format()}
+        return {"scaling": self.scaling_.to_json(), "feature_names": self._names, **super()._format()}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self.classes_ = from_json(metadata) if "classes" in metadata else None
+        self.scaling_ = None
         if self.classes_ is None:
-            self._scaling = Scaling.from_json(metadata["scaling"])
+            self.scaling_ = Scaling.from_json(metadata["scaling"])
             self._names = metadata["feature_names"]
-        self.n_features_in_ = len(self._scaling.mean if self.classes_ is None else self.classes_)
+        self.n_features_in_ = len(self.scaling_.mean if self.classes_ is None else self.classes_)
         super()._restore(metadata)
 
 

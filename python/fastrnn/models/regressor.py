@@ -10,10 +10,10 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Batches, Dataset, Examples
+from fastrnn.data import Batches, Examples, Scaling
 from fastrnn.losses import mean_squared_error
 from fastrnn.models.networks import SequenceNetwork
-from fastrnn.models.scaling import Scaling, keep_outputs
+from fastrnn.models.scaling import keep_outputs
 from fastrnn.models.supervised import PooledEstimator
 
 
@@ -33,7 +33,9 @@ class SequenceRegressor(PooledEstimator):
 
     Attributes
     ----------
-    n_features_in_, feature_names_in_, history_, best_epoch_
+    target_scaling_ : fastrnn.data.Scaling
+        What targets are scaled by.
+    n_features_in_, feature_names_in_, scaling_, history_, best_epoch_
         As there.
 
     Examples
@@ -51,7 +53,7 @@ class SequenceRegressor(PooledEstimator):
     def predict(self, X: Any, lengths: Any = None) -> Array:
         """The numbers for each sequence, float64: (N,), or (N, M) if `fit` got as many targets."""
         outputs = self._outputs(X, lengths).astype(np.float64)
-        predicted = self._scaling.undo(outputs)
+        predicted: Array = self.target_scaling_.undo(outputs)
         return predicted[:, 0] if self._single else predicted
 
     def score(self, X: Any, y: Any, lengths: Any = None) -> float:
@@ -74,23 +76,25 @@ class SequenceRegressor(PooledEstimator):
         columns = targets.reshape(len(x), -1)
         if learn:
             self._single, self._count = targets.ndim == 1, columns.shape[1]
+            self.target_scaling_: Any = None
         if (targets.ndim == 1) != self._single or columns.shape[1] != self._count:
             expected = "(N,)" if self._single else f"(N, {self._count})"
             raise ValueError(f"y must have shape {expected}, as in fit, got {targets.shape}")
         return Examples(x, columns)
 
     def _learn_scale(self, examples: Examples) -> None:
-        if not hasattr(self, "_scaling"):
-            self._scaling = Scaling.of("y", examples.y)
-            return
-        before, self._scaling = self._scaling, self._scaling.including("y", examples.y)
-        keep_outputs(self.network_.head, before, self._scaling)
+        super()._learn_scale(examples)
+        before, rows = self.target_scaling_, [(examples.y, examples.weights)]
+        self.target_scaling_ = Scaling.learned(before, "y", rows)
+        if before is not None:
+            head = self.network_.head.parameters
+            keep_outputs(head["weight"], head["bias"], before, self.target_scaling_)
 
-    def _dataset(self, examples: Examples) -> Dataset:
-        return Batches(examples, self.batch_size, prepare=self._scaled)
+    def _dataset(self, examples: Examples) -> Batches:
+        return replace(super()._dataset(examples), prepare=self._scaled)
 
     def _scaled(self, batch: Examples) -> Examples:
-        return replace(batch, y=self._scaling.apply(batch.y).astype(self.dtype))
+        return replace(batch, y=self.target_scaling_.apply(batch.y).astype(self.dtype))
 
     def _targets(self, y: Any, count: int) -> Array:
         """y as float64 (N,) or (N, M), checked."""
@@ -109,9 +113,9 @@ class SequenceRegressor(PooledEstimator):
         return self._network_of(self._count, mean_squared_error, rng)
 
     def _format(self) -> dict[str, Any]:
-        return {**super()._format(), "y_single": self._single, "y_scaling": self._scaling.to_json()}
+        return {**super()._format(), "y_single": self._single, "y_scaling": self.target_scaling_.to_json()}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         super()._restore(metadata)
-        self._single, self._scaling = metadata["y_single"], Scaling.from_json(metadata["y_scaling"])
-        self._count = len(self._scaling.mean)
+        self._single, self.target_scaling_ = metadata["y_single"], Scaling.from_json(metadata["y_scaling"])
+        self._count = len(self.target_scaling_.mean)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import LAYOUTS, Sequences, batches, is_list, sequences
+from fastrnn.data import LAYOUTS, Batches, Examples, Scaling, Sequences, batches, is_list, sequences
 from fastrnn.layers import Recurrent
 from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
 from fastrnn.models.metadata import TakesLengths
 from fastrnn.models.networks import POOLINGS, SequenceNetwork, recurrent
+from fastrnn.models.scaling import keep_inputs
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -31,9 +32,14 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
     n_tokens : int or None
         The steps are tokens, integers from 0 to ``n_tokens - 1``, each of which has weights of its own. With
         None they are numbers, also where these are integers.
+    scale : bool
+        Whether numbers are brought to mean 0 and deviation 1, each feature by itself over all steps that are
+        trained on, so that their units do not matter; a feature that does not vary there is 0.
 
     Attributes
     ----------
+    scaling_ : fastrnn.data.Scaling or None
+        What numbers are scaled by before `network_` gets them.
     n_features_in_ : int
         Features of a step, 1 if the steps are tokens; or, if `fit` got a matrix of numbers, its columns, as
         scikit-learn has it: another matrix must have as many then, but not sequences in a list.
@@ -42,12 +48,14 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
     bidirectional: bool = False
     layout: str = "NTC"
     n_tokens: int | None = None
+    scale: bool = True
 
     _checks: ClassVar[dict[str, Check]] = {
         **SequenceEstimator._checks,
         "bidirectional": checks.boolean,
         "layout": lambda name, value: checks.one_of(name, value, LAYOUTS),
         "n_tokens": optional(checks.positive_int),
+        "scale": checks.boolean,
     }
 
     def _checked_copy(self) -> Any:
@@ -69,6 +77,7 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
             self._read_names(X, learn)
         if learn:
             self._features, self._columns = x.features, columns
+            self.scaling_: Scaling | None = None
             self._padded = lengths is not None
             self.n_features_in_ = x.features if columns is None else columns
         else:
@@ -95,6 +104,23 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
                 f"{hint}"
             )
 
+    def _inputs(self, X: Any, lengths: Any) -> Sequences:
+        """X to predict for, scaled."""
+        return self._read_x(X, lengths, learn=False).scaled(self.scaling_)
+
+    def _learn_scale(self, examples: Examples) -> None:
+        if not self.scale or examples.x.tokens:
+            return
+        before, self.scaling_ = self.scaling_, Scaling.learned(self.scaling_, "X", examples.x.rows())
+        if before is not None:
+            parameters = self.network_.recurrent.parameters
+            for end in ("", "_reverse")[: 1 + self.bidirectional]:
+                weight, bias = (parameters[f"{name}_ih_l0{end}"] for name in ("weight", "bias"))
+                keep_inputs(weight, bias, before, self.scaling_)
+
+    def _dataset(self, examples: Examples) -> Batches:
+        return Batches(replace(examples, x=examples.x.scaled(self.scaling_)), self.batch_size)
+
     def _recurrent(self, rng: np.random.Generator) -> Recurrent[Any]:
         tokens = self.n_tokens is not None
         size = self._features if self.n_tokens is None else self.n_tokens
@@ -106,11 +132,14 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
             "n_columns": self._columns,
             "feature_names": self._names,
             "padded": self._padded,
+            "scaling": None if self.scaling_ is None else self.scaling_.to_json(),
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self._features, self._columns = metadata["n_features"], metadata["n_columns"]
         self._names, self._padded = metadata["feature_names"], metadata["padded"]
+        scaling = metadata["scaling"]
+        self.scaling_ = None if scaling is None else Scaling.from_json(scaling)
         self.n_features_in_ = self._features if self._columns is None else self._columns
 
 
@@ -146,7 +175,7 @@ class PooledEstimator(SupervisedEstimator):
     def _outputs(self, X: Any, lengths: Any) -> Array:
         """The network's outputs, (N, O), for sequences to predict for."""
         model = self._as_fitted()
-        x = model._read_x(X, lengths, learn=False)
+        x = model._inputs(X, lengths)
         network: SequenceNetwork = model.network_
         outputs = np.empty((len(x), network.head.out_features), network.head.dtype)
         for places in batches(x.lengths, model.batch_size):

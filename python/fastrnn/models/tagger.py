@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn.checks import Array
-from fastrnn.data import Batches, Dataset, Examples, Sequences, batches
+from fastrnn.data import Batches, Examples, Sequences, batches
 from fastrnn.models import labels
 from fastrnn.models.metadata import lengths_request
 from fastrnn.models.networks import StepNetwork
@@ -75,7 +75,7 @@ class SequenceTagger(SupervisedEstimator):
     def _by_sequence(self, X: Any, lengths: Any, of: Any) -> list[Array]:
         """For each sequence what `of` makes of its logits (T, B, K)."""
         model = self._as_fitted()
-        x = model._read_x(X, lengths, learn=False)
+        x = model._inputs(X, lengths)
         found: list[list[Array]] = [[] for _ in range(len(x))]
         for places in batches(x.lengths, model.batch_size):
             for result, valid in self._by_window(x[places], of):
@@ -99,8 +99,8 @@ class SequenceTagger(SupervisedEstimator):
             self.classes_ = labels.classes_of(given)
         return Examples(x, Sequences([labels.encode("y", part, self.classes_) for part in given]))
 
-    def _dataset(self, examples: Examples) -> Dataset:
-        return Batches(examples, self.batch_size, self.bptt_steps, count=_steps)
+    def _dataset(self, examples: Examples) -> Batches:
+        return replace(super()._dataset(examples), bptt_steps=self.bptt_steps, count=_steps)
 
     def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
         """Of a single sequence, the end is held out."""
