@@ -1,8 +1,8 @@
 """Model files that were written once, by every format there has been, are read for ever.
 
-``python tests/test_files.py`` writes those of today's format, or of the models that it is given. Once a version is published its files stay as
-they are: who then changes what a model puts into its file raises `checkpoint.FORMAT`, reads the old files
-too, and adds a folder.
+``python tests/test_files.py`` writes those of today's format, or of the models that it is given. Once a
+version is published its files stay as they are: who then changes what a model puts into its file raises
+`checkpoint.FORMAT`, reads the old files too, and adds a folder.
 """
 
 import json
