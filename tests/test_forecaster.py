@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import checkpoint
-from fastrnn.data import series
-from fastrnn.data.series import Batch, ForecastWindows, Frame, Scale, read_series, unit_of
+from fastrnn.data import panel
+from fastrnn.data.panel import read_series
+from fastrnn.data.windows import Batch, ForecastWindows, Frame, Scale, unit_of
 from fastrnn.layers import GRU
 from fastrnn.losses import mean_squared_error
 from fastrnn.models import Forecaster, forecaster, intervals
@@ -136,7 +137,7 @@ def test_windows_hold_what_a_loop_would_put_there(context, ahead, origins, lag, 
                         batch.known[e, b, :, :channels], (lagged - path) / deviation, atol=1e-9
                     )
             seen.append(now[0])
-    assert len(seen) == len(set(seen)) == len(windows)
+    assert len(seen) == len(set(seen)) == windows.samples
 
 
 def test_validation_forecasts_the_end_and_training_does_not_see_it():
@@ -145,7 +146,7 @@ def test_validation_forecasts_the_end_and_training_does_not_see_it():
     whole = ForecastWindows(values, [np.zeros((len(v), 0)) for v in values], frame, unit_of(values, frame))
     training, validation = whole.split([12, 8])
     assert [len(array) for array in training.values] == [48, 32]
-    ends = [(place, start + frame.past) for place, start in validation.places(np.arange(len(validation)))]
+    ends = [(place, start + frame.past) for place, start in validation.places]
     assert ends == [(0, step) for step in range(48, 57)] + [(1, step) for step in range(32, 37)]
     validation = replace(validation, batch_size=5, scale=plain)
     assert sum(batch.x.shape[1] for batch in validation.batches(None)) == validation.samples == 14
@@ -706,6 +707,6 @@ def test_an_unfitted_model_says_so():
         Forecaster().predict()
 
 
-@pytest.mark.parametrize("module", [forecaster, series])
+@pytest.mark.parametrize("module", [forecaster, panel])
 def test_documented_examples(module):
     assert doctest.testmod(module).failed == 0

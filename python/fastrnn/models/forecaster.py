@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,11 +12,12 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Dataset, column_names
-from fastrnn.data.series import ForecastWindows, Frame, Scale, Windows, in_units, read_series, unit_of
+from fastrnn.data import Dataset
+from fastrnn.data.panel import Form, Panel, Steps, read_series
+from fastrnn.data.windows import ForecastWindows, Frame, Scale, in_units, unit_of
 from fastrnn.models.estimator import Check, NetworkEstimator
 from fastrnn.models.forecast_network import ForecastNetwork
-from fastrnn.models.intervals import bounds, scores
+from fastrnn.models.intervals import bounds, score_of, scores
 from fastrnn.models.networks import recurrent
 from fastrnn.optim import Adam
 from fastrnn.training import Trainer
@@ -31,8 +31,7 @@ class Tails(NamedTuple):
 
     values: Array  # (N, S, C)
     covariates: Array  # (N, S, K)
-    dimensions: Array  # (N,): 1 or 2, of the array that each series came in
-    several: bool  # whether they came as a list
+    form: Form
 
 
 def _quantiles(name: str, value: Any) -> tuple[float, ...] | None:
@@ -214,9 +213,8 @@ class Forecaster(NetworkEstimator):
         RuntimeError
             If the model is not fitted.
         """
-        tails, coming = self._given(y, covariates, horizon)
-        middle = self.network_.middle
-        return _in_form([forecast[..., middle] for forecast, _ in self._forecasts(tails, coming)], tails)
+        form, forecasts, _ = self._forecasts(y, covariates, horizon)
+        return form.forecasts(forecasts[..., self.network_.middle])
 
     def predict_quantiles(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
         """The quantiles of the steps that follow, in the order of `quantiles`, as the network learned them.
@@ -237,8 +235,8 @@ class Forecaster(NetworkEstimator):
         self._require_fitted("history_")
         if self.network_.quantiles is None:
             raise ValueError("quantiles are not forecast: set the parameter quantiles, and fit again")
-        tails, coming = self._given(y, covariates, horizon)
-        return _in_form([forecast for forecast, _ in self._forecasts(tails, coming)], tails)
+        form, forecasts, _ = self._forecasts(y, covariates, horizon)
+        return form.forecasts(forecasts, self.network_.quantiles)
 
     def predict_interval(
         self, y: Any = None, covariates: Any = None, *, horizon: int | None = None, coverage: float = 0.8
@@ -271,11 +269,11 @@ class Forecaster(NetworkEstimator):
             As `predict`; also where nothing, or too little for this coverage, was held out.
         """
         self._require_fitted("history_")
-        tails, coming = self._given(y, covariates, horizon)
-        score = self._score_for(checks.probability("coverage", coverage), len(coming[0]))
-        forecasts = self._forecasts(tails, coming)
-        found = [bounds(score, forecast, deviation, self._levels) for forecast, deviation in forecasts]
-        return _in_form([low for low, _ in found], tails), _in_form([high for _, high in found], tails)
+        coverage = checks.probability("coverage", coverage)
+        score = score_of(coverage, self._scores, self._steps_ahead(horizon))
+        form, forecasts, deviation = self._forecasts(y, covariates, horizon)
+        low, high = bounds(score, forecasts, deviation[:, None], self._levels)
+        return form.forecasts(low), form.forecasts(high)
 
     def score(self, y: Any, covariates: Any = None) -> float:
         """R² of forecasts of the last `horizon` steps of each series from those before.
@@ -294,20 +292,17 @@ class Forecaster(NetworkEstimator):
         float
         """
         self._require_fitted("history_")
-        self._require_columns(y=y, covariates=covariates)
-        series, _, several = read_series("y", y)
-        self._require_steps(series, several, [self._frame.past + self._horizon] * len(series))
-        past = [array[: -self._horizon] for array in series]
-        given = None if covariates is None else read_series("covariates", covariates)[0]
-        found = [array.reshape(self._horizon, -1) for array in self.predict(past, given)]
+        panel, given = self._given(y, covariates)
+        self._require_steps(panel.values, panel.form, self._frame.past + self._horizon)
+        truths = [array[-self._horizon :] for array in panel.values]
+        past = [array[: -self._horizon] for array in panel.values]
+        found = self.predict(past, None if covariates is None else given)
         errors = spread = 0.0
-        for before, array, forecast in zip(past, series, found, strict=True):
-            scale, truth = Scale.of(before), array[-self._horizon :]
+        for before, truth, forecast in zip(past, truths, found, strict=True):
+            scale = Scale.of(before)
             errors += float(np.square(in_units(truth - forecast, scale.deviation)).sum())
             spread += float(np.square(scale.apply(truth)).sum())
-        if spread:
-            return 1 - errors / spread
-        return float(all(np.array_equal(a[-self._horizon :], b) for a, b in zip(series, found, strict=True)))
+        return 1 - errors / spread if spread else float(all(map(np.array_equal, truths, found)))
 
     # -- what the base asks for
 
@@ -328,18 +323,10 @@ class Forecaster(NetworkEstimator):
         return Frame(self.context, ahead, self.lags, self.differences, origins)
 
     def _read(self, y: Any, covariates: Any = None, *, learn: bool) -> Any:
-        series, dimensions, several = read_series("y", y)
-        given = _read_covariates(covariates, [len(array) for array in series], "of y")
-        if learn:
-            self.n_channels_, self.n_covariates_ = series[0].shape[1], given[0].shape[1]
-            self._frame, self._horizon = self._new_frame(), self.horizon
-            self._scores = np.zeros((0, self._horizon, self.n_channels_))
-            self._columns = {"y": column_names("y", y), "covariates": column_names("covariates", covariates)}
-        self._require_columns(y=y, covariates=covariates)
-        self._require_form(series, given)
-        self._require_steps(series, several, [self._frame.past + self._frame.ahead] * len(series))
-        self._tails = self._tails_of(series, given, dimensions, several)
-        return ForecastWindows(series, given, self._frame, unit_of(series, self._frame))
+        panel, given = self._given(y, covariates, learn=learn)
+        self._require_steps(panel.values, panel.form, self._frame.past + self._frame.ahead)
+        self._tails = Tails(self._ends(panel.values), self._ends(given), panel.form)
+        return ForecastWindows(panel.values, given, self._frame, unit_of(panel.values, self._frame))
 
     def _learn_scale(self, examples: Any) -> None:
         if not hasattr(self, "_covariate_scale"):
@@ -360,37 +347,31 @@ class Forecaster(NetworkEstimator):
 
     def _format(self) -> dict[str, Any]:
         return {
-            "n_channels": self.n_channels_,
-            "n_covariates": self.n_covariates_,
-            "columns": self._columns,
+            "channels": self._channels,
             "covariate_scale": np.stack(self._covariate_scale),
             "scores": self._scores,
             "tails": self._tails.values,
             "tails_covariates": self._tails.covariates,
-            "tails_dimensions": self._tails.dimensions,
-            "several": self._tails.several,
+            "form": dataclasses.asdict(self._tails.form),
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
-        self.n_channels_, self.n_covariates_ = metadata["n_channels"], metadata["n_covariates"]
-        self._columns = {name: metadata["columns"][name] for name in ("y", "covariates")}
-        self._frame, self._horizon = self._new_frame(), self.horizon
+        self._learn_channels(metadata["channels"])
         self._covariate_scale = Scale(*metadata["covariate_scale"])
         self._scores = metadata["scores"]
-        tails = (metadata[name] for name in ("tails", "tails_covariates", "tails_dimensions", "several"))
-        self._tails = Tails(*tails)
+        self._tails = Tails(metadata["tails"], metadata["tails_covariates"], Form(**metadata["form"]))
 
     def _dataset(self, examples: ForecastWindows) -> Dataset:
         return dataclasses.replace(examples, batch_size=self.batch_size, scale=self._covariate_scale)
 
     def _split(self, examples: Any) -> tuple[Any, Any]:
-        if not self.validation_fraction:
-            return examples, None
         part = self.validation_fraction
+        if not part:
+            return examples, None
         held_out = [max(self.horizon, round(part * len(values))) for values in examples.values]
         least = [self._frame.past + self._frame.ahead + count for count in held_out]
         also = ", the steps ahead and those to validate on"
-        self._require_steps(examples.values, self._tails.several, least, also)
+        self._require_steps(examples.values, self._tails.form, *least, also=also)
         training, validation = examples.split(held_out)
         return training, validation
 
@@ -402,29 +383,24 @@ class Forecaster(NetworkEstimator):
         if self.refit:
             steps = self.history_[self.best_epoch_ - 1]["steps"]
             everything = dataclasses.replace(validation, held_out=None)
-            more = steps * (len(everything) / len(training) - 1)
+            more = steps * (everything.samples / training.samples - 1)
             self._go_on(everything, max(1, round(more)))
 
     # -- after the training
 
     def _scores_of(self, held_out: ForecastWindows) -> Array:
         """The scores of what followed on some of the held out windows, (N, horizon, C): see `intervals`."""
-        past, horizon = self._frame.past, self._horizon
-        places = [
-            (place, start)
-            for place, start in held_out.places(np.arange(len(held_out)))
-            if start + past + horizon <= len(held_out.values[place])
-        ]
-        chosen = np.linspace(0, len(places) - 1, min(len(places), CALIBRATING_WINDOWS)).astype(np.int64)
-        found = []
-        for begin in range(0, len(chosen), self.batch_size):
-            some = [places[k] for k in chosen[begin : begin + self.batch_size]]
-            values = held_out.cut(held_out.values, some, past + horizon)
-            covariates = self._covariate_scale.apply(held_out.cut(held_out.covariates, some, past + horizon))
-            forecasts, deviation = self._run(values[:past], covariates, horizon)
-            truth = values[past:].swapaxes(0, 1)
-            found.append(scores(truth, forecasts, deviation[:, None], self._levels))
-        return np.concatenate(found).astype(np.float32)
+        past, steps = self._frame.past, self._frame.past + self._horizon
+        lengths = np.array([len(values) for values in held_out.values])
+        series, starts = held_out.places.T
+        whole = held_out.places[starts + steps <= lengths[series]]
+        some = whole[np.linspace(0, len(whole) - 1, min(len(whole), CALIBRATING_WINDOWS)).astype(np.int64)]
+        values, covariates = (
+            held_out.cut(each, some, steps) for each in (held_out.values, held_out.covariates)
+        )
+        forecasts, deviation = self._run(values[:past], covariates)
+        truth = values[past:].swapaxes(0, 1)
+        return scores(truth, forecasts, deviation[:, None], self._levels).astype(np.float32)
 
     def _go_on(self, windows: Any, steps: int) -> None:
         """Train for some more steps; whatever happens, the weights are those before or those after."""
@@ -438,146 +414,97 @@ class Forecaster(NetworkEstimator):
         )
         before = {name: array.copy() for name, array in self.network_.parameters.items()}
         try:
-            trainer.run(lambda: self._losses(self._dataset(windows), self._rng), len(windows))
+            trainer.run(lambda: self._losses(self._dataset(windows), self._rng), windows.samples)
         except BaseException:
             self.network_.load_state_dict(before)
             raise
-
-    def _score_for(self, coverage: float, horizon: int) -> Array:
-        """The score of the interval for a coverage, (horizon, C)."""
-        if horizon > self._horizon:
-            raise ValueError(
-                f"horizon must be at most {self._horizon} for intervals, as fitted, got {horizon}"
-            )
-        count = len(self._scores)
-        if count == 0:
-            raise ValueError(
-                "coverage is learned from forecasts of what fit holds out, and there were none: it takes "
-                "validation_fraction above 0, at least one epoch, and a fit that has ended"
-            )
-        rank = max(1, math.ceil((count + 1) * coverage - 1e-9))
-        if rank > count:
-            most = math.floor(1e4 * count / (count + 1)) / 1e4
-            raise ValueError(
-                f"coverage must be at most {most:.4g}, for the {count} forecasts held out when the model was "
-                f"fitted, got {coverage}: a greater validation_fraction gives more"
-            )
-        found: Array = np.partition(self._scores[:, :horizon].astype(np.float64), rank - 1, axis=0)[rank - 1]
-        return found
 
     @property
     def _levels(self) -> list[float]:
         """Of the forecasts of the network: the mean takes the median's place."""
         return self.network_.quantiles or [0.5]
 
+    # -- what is given, checked
+
+    def _given(
+        self, y: Any, covariates: Any, horizon: int = 0, *, learn: bool = False
+    ) -> tuple[Panel, list[Array]]:
+        """Series, and covariates of theirs and of so many steps ahead."""
+        panel = read_series("y", y, None if learn else self._tails.form)
+        beside = _read_covariates(covariates, panel.steps(horizon))
+        if learn:
+            self._learn_channels({"y": panel.channels, "covariates": beside.channels})
+            self._scores = np.zeros((0, self._horizon, self.n_channels_))
+        self._require_channels(y=panel, covariates=beside)
+        return panel, beside.values
+
+    def _learn_channels(self, channels: Mapping[str, Any]) -> None:
+        """How many channels there are, and what they are called if they have names."""
+        self._channels = {name: channels[name] for name in ("y", "covariates")}
+        self.n_channels_, self.n_covariates_ = (count for count, _ in self._channels.values())
+        self._frame, self._horizon = self._new_frame(), self.horizon
+
+    def _require_channels(self, **panels: Panel) -> None:
+        for name, panel in panels.items():
+            (count, names), (fitted, known) = panel.channels, self._channels[name]
+            if names and known and names != known:
+                must = f"must have the columns of fit, in their order: {known}"
+                raise ValueError(f"{name} {must}, got {names}")
+            if count != fitted:
+                raise ValueError(f"{name} must have {fitted} channels, as in fit, got {count}")
+
+    def _require_steps(
+        self, series: list[Array], form: Form, *least: int, also: str = ", the steps ahead"
+    ) -> None:
+        """Raise if a series has less than so many steps, one number for all or one for each."""
+        for place, array in enumerate(series):
+            steps = least[place % len(least)]
+            if len(array) < steps:
+                before = self._frame.before and f", {self._frame.before} before it for lags and differences"
+                needs = f"{steps} steps, for a context of {self._frame.context}{before or ''}{also}"
+                name = form.place("y", place)
+                raise ValueError(f"{name} must have at least {needs}, got {len(array)}")
+
     # -- how a forecast is made
 
-    def _given(self, y: Any, covariates: Any, horizon: int | None) -> tuple[Tails, list[Array]]:
-        """The series to forecast, and the covariates of as many steps as are wanted, checked."""
-        self._require_fitted("history_")
+    def _steps_ahead(self, horizon: int | None) -> int:
+        """The steps to forecast, checked."""
         horizon = self._horizon if horizon is None else checks.positive_int("horizon", horizon)
         if self._fitted_with["strategy"] == "direct" and horizon > self._frame.ahead:
             limit = f'at most {self._frame.ahead}, as fitted with strategy="direct"'
             raise ValueError(f"horizon must be {limit}, got {horizon}")
-        self._require_columns(y=y, covariates=covariates)
+        return horizon
+
+    def _forecasts(self, y: Any, covariates: Any, horizon: int | None) -> tuple[Form, Array, Array]:
+        """The form of N series, their forecasts, (N, horizon, C, Q), and contexts' deviations, (N, C)."""
+        self._require_fitted("history_")
+        horizon = self._steps_ahead(horizon)
         if y is None:
-            coming = _read_covariates(covariates, [horizon] * len(self._tails.values), "ahead")
-            self._require_form(list(self._tails.values[:1]), coming)
-            return self._tails, coming
-        series, dimensions, several = read_series("y", y)
-        lengths = [len(array) for array in series]
-        given = _read_covariates(covariates, [T + horizon for T in lengths], f"of y and {horizon} ahead")
-        self._require_form(series, given)
-        self._require_steps(series, several, [self._frame.past] * len(series), "")
-        known = [array[:T] for array, T in zip(given, lengths, strict=True)]
-        coming = [array[T:] for array, T in zip(given, lengths, strict=True)]
-        return self._tails_of(series, known, dimensions, several), coming
+            values, known, form = self._tails
+            beside = _read_covariates(covariates, form.steps_ahead(len(values), horizon))
+            self._require_channels(covariates=beside)
+            given = np.concatenate([known, np.stack(beside.values)], axis=1)
+        else:
+            panel, found = self._given(y, covariates, horizon)
+            self._require_steps(panel.values, panel.form, self._frame.past, also="")
+            values, given, form = self._ends(panel.values), self._ends(found, horizon), panel.form
+        return form, *self._run(values.swapaxes(0, 1), given.swapaxes(0, 1))
 
-    def _forecasts(self, tails: Tails, coming: list[Array]) -> Iterator[tuple[Array, Array]]:
-        """For each series its forecasts, (horizon, C, Q), and the deviation of its context, (C,)."""
-        size = self._fitted_with["batch_size"]
-        for begin in range(0, len(coming), size):
-            some = slice(begin, begin + size)
-            covariates = np.concatenate([tails.covariates[some], np.stack(coming[some])], axis=1)
-            scaled = self._covariate_scale.apply(covariates).swapaxes(0, 1)
-            yield from zip(*self._run(tails.values[some].swapaxes(0, 1), scaled, len(coming[0])), strict=True)
+    def _ends(self, arrays: list[Array], ahead: int = 0) -> Array:
+        """The last steps of each, as many as a forecast needs, and so many more, (N, S, ·)."""
+        return np.stack([array[-self._frame.past - ahead :] for array in arrays])
 
-    def _run(self, values: Array, covariates: Array, horizon: int) -> tuple[Array, Array]:
-        """The forecasts (B, horizon, C, Q) of windows side by side, and their contexts' deviations (B, C).
-
-        From their values, (S, B, C), and their covariates, (S + horizon, B, K), scaled.
-        """
-        network, frame = self.network_, self._frame
-        rows = -(-horizon // frame.ahead) * frame.ahead  # what is forecast beyond the horizon is cut off
-        windows = Windows(
-            frame,
-            np.pad(values, ((0, rows), (0, 0), (0, 0))),
-            np.pad(covariates, ((0, rows - horizon), (0, 0), (0, 0))),
-        )
-        begin, end, state, outputs = 0, frame.context, None, []
-        while end < frame.context + horizon:
-            paths = windows.paths(end - 1, end, frame.ahead)
-            known = windows.known(end - 1, end, paths)[0]
-            x = windows.inputs(begin, end)
-            found, state = network(x.astype(network.head.dtype), known.astype(network.head.dtype), state)
-            outputs.append(windows.restored(np.sort(found.astype(np.float64), axis=-1), paths[0]))
-            following = slice(frame.before + end, frame.before + end + frame.ahead)
-            windows.values[following] = outputs[-1][..., network.middle].swapaxes(0, 1)
-            begin, end = end, end + frame.ahead
-        return np.concatenate(outputs, axis=1)[:, :horizon], windows.scale.deviation
-
-    def _tails_of(
-        self, series: list[Array], given: list[Array], dimensions: list[int], several: bool
-    ) -> Tails:
-        values, covariates = (
-            np.stack([array[-self._frame.past :] for array in arrays]) for arrays in (series, given)
-        )
-        return Tails(values, covariates, np.array(dimensions), several)
-
-    def _require_form(self, series: list[Array], given: list[Array]) -> None:
-        found = {"y": series[0].shape[1], "covariates": given[0].shape[1]}
-        for (name, came), fitted in zip(found.items(), (self.n_channels_, self.n_covariates_), strict=True):
-            if came != fitted:
-                raise ValueError(f"{name} must have {fitted} channels, as in fit, got {came}")
-
-    def _require_columns(self, **given: Any) -> None:
-        """Raise if a frame has named columns, others than that in `fit`, or in another order."""
-        for name, value in given.items():
-            names, fitted = column_names(name, value), self._columns[name]
-            if names and fitted and names != fitted:
-                must = f"must have the columns of fit, in their order: {fitted}"
-                raise ValueError(f"{name} {must}, got {names}")
-
-    def _require_steps(
-        self, series: list[Array], several: bool, least: list[int], also: str = ", the steps ahead"
-    ) -> None:
-        for place, (array, steps) in enumerate(zip(series, least, strict=True)):
-            if len(array) < steps:
-                name = f"y[{place}]" if several else "y"
-                before = (
-                    f", {self._frame.before} before it for lags and differences" if self._frame.before else ""
-                )
-                needs = f"a context of {self._frame.context}{before}{also}"
-                raise ValueError(f"{name} must have at least {steps} steps, for {needs}, got {len(array)}")
+    def _run(self, values: Array, covariates: Array) -> tuple[Array, Array]:
+        """The forecasts of windows (S, N, C) with covariates (S + horizon, N, K), as of `_forecasts`."""
+        size, scaled = self._fitted_with["batch_size"], self._covariate_scale.apply(covariates)
+        batches = [slice(begin, begin + size) for begin in range(0, values.shape[1], size)]
+        parts = [self.network_.forecast(self._frame, values[:, some], scaled[:, some]) for some in batches]
+        forecasts, deviations = map(np.concatenate, zip(*parts, strict=True))
+        return forecasts, deviations
 
 
-def _in_form(found: list[Array], tails: Tails) -> Any:
-    """Arrays (horizon, C, ...) in the form in which the series came."""
-    formed = [
-        array if dims == 2 else array[:, 0] for array, dims in zip(found, tails.dimensions, strict=True)
-    ]
-    return formed if tails.several else formed[0]
-
-
-def _read_covariates(value: Any, lengths: list[int], which: str) -> list[Array]:
-    """Covariates of some lengths, (T_i, K), with K = 0 if there are none."""
+def _read_covariates(value: Any, steps: Steps) -> Panel:
+    """Covariates of these steps, (T_i, K), with K = 0 if there are none."""
     if value is None:
-        return [np.zeros((length, 0)) for length in lengths]
-    covariates, _, several = read_series("covariates", value)
-    if len(covariates) != len(lengths):
-        raise ValueError(f"covariates must be of {len(lengths)} series, as y, got {len(covariates)}")
-    for place, (array, length) in enumerate(zip(covariates, lengths, strict=True)):
-        if len(array) != length:
-            name = f"covariates[{place}]" if several else "covariates"
-            raise ValueError(f"{name} must have {length} steps, those {which}, got {len(array)}")
-    return covariates
+        return Panel([np.zeros((length, 0)) for length in steps.lengths], Form(), [])
+    return read_series("covariates", value, steps=steps)

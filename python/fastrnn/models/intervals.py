@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,6 +67,28 @@ def bounds(score: Array, forecasts: Array, deviation: Array, levels: Sequence[fl
         beyond = np.where(deviation > 0, np.maximum(score - coverages[-1], 0), 0.0)
         found.append(median + sign * (_along(score, coverages, reaches) + beyond * deviation))
     return found[0], found[1]
+
+
+def score_of(coverage: float, scores: Array, horizon: int) -> Array:
+    """The score of the interval that covers so much of so many steps, (horizon, C), by scores (N, H, C)."""
+    count = len(scores)
+    if horizon > scores.shape[1]:
+        limit = f"at most {scores.shape[1]} for intervals, as fitted"
+        raise ValueError(f"horizon must be {limit}, got {horizon}")
+    if count == 0:
+        raise ValueError(
+            "coverage is learned from forecasts of what fit holds out, and there were none: it takes "
+            "validation_fraction above 0, at least one epoch, and a fit that has ended"
+        )
+    rank = max(1, math.ceil((count + 1) * coverage - 1e-9))
+    if rank > count:
+        most = math.floor(1e4 * count / (count + 1)) / 1e4
+        raise ValueError(
+            f"coverage must be at most {most:.4g}, for the {count} forecasts held out when the model was "
+            f"fitted, got {coverage}: a greater validation_fraction gives more"
+        )
+    found: Array = np.partition(scores[:, :horizon].astype(np.float64), rank - 1, axis=0)[rank - 1]
+    return found
 
 
 def _sides(forecasts: Array, levels: Sequence[float]) -> list[tuple[int, Array, Array]]:

@@ -1,61 +1,17 @@
-"""Series to forecast: read and checked, with what is known of a step beforehand, and cut into windows."""
+"""Windows of series, each in units of its own, with what is known of a step beforehand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks
 from fastrnn.checks import Array
 
 ROUNDING = 1e-12  # of numbers of size 1: what varies less is constant
-
-
-def read_series(name: str, value: Any) -> tuple[list[npt.NDArray[np.float64]], list[int], bool]:
-    """Series from what users have.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for errors.
-    value : array_like, (T,) or (T, C), or list of them
-        Steps, and channels if there are several. A list or tuple is several series, unless its members are
-        numbers.
-
-    Returns
-    -------
-    series : list of ndarray, (T_i, C)
-        Copies in float64.
-    dimensions : list of int
-        1 or 2, of each as it came.
-    several : bool
-        Whether they came as a list.
-
-    Raises
-    ------
-    TypeError
-        If something else than numbers came.
-    ValueError
-        If a series is empty or of another shape, two have different channels, or a value is NaN or infinite:
-        it names the series, the step and the channel.
-    """
-    several = isinstance(value, (list, tuple)) and any(np.ndim(member) for member in value)
-    members = list(value) if several else [value]
-    names = [f"{name}[{place}]" if several else name for place in range(len(members))]
-    arrays = [_numbers(*pair) for pair in zip(names, members, strict=True)]
-    series = [array.reshape(len(array), -1).astype(np.float64) for array in arrays]
-    for place, array in zip(names, series, strict=True):
-        if array.shape[1] != series[0].shape[1]:
-            raise ValueError(
-                f"{name} must have the same number of channels in all series, got {series[0].shape[1]} in "
-                f"{names[0]} and {array.shape[1]} in {place}"
-            )
-        _require_finite(place, array)
-    return series, [array.ndim for array in arrays], several
 
 
 class Scale(NamedTuple):
@@ -239,18 +195,14 @@ class ForecastWindows:
     batch_size: int = 32
     scale: Scale | None = None
 
-    def __len__(self) -> int:
-        """The number of windows."""
-        return int(self._ends[-1])
-
     @property
     def samples(self) -> int:
         """The number of windows."""
-        return len(self)
+        return len(self.places)
 
     def batches(self, rng: np.random.Generator | None) -> Iterator[Batch]:
         """Every window once, shuffled if there is a generator."""
-        order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
+        order = np.arange(self.samples) if rng is None else rng.permutation(self.samples)
         for begin in range(0, len(order), self.batch_size):
             yield self._batch(order[begin : begin + self.batch_size])
 
@@ -264,40 +216,30 @@ class ForecastWindows:
         validation = ForecastWindows(self.values, self.covariates, self.frame, training.units, held_out)
         return training, validation
 
-    def places(self, order: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-        """The series of some windows, and the step that each starts at, `frame.before` steps included."""
-        series = np.searchsorted(self._ends, order, side="right")
-        first = self._ends - self._counts
-        return [
-            (int(place), int(self._lows[place] + k - first[place]))
-            for place, k in zip(series, order, strict=True)
-        ]
-
-    def cut(self, arrays: list[Array], places: Sequence[tuple[int, int]], steps: int) -> Array:
+    def cut(self, arrays: list[Array], places: npt.NDArray[np.int64], steps: int) -> Array:
         """So many steps of some arrays from these places on, (steps, B, ·)."""
-        return np.stack([arrays[place][start : start + steps] for place, start in places], axis=1)
+        return np.stack([arrays[series][start : start + steps] for series, start in places], axis=1)
 
     def __post_init__(self) -> None:
+        """Find the windows' `places`, (N, 2): the series, and the step where what comes before one starts."""
         room = np.array([len(values) for values in self.values]) - self.frame.past - self.frame.ahead + 1
-        if self.held_out is None:
-            self._lows = np.zeros(len(room), np.int64)
-            self._origins = np.minimum(self.frame.origins, room)
-        else:
-            self._lows = room - np.array(self.held_out) + self.frame.ahead - 1
-            self._origins = np.ones(len(room), np.int64)
-        self._counts = np.maximum(room - self._lows - self._origins + 1, 0)
-        self._ends = self._counts.cumsum()
+        lows, self._origins = np.zeros_like(room), np.minimum(self.frame.origins, room)
+        if self.held_out is not None:
+            lows, self._origins = room - np.array(self.held_out) + self.frame.ahead - 1, np.ones_like(room)
+        starts = [np.arange(*ends) for ends in zip(lows, room - self._origins + 1, strict=True)]
+        series = np.repeat(np.arange(len(starts)), [len(each) for each in starts])
+        self.places = np.column_stack([series, np.concatenate(starts)])
 
     def _batch(self, order: npt.NDArray[np.int64]) -> Batch:
-        frame, places = self.frame, self.places(order)
-        origins = int(min(self._origins[place] for place, _ in places))
+        frame, places = self.frame, self.places[order]
+        origins = int(self._origins[places[:, 0]].min())
         last, end = frame.context - 1, frame.context - 1 + origins
         steps = frame.before + end + frame.ahead
         values, covariates = (self.cut(arrays, places, steps) for arrays in (self.values, self.covariates))
         scaled = covariates if self.scale is None else self.scale.apply(covariates)
         windows = Windows(frame, values, scaled)
         paths = windows.paths(last, end, frame.ahead)
-        units = np.stack([self.units[place] for place, _ in places])[:, None]
+        units = np.stack([self.units[series] for series in places[:, 0]])[:, None]
         return Batch(
             windows.inputs(0, end),
             windows.known(last, end, paths),
@@ -317,28 +259,3 @@ def unit_of(series: list[Array], frame: Frame) -> list[Array]:
         relative = in_units(Scale.of(some, size).deviation, size)  # whose squares neither overflow nor vanish
         units.append(np.sqrt(np.square(relative).mean(axis=0)) * size)
     return units
-
-
-def _numbers(name: str, value: Any) -> Array:
-    """An array of numbers, (T,) or (T, C), with at least a step and a channel."""
-    expected = "numbers of shape (T,) or (T, C)"
-    array = checks.array(name, value, expected)
-    if array.dtype.kind == "O":  # a DataFrame of several dtypes, for one
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} must be {expected}, got {checks.came(value)}: {error}") from None
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must be {expected}, got dtype {array.dtype}")
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise ValueError(f"{name} must be {expected}, with at least one step, got shape {array.shape}")
-    return array
-
-
-def _require_finite(name: str, values: Array) -> None:
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        step, channel = map(int, bad[0])
-        where = f"step {step}" + (f", channel {channel}" if values.shape[1] > 1 else "")
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise ValueError(f"{name} must be finite, got {values[step, channel]} at {where}{more}")

@@ -1,0 +1,363 @@
+"""Series in the forms that users have them in, of NumPy or pandas, and forecasts in the same forms."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks
+from fastrnn.checks import Array
+
+NAMES, STAMPS = "unique_id", "ds"  # the columns of a long frame that are its index, called as Nixtla does
+
+
+@dataclass(frozen=True)
+class Form:
+    """How series came, in words that JSON has: so their forecasts go.
+
+    Parameters
+    ----------
+    dimensions : int
+        1 or 2, of each series.
+    several : {None, "list", "dict", "index"}
+        What holds them, unless one came alone; "index" is one of pandas with two levels, names and stamps.
+    flat : bool
+        Whether the index came as columns.
+    names : list
+        Of the series in a dict or an index.
+    columns : list of list
+        The names of the channels of each series of pandas.
+    levels : list
+        The names of the levels of the index.
+    dtype, step : str or int, optional
+        Of the stamps, as pandas writes them, if there are any.
+    ends : list of str
+        The last stamp of each series.
+    """
+
+    dimensions: int = 1
+    several: str | None = None
+    flat: bool = False
+    names: list[Any] = field(default_factory=list)
+    columns: list[list[Any]] = field(default_factory=list)
+    levels: list[Any] = field(default_factory=list)
+    dtype: str | None = None
+    step: str | int | None = None
+    ends: list[str] = field(default_factory=list)
+
+    def following(self, count: int) -> list[Any]:
+        """The stamps of so many steps that follow each series, indexes of pandas; empty if there are none."""
+        if self.step is None:
+            return []
+        ends = _pandas().Index(self.ends, dtype=object).astype(self.dtype)
+        return [stamps_from(end, count + 1, self.step)[1:] for end in ends]
+
+    def steps_ahead(self, series: int, count: int) -> Steps:
+        """So many steps that follow each of so many series."""
+        return Steps([count] * series, self.following(count), self.names, "ahead")
+
+    def place(self, name: str, k: int) -> str:
+        """What errors call a series of an argument."""
+        if self.several is None:
+            return name
+        return f"{name}[{self.names[k]!r}]" if self.names else f"{name}[{k}]"
+
+    def forecasts(self, found: Iterable[Array], levels: Sequence[float] | None = None) -> Any:
+        """Arrays (horizon, C), or (horizon, C, Q) with these levels, in the form of the series."""
+        each: list[Any] = [array[:, 0] if self.dimensions == 1 else array for array in found]
+        if self.step is not None:
+            stamps = self.following(len(each[0]))
+            each = [self._framed(*of, levels) for of in zip(each, stamps, self.columns, strict=True)]
+        if self.several == "dict":
+            return dict(zip(self.names, each, strict=True))
+        if self.several == "list":
+            return each
+        one = _pandas().concat(each, keys=self.names, names=self.levels) if self.several else each[0]
+        return one.reset_index() if self.flat else one
+
+    def _framed(self, rows: Array, stamps: Any, columns: list[Any], levels: Sequence[float] | None) -> Any:
+        pandas, stamps = _pandas(), stamps.rename(self.levels[-1])
+        if levels is None and self.dimensions == 1:
+            return pandas.Series(rows, stamps, name=columns[0])
+        if levels is not None and self.dimensions == 1:
+            columns = list(levels)
+        elif levels is not None and self.flat:
+            columns = [f"{column}_{level}" for column in columns for level in levels]
+        elif levels is not None:
+            columns = pandas.MultiIndex.from_product([columns, levels])
+        return pandas.DataFrame(rows.reshape(len(rows), -1), stamps, columns)
+
+
+class Steps(NamedTuple):
+    """The steps that something must be given for."""
+
+    lengths: list[int]
+    stamps: list[Any]
+    names: list[Any]
+    which: str
+
+
+class Panel(NamedTuple):
+    """N series: see `read_series`."""
+
+    values: list[npt.NDArray[np.float64]]  # (T_i, C), copied
+    form: Form
+    stamps: list[Any]  # indexes of pandas; empty if there are none
+
+    @property
+    def channels(self) -> list[Any]:
+        """How many, and the names of the columns of frames if they are strings, else None."""
+        names = self.form.columns[0] if self.form.columns and self.form.dimensions == 2 else []
+        named = names and all(isinstance(name, str) for name in names)
+        return [self.values[0].shape[1], names if named else None]
+
+    def steps(self, ahead: int) -> Steps:
+        """Their own steps, and so many ahead."""
+        which, stamps = f"of y and {ahead} ahead" if ahead else "of y", self.stamps
+        if ahead:
+            following = self.form.following(ahead)
+            stamps = [index.append(more) for index, more in zip(stamps, following, strict=True)]
+        return Steps([len(array) + ahead for array in self.values], stamps, self.form.names, which)
+
+
+def read_series(name: str, value: Any, like: Form | None = None, steps: Steps | None = None) -> Panel:
+    """Series from what users have.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for errors.
+    value : array_like, Series or DataFrame, or several
+        Steps (T,), or steps and channels (T, C), the columns of a frame. Several are a list, unless its
+        members are numbers; a dict; or of pandas, with an index of two levels, names and stamps, or with the
+        columns "unique_id" and "ds" in the place of an index.
+    like : Form, optional
+        Of series in whose steps stamps have to follow each other.
+    steps : Steps, optional
+        Rows for just these are wanted: of pandas they are found by their stamps, beside which may be others.
+
+    Returns
+    -------
+    Panel
+
+    Raises
+    ------
+    TypeError
+        If something else than numbers came, or stamps of which none is the next.
+    ValueError
+        If a series is empty or of another shape, two have different channels, a value is NaN or infinite,
+        stamps do not follow each other in equal steps, or are not those wanted: it names the series and the
+        place.
+    """
+    members, form = _members(name, value)
+    places = [form.place(name, k) for k in range(len(members))]
+    if steps is not None:
+        places, members = _rows_for(steps, name, places, members, form)
+    arrays = [_numbers(*each) for each in zip(places, members, strict=True)]
+    columns = [_columns(*each) for each in zip(places, members, strict=True)]
+    for place, array, names in zip(places, arrays, columns, strict=True):
+        same = array.ndim == arrays[0].ndim and array.shape[1:] == arrays[0].shape[1:]
+        _require_same(same, "number of channels", arrays[0].shape, places[0], array.shape, place)
+        same = names == columns[0] if array.ndim == 2 else (names is None) == (columns[0] is None)
+        _require_same(same, "columns in the same order", columns[0], places[0], names, place)
+    form = replace(form, dimensions=arrays[0].ndim, columns=[names for names in columns if names is not None])
+    indexes: list[Any] = []
+    if form.columns and steps is None:
+        indexes, form = _followed(places, [member.index for member in members], form, like)
+    values = [array.reshape(len(array), -1).astype(np.float64) for array in arrays]
+    for place, array in zip(places, values, strict=True):
+        _require_finite(place, array)
+    return Panel(values, form, indexes)
+
+
+def _members(name: str, value: Any) -> tuple[list[Any], Form]:
+    """The series as they came, and what holds them."""
+    form = Form()
+    if _is_pandas(value):
+        if flat := [column for column in (NAMES, STAMPS) if column in getattr(value, "columns", ())]:
+            if STAMPS not in flat:
+                raise ValueError(f"{name} must have a column {STAMPS!r} of stamps beside {NAMES!r}")
+            value, form = value.set_index(flat), Form(flat=True)
+        if value.index.nlevels == 1:
+            return [value], form
+        if value.index.nlevels > 2:
+            raise ValueError(
+                f"{name} must have an index of stamps, or names and stamps, got {value.index.names}"
+            )
+        groups = value.groupby(level=0, sort=False, dropna=False, observed=True)
+        form = replace(form, several="index", levels=_labels(name, value.index.names[:1]))
+        value = {key: part.droplevel(0) for key, part in groups}
+    elif isinstance(value, Mapping):
+        form = Form(several="dict")
+    elif isinstance(value, (list, tuple)) and any(np.ndim(member) for member in value):
+        return list(value), Form(several="list")
+    else:
+        return [value], form
+    if not value:
+        raise ValueError(f"{name} must have at least one series, got none")
+    return list(value.values()), replace(form, names=_labels(name, value))
+
+
+def _rows_for(
+    steps: Steps, name: str, places: list[str], members: list[Any], form: Form
+) -> tuple[list[str], list[Any]]:
+    """Of each series, in the order of those that the steps are of, the rows of the steps."""
+    if steps.names and form.names:
+        if missing := [each for each in steps.names if each not in form.names]:
+            raise ValueError(f"{name} must be of the same series as y, there is none for {missing[0]!r}")
+        order = [form.names.index(each) for each in steps.names]
+        places, members = [places[k] for k in order], [members[k] for k in order]
+    elif steps.names or form.names or len(members) != len(steps.lengths):
+        wanted, came = (" by name" if names else "" for names in (steps.names, form.names))
+        raise ValueError(
+            f"{name} must be of {len(steps.lengths)} series{wanted}, as y, got {len(members)}{came}"
+        )
+    stamps = steps.stamps or [None] * len(members)
+    rows = zip(places, members, steps.lengths, stamps, strict=True)
+    return places, [_rows(*each, steps.which) for each in rows]
+
+
+def _rows(place: str, member: Any, length: int, stamps: Any, which: str) -> Any:
+    if stamps is None or not _is_pandas(member):
+        if np.ndim(member) and len(member) != length:
+            raise ValueError(f"{place} must have {length} steps, those {which}, got {len(member)}")
+        return member
+    index = member.index
+    if not index.is_unique:
+        raise ValueError(f"{place} must have each stamp once, got {index[index.duplicated()][0]} again")
+    rows = index.get_indexer(stamps)
+    if (rows < 0).any():
+        raise ValueError(
+            f"{place} must have the stamps {which}, {stamps[0]} to {stamps[-1]}; its own, {index[0]} to "
+            f"{index[-1]}, are without {stamps[rows < 0][0]}"
+        )
+    return member.iloc[rows]
+
+
+def _followed(places: list[str], indexes: list[Any], form: Form, like: Form | None) -> tuple[list[Any], Form]:
+    """The stamps of each series, checked to be in equal steps, and the form that goes on from them."""
+    indexes = [_stamps_of(*each) for each in zip(places, indexes, strict=True)]
+    first, dtype = indexes[0], str(indexes[0].dtype)
+    if like is None or like.dtype is None or like.step is None:
+        step, wanted = _step(first), ""
+    else:
+        step, wanted = like.step, ", as in fit"
+        if dtype.partition("[")[0] != like.dtype.partition("[")[0]:
+            raise ValueError(f"{places[0]} must have an index of {like.dtype}{wanted}, got {dtype}")
+    for place, index in zip(places, indexes, strict=True):
+        if index.dtype != first.dtype:
+            raise ValueError(f"{place} must have an index of {dtype}, as {places[0]}, got {index.dtype}")
+        follows = index[1:] == stamps_from(index[0], len(index), step)[1:]
+        good = np.asarray(follows & (index[1:] > index[:-1]))
+        if not good.all():
+            at = int(np.argmin(good))
+            raise ValueError(
+                f"{place} must have an index in ascending steps of {step}{wanted}, but {index[at + 1]} follows "
+                f"{index[at]}; {place}.to_numpy() goes without"
+            )
+    ends = [str(index[-1]) for index in indexes]
+    levels = [*form.levels, *_labels(places[0], [first.name])]
+    return indexes, replace(form, dtype=dtype, step=step, ends=ends, levels=levels)
+
+
+def _stamps_of(place: str, index: Any) -> Any:
+    """An index from which others follow."""
+    if index.dtype.kind not in "Mmiu" and not str(index.dtype).startswith("period"):
+        raise TypeError(
+            f"{place} must have an index of dates, periods, times or integers, got {index.dtype}; "
+            f"{place}.to_numpy() goes without"
+        )
+    if index.hasnans:
+        raise ValueError(f"{place} must have an index without gaps, got {index[index.isna()][0]}")
+    return index.astype("int64") if index.dtype.kind in "iu" else index
+
+
+def _step(index: Any) -> str | int:
+    """That of its freq, or the one that all of it goes in, or else the usual one, from which some differ."""
+    if index.dtype.kind == "i":
+        return max(1, int(np.median(np.abs(np.diff(index))))) if len(index) > 1 else 1
+    pandas = _pandas()
+    named = index.freqstr or (pandas.infer_freq(index) if len(index) > 2 else None)
+    if named is None:
+        usual, day = pandas.Series(index[1:] - index[:-1]).abs().median(), pandas.Timedelta(days=1)
+        named = pandas.tseries.frequencies.to_offset(usual if usual > 0 * day else day).freqstr
+    return str(named).lstrip("-")  # where the index descends, which is refused
+
+
+def stamps_from(first: Any, count: int, step: str | int) -> Any:
+    """An index of so many stamps."""
+    pandas = _pandas()
+    if isinstance(first, pandas.Timestamp):
+        return pandas.date_range(first, periods=count, freq=step)
+    if isinstance(first, pandas.Period):
+        return pandas.period_range(first, periods=count, freq=step)
+    if isinstance(first, pandas.Timedelta):
+        return pandas.timedelta_range(first, periods=count, freq=step)
+    return pandas.RangeIndex(first, first + count * step, step)
+
+
+def _numbers(place: str, value: Any) -> Array:
+    """An array of numbers, (T,) or (T, C), with at least a step and a channel."""
+    expected = "numbers of shape (T,) or (T, C)"
+    if hasattr(value, "to_pandas"):  # polars' and others', whose stamps would be lost
+        raise TypeError(
+            f"{place} must be of NumPy or pandas, got {checks.came(value)}; pass {place}.to_pandas()"
+        )
+    array = checks.real_array(place, checks.array(place, value, expected), getattr(value, "columns", None))
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"{place} must be {expected}, with at least one step, got shape {array.shape}")
+    return array
+
+
+def _columns(place: str, value: Any) -> list[Any] | None:
+    """What pandas calls the channels."""
+    if not _is_pandas(value):
+        return None
+    return _labels(f"{place}, its channels", value.columns if value.ndim == 2 else [value.name])
+
+
+def _labels(what: str, values: Iterable[Any]) -> list[Any]:
+    """Names that a file can hold."""
+    found = [value.item() if isinstance(value, np.generic) else value for value in values]
+    for value in found:
+        if not isinstance(value, str | int | None):
+            raise TypeError(f"names in {what} must be strings or integers, got {checks.came(value)}")
+    return found
+
+
+def _require_same(same: bool, what: str, was: Any, there: str, is_: Any, here: str) -> None:
+    if not same:
+        name = here.partition("[")[0]
+        raise ValueError(
+            f"{name} must have the same {what} in all series, got {was} in {there} and {is_} in {here}"
+        )
+
+
+def _require_finite(place: str, values: Array) -> None:
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        step, channel = map(int, bad[0])
+        where = f"step {step}" + (f", channel {channel}" if values.shape[1] > 1 else "")
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise ValueError(f"{place} must be finite, got {values[step, channel]} at {where}{more}")
+
+
+def _is_pandas(value: Any) -> bool:
+    """Whether it is a Series or a DataFrame; if pandas has not been imported, it is not."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, (pandas.Series, pandas.DataFrame))
+
+
+def _pandas() -> Any:
+    try:
+        return importlib.import_module("pandas")
+    except ImportError:
+        raise ImportError(
+            "forecasts of series of pandas take pandas; of arrays, predict(y) takes none"
+        ) from None
