@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ import numpy.typing as npt
 
 from fastrnn import checks
 from fastrnn.checks import Array
+from fastrnn.data.stamps import is_pandas, pandas, require_steps, rows_at, stamps_from, stamps_of, step_of
 
 NAMES, STAMPS = "unique_id", "ds"  # the columns of a long frame that are its index, called as Nixtla does
 
@@ -55,7 +54,7 @@ class Form:
         """The stamps of so many steps that follow each series, indexes of pandas; empty if there are none."""
         if self.step is None:
             return []
-        ends = _pandas().Index(self.ends, dtype=object).astype(self.dtype)
+        ends = pandas().Index(self.ends, dtype=object).astype(self.dtype)
         return [stamps_from(end, count + 1, self.step)[1:] for end in ends]
 
     def steps_ahead(self, series: int, count: int) -> Steps:
@@ -78,20 +77,20 @@ class Form:
             return dict(zip(self.names, each, strict=True))
         if self.several == "list":
             return each
-        one = _pandas().concat(each, keys=self.names, names=self.levels) if self.several else each[0]
+        one = pandas().concat(each, keys=self.names, names=self.levels) if self.several else each[0]
         return one.reset_index() if self.flat else one
 
     def _framed(self, rows: Array, stamps: Any, columns: list[Any], levels: Sequence[float] | None) -> Any:
-        pandas, stamps = _pandas(), stamps.rename(self.levels[-1])
+        stamps = stamps.rename(self.levels[-1])
         if levels is None and self.dimensions == 1:
-            return pandas.Series(rows, stamps, name=columns[0])
+            return pandas().Series(rows, stamps, name=columns[0])
         if levels is not None and self.dimensions == 1:
             columns = list(levels)
         elif levels is not None and self.flat:
             columns = [f"{column}_{level}" for column in columns for level in levels]
         elif levels is not None:
-            columns = pandas.MultiIndex.from_product([columns, levels])
-        return pandas.DataFrame(rows.reshape(len(rows), -1), stamps, columns)
+            columns = pandas().MultiIndex.from_product([columns, levels])
+        return pandas().DataFrame(rows.reshape(len(rows), -1), stamps, columns)
 
 
 class Steps(NamedTuple):
@@ -163,23 +162,24 @@ def read_series(name: str, value: Any, like: Form | None = None, steps: Steps | 
     columns = [_columns(*each) for each in zip(places, members, strict=True)]
     for place, array, names in zip(places, arrays, columns, strict=True):
         same = array.ndim == arrays[0].ndim and array.shape[1:] == arrays[0].shape[1:]
-        _require_same(same, "number of channels", arrays[0].shape, places[0], array.shape, place)
+        _require_same(same, "number of channels", f"shape {arrays[0].shape}", places[0], array.shape, place)
         same = names == columns[0] if array.ndim == 2 else (names is None) == (columns[0] is None)
         _require_same(same, "columns in the same order", columns[0], places[0], names, place)
     form = replace(form, dimensions=arrays[0].ndim, columns=[names for names in columns if names is not None])
-    indexes: list[Any] = []
-    if form.columns and steps is None:
-        indexes, form = _followed(places, [member.index for member in members], form, like)
+    indexes = [member.index for member in members] if form.columns else []
     values = [array.reshape(len(array), -1).astype(np.float64) for array in arrays]
-    for place, array in zip(places, values, strict=True):
-        _require_finite(place, array)
+    for k, (place, array) in enumerate(zip(places, values, strict=True)):
+        _require_finite(place, array, indexes[k] if indexes else None)
+    if not indexes or steps is not None:
+        return Panel(values, form, [])
+    indexes, form = _stamped(places, indexes, form, like)
     return Panel(values, form, indexes)
 
 
 def _members(name: str, value: Any) -> tuple[list[Any], Form]:
     """The series as they came, and what holds them."""
     form = Form()
-    if _is_pandas(value):
+    if is_pandas(value):
         if flat := [column for column in (NAMES, STAMPS) if column in getattr(value, "columns", ())]:
             if STAMPS not in flat:
                 raise ValueError(f"{name} must have a column {STAMPS!r} of stamps beside {NAMES!r}")
@@ -208,98 +208,46 @@ def _rows_for(
     steps: Steps, name: str, places: list[str], members: list[Any], form: Form
 ) -> tuple[list[str], list[Any]]:
     """Of each series, in the order of those that the steps are of, the rows of the steps."""
-    if steps.names and form.names:
+    if form.several is None and steps.stamps and is_pandas(members[0]):  # one, for all by its stamps
+        order = [0] * len(steps.stamps)
+    elif bool(steps.names) != bool(form.names) or (not steps.names and len(members) != len(steps.lengths)):
+        wanted, came = (" by name" if names else "" for names in (steps.names, form.names))
+        count = f"{len(steps.lengths)} series{wanted}, as y"
+        raise ValueError(f"{name} must be of {count}, got {len(members)}{came}")
+    else:
         if missing := [each for each in steps.names if each not in form.names]:
             raise ValueError(f"{name} must be of the same series as y, there is none for {missing[0]!r}")
-        order = [form.names.index(each) for each in steps.names]
-        places, members = [places[k] for k in order], [members[k] for k in order]
-    elif steps.names or form.names or len(members) != len(steps.lengths):
-        wanted, came = (" by name" if names else "" for names in (steps.names, form.names))
-        raise ValueError(
-            f"{name} must be of {len(steps.lengths)} series{wanted}, as y, got {len(members)}{came}"
-        )
+        order = [form.names.index(each) for each in steps.names] or list(range(len(members)))
+    places, members = [places[k] for k in order], [members[k] for k in order]
     stamps = steps.stamps or [None] * len(members)
     rows = zip(places, members, steps.lengths, stamps, strict=True)
     return places, [_rows(*each, steps.which) for each in rows]
 
 
 def _rows(place: str, member: Any, length: int, stamps: Any, which: str) -> Any:
-    if stamps is None or not _is_pandas(member):
-        if np.ndim(member) and len(member) != length:
-            raise ValueError(f"{place} must have {length} steps, those {which}, got {len(member)}")
-        return member
-    index = member.index
-    if not index.is_unique:
-        raise ValueError(f"{place} must have each stamp once, got {index[index.duplicated()][0]} again")
-    rows = index.get_indexer(stamps)
-    if (rows < 0).any():
-        raise ValueError(
-            f"{place} must have the stamps {which}, {stamps[0]} to {stamps[-1]}; its own, {index[0]} to "
-            f"{index[-1]}, are without {stamps[rows < 0][0]}"
-        )
-    return member.iloc[rows]
+    if stamps is not None and is_pandas(member):
+        return member.iloc[rows_at(place, member.index, stamps, which)]
+    if np.ndim(member) and len(member) != length:
+        raise ValueError(f"{place} must have {length} steps, those {which}, got {len(member)}")
+    return member
 
 
-def _followed(places: list[str], indexes: list[Any], form: Form, like: Form | None) -> tuple[list[Any], Form]:
+def _stamped(places: list[str], indexes: list[Any], form: Form, like: Form | None) -> tuple[list[Any], Form]:
     """The stamps of each series, checked to be in equal steps, and the form that goes on from them."""
-    indexes = [_stamps_of(*each) for each in zip(places, indexes, strict=True)]
-    first, dtype = indexes[0], str(indexes[0].dtype)
-    if like is None or like.dtype is None or like.step is None:
-        step, wanted = _step(first), ""
-    else:
-        step, wanted = like.step, ", as in fit"
+    indexes = [stamps_of(*each) for each in zip(places, indexes, strict=True)]
+    dtype, step, wanted = str(indexes[0].dtype), like.step if like else None, ""
+    if like is not None and like.dtype is not None:
+        wanted = ", as in fit"
         if dtype.partition("[")[0] != like.dtype.partition("[")[0]:
             raise ValueError(f"{places[0]} must have an index of {like.dtype}{wanted}, got {dtype}")
+    step = step_of(places[0], indexes[0]) if step is None else step
     for place, index in zip(places, indexes, strict=True):
-        if index.dtype != first.dtype:
+        if str(index.dtype) != dtype:
             raise ValueError(f"{place} must have an index of {dtype}, as {places[0]}, got {index.dtype}")
-        follows = index[1:] == stamps_from(index[0], len(index), step)[1:]
-        good = np.asarray(follows & (index[1:] > index[:-1]))
-        if not good.all():
-            at = int(np.argmin(good))
-            raise ValueError(
-                f"{place} must have an index in ascending steps of {step}{wanted}, but {index[at + 1]} follows "
-                f"{index[at]}; {place}.to_numpy() goes without"
-            )
+        require_steps(place, index, step, wanted)
     ends = [str(index[-1]) for index in indexes]
-    levels = [*form.levels, *_labels(places[0], [first.name])]
+    levels = [*form.levels, *_labels(places[0], [indexes[0].name])]
     return indexes, replace(form, dtype=dtype, step=step, ends=ends, levels=levels)
-
-
-def _stamps_of(place: str, index: Any) -> Any:
-    """An index from which others follow."""
-    if index.dtype.kind not in "Mmiu" and not str(index.dtype).startswith("period"):
-        raise TypeError(
-            f"{place} must have an index of dates, periods, times or integers, got {index.dtype}; "
-            f"{place}.to_numpy() goes without"
-        )
-    if index.hasnans:
-        raise ValueError(f"{place} must have an index without gaps, got {index[index.isna()][0]}")
-    return index.astype("int64") if index.dtype.kind in "iu" else index
-
-
-def _step(index: Any) -> str | int:
-    """That of its freq, or the one that all of it goes in, or else the usual one, from which some differ."""
-    if index.dtype.kind == "i":
-        return max(1, int(np.median(np.abs(np.diff(index))))) if len(index) > 1 else 1
-    pandas = _pandas()
-    named = index.freqstr or (pandas.infer_freq(index) if len(index) > 2 else None)
-    if named is None:
-        usual, day = pandas.Series(index[1:] - index[:-1]).abs().median(), pandas.Timedelta(days=1)
-        named = pandas.tseries.frequencies.to_offset(usual if usual > 0 * day else day).freqstr
-    return str(named).lstrip("-")  # where the index descends, which is refused
-
-
-def stamps_from(first: Any, count: int, step: str | int) -> Any:
-    """An index of so many stamps."""
-    pandas = _pandas()
-    if isinstance(first, pandas.Timestamp):
-        return pandas.date_range(first, periods=count, freq=step)
-    if isinstance(first, pandas.Period):
-        return pandas.period_range(first, periods=count, freq=step)
-    if isinstance(first, pandas.Timedelta):
-        return pandas.timedelta_range(first, periods=count, freq=step)
-    return pandas.RangeIndex(first, first + count * step, step)
 
 
 def _numbers(place: str, value: Any) -> Array:
@@ -317,7 +265,7 @@ def _numbers(place: str, value: Any) -> Array:
 
 def _columns(place: str, value: Any) -> list[Any] | None:
     """What pandas calls the channels."""
-    if not _is_pandas(value):
+    if not is_pandas(value):
         return None
     return _labels(f"{place}, its channels", value.columns if value.ndim == 2 else [value.name])
 
@@ -339,25 +287,11 @@ def _require_same(same: bool, what: str, was: Any, there: str, is_: Any, here: s
         )
 
 
-def _require_finite(place: str, values: Array) -> None:
+def _require_finite(place: str, values: Array, stamps: Any) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         step, channel = map(int, bad[0])
-        where = f"step {step}" + (f", channel {channel}" if values.shape[1] > 1 else "")
+        where = f"step {step}" if stamps is None else f"step {step}, {stamps[step]}"
+        where += f", channel {channel}" if values.shape[1] > 1 else ""
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise ValueError(f"{place} must be finite, got {values[step, channel]} at {where}{more}")
-
-
-def _is_pandas(value: Any) -> bool:
-    """Whether it is a Series or a DataFrame; if pandas has not been imported, it is not."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, (pandas.Series, pandas.DataFrame))
-
-
-def _pandas() -> Any:
-    try:
-        return importlib.import_module("pandas")
-    except ImportError:
-        raise ImportError(
-            "forecasts of series of pandas take pandas; of arrays, predict(y) takes none"
-        ) from None
