@@ -233,7 +233,7 @@ def test_one_frame_of_covariates_is_for_all_series():
 @pytest.mark.parametrize(
     ("covariates", "error"),
     [
-        (PRICE.set_axis(PRICE.index.shift(1)), "must have the stamps of y, {0} to {59}, but {0} is not among"),
+        (PRICE[1:], "covariates must have the stamps of y, {0} to {59}, but {0} is not among its own"),
         (PRICE.drop(HOURS[7]), "but {7} is not among its own, which are {0} to {68}"),
         (pd.concat([PRICE, PRICE[5:6]]), "covariates must have each stamp once, got {5} again"),
         (PRICE.reset_index(drop=True), "but {0} is not among its own, which are 0 to 68"),
