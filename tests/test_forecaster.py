@@ -332,7 +332,7 @@ def test_recursion_is_one_step_after_another():
     hidden_inputs = [[values[t], values[t - 1]] for t in range(90, 100)]
     for k in range(3):
         x = np.array(hidden_inputs)[:, None]
-        output = network(x, np.array([[[values[-2]]]]))[0].item()  # anew from the start of the context
+        output = network(x, np.array([[[[values[-2]]]]]))[0].item()  # anew from the start of the context
         values.append(output)
         hidden_inputs.append([values[-1], values[-2]])
         np.testing.assert_allclose(forecast[k], output * scale.deviation[0] + scale.mean[0])

@@ -56,15 +56,36 @@ class ForecastNetwork(Composite):
         super().__init__(**parts)
 
     def __call__(self, x: Array, known: Array, state: Any = None) -> tuple[Array, Any]:
-        """The forecasts (B, H, C, Q) after the last of the steps x, and the state to go on from.
+        """The forecasts (E, B, H, C, Q) after the last E of the steps x, and the state to go on from.
 
-        `known`, (B, H, F), is of the steps ahead.
+        `known`, (E, B, H, F), is of the steps ahead of these.
         """
         hidden, state = self.recurrent(x, state)
-        outputs = self.head(hidden[-1]).reshape(-1, *self.shape)
+        outputs = self.head(hidden[-len(known) :]).reshape(*known.shape[:2], *self.shape)
         if self.known is not None:
             outputs = outputs + self.known(known).reshape(outputs.shape)
         return outputs, state
+
+    def forward(self, x: Array, known: Array) -> tuple[Array, Callable[[Array], None]]:
+        """The forecasts, in training, and the way back through the last `bptt_steps`."""
+        origins = len(known)
+        through = len(x) if self.bptt_steps is None else min(self.bptt_steps, len(x))
+        state = self.recurrent(x[:-through])[1] if through < len(x) else None
+        hidden, _, recurrent_back = self.recurrent.forward(x[-through:], state)
+        dropped, dropout_back = self.dropout.forward(hidden[-origins:])
+        outputs, head_back = self.head.forward(dropped)
+        outputs = outputs.reshape(*known.shape[:2], *self.shape)
+        if self.known is not None:
+            beside, known_back = self.known.forward(known)
+            outputs = outputs + beside.reshape(outputs.shape)
+
+        def back(doutputs: Array) -> None:
+            if self.known is not None:
+                known_back(doutputs.reshape(*known.shape[:3], -1))
+            dhidden = dropout_back(head_back(doutputs.reshape(*known.shape[:2], -1)))
+            recurrent_back(np.pad(dhidden, ((through - origins, 0), (0, 0), (0, 0))), input_gradient=False)
+
+        return outputs, back
 
     def forecast(self, frame: Frame, values: Array, covariates: Array) -> tuple[Array, Array]:
         """The forecasts (B, horizon, C, Q) of windows side by side, and their contexts' deviations (B, C).
@@ -82,9 +103,9 @@ class ForecastNetwork(Composite):
         begin, end, state, outputs = 0, frame.context, None, []
         while end < frame.context + horizon:
             paths = windows.paths(end - 1, end, frame.ahead)
-            known, x = windows.known(end - 1, end, paths)[0], windows.inputs(begin, end)
+            known, x = windows.known(end - 1, end, paths), windows.inputs(begin, end)
             found, state = self(x.astype(self.head.dtype), known.astype(self.head.dtype), state)
-            outputs.append(windows.restored(np.sort(found.astype(np.float64), axis=-1), paths[0]))
+            outputs.append(windows.restored(np.sort(found[0].astype(np.float64), axis=-1), paths[0]))
             following = slice(frame.before + end, frame.before + end + frame.ahead)
             windows.values[following] = outputs[-1][..., self.middle].swapaxes(0, 1)
             begin, end = end, end + frame.ahead
@@ -98,40 +119,11 @@ class ForecastNetwork(Composite):
     def loss(self, batch: Batch, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """See `fastrnn.models.estimator.NetworkEstimator`; samples are windows, `state` is not used."""
         x, known, target, weight = (array.astype(self.head.dtype) for array in batch[:4])
-        shape = (*target.shape, self.shape[2])
-        if training:
-            outputs, back = self._forward(x, known, shape)
-        else:
-            outputs = self.head(self.recurrent(x)[0][-len(target) :]).reshape(shape)
-            if self.known is not None:
-                outputs = outputs + self.known(known).reshape(shape)
+        outputs, back = self.forward(x, known) if training else self(x, known)
         loss, doutputs = self._loss(outputs * weight, target)
         if training:
             back(doutputs * weight)
         return loss, target.shape[1], None
-
-    def _forward(
-        self, x: Array, known: Array, shape: tuple[int, ...]
-    ) -> tuple[Array, Callable[[Array], None]]:
-        """The outputs, and the way back through the last of the steps."""
-        E, B, H = shape[:3]
-        through = len(x) if self.bptt_steps is None else min(self.bptt_steps, len(x))
-        state = self.recurrent(x[:-through])[1] if through < len(x) else None
-        hidden, _, recurrent_back = self.recurrent.forward(x[-through:], state)
-        dropped, undrop = self.dropout.forward(hidden[-E:])
-        outputs, head_back = self.head.forward(dropped)
-        outputs = outputs.reshape(shape)
-        if self.known is not None:
-            beside, known_back = self.known.forward(known)
-            outputs = outputs + beside.reshape(shape)
-
-        def back(doutputs: Array) -> None:
-            if self.known is not None:
-                known_back(doutputs.reshape(E, B, H, -1))
-            dhidden = undrop(head_back(doutputs.reshape(E, B, -1)))
-            recurrent_back(np.pad(dhidden, ((through - E, 0), (0, 0), (0, 0))), input_gradient=False)
-
-        return outputs, back
 
     def _loss(self, outputs: Array, target: Array) -> tuple[float, Array]:
         if self.quantiles is not None:

@@ -157,11 +157,17 @@ class Forecaster(NetworkEstimator):
 
         Parameters
         ----------
-        y : array_like, (T,) or (T, C), or list of them
-            One series, or several. A list is several series, unless its members are numbers. Of frames the
-            names of the columns are kept: those that come later must have the same, in their order.
-        covariates : array_like, (T,) or (T, K), or list of them, optional
-            What goes with each step and is known ahead, such as the hour or a price set in advance.
+        y : array_like, Series or DataFrame, or several
+            One series, (T,) or (T, C): an array, a Series, or a frame with a column for each channel. Or several:
+            a list, unless its members are numbers; a dict; a Series or frame whose index has two levels, names
+            and stamps, or a long frame with these in the columns "unique_id" and "ds".
+
+            An index of pandas, of dates, periods, times or integers, has to go in equal steps, which forecasts
+            continue. Later series must go in the same, and have the same columns in their order.
+        covariates : likewise, (T,) or (T, K), optional
+            What goes with each step and is known ahead, such as the hour or a price set in advance. Where it
+            has an index, as y has, rows are found by their stamps, among others such as those of the future; one
+            frame is for all series then. Else there is a row for each step.
         checkpoint, resume, on_epoch
             See `fastrnn.models.estimator.SequenceEstimator.fit`.
 
@@ -174,7 +180,8 @@ class Forecaster(NetworkEstimator):
         ------
         TypeError, ValueError
             If a parameter is unusable, a series too short for `context`, `horizon`, `lags` and the part to
-            validate on, or a value NaN or infinite: it names the place.
+            validate on, a value NaN or infinite, an index without equal steps, or covariates without some of its
+            stamps: it names the place.
         FloatingPointError, KeyboardInterrupt
             As there.
         """
@@ -193,18 +200,18 @@ class Forecaster(NetworkEstimator):
 
         Parameters
         ----------
-        y : array_like or list of them, optional
+        y : optional
             The past of the series to forecast, as in `fit`; by default the series of `fit`. It needs
             `context` steps, and ``max(lags) - 1`` or ``sum(differences)`` more, whichever is more.
-        covariates : array_like or list of them, optional
+        covariates : optional
             With `y`, those of all its steps and of the horizon's. Without, those of the horizon's alone.
         horizon : int, optional
             How many steps, by default the parameter `horizon`; more than that only by the recursive strategy.
 
         Returns
         -------
-        ndarray of float64, (horizon,) or (horizon, C), or list of them
-            In the form in which the series came.
+        ndarray of float64, (horizon,) or (horizon, C), or Series, DataFrame, list or dict
+            In the form in which the series came, with the stamps that follow.
 
         Raises
         ------
@@ -230,7 +237,9 @@ class Forecaster(NetworkEstimator):
 
         Returns
         -------
-        ndarray of float64, (horizon, Q) or (horizon, C, Q), or list of them
+        ndarray of float64, (horizon, Q) or (horizon, C, Q), or of pandas or several as by `predict`
+            A Series becomes a frame with a column for each quantile; a frame has them below each channel, a long
+            one in columns such as "y_0.1".
         """
         self._require_fitted("history_")
         if self.network_.quantiles is None:
