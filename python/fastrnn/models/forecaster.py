@@ -158,16 +158,16 @@ class Forecaster(NetworkEstimator):
         Parameters
         ----------
         y : array_like, Series or DataFrame, or several
-            One series, (T,) or (T, C): an array, a Series, or a frame with a column for each channel. Or several:
-            a list, unless its members are numbers; a dict; a Series or frame whose index has two levels, names
-            and stamps, or a long frame with these in the columns "unique_id" and "ds".
+            One series, (T,) or (T, C): an array, a Series, or a frame with a column for each channel. Or
+            several: a list, unless its members are numbers; a dict; a Series or frame whose index has two
+            levels, names and stamps; a long frame with these in the columns "unique_id" and "ds".
 
-            An index of pandas, of dates, periods, times or integers, has to go in equal steps, which forecasts
-            continue. Later series must go in the same, and have the same columns in their order.
+            An index of pandas, of dates, periods, times or integers, has to go in equal steps, which
+            forecasts continue. Later series must go in the same, and have the same columns in their order.
         covariates : likewise, (T,) or (T, K), optional
-            What goes with each step and is known ahead, such as the hour or a price set in advance. Where it
-            has an index, as y has, rows are found by their stamps, among others such as those of the future; one
-            frame is for all series then. Else there is a row for each step.
+            What goes with each step and is known ahead, such as the hour or a price set in advance. Where
+            both have an index, rows are found by their stamps, among others such as those of the future,
+            and a single frame is for all series. Else there is a row for each step.
         checkpoint, resume, on_epoch
             See `fastrnn.models.estimator.SequenceEstimator.fit`.
 
@@ -180,8 +180,8 @@ class Forecaster(NetworkEstimator):
         ------
         TypeError, ValueError
             If a parameter is unusable, a series too short for `context`, `horizon`, `lags` and the part to
-            validate on, a value NaN or infinite, an index without equal steps, or covariates without some of its
-            stamps: it names the place.
+            validate on, a value NaN or infinite, steps of an index not equal, or stamps without covariates:
+            it names the place.
         FloatingPointError, KeyboardInterrupt
             As there.
         """
@@ -238,8 +238,8 @@ class Forecaster(NetworkEstimator):
         Returns
         -------
         ndarray of float64, (horizon, Q) or (horizon, C, Q), or of pandas or several as by `predict`
-            A Series becomes a frame with a column for each quantile; a frame has them below each channel, a long
-            one in columns such as "y_0.1".
+            A Series becomes a frame with a column for each quantile; a frame has them below each channel, a
+            long one in columns such as "y_0.1".
         """
         self._require_fitted("history_")
         if self.network_.quantiles is None:
