@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks
+
+Tokens: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
+
+CHUNK = 1 << 20  # characters that are looked at together: what a text needs besides its tokens stays small
 
 
 class Vocabulary:
@@ -27,10 +32,11 @@ class Vocabulary:
     """
 
     def __init__(self, text: str) -> None:
-        self.characters = "".join(sorted(set(nonempty_text("text", text))))
+        self._set = set(nonempty_text("text", text))
+        self.characters = "".join(sorted(self._set))
         self._codes = _code_points(self.characters)
 
-    def encode(self, text: str, name: str = "text") -> npt.NDArray[np.int64]:
+    def encode(self, text: str, name: str = "text") -> Tokens:
         """The tokens of a text.
 
         Parameters
@@ -42,7 +48,7 @@ class Vocabulary:
 
         Returns
         -------
-        ndarray of int64, shape ``(len(text),)``
+        ndarray of the smallest unsigned integers that hold all tokens, shape ``(len(text),)``
 
         Raises
         ------
@@ -51,15 +57,17 @@ class Vocabulary:
         ValueError
             If the vocabulary lacks characters of the text; the error names them.
         """
-        codes = _code_points(text_argument(name, text))
-        tokens = np.searchsorted(self._codes, codes)
-        known = self._codes[np.minimum(tokens, len(self) - 1)] == codes
-        if not known.all():
-            unknown = dict.fromkeys(text[position] for position in np.flatnonzero(~known))
-            shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in list(unknown)[:10])
-            more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-            raise ValueError(f"{name} must use the vocabulary's {len(self)} characters, got {shown}{more}")
-        return tokens.astype(np.int64, copy=False)
+        tokens = np.empty(len(text_argument(name, text)), _smallest(self))
+        for start in range(0, len(text), CHUNK):
+            codes = _code_points(text[start : start + CHUNK])
+            found = np.searchsorted(self._codes, codes)
+            if not (self._codes[np.minimum(found, len(self) - 1)] == codes).all():
+                unknown = list(dict.fromkeys(character for character in text if character not in self))
+                shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown[:10])
+                more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+                raise ValueError(f"{name} must use the vocabulary's {len(self)} characters, got {shown}{more}")
+            tokens[start : start + CHUNK] = found
+        return tokens
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text that integer tokens stand for, shape ``(N,)``."""
@@ -71,7 +79,7 @@ class Vocabulary:
         return len(self.characters)
 
     def __contains__(self, character: object) -> bool:
-        return character in set(self.characters)
+        return character in self._set
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and self.characters == other.characters
@@ -130,14 +138,14 @@ class Words:
         return vocabulary
 
     @staticmethod
-    def split(text: str) -> list[str]:
-        """The words of a text, known or not; together they are the text."""
-        return _WORD.findall(text)
+    def split(text: str) -> Iterator[str]:
+        """The words of a text one by one, known or not; together they are the text."""
+        return map(re.Match.group, _WORD.finditer(text))
 
-    def encode(self, text: str, name: str = "text") -> npt.NDArray[np.int64]:
-        """The tokens of a text, (N,)."""
+    def encode(self, text: str, name: str = "text") -> Tokens:
+        """The tokens of a text, (N,), as small integers as of `Vocabulary.encode`."""
         words = self.split(text_argument(name, text))
-        return np.fromiter((self._tokens.get(word, 0) for word in words), np.int64, len(words))
+        return np.fromiter((self._tokens.get(word, 0) for word in words), _smallest(self))
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text that integer tokens stand for, shape ``(N,)``."""
@@ -159,10 +167,18 @@ class Words:
 class Bytes:
     """All 256 bytes, each its own token: any text, as UTF-8, or any bytes."""
 
-    def encode(self, text: str | bytes, name: str = "text") -> npt.NDArray[np.int64]:
-        """The tokens of a text, (N,)."""
-        data = text if isinstance(text, bytes) else text_argument(name, text).encode("utf-8", "surrogatepass")
-        return np.frombuffer(data, np.uint8).astype(np.int64)
+    def encode(self, text: Any, name: str = "text") -> Tokens:
+        """The tokens of a text, (N,): of bytes, in whatever buffer they are, such as an `mmap`, a view."""
+        if isinstance(text, str):
+            text = text.encode("utf-8", "surrogatepass")
+        try:
+            data = text if isinstance(text, np.ndarray) else memoryview(text)
+        except TypeError:
+            raise TypeError(f"{name} must be a str or bytes, got {checks.came(text)}") from None
+        tokens = checks.array(name, data, "a str or bytes")
+        if tokens.dtype != np.uint8 or tokens.ndim != 1:
+            raise TypeError(f"{name} must be a str or bytes, shape (N,), got {checks.came(tokens)}")
+        return tokens
 
     def decode(self, tokens: npt.ArrayLike) -> bytes:
         """The bytes that integer tokens stand for, shape ``(N,)``."""
@@ -198,6 +214,11 @@ def nonempty_text(name: str, value: object) -> str:
     if not text:
         raise ValueError(f"{name} must have at least one character, got an empty str")
     return text
+
+
+def _smallest(vocabulary: Sized) -> np.dtype[Any]:
+    """The smallest integers that hold all its tokens."""
+    return np.min_scalar_type(len(vocabulary) - 1)
 
 
 def _code_points(text: str) -> npt.NDArray[np.uint32]:
