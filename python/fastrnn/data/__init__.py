@@ -4,7 +4,7 @@ from fastrnn.data.examples import Batches, Dataset, Examples, batches
 from fastrnn.data.scaling import Scaling
 from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
 from fastrnn.data.symbols import Symbol, Symbols, symbol_sequences
-from fastrnn.data.vocabulary import Bytes, Vocabulary, Words, nonempty_text, text_argument
+from fastrnn.data.vocabulary import Bytes, Tokens, Vocabulary, Words, nonempty_text, text_argument
 
 __all__ = [
     "LAYOUTS",
@@ -16,6 +16,7 @@ __all__ = [
     "Sequences",
     "Symbol",
     "Symbols",
+    "Tokens",
     "Vocabulary",
     "Words",
     "batches",

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from fastrnn import checks
-from fastrnn.data import Bytes, Dataset, Examples, Sequences, Vocabulary, Words, nonempty_text, text_argument
+from fastrnn.data import Bytes, Dataset, Examples, Sequences, Tokens, Vocabulary, Words, text_argument
 from fastrnn.models.estimator import Check, NetworkEstimator, optional
 from fastrnn.models.networks import StepNetwork, recurrent
 from fastrnn.models.sampling import Sampler
@@ -209,12 +208,13 @@ class TextGenerator(NetworkEstimator):
         """
         self._require_fitted("vocabulary_")
         tokens = self._encode(text, "text", least=2)
+        whole = Examples(Sequences([tokens[:-1]]), Sequences([tokens[1:]]))
         state, total = None, 0.0
-        for window in _next_tokens(tokens).windows(SCORING_STEPS):
+        for window in whole.windows(SCORING_STEPS):
             loss, count, state = self.network_.loss(window, state, training=False)
             total += loss * count
-        first = len(Words.split(str(text))[0]) if isinstance(self.vocabulary_, Words) else 1
-        return total / math.log(2) / (self._characters(text) - first)
+        first = len(next(Words.split(text))) if isinstance(self.vocabulary_, Words) else 1
+        return total / math.log(2) / (self._characters(text, tokens) - first)
 
     @property
     def best_bits_per_character_(self) -> float | None:
@@ -224,31 +224,26 @@ class TextGenerator(NetworkEstimator):
             return None
         return float(self.history_[self.best_epoch_ - 1]["validation_bits_per_character"])
 
-    def _read(self, text: Any, name: str = "text", *, learn: bool) -> Examples:
+    def _read(self, text: Any, name: str = "text", *, learn: bool) -> Tokens:
         if learn:
             self.vocabulary_ = self._vocabulary(text)
         tokens = self._encode(text, name, least=2)
         if learn:
-            self._tokens_per_character = len(tokens) / self._characters(text)
-        return _next_tokens(tokens)
-
-    def _encode(self, text: Any, name: str, least: int = 1) -> npt.NDArray[np.int64]:
-        """The tokens of a text, of which there must be a few."""
-        vocabulary = self.vocabulary_
-        if isinstance(vocabulary, Bytes) and isinstance(text, bytes):
-            tokens = vocabulary.encode(text)
-            if not len(tokens):
-                raise ValueError(f"{name} must have at least one byte, got none")
-        else:
-            tokens = vocabulary.encode(nonempty_text(name, text) if least == 1 else text, name)
-        if len(tokens) < least:
-            level = LEVEL_OF[type(vocabulary)]
-            raise ValueError(f"{name} must have at least {least} {level}s, got {len(tokens)}")
+            self._tokens_per_character = len(tokens) / self._characters(text, tokens)
         return tokens
 
-    def _characters(self, text: str | bytes) -> int:
+    def _encode(self, text: Any, name: str, least: int = 1) -> Tokens:
+        """The tokens of a text, of which there must be a few."""
+        tokens = self.vocabulary_.encode(text, name)
+        if len(tokens) < least:
+            level = LEVEL_OF[type(self.vocabulary_)]
+            few = f"one {level}" if least == 1 else f"{least} {level}s"
+            raise ValueError(f"{name} must have at least {few}, got {len(tokens)}")
+        return tokens
+
+    def _characters(self, text: Any, tokens: Tokens) -> int:
         """What bits are counted by: characters, or bytes."""
-        return len(self.vocabulary_.encode(text)) if isinstance(self.vocabulary_, Bytes) else len(text)
+        return len(tokens) if isinstance(self.vocabulary_, Bytes) else len(text)
 
     def _vocabulary(self, text: str) -> Vocabulary | Words | Bytes:
         if self.max_vocabulary is not None and self.level != "word":
@@ -263,19 +258,17 @@ class TextGenerator(NetworkEstimator):
         layer = recurrent(self, size, rng, tokens=True)
         return StepNetwork(layer, size, dropout=self.dropout, rng=rng)
 
-    def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
-        count = examples.x.steps + 1
-        held_out = max(2, round(count * self.validation_fraction)) if self.validation_fraction else 0
-        if count - held_out < 2:
-            raise ValueError(
-                f"text must have at least {2 + held_out} {self.level}s to train and validate on, got {count}"
-            )
-        if not held_out:
-            return examples, None
-        return examples.cut(0, count - held_out - 1), examples.cut(count - held_out)
+    def _split(self, tokens: Any) -> tuple[Tokens, Tokens | None]:
+        part = self.validation_fraction
+        held_out = max(2, round(len(tokens) * part)) if part else 0
+        if len(tokens) - held_out < 2:
+            least = f"at least {2 + held_out} {self.level}s to train and validate on"
+            raise ValueError(f"text must have {least}, got {len(tokens)}")
+        cut = len(tokens) - held_out
+        return tokens[:cut], tokens[cut:] if held_out else None
 
-    def _dataset(self, examples: Examples) -> Dataset:
-        return Streams(examples, self.batch_size, self.bptt_steps)
+    def _dataset(self, tokens: Any) -> Dataset:
+        return Streams(tokens, self.batch_size, self.bptt_steps)
 
     def _annotate(self, record: dict[str, Any]) -> None:
         for part in ("train", "validation"):
@@ -303,7 +296,7 @@ class TextGenerator(NetworkEstimator):
         self._tokens_per_character = metadata.get("tokens_per_character", 1.0)
 
     def _write(
-        self, prompt: str | bytes, tokens: npt.NDArray[np.int64], n: int, sampler: Sampler
+        self, prompt: str | bytes, tokens: Tokens, n: int, sampler: Sampler
     ) -> Iterator[Any]:
         decode = self._decoder(prompt)
         stream = self.network_.recurrent.stream()
@@ -333,30 +326,25 @@ class Streams:
     streams are left out.
     """
 
-    examples: Examples
+    tokens: Tokens
     batch_size: int
     bptt_steps: int
 
     @property
     def samples(self) -> int:
         """The symbols of an epoch of training."""
-        streams, steps = self._shape(self.batch_size)
-        return streams * steps
+        return self._targets(self.batch_size).size
 
     def batches(self, rng: np.random.Generator | None) -> Iterator[Examples]:
-        """The windows in their order."""
-        streams, steps = self._shape(VALIDATION_STREAMS if rng is None else self.batch_size)
-        (x,), (y,) = self.examples.x.items, self.examples.y.items
-        parts = [slice(start * steps, (start + 1) * steps) for start in range(streams)]
-        whole = Examples(Sequences([x[part] for part in parts]), Sequences([y[part] for part in parts]))
-        return whole.windows(self.bptt_steps)
+        """The windows in their order: each token, with the one that comes next as its target."""
+        targets = self._targets(VALIDATION_STREAMS if rng is None else self.batch_size)
+        inputs = self.tokens[: targets.size].reshape(targets.shape)
+        for start in range(0, targets.shape[1], self.bptt_steps):
+            x, y = (Sequences(list(part[:, start : start + self.bptt_steps])) for part in (inputs, targets))
+            yield Examples(x, y, follows=start > 0)
 
-    def _shape(self, most: int) -> tuple[int, int]:
-        """How many streams, at most so many, and their steps."""
-        streams = min(most, max(1, self.examples.x.steps // self.bptt_steps))
-        return streams, self.examples.x.steps // streams
-
-
-def _next_tokens(tokens: npt.NDArray[np.int64]) -> Examples:
-    """Each token with the one that follows as its target."""
-    return Examples(Sequences([tokens[:-1]]), Sequences([tokens[1:]]))
+    def _targets(self, most: int) -> Tokens:
+        """The tokens but for the first, in streams (B, T), at most so many."""
+        count = len(self.tokens) - 1
+        streams = min(most, max(1, count // self.bptt_steps))
+        return self.tokens[1 : 1 + count // streams * streams].reshape(streams, -1)
