@@ -1,5 +1,7 @@
 """Text to tokens and back; sequences in every form to one, and their batches."""
 
+import mmap
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,6 +89,30 @@ def test_bytes_are_their_own_tokens(data):
     tokens = Bytes().encode(data)
     assert tokens.dtype == np.uint8 and tokens.tolist() == list(data)
     assert Bytes().decode(tokens) == data
+
+
+def test_bytes_are_not_copied_whatever_buffer_they_are_in(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"abc" * 9)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for buffer in (path.read_bytes(), mapped, np.memmap(path, np.uint8, "r"), bytearray(b"abc" * 9)):
+            tokens = Bytes().encode(buffer)
+            assert np.shares_memory(tokens, np.frombuffer(buffer, np.uint8))
+            assert tokens.tolist() == [97, 98, 99] * 9
+            del tokens
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a"], np.zeros(3), np.zeros((2, 2), np.uint8)])
+def test_what_is_no_bytes_is_refused(value):
+    with pytest.raises(TypeError, match="text must be a str or bytes, .*got"):
+        Bytes().encode(value)
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(256, np.uint8), (257, np.uint16), (65537, np.uint32)])
+def test_tokens_are_the_smallest_integers_that_hold_the_vocabulary(count, dtype):
+    characters = "".join(map(chr, range(count)))
+    tokens = Vocabulary(characters).encode(characters[::-1])
+    assert tokens.dtype == dtype and tokens.tolist() == list(range(count))[::-1]
 
 
 def test_a_text_is_its_utf_8():

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "training": BASE | {"optim", "checkpoint"},
     "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"figures", "layers"},
-    "demo": BASE | {"figures", "models", "data", "checkpoint", "training"},
+    "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
     | {"training"},

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -11,8 +12,9 @@ import fastrnn
 from fastrnn import checkpoint
 from fastrnn.backend import BACKENDS
 from fastrnn.data import Examples, Sequences
+from fastrnn.examples.ngram import NGram
 from fastrnn.losses import softmax_cross_entropy
-from fastrnn.models import NGram, TextGenerator
+from fastrnn.models import TextGenerator
 from fastrnn.models import text as text_module
 from fastrnn.models.networks import StepNetwork
 from fastrnn.models.sampling import Sampler
@@ -24,7 +26,7 @@ class TestNGram:
         unigram = {"a": (2 + 3 / 3) / 7, "b": (1 + 3 / 3) / 7, "c": (1 + 3 / 3) / 7}
         after_a = {"a": (0 + 2 * unigram["a"]) / 4, "b": (1 + 2 * unigram["b"]) / 4}
         after_b = {"a": (1 + unigram["a"]) / 2}
-        model = NGram(order=2).fit("abac")
+        model = NGram("abac", order=2)
         expected = -(math.log2(after_a["b"]) + math.log2(after_b["a"]) + math.log2(after_a["a"])) / 3
         assert model.bits_per_character("abaa") == pytest.approx(expected, rel=1e-12)
         assert model.bits_per_character("cb") == pytest.approx(-math.log2(unigram["b"]), rel=1e-12)
@@ -32,31 +34,29 @@ class TestNGram:
     @pytest.mark.parametrize("order", [1, 2, 3, 5])
     @pytest.mark.parametrize("context", ["", "a", "ab", "abcab", "zzz", "bz"])
     def test_probabilities_add_up_to_one(self, order, context):
-        model = NGram(order=order, vocabulary="abcz").fit("abcabcbbbacab")
+        model = NGram("abcabcbbbacab", order, vocabulary="abcz")
         total = sum(model._probability(context + character, len(context)) for character in "abcz")
         assert total == pytest.approx(1, rel=1e-12)
 
     def test_a_character_never_counted_has_a_probability(self):
-        assert NGram(vocabulary="abc").fit("abababab").bits_per_character("abc") < math.inf
+        assert NGram("abababab", vocabulary="abc").bits_per_character("abc") < math.inf
 
     def test_a_higher_order_sees_more_of_a_pattern(self):
         text = "abcd abdc " * 30
-        low, high = (NGram(order=order).fit(text).bits_per_character(text) for order in (2, 4))
+        low, high = (NGram(text, order).bits_per_character(text) for order in (2, 4))
         assert high < low - 0.1
 
     def test_bad_input_is_refused(self):
         with pytest.raises(ValueError, match="order must be a positive integer, got 0"):
-            NGram(order=0).fit("abc")
+            NGram("abc", order=0)
         with pytest.raises(ValueError, match="text must have at least one character"):
-            NGram().fit("")
+            NGram("")
         with pytest.raises(ValueError, match=r"text must use the vocabulary's 2 characters, got 'c'"):
-            NGram(vocabulary="ab").fit("abc")
+            NGram("abc", vocabulary="ab")
         with pytest.raises(ValueError, match=r"got 'x'"):
-            NGram().fit("abc").bits_per_character("ax")
+            NGram("abc").bits_per_character("ax")
         with pytest.raises(ValueError, match="text must have at least 2 characters, got 1"):
-            NGram().fit("abc").bits_per_character("a")
-        with pytest.raises(RuntimeError, match="this NGram is not fitted yet: call fit first"):
-            NGram().bits_per_character("ab")
+            NGram("abc").bits_per_character("a")
 
 
 PATTERN = "the cat sat on the mat. "
@@ -211,6 +211,36 @@ class TestTextGenerator:
     @pytest.mark.parametrize("text", ["abcd", "abcdefgh", "ab" * 30])
     def test_short_texts_are_cut_into_fewer_streams(self, quick, text):
         assert 0 < quick.fit(text).bits_per_character(text) < 10
+
+    def test_windows_of_all_streams_are_the_text(self):
+        """Each token once, in its stream and in order, with the next one as its target."""
+        tokens = np.arange(1, 104, dtype=np.uint8)
+        data = text_module.Streams(tokens, batch_size=5, bptt_steps=8)
+        windows = list(data.batches(np.random.default_rng(0)))
+        x, y = (np.concatenate([getattr(w, part).padded()[0] for w in windows]) for part in "xy")
+        assert x.shape == (20, 5) and data.samples == 100
+        np.testing.assert_array_equal(x.T.ravel(), tokens[:100])
+        np.testing.assert_array_equal(y, x + 1)
+        assert [window.follows for window in windows] == [False, True, True]
+        assert [window.x.steps for window in windows] == [8, 8, 4]
+
+    @pytest.mark.parametrize("level", ["character", "word", "byte"])
+    def test_a_text_takes_little_memory_besides_itself(self, level):
+        text = PATTERN * 20_000  # 480,000 characters
+        model = TextGenerator(level=level, hidden_size=4, max_steps=1, validation_fraction=0, seed=0)
+        model.fit(text[:500])
+        tracemalloc.start()
+        model.fit(text)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 6 * len(text)
+
+    def test_a_memory_mapped_text(self, quick, tmp_path):
+        path = tmp_path / "text"
+        path.write_text(TEXT)
+        quick.set_params(level="byte", epochs=2)
+        bits = [quick.fit(text).bits_per_character(TEXT) for text in (TEXT, np.memmap(path, np.uint8, "r"))]
+        assert bits[0] == bits[1]
 
     def test_an_epoch_is_reported_with_a_model_that_works(self, quick, tmp_path):
         path, seen = tmp_path / "model.safetensors", []

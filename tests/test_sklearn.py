@@ -18,7 +18,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastrnn.models import (
     Forecaster,
-    NGram,
     SequenceClassifier,
     SequenceGenerator,
     SequenceRegressor,
@@ -52,7 +51,6 @@ def test_scikit_learns_own_checks(estimator, check):
 
 EVERY_MODEL = (
     Forecaster,
-    NGram,
     SequenceClassifier,
     SequenceGenerator,
     SequenceRegressor,

@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 from _prose import TEXT
 
-from fastrnn.models import NGram, TextGenerator
+from fastrnn.examples.ngram import NGram
+from fastrnn.models import TextGenerator
 
 figure, axes = plt.subplots(figsize=(5.5, 2.8))
 for cell, name in ("rnn", "vanilla"), ("gru", "GRU"), ("lstm", "LSTM"):
@@ -13,7 +14,7 @@ for cell, name in ("rnn", "vanilla"), ("gru", "GRU"), ("lstm", "LSTM"):
     axes.plot(range(1, len(bits) + 1), bits, marker=".", label=name)
 
 start = len(TEXT) * 9 // 10  # where the models' validation text begins
-counted = NGram(vocabulary=TEXT).fit(TEXT[:start]).bits_per_character(TEXT[start:])
+counted = NGram(TEXT[:start], vocabulary=TEXT).bits_per_character(TEXT[start:])
 axes.axhline(counted, color="0.4", linestyle=":", label="5-gram")
 axes.set(xlabel="epoch", ylabel="bits per character, validation")
 axes.legend()

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastrnn import checkpoint, figures
 from fastrnn.data import Vocabulary
-from fastrnn.models.ngram import NGram
+from fastrnn.examples.ngram import NGram
 from fastrnn.models.text import TextGenerator
 
 PARAMETERS = {
@@ -48,7 +48,7 @@ def run(directory: str) -> None:
     training, held_out = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
     characters = Vocabulary(text).characters
     print(f"{len(text):,} characters of Python's help topics, {len(characters)} different ones")
-    baseline = NGram(vocabulary=characters).fit(training).bits_per_character(held_out)
+    baseline = NGram(training, vocabulary=characters).bits_per_character(held_out)
     print(f"the baseline, a Witten-Bell 5-gram, held out: {baseline:.3f} bits per character")
 
     model = generator(characters)

@@ -14,7 +14,7 @@ from fastrnn import checks
 
 Tokens: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
 
-CHUNK = 1 << 20  # characters that are looked at together: what a text needs besides its tokens stays small
+CHUNK = 1 << 16  # characters that are looked at together: what a text needs besides its tokens stays small
 
 
 class Vocabulary:
@@ -64,8 +64,8 @@ class Vocabulary:
             if not (self._codes[np.minimum(found, len(self) - 1)] == codes).all():
                 unknown = list(dict.fromkeys(character for character in text if character not in self))
                 shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown[:10])
-                more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-                raise ValueError(f"{name} must use the vocabulary's {len(self)} characters, got {shown}{more}")
+                shown += f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+                raise ValueError(f"{name} must use the vocabulary's {len(self)} characters, got {shown}")
             tokens[start : start + CHUNK] = found
         return tokens
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from fastrnn import figures
 from fastrnn.examples import needs, print_table, save_figure
-from fastrnn.models import NGram, SequenceGenerator
+from fastrnn.examples.ngram import NGram
+from fastrnn.models import SequenceGenerator
 
 PARAMETERS: dict[str, Any] = {
     "hidden_size": 192,
@@ -99,7 +100,7 @@ def parts(names: list[str]) -> tuple[list[str], list[str]]:
 def ngram_bits(order: int, training: list[str], held_out: list[str]) -> float:
     """Bits per character of an n-gram, over all characters of a name and its end but the first."""
     vocabulary = "\n" + "".join(sorted(set("".join(training + held_out))))
-    model = NGram(order, vocabulary=vocabulary).fit("\n" + "\n".join(training) + "\n")
+    model = NGram("\n" + "\n".join(training) + "\n", order, vocabulary=vocabulary)
     total = sum(
         model.bits_per_character(f"\n{name}\n") * (len(name) + 1) - model.bits_per_character(f"\n{name[0]}")
         for name in held_out

@@ -3,7 +3,6 @@
 from fastrnn.models.classifier import SequenceClassifier
 from fastrnn.models.forecaster import Forecaster
 from fastrnn.models.generator import SequenceGenerator
-from fastrnn.models.ngram import NGram
 from fastrnn.models.regressor import SequenceRegressor
 from fastrnn.models.seq2seq import SequenceToSequence
 from fastrnn.models.tagger import SequenceTagger
@@ -11,7 +10,6 @@ from fastrnn.models.text import TextGenerator
 
 __all__ = [
     "Forecaster",
-    "NGram",
     "SequenceClassifier",
     "SequenceGenerator",
     "SequenceRegressor",

@@ -44,7 +44,7 @@ LEARNED = "learned."  # and those of arrays of a model that are not weights
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NetworkEstimator(Estimator):
-    """A network trained by back-propagation through time; the base of every model but `NGram`.
+    """A network trained by back-propagation through time; the base of every model.
 
     `SequenceEstimator` adds ``fit(X, y, lengths)`` and ``partial_fit``; a model with other arguments has its
     own and passes them on to ``_fit`` and ``_partial_fit``, as a tuple, from where ``_read`` gets them.
@@ -200,7 +200,7 @@ class NetworkEstimator(Estimator):
 
     # -- what a subclass supplies
 
-    def _read(self, *args: Any, **kwargs: Any) -> Examples:
+    def _read(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
     def _build(self, rng: np.random.Generator) -> Any:
@@ -223,7 +223,7 @@ class NetworkEstimator(Estimator):
         classes: Array = examples.y if examples.y.dtype.kind in "iu" else np.zeros(len(examples), np.int64)
         return list(classes[:, None])
 
-    def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
+    def _split(self, examples: Any) -> tuple[Any, Any]:
         part, count = self.validation_fraction, len(examples)
         if not part:
             return examples, None

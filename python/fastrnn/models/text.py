@@ -103,8 +103,9 @@ class TextGenerator(NetworkEstimator):
 
         Parameters
         ----------
-        text : str, or bytes at the level of bytes
-            At least two characters to train on and, with validation, two to validate on.
+        text : str, or at the level of bytes any buffer of them, such as bytes, `mmap` or a uint8 `np.memmap`
+            At least two characters to train on and, with validation, two to validate on. A str costs another
+            byte or two for each character, a buffer nothing.
         validation_text : str or bytes, optional
             To validate on, in the place of the end of the text.
         checkpoint, resume : path, optional
@@ -134,8 +135,8 @@ class TextGenerator(NetworkEstimator):
     def partial_fit(self, text: str | bytes) -> TextGenerator:
         """Learn for one more epoch, with `learning_rate` as it is and no validation.
 
-        The first call learns the vocabulary from its text, as `fit` does; those after it go on from what has
-        been learned.
+        The first call learns the vocabulary from its text, as `fit` does, unless `vocabulary` says what
+        there is or the level is that of bytes; those after it go on from what has been learned.
         """
         return self._partial_fit((text,))
 
@@ -213,7 +214,7 @@ class TextGenerator(NetworkEstimator):
         for window in whole.windows(SCORING_STEPS):
             loss, count, state = self.network_.loss(window, state, training=False)
             total += loss * count
-        first = len(next(Words.split(text))) if isinstance(self.vocabulary_, Words) else 1
+        first = len(next(Words.split(str(text)))) if isinstance(self.vocabulary_, Words) else 1
         return total / math.log(2) / (self._characters(text, tokens) - first)
 
     @property
