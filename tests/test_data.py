@@ -104,7 +104,7 @@ def test_bytes_are_not_copied_whatever_buffer_they_are_in(tmp_path):
 
 @pytest.mark.parametrize("value", [None, 3, ["a"], np.zeros(3), np.zeros((2, 2), np.uint8)])
 def test_what_is_no_bytes_is_refused(value):
-    with pytest.raises(TypeError, match="text must be a str or bytes, .*got"):
+    with pytest.raises(TypeError, match=r"text must be a str or bytes, .*got"):
         Bytes().encode(value)
 
 
