@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "backend": BASE | {"reference", "_core"},
     "functional": DOOR,
     "config": DOOR | {"_core"},
-    "layers": DOOR | {"arrays"},
+    "layers": DOOR | {"arrays", "data"},
     "figures": BASE,
     "losses": BASE | {"backend"},
     "optim": BASE | {"arrays", "backend"},

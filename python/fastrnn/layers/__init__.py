@@ -26,6 +26,7 @@ from fastrnn.layers.attention import Attention
 from fastrnn.layers.cells import CELLS, GRU, LSTM, RNN
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear
 from fastrnn.layers.layer import Composite, Layer
+from fastrnn.layers.pooling import Last, Max, Mean, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.sequential import Sequential
 from fastrnn.layers.stream import Stream
@@ -39,8 +40,12 @@ __all__ = [
     "Composite",
     "Dropout",
     "Embedding",
+    "Last",
     "Layer",
     "Linear",
+    "Max",
+    "Mean",
+    "Pooling",
     "ReLU",
     "Recurrent",
     "Sequential",

@@ -56,6 +56,7 @@ class Linear(Layer):
         self.bias = checks.boolean("bias", bias)
         self.dtype = checks.float_dtype("dtype", dtype)
         shape, bound = (self.out_features, self.in_features), 1 / math.sqrt(self.in_features)
+        self._features = self.in_features, self.out_features
         rng = generator(seed, type(self).__name__, *shape)
         shapes = {"weight": shape, "bias": shape[:1]} if self.bias else {"weight": shape}
         super().__init__({name: uniform(rng, bound, shape, self.dtype) for name, shape in shapes.items()})
@@ -126,6 +127,7 @@ class Embedding(Layer):
         self.num_embeddings = checks.positive_int("num_embeddings", num_embeddings)
         self.embedding_dim = checks.positive_int("embedding_dim", embedding_dim)
         self.dtype = checks.float_dtype("dtype", dtype)
+        self._features = None, self.embedding_dim
         shape = self.num_embeddings, self.embedding_dim
         normal = generator(seed, type(self).__name__, *shape).standard_normal(shape)
         super().__init__({"weight": normal.astype(self.dtype)})

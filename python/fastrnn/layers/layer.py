@@ -30,6 +30,9 @@ class Layer:
         The arrays that the layer owns from now on.
     """
 
+    #: The features of what it takes and of what it gives: None is any number, and as many as come.
+    _features: tuple[int | None, int | None] = (None, None)
+
     def __init__(self, parameters: Mapping[str, Array] | None = None) -> None:
         self._parameters = Arrays(parameters or {})
         self._gradients = Arrays({})
@@ -136,6 +139,7 @@ class Composite(Layer):
     Attributes
     ----------
     parts : dict of str to Layer
+        Each is an attribute too: ``network.head``.
 
     Raises
     ------
@@ -153,9 +157,16 @@ class Composite(Layer):
     def __init__(self, **parts: Layer) -> None:
         for name, layer in parts.items():
             if not isinstance(layer, Layer):
-                raise TypeError(f"{name} must be a layer, got {checks.came(layer)}")
+                raise TypeError(f"part {name} must be a layer, got {checks.came(layer)}")
         super().__init__()
         self.parts = parts
+
+    def __getattr__(self, name: str) -> Any:
+        """A part by its name."""
+        try:
+            return self.__dict__["parts"][name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no attribute or part {name!r}") from None
 
     def __repr__(self) -> str:
         """A line for each part."""

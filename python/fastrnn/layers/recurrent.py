@@ -134,7 +134,9 @@ class Recurrent(Layer, Generic[StateT]):
             checks.warn("dropout acts between layers: with num_layers=1 it does nothing")
 
         sizes = self.input_size, self.hidden_size, self.num_layers, self._directions
-        rng, bound = generator(seed, type(self).__name__, *sizes), 1 / math.sqrt(self.hidden_size)
+        self._features = self.input_size, self._directions * self.hidden_size
+        self._rng, bound = generator(seed, type(self).__name__, *sizes), 1 / math.sqrt(self.hidden_size)
+        rng = self._rng
         weights = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
         states = {name: np.zeros((self._places, self.hidden_size), self.dtype) for name in self._learned}
         super().__init__(weights | states)

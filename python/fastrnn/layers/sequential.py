@@ -1,77 +1,269 @@
-"""Layers one after the other."""
+"""Layers one after the other, from what comes in to what is wanted of it.
+
+Letters: T time, B batch, F features.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks
-from fastrnn.layers.layer import Back, Composite, Layer
+from fastrnn.data import Sequences
+from fastrnn.layers.attention import Attention
+from fastrnn.layers.chain import Pooled, back_through, run
+from fastrnn.layers.feedforward import Embedding
+from fastrnn.layers.layer import Composite, Layer, floats
+from fastrnn.layers.pooling import Pooling
 from fastrnn.layers.recurrent import Recurrent
 
 
 class Sequential(Composite):
-    """Layers without memory, such as `Linear`, `ReLU` and `Dropout`, each taking what the one before gives.
+    """Layers one after the other, each taking what the one before gives: a whole network in a line.
+
+    Sequences go in time first, (T, B, F) floats or (T, B) tokens; or (B, T, ...) if its recurrent layers have
+    `batch_first`. `Last`, `Mean` or `Max` makes one vector of each sequence; without it something comes out
+    for each step.
 
     Parameters
     ----------
     *layers : Layer
-        Their parameters are named by their places, as in PyTorch: ``0.weight``, ``2.bias``.
+        `Embedding`, recurrent layers, `Last`, `Mean` or `Max`, `Linear`, `Dropout`, activations, and layers
+        of one's own, whose ``forward(x)`` returns y and back. Parameters are named by their places, as in
+        PyTorch: ``0.weight``.
+    bptt_steps : int, optional
+        Where there is a pooling: training goes back through at most so many steps, in memory for as many.
+        With `Last` these are the last ones; with `Mean` and `Max` each window of so many steps gets its part
+        of the gradient, and passes none to the window before it. None is all steps.
+    **named : Layer
+        More layers, after those, by names of their own: ``head.weight``.
+
+    Attributes
+    ----------
+    parts : dict of str to Layer
+        The layers.
+    batch_first : bool
+        That of its recurrent layers.
 
     Raises
     ------
-    TypeError
-        If one is no layer, or a recurrent one, which returns a state too.
+    TypeError, ValueError
+        If one is no layer, or they do not fit: it names both, and says what one gives and the other expects.
 
     Examples
     --------
-    The one-to-one case, trained as every network is:
+    Is a walk going up or down? Its steps are tokens, 0 to 9, and walks differ in length:
 
-    >>> import numpy as np
-    >>> from fastrnn.layers import Linear, Tanh
-    >>> from fastrnn.losses import mean_squared_error
+    >>> from fastrnn.layers import LSTM, Embedding, Last, Linear, Sequential
+    >>> from fastrnn.losses import softmax_cross_entropy
     >>> from fastrnn.optim import Adam
-    >>> from fastrnn.training import Trainer
-    >>> x = np.linspace(-3, 3, 64, dtype="float32")[:, None]
     >>> rng = np.random.default_rng(0)
-    >>> network = Sequential(Linear(1, 16, seed=rng), Tanh(), Linear(16, 1, seed=rng))
-    >>> def steps():
-    ...     for rows in rng.permutation(64).reshape(4, 16):
-    ...         y, back = network.forward(x[rows])
-    ...         loss, dy = mean_squared_error(y, np.sin(x[rows]))
-    ...         back(dy)
-    ...         yield loss, len(rows)
-    >>> trainer = Trainer(network, Adam(network.parameters, 0.05), epochs=200)
-    >>> trainer.run(steps, samples=64)
-    >>> bool(np.abs(network(x) - np.sin(x)).max() < 0.15)
+    >>> up, lengths = rng.integers(0, 2, 64), rng.integers(5, 21, 64)
+    >>> x = rng.integers(0, 8, (20, 64)) + 2 * up  # (T, B)
+    >>> network = Sequential(
+    ...     Embedding(10, 8, seed=rng), LSTM(8, 16, seed=rng), Last(), Linear(16, 2, seed=rng)
+    ... )
+    >>> network
+    Sequential(
+      (0): Embedding(10, 8)
+      (1): LSTM(8, 16)
+      (2): Last()
+      (3): Linear(16, 2)
+    )
+    >>> adam = Adam(network.parameters, 0.02)
+    >>> for step in range(40):
+    ...     logits, back = network.forward(x, lengths)
+    ...     loss, dlogits = softmax_cross_entropy(logits, up)
+    ...     _ = back(dlogits)
+    ...     adam.step(network.take_gradients())
+    >>> bool((network(x, lengths).argmax(axis=1) == up).mean() > 0.9)
     True
     """
 
-    def __init__(self, *layers: Layer) -> None:
-        for place, layer in enumerate(layers):
-            if not isinstance(layer, Layer) or isinstance(layer, Recurrent):
-                raise TypeError(f"layer {place} must be a layer without memory, got {checks.came(layer)}")
-        super().__init__(**{str(place): layer for place, layer in enumerate(layers)})
+    def __init__(self, *layers: Layer, bptt_steps: int | None = None, **named: Layer) -> None:
+        super().__init__(**{str(place): layer for place, layer in enumerate(layers)}, **named)
+        self.batch_first = _require_fit(self.parts)
+        self.bptt_steps = None if bptt_steps is None else checks.positive_int("bptt_steps", bptt_steps)
+        if self.bptt_steps is not None and self._split()[1] is None:
+            raise ValueError(
+                "bptt_steps goes with Last, Mean or Max: without one, data come in windows and the state is "
+                f"carried on; got bptt_steps={bptt_steps}"
+            )
 
-    def __call__(self, x: npt.ArrayLike) -> Any:
-        """Inference: what the last layer gives."""
-        for layer in self.parts.values():
-            x = layer(x)  # type: ignore[operator]
-        return x
+    def __call__(
+        self,
+        x: npt.ArrayLike | Sequences,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+    ) -> Any:
+        """Inference: no dropout, nothing kept, safe from many threads.
 
-    def forward(self, x: npt.ArrayLike) -> tuple[Any, Back]:
-        """The same as a call in training, and ``back(dy)``, which adds to `gradients` and returns dx: None if
-        the first layer takes tokens."""
-        backs: list[Back] = []
-        for layer in self.parts.values():
-            x, each = layer.forward(x)  # type: ignore[attr-defined]
-            backs.append(each)
+        With a pooling, and in one direction, its memory does not grow with the steps.
 
-        def back(dy: npt.ArrayLike) -> Any:
-            """dx of dy; adds to the layers' gradients."""
-            for each in reversed(backs):
-                dy = each(dy)
-            return dy
+        Parameters
+        ----------
+        x : array_like, (T, B, F) floats or (T, B) integers, or Sequences
+            What the first layer takes; or `fastrnn.data.Sequences`, which have lengths of their own. Without
+            recurrent layers and pooling any array that the first layer takes.
+        lengths : array_like of integers, (B,), optional
+            How many steps of each sequence are valid; all T if left out. At least 1 with a pooling.
+        state : tuple, optional
+            The initial state of each recurrent layer, in their order; None for one is none given.
+        return_state : bool
+            Whether to return the states too.
 
-        return x, back
+        Returns
+        -------
+        y : ndarray
+            What the last layer gives: (B, F) after a pooling, else (T, B, F), where what stands after a
+            sequence's end means nothing.
+        state_n : tuple
+            With `return_state` only: the state of each recurrent layer after the last valid step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of the layers; if `state` is not one for each recurrent layer; or if there are lengths or a
+            state, and nothing that takes them.
+        """
+        given, valid, states = self._given(x, lengths, state)
+        layers, pooled, head = self._split()
+        if pooled is None:
+            y, states, _ = run(layers, given, states, valid, training=False)
+        else:
+            y, states = pooled.infer(given, valid, states)
+            y, _, _ = run(head, y, training=False)
+        return (y, tuple(states)) if return_state else y
+
+    def forward(
+        self,
+        x: npt.ArrayLike | Sequences,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        state: Any = None,
+        return_state: bool = False,
+    ) -> Any:
+        """Training: the same as a call, but with dropout, and with the way back.
+
+        Parameters
+        ----------
+        x, lengths, state, return_state
+            As of a call. Do not write to them, nor to the parameters, before `back` has run.
+
+        Returns
+        -------
+        y, state_n
+            As of a call; the latter with `return_state` only.
+        back : callable
+            ``dx = back(dy, *, input_gradient=True)`` goes back through all layers, adds to their gradients,
+            and returns the gradient with respect to `x`. That is None for tokens, with `input_gradient`
+            False, which saves time, and where `bptt_steps` has cut x. It serves one call.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of a call. By `back`, if `dy` is of another dtype or shape; nothing has changed then.
+        RuntimeError
+            By `back`, if it was called before.
+        """
+        given, valid, states = self._given(x, lengths, state)
+        layers, pooled, head = self._split()
+        if pooled is None:
+            y, states, undo = run(layers, given, states, valid, training=True)
+        else:
+            y, states, back_to_steps = pooled.forward(given, valid, states, self.bptt_steps)
+            y, _, undo = run(head, y, training=True)
+            undo.insert(0, back_to_steps)
+        shape, dtype = y.shape, y.dtype
+
+        def back(dy: npt.ArrayLike, *, input_gradient: bool = True) -> Any:
+            """Once: dx of dy; adds to the layers' gradients."""
+            dy = floats("dy", dy, dtype, shape)
+            input_gradient = checks.boolean("input_gradient", input_gradient)
+            if not undo:
+                raise RuntimeError("back was called before: each serves one call; run forward again")
+            waiting = undo[:]
+            undo.clear()
+            return back_through(waiting, dy, input_gradient)
+
+        return (y, tuple(states), back) if return_state else (y, back)
+
+    def _split(self) -> tuple[list[Layer], Pooled | None, list[Layer]]:
+        """All layers; or none, those up to the pooling, and the others."""
+        layers = list(self.parts.values())
+        for place, layer in enumerate(layers, 1):
+            if isinstance(layer, Pooling):
+                return [], Pooled(layers[: place - 1], layer, self.batch_first), layers[place:]
+        return layers, None, []
+
+    def _given(self, x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
+        """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked, as far
+        as no layer does it."""
+        count = sum(isinstance(layer, Recurrent) for layer in self.parts.values())
+        pooled = any(isinstance(layer, Pooling) for layer in self.parts.values())
+        if state is not None and (not isinstance(state, (tuple, list)) or len(state) != count):
+            expected = f"a tuple of the states of the recurrent layers, of which there are {count}"
+            raise TypeError(f"state must be {expected}, got {checks.came(state)}")
+        states = [None] * count if state is None else list(state)
+        if not count and not pooled:
+            if lengths is not None:
+                raise ValueError("lengths must be None: there is no recurrent layer or pooling to take them")
+            return x, None, states
+        if isinstance(x, Sequences):
+            if lengths is not None:
+                raise ValueError("lengths must be None: Sequences have their own")
+            if pooled:
+                return x, x.lengths, states
+            array, lengths = x.padded()
+            return array.swapaxes(0, 1) if self.batch_first else array, lengths, states
+        x = checks.array("x", x, "an array of shape (T, B, ...)")
+        if x.ndim < 2:
+            axes = "(B, T, ...)" if self.batch_first else "(T, B, ...)"
+            raise ValueError(f"x must have shape {axes}, got {x.shape}")
+        if x.dtype.kind not in "iu":
+            x = checks.float_array("x", x, x.shape)
+        if pooled:
+            T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
+            if T == 0:
+                raise ValueError(f"x must have at least one step, got shape {x.shape}")
+            lengths = np.full(B, T) if lengths is None else lengths
+            lengths = checks.int_array("lengths", lengths, (B,), 1, T, "1..T")
+        return x, lengths, states
+
+
+def _require_fit(parts: Mapping[str, Layer]) -> bool:
+    """Refuse layers that do not fit together; whether the recurrent ones have the batch first."""
+    features: tuple[str, int] | None = None  # what is known to come in, and from which layer
+    dtype: tuple[str, Any] | None = None
+    pooled, batch_first = "", {}
+    for place, (name, layer) in enumerate(parts.items()):
+        here = f"layer {name}, {layer!r},"
+        if isinstance(layer, (Attention, Sequential)):
+            raise TypeError(f"{here} cannot be one of several layers in a row")
+        if isinstance(layer, Embedding) and place:
+            raise ValueError(f"{here} expects tokens: it must be the first layer")
+        if isinstance(layer, (Recurrent, Pooling)) and pooled:
+            raise ValueError(f"{here} expects sequences, but layer {pooled} has left one vector of each")
+        takes, gives = layer._features
+        if features is not None and takes is not None and takes != features[1]:
+            raise ValueError(f"layer {features[0]} gives {features[1]} features, {here} expects {takes}")
+        if gives is not None:
+            features = name, gives
+        own = getattr(layer, "dtype", None)
+        if own is not None and dtype is not None and own != dtype[1]:
+            raise ValueError(f"layer {dtype[0]} has dtype {dtype[1]}, {here} has {own}")
+        dtype = dtype if own is None else (name, own)
+        pooled = name if isinstance(layer, Pooling) else pooled
+        if isinstance(layer, Recurrent):
+            batch_first[layer.batch_first] = name
+    if len(batch_first) > 1:
+        raise ValueError(
+            "batch_first must be the same for all recurrent layers: it is True for layer "
+            f"{batch_first[True]} and False for layer {batch_first[False]}"
+        )
+    return True in batch_first

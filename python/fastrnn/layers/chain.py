@@ -1,0 +1,170 @@
+"""How a `Sequential` runs: layers in a row, and what is pooled of their steps, window by window.
+
+Letters: T time, B batch, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fastrnn.checks import Array
+from fastrnn.data import Sequences
+from fastrnn.layers.layer import Layer
+from fastrnn.layers.pooling import Last, Lengths, Pooling
+from fastrnn.layers.recurrent import Recurrent
+
+WINDOW = 1000  # steps of a call where nothing flows back: its overhead vanishes, its memory stays small
+
+Undo: TypeAlias = Callable[[Any, bool], Any]  # from dy, and whether dx is wanted, to dx
+
+
+def run(
+    layers: Sequence[Layer], x: Any, states: Sequence[Any] = (), lengths: Any = None, *, training: bool
+) -> tuple[Any, list[Any], list[Undo]]:
+    """Through some layers.
+
+    Returns
+    -------
+    y
+        What the last gives.
+    states_n : list
+        Those of the recurrent layers.
+    undo : list of callable
+        In training the ways back.
+    """
+    before, after, undo = iter(states), [], []
+    for layer in layers:
+        call: Any = getattr(layer, "forward" if training else "__call__")
+        if isinstance(layer, Recurrent):
+            x, state_n, *back = call(x, next(before), lengths)
+            after.append(state_n)
+            undo += [_of_recurrent(each) for each in back]
+        else:
+            x, *back = call(x) if training else (call(x),)
+            undo += [_of_layer(each) for each in back]
+    return x, after, undo
+
+
+def back_through(undo: Sequence[Undo], dy: Any, wanted: bool) -> Any:
+    """dx, or None if it is not wanted."""
+    for place, each in reversed([*enumerate(undo)]):
+        dy = each(dy, wanted or place > 0)
+    return dy if wanted else None
+
+
+def _of_recurrent(back: Callable[..., Any]) -> Undo:
+    return lambda dy, wanted: back(dy, input_gradient=wanted)[0]
+
+
+def _of_layer(back: Callable[[Any], Any]) -> Undo:
+    return lambda dy, wanted: back(dy)
+
+
+class Pooled(NamedTuple):
+    """Layers and a pooling of their steps, in memory that does not grow with the steps."""
+
+    layers: list[Layer]
+    pooling: Pooling
+    batch_first: bool
+
+    def infer(self, x: Array | Sequences, lengths: Lengths, states: list[Any]) -> tuple[Array, list[Any]]:
+        """What is pooled, and the states."""
+        gathered, states, _ = self._gather(x, lengths, None if self._whole else WINDOW, states, False)
+        return self.pooling._pooled(gathered, lengths), states
+
+    def forward(
+        self, x: Array | Sequences, lengths: Lengths, states: list[Any], limit: int | None
+    ) -> tuple[Array, list[Any], Undo]:
+        """The same in training, and the way back through `limit` steps, or all: see `Sequential`."""
+        cut = limit is not None and self._steps(x) > limit
+        if limit is not None and cut and isinstance(self.pooling, Last):
+            whole = self._sequences(x, lengths)
+            x, start = whole.tail(limit), whole.head(limit)
+            _, states, _ = self._gather(start, start.lengths, WINDOW, states, True)
+            lengths = x.lengths
+        generators = [g for each in self.layers for g in vars(each).values() if _draws(g)]
+        before = [each.bit_generator.state for each in generators]
+        gathered, states_n, undo = self._gather(x, lengths, limit, states, True)
+
+        def spread(dy: Array, start: int, steps: int) -> Array:
+            return self._swap(self.pooling._spread(gathered, dy, lengths, start, steps, self._halves))
+
+        def back(dy: Array, wanted: bool) -> Any:
+            """Through the one window that there is."""
+            return back_through(undo, spread(dy, 0, self._steps(x)), wanted and not cut)
+
+        def back_by_windows(dy: Array, wanted: bool) -> None:
+            """Each once more, forward as before and then back: all of them at once would be too large."""
+            after = [each.bit_generator.state for each in generators]
+            _set(generators, before)
+            current, start = states, 0
+            for array, valid in self._windows(x, lengths, limit):
+                y, current, undo = run(self.layers, array, current, valid, training=True)
+                back_through(undo, spread(dy, start, len(self._swap(y))), False)
+                start += len(self._swap(y))
+            _set(generators, after)
+
+        by_windows = cut and not isinstance(self.pooling, Last)
+        return self.pooling._pooled(gathered, lengths), states_n, back_by_windows if by_windows else back
+
+    @property
+    def _whole(self) -> bool:
+        """Whether all steps must be there at once: a second direction begins at the end."""
+        return any(isinstance(layer, Recurrent) and layer.bidirectional for layer in self.layers)
+
+    @property
+    def _halves(self) -> bool:
+        """Whether the second half of the features that come to the pooling is of a second direction."""
+        for layer in reversed(self.layers):
+            if isinstance(layer, Recurrent):
+                return layer.bidirectional
+            if layer._features != (None, None):  # which mixes them
+                break
+        return False
+
+    def _gather(
+        self, x: Any, lengths: Lengths, steps: int | None, states: list[Any], training: bool
+    ) -> tuple[Any, list[Any], list[Undo]]:
+        """What is known of all steps, so many at a time; the states; and the ways back through the last of
+        the windows."""
+        gathered, start, undo = None, 0, list[Undo]()
+        for array, valid in self._windows(x, lengths, steps):
+            y, states, undo = run(self.layers, array, states, valid, training=training)
+            gathered = self.pooling._gather(gathered, self._swap(y), valid, start, self._halves)
+            start += len(self._swap(y))
+        return gathered, states, undo
+
+    def _windows(self, x: Any, lengths: Lengths, steps: int | None) -> Iterator[tuple[Array, Lengths]]:
+        """At most so many steps at a time, and how many of them are valid."""
+        if not isinstance(x, Sequences) and (steps is None or self._steps(x) <= steps or not len(lengths)):
+            yield x, lengths
+            return
+        for window in self._sequences(x, lengths).windows(steps):
+            array, valid = window.padded()
+            yield self._swap(array), valid
+
+    def _steps(self, x: Any) -> int:
+        return x.steps if isinstance(x, Sequences) else len(self._swap(x))
+
+    def _sequences(self, x: Any, lengths: Lengths) -> Sequences:
+        """The rows of an array, as views."""
+        if isinstance(x, Sequences):
+            return x
+        rows = [self._swap(x)[:length, row] for row, length in enumerate(lengths)]
+        return Sequences(rows, x.dtype if x.dtype.kind == "f" else "float32")
+
+    def _swap(self, array: Array) -> Array:
+        """From the order of the recurrent layers to time first, or back."""
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+
+def _draws(value: Any) -> bool:
+    return isinstance(value, np.random.Generator)
+
+
+def _set(generators: Sequence[np.random.Generator], states: Sequence[Any]) -> None:
+    for each, state in zip(generators, states, strict=True):
+        each.bit_generator.state = state
