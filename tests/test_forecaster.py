@@ -16,7 +16,7 @@ from fastrnn.data import panel
 from fastrnn.data.panel import read_series
 from fastrnn.data.windows import Batch, ForecastWindows, Frame, Scale, unit_of
 from fastrnn.layers import GRU
-from fastrnn.losses import mean_squared_error
+from fastrnn.losses import huber, mean_absolute_error, mean_squared_error
 from fastrnn.models import Forecaster, forecaster, intervals
 from fastrnn.models.forecast_network import ForecastNetwork
 
@@ -34,20 +34,20 @@ def random_batch(S=7, B=3, E=2, H=4, C=2, F=3):
     return Batch(*(rng.normal(size=shape) for shape in shapes), rng.uniform(0.5, 2, (B, 1, C, 1)))
 
 
-def random_network(known, quantiles=None, bptt_steps=None):
+def random_network(known, quantiles=None, bptt_steps=None, loss=mean_squared_error):
     rng = np.random.default_rng(0)
     layer = GRU(2 + known, 6, dtype="float64", seed=rng)
-    return ForecastNetwork(layer, 2, 4, known, quantiles, bptt_steps, 0.0, rng)
+    return ForecastNetwork(layer, 2, 4, known, loss, quantiles, bptt_steps, 0.0, rng)
 
 
 # -- the network
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("quantiles", [None, [0.2, 0.5]])
+@pytest.mark.parametrize("options", [{}, {"quantiles": [0.2, 0.5]}, {"loss": huber}], ids=str)
 @pytest.mark.parametrize("known", [0, 3])
-def test_the_networks_gradients(quantiles, known):
-    batch, network = random_batch(F=known), random_network(known, quantiles)
+def test_the_networks_gradients(options, known):
+    batch, network = random_batch(F=known), random_network(known, **options)
     loss, count, _ = network.loss(batch, training=True)
     assert count == 3
     assert loss == pytest.approx(network.loss(batch, training=False)[0], rel=1e-12)
@@ -282,6 +282,21 @@ def test_covariates_of_the_future_are_used():
         # the level of the context is that of its noise, 3 / sqrt(40), where its prices do not tell it
         assert np.abs(model.predict(covariates=price[-6:]) - y[-6:]).mean() < 0.9  # of 2.4
         assert model.score(y, price) > 0.9
+
+
+def test_losses_for_series_with_outliers(tmp_path):
+    clean, errors = wave(406), {}
+    y = clean + 60 * (np.random.default_rng(1).random(406) < 0.05)
+    truth = np.array([clean[t : t + 6] for t in range(300, 400)])
+    options = {"hidden_size": 8, "max_steps": 80, "context": 24, "learning_rate": 0.02, "seed": 0}
+    for loss in ("mean_squared_error", "huber", mean_absolute_error, "mean_absolute_error"):
+        model = Forecaster(horizon=6, loss=loss, **options).fit(y)
+        forecasts = model.predict([y[:t] for t in range(300, 400)])
+        errors[loss] = np.abs(np.array(forecasts) - truth).mean()
+    by_mean, by_huber, by_function, by_median = errors.values()
+    assert by_median == by_function and max(by_median, by_huber) < 0.8 * by_mean
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(Forecaster.load(tmp_path / "model").predict(), model.predict())
 
 
 def test_quantiles_hold_their_share_and_do_not_cross():
@@ -669,6 +684,8 @@ def test_series_that_are_refused(value, error):
         ),
         ({"quantiles": (0.5, 1.0)}, "quantiles must be None or rising levels"),
         ({"quantiles": (0.5,), "strategy": "recursive"}, 'quantiles need strategy="direct"'),
+        ({"quantiles": (0.5,), "loss": "huber"}, "loss must be 'mean_squared_error' beside quantiles"),
+        ({"loss": "softmax"}, "loss must be one of 'mean_squared_error', 'mean_absolute_error', 'huber'"),
     ],
     ids=str,
 )

@@ -18,37 +18,17 @@ NAMES, STAMPS = "unique_id", "ds"  # the columns of a long frame that are its in
 
 @dataclass(frozen=True)
 class Form:
-    """How series came, in words that JSON has: so their forecasts go.
+    """How series came, in words that JSON has: so their forecasts go."""
 
-    Parameters
-    ----------
-    dimensions : int
-        1 or 2, of each series.
-    several : {None, "list", "dict", "index"}
-        What holds them, unless one came alone; "index" is one of pandas with two levels, names and stamps.
-    flat : bool
-        Whether the index came as columns.
-    names : list
-        Of the series in a dict or an index.
-    columns : list of list
-        The names of the channels of each series of pandas.
-    levels : list
-        The names of the levels of the index.
-    dtype, step : str or int, optional
-        Of the stamps, as pandas writes them, if there are any.
-    ends : list of str
-        The last stamp of each series.
-    """
-
-    dimensions: int = 1
-    several: str | None = None
-    flat: bool = False
-    names: list[Any] = field(default_factory=list)
-    columns: list[list[Any]] = field(default_factory=list)
-    levels: list[Any] = field(default_factory=list)
-    dtype: str | None = None
-    step: str | int | None = None
-    ends: list[str] = field(default_factory=list)
+    dimensions: int = 1  # or 2, of each series
+    several: str | None = None  # what holds them: "list", "dict" or "index", of names and stamps
+    flat: bool = False  # whether the index came as columns
+    names: list[Any] = field(default_factory=list)  # of the series in a dict or an index
+    columns: list[list[Any]] = field(default_factory=list)  # of each series of pandas, its channels' names
+    levels: list[Any] = field(default_factory=list)  # the names of the index's levels
+    dtype: str | None = None  # of the stamps, as pandas writes it
+    step: str | int | None = None  # from stamp to stamp, likewise; None: there are none
+    ends: list[str] = field(default_factory=list)  # the last stamp of each series
 
     def following(self, count: int) -> list[Any]:
         """The stamps of so many steps that follow each series, indexes of pandas; empty if there are none."""
@@ -94,12 +74,12 @@ class Form:
 
 
 class Steps(NamedTuple):
-    """The steps that something must be given for."""
+    """The steps of N series that something must be given for."""
 
     lengths: list[int]
-    stamps: list[Any]
-    names: list[Any]
-    which: str
+    stamps: list[Any]  # indexes of pandas; empty if there are none
+    names: list[Any]  # of the series, if they have names
+    which: str  # in words
 
 
 class Panel(NamedTuple):
@@ -126,33 +106,13 @@ class Panel(NamedTuple):
 
 
 def read_series(name: str, value: Any, like: Form | None = None, steps: Steps | None = None) -> Panel:
-    """Series from what users have.
+    """Series from what users have, as `Forecaster.fit` says; `name` is the argument's, for errors.
 
-    Parameters
-    ----------
-    name : str
-        The argument's name, for errors.
-    value : array_like, Series or DataFrame, or several
-        Steps (T,), or steps and channels (T, C), the columns of a frame. Several are a list, unless its
-        members are numbers; a dict; or of pandas, with an index of two levels, names and stamps, or with the
-        columns "unique_id" and "ds" in the place of an index.
-    like : Form, optional
-        Of series in whose steps stamps have to follow each other.
-    steps : Steps, optional
-        Rows for just these are wanted: of pandas they are found by their stamps, beside which may be others.
-
-    Returns
-    -------
-    Panel
-
-    Raises
-    ------
-    TypeError
-        If something else than numbers came, or stamps of which none is the next.
-    ValueError
-        If a series is empty or of another shape, two have different channels, a value is NaN or infinite,
-        stamps do not follow each other in equal steps, or are not those wanted: it names the series and the
-        place.
+    Their stamps have to go in the steps of those that they are to be `like`. For given `steps`, as many rows
+    are read: of pandas those with the same stamps. It is a TypeError if something else than numbers came, or
+    stamps of which none is the next; a ValueError if a series is empty or of another shape, two have other
+    channels, a value is not finite, or stamps are not in equal steps, or not those wanted: each names the
+    place.
     """
     members, form = _members(name, value)
     places = [form.place(name, k) for k in range(len(members))]

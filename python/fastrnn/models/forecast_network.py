@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn.checks import Array
 from fastrnn.data.windows import Batch, Frame, Windows
 from fastrnn.layers import Composite, Dropout, Linear, Recurrent
-from fastrnn.losses import mean_squared_error, quantile_loss
+from fastrnn.losses import Loss, quantile_loss
 
 
 class ForecastNetwork(Composite):
@@ -23,8 +23,10 @@ class ForecastNetwork(Composite):
     layer : Recurrent
     channels, horizon, known : int
         C, H, and F, the number of inputs known of a step beforehand.
+    loss : callable
+        Of single outputs.
     quantiles : tuple of float or None
-        Q of them; None is a single output, the mean.
+        Q of them, in the place of single outputs, by the pinball loss.
     bptt_steps : int or None
         The last steps of a window, through which gradients flow; None is all.
     dropout : float
@@ -37,11 +39,13 @@ class ForecastNetwork(Composite):
         channels: int,
         horizon: int,
         known: int,
+        loss: Loss,
         quantiles: tuple[float, ...] | None,
         bptt_steps: int | None,
         dropout: float,
         rng: np.random.Generator,
     ) -> None:
+        self.single_loss = loss
         self.quantiles = quantiles
         self.bptt_steps = bptt_steps
         self.shape = (horizon, channels, len(quantiles) if quantiles else 1)
@@ -113,7 +117,7 @@ class ForecastNetwork(Composite):
 
     @property
     def middle(self) -> int:
-        """The place of the median, or the mean, among the outputs."""
+        """The place of the median, or the only one, among the outputs."""
         return self.quantiles.index(0.5) if self.quantiles else 0
 
     def loss(self, batch: Batch, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
@@ -128,5 +132,5 @@ class ForecastNetwork(Composite):
     def _loss(self, outputs: Array, target: Array) -> tuple[float, Array]:
         if self.quantiles is not None:
             return quantile_loss(outputs, target, self.quantiles)
-        loss, doutputs = mean_squared_error(outputs[..., 0], target)
+        loss, doutputs = self.single_loss(outputs[..., 0], target)
         return loss, doutputs[..., None]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, losses
 from fastrnn.checks import Array
 from fastrnn.data import Dataset
 from fastrnn.data.panel import Form, Panel, Steps, read_series
@@ -24,6 +24,7 @@ from fastrnn.training import Trainer
 
 ORIGINS_IN_A_CONTEXT = 4  # a window is forecast from the end of its context and a quarter as many steps on
 CALIBRATING_WINDOWS = 1000  # at most
+LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
 
 
 class Tails(NamedTuple):
@@ -84,9 +85,12 @@ class Forecaster(NetworkEstimator):
     lags : tuple of int
         How many steps earlier the values are that enter beside each step ahead, such as a day or a week; at
         least `horizon` with the direct strategy, which has no later ones.
+    loss : {"mean_squared_error", "mean_absolute_error", "huber"} or callable
+        What is least for the forecasts: their mean by the first, or what outliers pull less; see
+        `fastrnn.losses`. A function takes forecasts and what came, and returns the loss and its gradient.
     quantiles : tuple of float or None
-        The quantiles to forecast, the median among them, by the pinball loss; direct strategy only, since
-        quantiles fed back are no quantiles. None forecasts the mean, by the squared error.
+        The quantiles to forecast, the median among them, by the pinball loss instead; direct strategy only,
+        since quantiles fed back are no quantiles.
     differences : tuple of int
         Spans of steps over which changes are forecast instead of levels, one after the other: (1,) for a
         level that wanders or a trend, (24,) for an hourly series with a day's season, (1, 24) for both. A
@@ -127,6 +131,7 @@ class Forecaster(NetworkEstimator):
     context: int = 50
     strategy: str = "direct"
     lags: tuple[int, ...] = ()
+    loss: str | losses.Loss = "mean_squared_error"
     quantiles: tuple[float, ...] | None = None
     differences: tuple[int, ...] = ()
     refit: bool = True
@@ -139,6 +144,7 @@ class Forecaster(NetworkEstimator):
         "context": _context,
         "strategy": lambda name, value: checks.one_of(name, value, ("direct", "recursive")),
         "lags": _steps,
+        "loss": lambda name, value: value if callable(value) else checks.one_of(name, value, LOSSES),
         "quantiles": _quantiles,
         "differences": _steps,
         "refit": checks.boolean,
@@ -196,7 +202,7 @@ class Forecaster(NetworkEstimator):
         return self._partial_fit((y, covariates))
 
     def predict(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
-        """The steps that follow: their means, or with `quantiles` their medians.
+        """The steps that follow: their means, or what `loss` makes of them; with `quantiles` the medians.
 
         Parameters
         ----------
@@ -319,6 +325,10 @@ class Forecaster(NetworkEstimator):
         model = super()._checked_copy()
         if model.strategy == "recursive" and model.quantiles is not None:
             raise ValueError('quantiles need strategy="direct": quantiles fed back are no quantiles')
+        if model.loss != LOSSES[0] and model.quantiles is not None:
+            raise ValueError(
+                f"loss must be {LOSSES[0]!r} beside quantiles, which have theirs, got {model.loss!r}"
+            )
         early = [lag for lag in model.lags if lag < model._new_frame().ahead]
         if early:
             raise ValueError(
@@ -348,6 +358,7 @@ class Forecaster(NetworkEstimator):
             self.n_channels_,
             self._frame.ahead,
             known,
+            losses.get(self.loss),
             self.quantiles,
             self.bptt_steps,
             self.dropout,
