@@ -40,8 +40,8 @@ def stamps_from(first: Any, count: int, step: str | int) -> Any:
 def stamps_of(place: str, index: Any) -> Any:
     """An index that something can follow, of integers in int64; `place` is for errors."""
     if index.dtype.kind not in "Mmiu" and not str(index.dtype).startswith("period"):
-        expected = "an index of dates, periods, times or integers"
-        raise TypeError(f"{place} must have {expected}, got {index.dtype}; {place}.to_numpy() goes without")
+        came = f"{index.dtype}; pandas.to_datetime makes dates of words, {place}.to_numpy() goes without"
+        raise TypeError(f"{place} must have an index of dates, periods, times or integers, got {came}")
     if index.hasnans:
         raise ValueError(f"{place} must have an index without gaps, got {index[index.isna()][0]}")
     return index.astype("int64") if index.dtype.kind in "iu" else index
