@@ -13,6 +13,7 @@ from fastrnn.data import Examples, Sequences
 from fastrnn.losses import mean_squared_error
 from fastrnn.models import SequenceClassifier, SequenceRegressor, classifier, regressor
 from fastrnn.models.networks import SequenceNetwork
+from fastrnn.models.weighting import Weighted
 
 TINY = {"hidden_size": 8, "epochs": 15, "learning_rate": 0.03, "seed": 0}
 
@@ -30,7 +31,7 @@ def network_of(cell, pooling, bptt_steps, bidirectional=False, num_layers=1):
     layer = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}[cell]
     recurrent = layer(2, 3, num_layers, bidirectional=bidirectional, dtype="float64", seed=rng)
     options = {"pooling": pooling, "dropout": 0.0, "bptt_steps": bptt_steps}
-    return SequenceNetwork(recurrent, 2, **options, loss=mean_squared_error, rng=rng)
+    return SequenceNetwork(recurrent, 2, **options, loss=Weighted(mean_squared_error), rng=rng)
 
 
 def batch_of(lengths=(5, 9, 1, 7)):
@@ -123,7 +124,7 @@ class TestPooling:
         rng = np.random.default_rng(0)
         layer = fastrnn.LSTM(2, 3, 2, dropout=0.5, dtype="float64", seed=rng)
         options = {"pooling": "mean", "dropout": 0.5, "bptt_steps": 3}
-        network = SequenceNetwork(layer, 2, **options, loss=mean_squared_error, rng=rng)
+        network = SequenceNetwork(layer, 2, **options, loss=Weighted(mean_squared_error), rng=rng)
         seen = []
         forward = layer.forward
         layer.forward = lambda *arguments: (seen.append(forward(*arguments)), seen[-1])[1]
@@ -198,12 +199,12 @@ class TestClassifier:
     def test_class_weights_are_those_of_the_formula(self):
         X, y = drifts(30)
         y[:24] = "falling"
-        weights = SequenceClassifier(**TINY, class_weight="balanced").fit(X, y)._weights
+        weights = SequenceClassifier(**TINY, class_weight="balanced").fit(X, y)._class_weights
         counts = [(y == label).sum() for label in ("falling", "rising")]
         assert weights == pytest.approx([30 / 2 / count for count in counts])
         rare = SequenceClassifier(**TINY, class_weight={"falling": 1e-3}).fit(X, y)
-        assert rare._weights[0] == pytest.approx(1e-3 * rare._weights[1])
-        assert np.dot(rare._weights, counts) == pytest.approx(30)  # a mean of 1
+        assert rare._class_weights[0] == pytest.approx(1e-3 * rare._class_weights[1])
+        assert np.dot(rare._class_weights, counts) == pytest.approx(30)  # a mean of 1
         assert (rare.predict(X) == "rising").mean() > 0.9
 
     @pytest.mark.parametrize("batch_size", [60, 4, 1])

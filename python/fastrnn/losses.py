@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -31,7 +30,7 @@ from fastrnn.checks import Array
 
 Weights = ArrayLike | None
 Lengths = ArrayLike | None
-Loss = Callable[[Any, Any], tuple[float, Array]]  # outputs and targets to a mean and the outputs' gradient
+Loss = Callable[..., tuple[float, Array]]  # outputs and targets to a mean and the outputs' gradient
 
 
 def softmax_cross_entropy(

@@ -1,4 +1,4 @@
-"""`lengths` through scikit-learn's tools, without scikit-learn until it is asked for."""
+"""`lengths` and `sample_weight` through scikit-learn's tools, without scikit-learn until it is asked for."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-METHODS = ("fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score")
+WITH_WEIGHTS = ("fit", "partial_fit", "score")
+METHODS = (*WITH_WEIGHTS, "predict", "predict_proba", "predict_log_proba")
 
 
-def lengths_request(method: str) -> Callable[..., Any]:
-    """The method ``set_<method>_request`` of a model whose method takes `lengths`."""
+def request(method: str) -> Callable[..., Any]:
+    """The method ``set_<method>_request`` of a model whose method takes `lengths`, or `sample_weight` too."""
+    names = _names(method)
 
-    def set_request(self: Any, *, lengths: bool | str | None) -> Any:
+    def set_request(self: Any, **given: bool | str | None) -> Any:
         requests = self.get_metadata_routing()
-        getattr(requests, method).add_request(param="lengths", alias=lengths)
+        for name, alias in given.items():
+            if name not in names:
+                raise TypeError(f"set_{method}_request takes {' and '.join(names)}, got {name!r}")
+            getattr(requests, method).add_request(param=name, alias=alias)
         self._metadata_request = requests  # which scikit-learn's clone copies too
         return self
 
     set_request.__name__ = f"set_{method}_request"
-    set_request.__doc__ = f"""Whether scikit-learn's tools pass `lengths` on to `{method}`, with
+    set_request.__doc__ = f"""Whether scikit-learn's tools pass {" and ".join(names)} on to `{method}`, with
         ``sklearn.set_config(enable_metadata_routing=True)``.
 
         Parameters
         ----------
-        lengths : bool, str or None
+        {", ".join(names)} : bool, str or None
             True, False, None, which makes it an error to be given any, or another name for them.
 
         Returns
@@ -34,13 +39,17 @@ def lengths_request(method: str) -> Callable[..., Any]:
     return set_request
 
 
-class TakesLengths:
-    """A model whose methods take `lengths` beside X, which scikit-learn's metadata routing can pass on."""
+def _names(method: str) -> tuple[str, ...]:
+    return ("lengths", "sample_weight") if method in WITH_WEIGHTS else ("lengths",)
 
-    set_fit_request = lengths_request("fit")
-    set_partial_fit_request = lengths_request("partial_fit")
-    set_predict_request = lengths_request("predict")
-    set_score_request = lengths_request("score")
+
+class TakesMetadata:
+    """A model whose methods take more than X and y, which scikit-learn's metadata routing can pass on."""
+
+    set_fit_request = request("fit")
+    set_partial_fit_request = request("partial_fit")
+    set_predict_request = request("predict")
+    set_score_request = request("score")
 
     def get_metadata_routing(self) -> Any:
         """What scikit-learn is to pass on, as a `sklearn.utils.metadata_routing.MetadataRequest`."""
@@ -51,6 +60,6 @@ class TakesLengths:
         requests = MetadataRequest(owner=type(self).__name__)
         for method in METHODS:
             if hasattr(self, f"set_{method}_request"):
-                getattr(requests, method).add_request(param="lengths", alias=None)
-        requests.score.add_request(param="sample_weight", alias=None)  # a pipeline passes one to all, if None
+                for name in _names(method):
+                    getattr(requests, method).add_request(param=name, alias=None)
         return requests

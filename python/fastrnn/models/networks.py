@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,9 @@ from fastrnn.data import Examples, Sequences
 from fastrnn.layers import CELLS, Composite, Dropout, Linear, Recurrent
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.pooling import Pooling
+from fastrnn.models.weighting import Weighted
 
-Loss = Callable[[Array, Any], tuple[float, Array]]  # outputs and targets to a mean and the outputs' gradient
-
+CROSS_ENTROPY = Weighted(softmax_cross_entropy)
 POOLINGS = ("last", "mean", "max")
 
 
@@ -69,7 +68,7 @@ class SequenceNetwork(Composite):
         Of what is pooled.
     bptt_steps : int or None
         See `fastrnn.models.pooling.Pooling`.
-    loss : callable
+    loss : Weighted
     rng : numpy.random.Generator
     """
 
@@ -81,7 +80,7 @@ class SequenceNetwork(Composite):
         pooling: str,
         dropout: float,
         bptt_steps: int | None,
-        loss: Loss,
+        loss: Weighted,
         rng: np.random.Generator,
     ) -> None:
         width = layer.hidden_size * (2 if layer.bidirectional else 1)
@@ -99,11 +98,11 @@ class SequenceNetwork(Composite):
     def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, None]:
         """See `fastrnn.models.estimator.NetworkEstimator`."""
         if not training:
-            return self._loss(self(batch.x), batch.y)[0], len(batch), None
+            return self._loss(self(batch.x), batch.y, batch.weights)[0], len(batch), None
         pooled, back = self.pooling.forward(batch.x)
         dropped, undrop = self.dropout.forward(pooled)
         outputs, head_back = self.head.forward(dropped)
-        loss, doutputs = self._loss(outputs, batch.y)
+        loss, doutputs = self._loss(outputs, batch.y, batch.weights)
         back(undrop(head_back(doutputs)))
         return loss, len(batch), None
 
@@ -119,15 +118,23 @@ class StepNetwork(Composite):
     dropout : float
         Of the recurrent layers' outputs.
     rng : numpy.random.Generator
+    loss : Weighted
     """
 
     def __init__(
-        self, layer: Recurrent[Any], outputs: int, *, dropout: float, rng: np.random.Generator
+        self,
+        layer: Recurrent[Any],
+        outputs: int,
+        *,
+        dropout: float,
+        rng: np.random.Generator,
+        loss: Weighted = CROSS_ENTROPY,
     ) -> None:
         width = layer.hidden_size * (2 if layer.bidirectional else 1)
         self.recurrent = layer
         self.dropout = Dropout(dropout, seed=rng)
         self.head = Linear(width, outputs, dtype=layer.dtype, seed=rng)
+        self._loss = loss
         super().__init__(recurrent=layer, head=self.head)
 
     def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
@@ -138,14 +145,14 @@ class StepNetwork(Composite):
     def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """See `fastrnn.models.estimator.NetworkEstimator`."""
         x, lengths = batch.x.padded()
-        targets = np.where(np.arange(len(x))[:, None] < lengths, batch.y.padded()[0], -1)
+        targets = batch.y.padded()[0]
         count = int(lengths.sum())
         if not training:
             logits, state = self(x, state, lengths)
-            return softmax_cross_entropy(logits, targets, ignore_index=-1)[0], count, state
+            return self._loss(logits, targets, batch.weights, lengths)[0], count, state
         hidden, state, back = self.recurrent.forward(x, state, lengths)
         dropped, undrop = self.dropout.forward(hidden)
         logits, head_back = self.head.forward(dropped)
-        loss, dlogits = softmax_cross_entropy(logits, targets, ignore_index=-1)
+        loss, dlogits = self._loss(logits, targets, batch.weights, lengths)
         back(undrop(head_back(dlogits)), input_gradient=False)
         return loss, count, state

@@ -8,13 +8,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, losses
 from fastrnn.checks import Array
 from fastrnn.data import Batches, Examples, Scaling
-from fastrnn.losses import mean_squared_error
+from fastrnn.models.estimator import Check
 from fastrnn.models.networks import SequenceNetwork
 from fastrnn.models.scaling import keep_outputs
 from fastrnn.models.supervised import PooledEstimator
+from fastrnn.models.weighting import Weighted, sample_weights
+
+LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
+
+
+def _loss(name: str, value: Any) -> Any:
+    return value if callable(value) else checks.one_of(name, value, LOSSES)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -22,12 +29,16 @@ class SequenceRegressor(PooledEstimator):
     """A recurrent network that estimates one or more numbers from a sequence.
 
     What the recurrent layers make of a sequence is pooled to one vector, from which a linear layer computes
-    the numbers. The mean squared error is minimised, of targets that are brought to mean 0 and variance 1
-    first, each by itself, as far as they are trained on; what is predicted is in their own units again.
-    Losses in `history_` are of the former. Where a target does not vary, its value is predicted.
+    the numbers. It learns targets that are brought to mean 0 and variance 1 first, each by itself, as far as
+    they are trained on; what is predicted is in their own units again. Losses in `history_` are of the
+    former. Where a target does not vary, its value is predicted.
 
     Parameters
     ----------
+    loss : {"mean_squared_error", "mean_absolute_error", "huber"} or callable
+        What is minimised; the latter two do not let outliers pull as far: see `fastrnn.losses`. A function
+        gets outputs and targets, (B, M), and returns its value and gradient, as those do; if there is a
+        `sample_weight`, it gets ``weights``, (B,), too.
     pooling, bidirectional, layout, n_tokens, cell, hidden_size, ...
         See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
 
@@ -48,6 +59,9 @@ class SequenceRegressor(PooledEstimator):
     True
     """
 
+    loss: str | losses.Loss = "mean_squared_error"
+
+    _checks: ClassVar[dict[str, Check]] = {**PooledEstimator._checks, "loss": _loss}
     _kind: ClassVar[str] = "regressor"
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
@@ -56,21 +70,24 @@ class SequenceRegressor(PooledEstimator):
         predicted: Array = self.target_scaling_.undo(outputs)
         return predicted[:, 0] if self._single else predicted
 
-    def score(self, X: Any, y: Any, lengths: Any = None) -> float:
+    def score(self, X: Any, y: Any, lengths: Any = None, sample_weight: Any = None) -> float:
         """R², the coefficient of determination: 1 - (sum of squared errors) / (sum of squares about the
-        mean); with several targets the mean of theirs. Of a target that does not vary it is 1 if met, else 0.
+        mean), weighted if there are weights; with several targets the mean of theirs. Of a target that does
+        not vary it is 1 if met, else 0.
         """
         predicted = self.predict(X, lengths)
         true = self._targets(y, len(predicted)).reshape(len(predicted), -1)
         if true.shape[1] != self._count:
             raise ValueError(f"y must have {self._count} target(s), as in fit, got {true.shape[1]}")
-        errors = ((true - predicted.reshape(true.shape)) ** 2).sum(axis=0)
-        spread = ((true - true.mean(axis=0)) ** 2).sum(axis=0)
+        weights = sample_weights(sample_weight, len(true))
+        errors = np.average((true - predicted.reshape(true.shape)) ** 2, axis=0, weights=weights)
+        mean = np.average(true, axis=0, weights=weights)
+        spread = np.average((true - mean) ** 2, axis=0, weights=weights)
         constant = (true == true[0]).all(axis=0) | (spread == 0)  # also where squares vanish
         scores = np.where(constant, errors == 0, 1 - errors / np.where(constant, 1, spread))
         return float(scores.mean())
 
-    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
+    def _read(self, X: Any, y: Any, lengths: Any, sample_weight: Any = None, *, learn: bool) -> Examples:
         x = self._read_x(X, lengths, learn)
         targets = self._targets(y, len(x))
         columns = targets.reshape(len(x), -1)
@@ -80,11 +97,11 @@ class SequenceRegressor(PooledEstimator):
         if (targets.ndim == 1) != self._single or columns.shape[1] != self._count:
             expected = "(N,)" if self._single else f"(N, {self._count})"
             raise ValueError(f"y must have shape {expected}, as in fit, got {targets.shape}")
-        return Examples(x, columns)
+        return self._weighted(x, columns, sample_weight)
 
     def _learn_scale(self, examples: Examples) -> None:
         super()._learn_scale(examples)
-        before, rows = self.target_scaling_, [(examples.y, examples.weights)]
+        before, rows = self.target_scaling_, [(examples.y, self._shares(examples))]
         self.target_scaling_ = Scaling.learned(before, "y", rows)
         if before is not None:
             head = self.network_.head.parameters
@@ -110,7 +127,7 @@ class SequenceRegressor(PooledEstimator):
         return targets.astype(np.float64)
 
     def _build(self, rng: np.random.Generator) -> SequenceNetwork:
-        return self._network_of(self._count, mean_squared_error, rng)
+        return self._network_of(self._count, Weighted(losses.get(self.loss)), rng)
 
     def _format(self) -> dict[str, Any]:
         return {**super()._format(), "y_single": self._single, "y_scaling": self.target_scaling_.to_json()}

@@ -14,13 +14,14 @@ from fastrnn.data import LAYOUTS, Batches, Examples, Scaling, Sequences, batches
 from fastrnn.layers import Recurrent
 from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
-from fastrnn.models.metadata import TakesLengths
+from fastrnn.models.metadata import TakesMetadata
 from fastrnn.models.networks import POOLINGS, SequenceNetwork, recurrent
 from fastrnn.models.scaling import keep_inputs
+from fastrnn.models.weighting import Weighted, sample_weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
+class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
     """A model of sequences in any of the forms of `fastrnn.data.sequences`.
 
     Parameters
@@ -78,6 +79,7 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
         if learn:
             self._features, self._columns = x.features, columns
             self.scaling_: Scaling | None = None
+            self._unit: float | None = None
             self._padded = lengths is not None
             self.n_features_in_ = x.features if columns is None else columns
         else:
@@ -108,10 +110,24 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
         """X to predict for, scaled."""
         return self._read_x(X, lengths, learn=False).scaled(self.scaling_)
 
+    def _weighted(self, x: Sequences, y: Any, sample_weight: Any) -> Examples:
+        """What there is to learn: a sequence of weight 0 is as if it were not there."""
+        weights = sample_weights(sample_weight, len(x))
+        if weights is None:
+            return Examples(x, y)
+        return Examples(x, y, weights)[np.flatnonzero(weights)]
+
+    def _shares(self, examples: Examples) -> Array | None:
+        """Weights, in the mean of those that were learned from first, for which None stands too."""
+        return None if examples.weights is None else examples.weights / self._unit
+
     def _learn_scale(self, examples: Examples) -> None:
+        if self._unit is None:
+            self._unit = 1.0 if examples.weights is None else float(examples.weights.mean())
         if not self.scale or examples.x.tokens:
             return
-        before, self.scaling_ = self.scaling_, Scaling.learned(self.scaling_, "X", examples.x.rows())
+        before, rows = self.scaling_, examples.x.rows(self._shares(examples))
+        self.scaling_ = Scaling.learned(before, "X", rows)
         if before is not None:
             parameters = self.network_.recurrent.parameters
             for end in ("", "_reverse")[: 1 + self.bidirectional]:
@@ -119,7 +135,8 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
                 keep_inputs(weight, bias, before, self.scaling_)
 
     def _dataset(self, examples: Examples) -> Batches:
-        return Batches(replace(examples, x=examples.x.scaled(self.scaling_)), self.batch_size)
+        prepared = replace(examples, x=examples.x.scaled(self.scaling_), weights=self._shares(examples))
+        return Batches(prepared, self.batch_size)
 
     def _recurrent(self, rng: np.random.Generator) -> Recurrent[Any]:
         tokens = self.n_tokens is not None
@@ -132,13 +149,14 @@ class SupervisedEstimator(SequenceEstimator, TakesLengths, KnowsColumns):
             "n_columns": self._columns,
             "feature_names": self._names,
             "padded": self._padded,
+            "unit": self._unit,
             "scaling": None if self.scaling_ is None else self.scaling_.to_json(),
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self._features, self._columns = metadata["n_features"], metadata["n_columns"]
         self._names, self._padded = metadata["feature_names"], metadata["padded"]
-        scaling = metadata["scaling"]
+        self._unit, scaling = metadata["unit"], metadata["scaling"]
         self.scaling_ = None if scaling is None else Scaling.from_json(scaling)
         self.n_features_in_ = self._features if self._columns is None else self._columns
 
@@ -161,7 +179,7 @@ class PooledEstimator(SupervisedEstimator):
         "pooling": lambda name, value: checks.one_of(name, value, POOLINGS),
     }
 
-    def _network_of(self, outputs: int, loss: Any, rng: np.random.Generator) -> SequenceNetwork:
+    def _network_of(self, outputs: int, loss: Weighted, rng: np.random.Generator) -> SequenceNetwork:
         return SequenceNetwork(
             self._recurrent(rng),
             outputs,

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastrnn.checks import Array
 from fastrnn.data import Batches, Examples, Sequences, batches
 from fastrnn.models import labels
-from fastrnn.models.metadata import lengths_request
+from fastrnn.models.labelled import LabelEstimator
 from fastrnn.models.networks import StepNetwork
 from fastrnn.models.pooling import WINDOW
 from fastrnn.models.splitting import cut_end
-from fastrnn.models.supervised import SupervisedEstimator
+from fastrnn.models.weighting import sample_weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SequenceTagger(SupervisedEstimator):
+class SequenceTagger(LabelEstimator):
     """A recurrent network that labels each step of a sequence.
 
     A linear layer computes the classes' logits from what the recurrent layers make of each step, with two
@@ -37,9 +36,7 @@ class SequenceTagger(SupervisedEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray, (K,)
-        The labels, sorted.
-    n_features_in_, feature_names_in_, history_, best_epoch_
+    classes_, n_features_in_, feature_names_in_, history_, best_epoch_
         As there.
 
     Examples
@@ -55,25 +52,16 @@ class SequenceTagger(SupervisedEstimator):
 
     bidirectional: bool = True
 
-    set_predict_proba_request = lengths_request("predict_proba")
-
-    def predict(self, X: Any, lengths: Any = None) -> list[Array]:
-        """The likeliest label of each step: for each sequence an array, (T_i,)."""
-        return [self.classes_[found] for found in self._by_sequence(X, lengths, _likeliest)]
-
-    def predict_proba(self, X: Any, lengths: Any = None) -> list[Array]:
-        """The probability of each class at each step: for each sequence an array, (T_i, K)."""
-        return self._by_sequence(X, lengths, _probabilities)
-
-    def score(self, X: Any, y: Any, lengths: Any = None) -> float:
-        """The part of all steps whose label is predicted right."""
+    def score(self, X: Any, y: Any, lengths: Any = None, sample_weight: Any = None) -> float:
+        """The part of all steps, or of the weights of their sequences, whose label is predicted right."""
         predicted = self.predict(X, lengths)
-        true = labels.per_step("y", y, [len(found) for found in predicted])
-        right = sum(int((found == wanted).sum()) for found, wanted in zip(predicted, true, strict=True))
-        return right / sum(map(len, predicted))
+        steps = np.array([len(found) for found in predicted])
+        true = labels.per_step("y", y, steps)
+        right = [(found == wanted).mean() for found, wanted in zip(predicted, true, strict=True)]
+        weights = sample_weights(sample_weight, len(steps))
+        return float(np.average(right, weights=steps if weights is None else steps * weights))
 
-    def _by_sequence(self, X: Any, lengths: Any, of: Any) -> list[Array]:
-        """For each sequence what `of` makes of its logits (T, B, K)."""
+    def _for_each(self, X: Any, lengths: Any, of: Callable[[Array], Array]) -> list[Array]:
         model = self._as_fitted()
         x = model._inputs(X, lengths)
         found: list[list[Array]] = [[] for _ in range(len(x))]
@@ -83,21 +71,15 @@ class SequenceTagger(SupervisedEstimator):
                     found[place].append(result[: valid[row], row])
         return [np.concatenate(parts) for parts in found]
 
-    def _by_window(self, x: Sequences, of: Any) -> Iterator[tuple[Array, Array]]:
+    def _by_window(self, x: Sequences, of: Callable[[Array], Array]) -> Iterator[tuple[Array, Array]]:
         state = None
         for window in x.windows(None if self.network_.recurrent.bidirectional else WINDOW):
             steps, valid = window.padded()
             logits, state = self.network_(steps, state, valid)
             yield of(logits), valid
 
-    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
-        if y is None:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        x = self._read_x(X, lengths, learn)
-        given = labels.per_step("y", y, x.lengths)
-        if learn:
-            self.classes_ = labels.classes_of(given)
-        return Examples(x, Sequences([labels.encode("y", part, self.classes_) for part in given]))
+    def _labels(self, y: Any, lengths: Array) -> list[Array]:
+        return labels.per_step("y", y, lengths)
 
     def _dataset(self, examples: Examples) -> Batches:
         return replace(super()._dataset(examples), bptt_steps=self.bptt_steps, count=_steps)
@@ -109,27 +91,10 @@ class SequenceTagger(SupervisedEstimator):
         return super()._split(examples)
 
     def _build(self, rng: np.random.Generator) -> StepNetwork:
-        return StepNetwork(self._recurrent(rng), len(self.classes_), dropout=self.dropout, rng=rng)
-
-    def _format(self) -> dict[str, Any]:
-        return {**super()._format(), **labels.to_json(self.classes_)}
-
-    def _restore(self, metadata: Mapping[str, Any]) -> None:
-        super()._restore(metadata)
-        self.classes_ = labels.from_json(metadata)
+        return StepNetwork(
+            self._recurrent(rng), len(self.classes_), dropout=self.dropout, rng=rng, loss=self._loss()
+        )
 
 
 def _steps(examples: Examples) -> int:
     return int(examples.x.lengths.sum())
-
-
-def _likeliest(logits: Array) -> npt.NDArray[np.int64]:
-    likeliest: npt.NDArray[np.int64] = logits.argmax(axis=-1)
-    return likeliest
-
-
-def _probabilities(logits: Array) -> Array:
-    scores = logits.astype(np.float64)
-    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    probabilities: Array = scores / scores.sum(axis=-1, keepdims=True)
-    return probabilities

@@ -1,0 +1,152 @@
+"""What the models of labels share: one of K classes for each sequence, or for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.checks import Array
+from fastrnn.data import Examples, Sequences
+from fastrnn.losses import softmax_cross_entropy
+from fastrnn.models import labels
+from fastrnn.models.decoding import log_softmax
+from fastrnn.models.estimator import Check
+from fastrnn.models.metadata import request
+from fastrnn.models.supervised import SupervisedEstimator
+from fastrnn.models.weighting import Weighted, check_class_weight
+
+Self = TypeVar("Self", bound="LabelEstimator")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LabelEstimator(SupervisedEstimator):
+    """A model that says which of some classes something belongs to.
+
+    A subclass supplies ``_labels(y, lengths)``, the labels that it is given, as a list of arrays, and
+    ``_for_each(X, lengths, of)``, what a function makes of the logits, (..., K), of each sequence.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced" or dict
+        The weight of each class in the loss: 1; N / (K N_k) for class k of K, which has N_k of the N labels,
+        of steps where these have one; or by label, 1 where it is left out. They are scaled so that their mean
+        over the labels is 1. In batches of very few sequences ``clip_norm`` cuts what a great weight makes of
+        a gradient.
+    label_smoothing : float
+        This part of each label's probability, 0 to 1, goes to all classes alike in the loss.
+
+    Attributes
+    ----------
+    classes_ : ndarray, (K,)
+        The labels, sorted.
+    """
+
+    class_weight: str | Mapping[Any, float] | None = None
+    label_smoothing: float = 0.0
+
+    _checks: ClassVar[dict[str, Check]] = {
+        **SupervisedEstimator._checks,
+        "class_weight": check_class_weight,
+        "label_smoothing": checks.probability,
+    }
+
+    set_predict_proba_request = request("predict_proba")
+    set_predict_log_proba_request = request("predict_log_proba")
+
+    def predict(self, X: Any, lengths: Any = None) -> Any:
+        """The likeliest label: of each sequence, (N,); of a tagger, for each sequence an array (T_i,)."""
+        return self._for_each(X, lengths, lambda logits: self.classes_[logits.argmax(axis=-1)])
+
+    def predict_proba(self, X: Any, lengths: Any = None) -> Any:
+        """The probability of each class, in the order of `classes_`: (N, K); of a tagger, for each sequence
+        an array (T_i, K).
+        """
+        return self._for_each(X, lengths, lambda logits: np.exp(log_softmax(logits.astype(np.float64))))
+
+    def predict_log_proba(self, X: Any, lengths: Any = None) -> Any:
+        """The logarithms of `predict_proba`."""
+        return self._for_each(X, lengths, lambda logits: log_softmax(logits.astype(np.float64)))
+
+    def partial_fit(
+        self: Self,
+        X: Any,
+        y: Any = None,
+        lengths: Any = None,
+        sample_weight: Any = None,
+        *,
+        classes: Any = None,
+    ) -> Self:
+        """As of `SequenceEstimator`; `classes`, (K,), are all labels there will be, for the first call: by
+        default those in its `y`.
+        """
+        return self._partial_fit((X, y, lengths, sample_weight, classes))
+
+    def _for_each(self, X: Any, lengths: Any, of: Callable[[Array], Array]) -> Any:
+        raise NotImplementedError
+
+    def _labels(self, y: Any, lengths: Array) -> list[Array]:
+        raise NotImplementedError
+
+    def _read(
+        self, X: Any, y: Any, lengths: Any, sample_weight: Any = None, classes: Any = None, *, learn: bool
+    ) -> Examples:
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        x = self._read_x(X, lengths, learn)
+        given = self._labels(y, x.lengths)
+        if learn:
+            known = given if classes is None else [labels.per_sequence("classes", classes, len(classes))]
+            self.classes_ = labels.classes_of(known)
+        places = [labels.encode("y", part, self.classes_) for part in given]
+        examples = self._weighted(x, self._targets(places), sample_weight)
+        if learn:
+            self._class_weights = self._weights_of(examples)
+        return examples
+
+    def _targets(self, places: list[Array]) -> Any:
+        """The classes of each step; or, of a single array, of each sequence."""
+        return Sequences(places)
+
+    def _weights_of(self, examples: Examples) -> list[float] | None:
+        """A weight for each class."""
+        if self.class_weight is None:
+            return None
+        parts = examples.y.items if isinstance(examples.y, Sequences) else [examples.y]
+        each = np.ones(len(examples)) if examples.weights is None else examples.weights
+        of_steps = np.repeat(each, examples.x.lengths) if isinstance(examples.y, Sequences) else each
+        counts = np.bincount(np.concatenate(parts), of_steps, len(self.classes_))
+        if isinstance(self.class_weight, str):
+            weights = np.divide(1, counts, out=np.ones_like(counts), where=counts > 0)
+        else:
+            known = self.classes_.tolist()
+            for label in self.class_weight:
+                if label not in known:
+                    raise ValueError(f"class_weight must be of labels in y, got {label!r}")
+            weights = np.array([self.class_weight.get(label, 1.0) for label in known])
+        scaled: list[float] = (weights * counts.sum() / (weights @ counts)).tolist()
+        return scaled
+
+    def _loss(self) -> Weighted:
+        weights = None if self._class_weights is None else np.array(self._class_weights)
+        smoothed = partial(softmax_cross_entropy, label_smoothing=self.label_smoothing)
+        return Weighted(smoothed if self.label_smoothing else softmax_cross_entropy, weights)
+
+    def _format(self) -> dict[str, Any]:
+        by_label = self._fitted_with["class_weight"]
+        return {
+            **super()._format(),
+            **labels.to_json(self.classes_),
+            "class_weights": self._class_weights,
+            "class_weight": list(by_label.items()) if isinstance(by_label, Mapping) else by_label,
+        }
+
+    def _restore(self, metadata: Mapping[str, Any]) -> None:
+        super()._restore(metadata)
+        self.classes_, self._class_weights = labels.from_json(metadata), metadata["class_weights"]
+        if isinstance(metadata["class_weight"], list):
+            self.class_weight = dict(metadata["class_weight"])
