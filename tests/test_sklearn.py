@@ -9,8 +9,10 @@ pytest.importorskip("sklearn")
 
 from sklearn import config_context
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.ensemble import AdaBoostClassifier, AdaBoostRegressor
 from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import estimator_checks
@@ -34,8 +36,24 @@ FAILING = {
 }
 
 MODELS = (
-    SequenceClassifier(hidden_size=8, epochs=20, learning_rate=0.05, validation_fraction=0.0, seed=0),
-    SequenceRegressor(hidden_size=16, epochs=40, learning_rate=0.03, validation_fraction=0.0, seed=0),
+    SequenceClassifier(
+        hidden_size=8,
+        epochs=20,
+        learning_rate=0.05,
+        batch_size=64,
+        validation_fraction=0.0,
+        dtype="float64",
+        seed=0,
+    ),
+    SequenceRegressor(
+        hidden_size=16,
+        epochs=40,
+        learning_rate=0.03,
+        batch_size=64,
+        validation_fraction=0.0,
+        dtype="float64",
+        seed=0,
+    ),
 )
 
 
@@ -168,8 +186,22 @@ class TestLengths:
             for method in ("predict", "predict_proba", "predict_log_proba"):
                 found = getattr(pipeline, method)(X, lengths=lengths)
                 np.testing.assert_array_equal(found, getattr(fitted, method)(X, lengths))
-        for other in (SequenceRegressor(), SequenceTagger()):
-            assert not hasattr(other, "set_predict_log_proba_request")
+        assert not hasattr(SequenceRegressor(), "set_predict_log_proba_request")
+
+    def test_beside_weights(self, data):
+        X, y, lengths = data
+        weights = np.where(y == y[0], 1.0, 1e-3)
+        with config_context(enable_metadata_routing=True):
+            model = clone(self.MODEL).set_fit_request(lengths=True, sample_weight=True)
+            params = {"lengths": lengths, "sample_weight": weights}
+            scores = cross_val_score(
+                model.set_score_request(lengths=True, sample_weight=False), X, y, params=params, cv=2
+            )
+            assert scores.max() < 0.8  # nearly all are taken for the class that counts
+            weighted = model.set_score_request(lengths=True, sample_weight=True)
+            assert cross_val_score(weighted, X, y, params=params, cv=2).min() > 0.95
+            with pytest.raises(TypeError, match="set_predict_request takes lengths, got 'sample_weight'"):
+                model.set_predict_request(sample_weight=True)
 
     def test_where_they_get_lost_scores_are_refused(self, data):
         X, y, lengths = data
@@ -186,3 +218,25 @@ def test_a_fold_without_the_highest_token_is_scored():
     X = np.arange(12)[:, None].repeat(3, axis=1)
     model = SequenceClassifier(n_tokens=12, hidden_size=2, epochs=1, validation_fraction=0, seed=0)
     assert np.isfinite(cross_val_score(model, X, np.arange(12) % 2, cv=3)).all()
+
+
+def test_in_a_boosted_ensemble():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 5, 2))
+    total = X[:, :, 0].sum(axis=1)
+    options = {"hidden_size": 4, "epochs": 3, "learning_rate": 0.03, "seed": 0}
+    classifier = AdaBoostClassifier(SequenceClassifier(**options), n_estimators=5).fit(X, np.abs(total) > 1)
+    assert len(classifier.estimators_) > 1 and classifier.predict_proba(X).shape == (120, 2)
+    regressor = AdaBoostRegressor(SequenceRegressor(**options), n_estimators=3).fit(X, total)
+    assert regressor.predict(X).shape == (120,)
+
+
+def test_several_labels_each():
+    rng = np.random.default_rng(0)
+    X = [rng.normal(size=(rng.integers(3, 8), 2)) for _ in range(40)]
+    Y = np.array([x.mean(axis=0) > 0 for x in X])
+    model = SequenceClassifier(hidden_size=8, epochs=30, learning_rate=0.03, pooling="mean", seed=0)
+    for labels in (Y, [["a"], ["a", "b"]] * 20):
+        with pytest.raises(ValueError, match="MultiOutputClassifier fits a model for every one"):
+            model.fit(X, labels)
+    assert (MultiOutputClassifier(model).fit(X, Y).predict(X) == Y).mean() > 0.9

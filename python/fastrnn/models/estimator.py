@@ -467,6 +467,7 @@ class SequenceEstimator(NetworkEstimator):
         X: Any,
         y: Any = None,
         lengths: Any = None,
+        sample_weight: Any = None,
         *,
         validation_data: tuple[Any, ...] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -479,8 +480,13 @@ class SequenceEstimator(NetworkEstimator):
         ----------
         X, y, lengths
             The data, as the model's own documentation says; see `fastrnn.data.sequences`.
+        sample_weight : array_like, (N,), optional
+            How much each sequence counts in the loss, in comparison with the others of the call: by twice
+            their weight as if it were there twice, by 0 as if it were not there. Of models whose y are labels
+            or numbers.
         validation_data : tuple, optional
-            ``(X, y)`` or ``(X, y, lengths)`` to validate on, in the place of a part of the data.
+            ``(X, y)``, ``(X, y, lengths)`` or ``(X, y, lengths, sample_weight)`` to validate on, in the place
+            of a part of the data.
         checkpoint : path, optional
             Where to write, after every epoch, a file from which the training can go on. `load` reads it too,
             as a model with the best weights so far.
@@ -514,10 +520,12 @@ class SequenceEstimator(NetworkEstimator):
             If training has diverged without numbers that are not finite: on what it was trained on, the loss
             is more than twice that of outputs of 0, which is guessing.
         """
-        held_out = None if validation_data is None else _triple(validation_data)
-        return self._fit((X, y, lengths), held_out, checkpoint, resume, on_epoch)
+        held_out = None if validation_data is None else _given(validation_data)
+        return self._fit((X, y, lengths, sample_weight), held_out, checkpoint, resume, on_epoch)
 
-    def partial_fit(self: SequenceSelf, X: Any, y: Any = None, lengths: Any = None) -> SequenceSelf:
+    def partial_fit(
+        self: SequenceSelf, X: Any, y: Any = None, lengths: Any = None, sample_weight: Any = None
+    ) -> SequenceSelf:
         """Learn for one more epoch, with `learning_rate` as it is and no validation.
 
         The first call learns from its data what classes or features there are, as `fit` does; those after
@@ -526,14 +534,14 @@ class SequenceEstimator(NetworkEstimator):
 
         Parameters
         ----------
-        X, y, lengths
+        X, y, lengths, sample_weight
             As of `fit`.
 
         Returns
         -------
         This model.
         """
-        return self._partial_fit((X, y, lengths))
+        return self._partial_fit((X, y, lengths, sample_weight))
 
 
 def _plain(value: Any) -> Any:
@@ -546,8 +554,8 @@ def _require_model(path: str | os.PathLike[str], metadata: Mapping[str, Any], mo
         raise ValueError(f"{os.fspath(path)!r} holds no {model}, but {metadata.get('model')!r}")
 
 
-def _triple(data: Any) -> tuple[Any, Any, Any]:
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError(f"validation_data must be (X, y) or (X, y, lengths), got {checks.came(data)}")
-    X, y, *lengths = data
-    return X, y, lengths[0] if lengths else None
+def _given(data: Any) -> tuple[Any, ...]:
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3, 4):
+        expected = "(X, y), (X, y, lengths) or (X, y, lengths, sample_weight)"
+        raise TypeError(f"validation_data must be {expected}, got {checks.came(data)}")
+    return (*data, None, None)[:4]

@@ -18,7 +18,7 @@ from fastrnn.models.decoding import log_softmax
 from fastrnn.models.estimator import Check
 from fastrnn.models.metadata import request
 from fastrnn.models.supervised import SupervisedEstimator
-from fastrnn.models.weighting import Weighted, check_class_weight
+from fastrnn.models.weighting import Weighted, check_class_weight, shares
 
 Self = TypeVar("Self", bound="LabelEstimator")
 
@@ -117,7 +117,8 @@ class LabelEstimator(SupervisedEstimator):
         if self.class_weight is None:
             return None
         parts = examples.y.items if isinstance(examples.y, Sequences) else [examples.y]
-        each = np.ones(len(examples)) if examples.weights is None else examples.weights
+        weights = shares(examples.weights)
+        each = np.ones(len(examples)) if weights is None else weights
         of_steps = np.repeat(each, examples.x.lengths) if isinstance(examples.y, Sequences) else each
         counts = np.bincount(np.concatenate(parts), of_steps, len(self.classes_))
         if isinstance(self.class_weight, str):

@@ -18,10 +18,14 @@ CHUNK = 1 << 20  # labels looked at in one go: there may be more than memory hol
 
 def per_sequence(name: str, y: Any, count: int) -> Array:
     """One label for each of so many sequences, checked."""
-    labels = _labels(name, y)
+    several = isinstance(y, (list, tuple)) and any(isinstance(each, (list, tuple, set)) for each in y)
+    labels = np.empty((count, 0)) if several else _labels(name, y)
     if labels.shape != (count,):
+        hint = "; for several each, sklearn.multioutput.MultiOutputClassifier fits a model for every one"
+        came = "several for one" if several else f"{labels.shape}"
         raise ValueError(
-            f"{name} must have a label for each of {count} sequences, shape ({count},), got {labels.shape}"
+            f"{name} must have a label for each of {count} sequences, shape ({count},), got {came}"
+            f"{hint if labels.ndim > 1 else ''}"
         )
     return labels
 

@@ -15,7 +15,7 @@ from fastrnn.models.estimator import Check
 from fastrnn.models.networks import SequenceNetwork
 from fastrnn.models.scaling import keep_outputs
 from fastrnn.models.supervised import PooledEstimator
-from fastrnn.models.weighting import Weighted, sample_weights
+from fastrnn.models.weighting import Weighted, sample_weights, shares
 
 LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
 
@@ -101,7 +101,7 @@ class SequenceRegressor(PooledEstimator):
 
     def _learn_scale(self, examples: Examples) -> None:
         super()._learn_scale(examples)
-        before, rows = self.target_scaling_, [(examples.y, self._shares(examples))]
+        before, rows = self.target_scaling_, [(examples.y, shares(examples.weights))]
         self.target_scaling_ = Scaling.learned(before, "y", rows)
         if before is not None:
             head = self.network_.head.parameters

@@ -17,7 +17,7 @@ from fastrnn.models.estimator import Check, SequenceEstimator, optional
 from fastrnn.models.metadata import TakesMetadata
 from fastrnn.models.networks import POOLINGS, SequenceNetwork, recurrent
 from fastrnn.models.scaling import keep_inputs
-from fastrnn.models.weighting import Weighted, sample_weights
+from fastrnn.models.weighting import Weighted, sample_weights, shares
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -79,7 +79,6 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
         if learn:
             self._features, self._columns = x.features, columns
             self.scaling_: Scaling | None = None
-            self._unit: float | None = None
             self._padded = lengths is not None
             self.n_features_in_ = x.features if columns is None else columns
         else:
@@ -113,20 +112,12 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
     def _weighted(self, x: Sequences, y: Any, sample_weight: Any) -> Examples:
         """What there is to learn: a sequence of weight 0 is as if it were not there."""
         weights = sample_weights(sample_weight, len(x))
-        if weights is None:
-            return Examples(x, y)
-        return Examples(x, y, weights)[np.flatnonzero(weights)]
-
-    def _shares(self, examples: Examples) -> Array | None:
-        """Weights, in the mean of those that were learned from first, for which None stands too."""
-        return None if examples.weights is None else examples.weights / self._unit
+        return Examples(x, y) if weights is None else Examples(x, y, weights)[np.flatnonzero(weights)]
 
     def _learn_scale(self, examples: Examples) -> None:
-        if self._unit is None:
-            self._unit = 1.0 if examples.weights is None else float(examples.weights.mean())
         if not self.scale or examples.x.tokens:
             return
-        before, rows = self.scaling_, examples.x.rows(self._shares(examples))
+        before, rows = self.scaling_, examples.x.rows(shares(examples.weights))
         self.scaling_ = Scaling.learned(before, "X", rows)
         if before is not None:
             parameters = self.network_.recurrent.parameters
@@ -135,8 +126,9 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
                 keep_inputs(weight, bias, before, self.scaling_)
 
     def _dataset(self, examples: Examples) -> Batches:
-        prepared = replace(examples, x=examples.x.scaled(self.scaling_), weights=self._shares(examples))
-        return Batches(prepared, self.batch_size)
+        steps = examples.x.lengths if isinstance(examples.y, Sequences) else None
+        x, weights = examples.x.scaled(self.scaling_), shares(examples.weights, steps)
+        return Batches(replace(examples, x=x, weights=weights), self.batch_size)
 
     def _recurrent(self, rng: np.random.Generator) -> Recurrent[Any]:
         tokens = self.n_tokens is not None
@@ -149,14 +141,13 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
             "n_columns": self._columns,
             "feature_names": self._names,
             "padded": self._padded,
-            "unit": self._unit,
             "scaling": None if self.scaling_ is None else self.scaling_.to_json(),
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self._features, self._columns = metadata["n_features"], metadata["n_columns"]
         self._names, self._padded = metadata["feature_names"], metadata["padded"]
-        self._unit, scaling = metadata["unit"], metadata["scaling"]
+        scaling = metadata["scaling"]
         self.scaling_ = None if scaling is None else Scaling.from_json(scaling)
         self.n_features_in_ = self._features if self._columns is None else self._columns
 

@@ -14,7 +14,7 @@ from fastrnn.losses import Loss
 
 
 def sample_weights(value: Any, count: int) -> Array | None:
-    """A weight for each of so many sequences, (N,) float64, checked; None where all count alike."""
+    """A weight for each of so many sequences, (N,) float64, checked."""
     if value is None:
         return None
     name = "sample_weight"
@@ -27,8 +27,16 @@ def sample_weights(value: Any, count: int) -> Array | None:
             f"{name} must be finite and not negative, got {weights[bad[0]]} for sequence {bad[0]}"
         )
     if not weights.any():
-        raise ValueError(f"{name} must not be 0 for all sequences")
-    return None if (weights == weights[0]).all() else weights
+        raise ValueError(f"{name} must not be zero for all sequences")
+    return weights
+
+
+def shares(weights: Array | None, counts: Array | None = None) -> Array | None:
+    """Weights whose mean is 1, of sequences or of what these have `counts` of; None where all are alike."""
+    if weights is None or (weights == weights[0]).all():
+        return None
+    found: Array = weights / np.average(weights, weights=counts)
+    return found
 
 
 def check_class_weight(name: str, value: Any) -> Any:

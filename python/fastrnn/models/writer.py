@@ -28,9 +28,11 @@ class SequenceWriter(SequenceEstimator):
     def _read_inputs(self, X: Any, *, learn: bool) -> Sequences:
         raise NotImplementedError
 
-    def _read(self, X: Any, y: Any, lengths: Any, *, learn: bool) -> Examples:
+    def _read(self, X: Any, y: Any, lengths: Any, sample_weight: Any = None, *, learn: bool) -> Examples:
         if lengths is not None:
             raise ValueError("lengths must be None: sequences of symbols have their own, and X is not padded")
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None: what is written counts by its symbols")
         if self.bptt_steps is not None:
             raise ValueError(f"bptt_steps must be None: sequences are not cut, got {self.bptt_steps}")
         x = self._read_inputs(X, learn=learn)
