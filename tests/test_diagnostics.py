@@ -493,7 +493,7 @@ def test_a_classifier_is_diagnosed_with_its_labels(pooling, rng):
     with pytest.raises(TypeError, match=f"{signature}missing a required argument: 'X'"):
         diagnose_model(model, y=y)
     with pytest.raises(TypeError, match=f"{signature}too many positional arguments"):
-        diagnose_model(model, X, y, None, None)
+        diagnose_model(model, X, y, None, None, None)
     with pytest.raises(TypeError, match=f"{signature}got an unexpected keyword argument 'checkpoint'"):
         diagnose_model(model, X, y, checkpoint="file")
 
@@ -720,7 +720,7 @@ def test_a_file_of_no_arrays_is_one_line_that_names_it(files, tmp_path, capsys, 
         ("classifier", "alone.npz", "requires y"),
         ("classifier", "array.npy", "requires y"),
         ("classifier", "strings.npz", "X.* must .* got .*<U1"),
-        ("classifier", "other.npz", r"SequenceClassifier.fit\(X, y=None, lengths=None, sample_weight=None\): .*'X'"),
+        ("classifier", "other.npz", r"SequenceClassifier.fit\(X, .*\): .*'X'"),
         ("classifier", "more.npz", r"SequenceClassifier.fit\(.*\): .* unexpected .* 'Z'"),
     ],
 )
