@@ -1,10 +1,11 @@
-# make demo · make test · make docs · make bench · make compare: each is complete on a fresh clone (python3 with venv, g++).
+# make demo · make test · make docs · make gallery · make bench · make compare: each is complete on a fresh clone (python3 with
+# venv, g++).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs bench compare clean
+.PHONY: demo test dev docs gallery bench compare clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -17,6 +18,11 @@ test: $(VENV)/test
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build -E -W --keep-going -n -q docs docs/_build
 
+gallery: $(VENV)/examples
+	for name in textbook vowels digits load pronunciation surnames recall long; do \
+	  $(BIN)/fastrnn examples $$name -o docs/gallery || exit 1; \
+	done
+
 bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench -q
 
@@ -26,7 +32,7 @@ compare: $(VENV)/peers
 # A stamp for each set of extras; built again when a source has changed. What builds is installed beside what runs, and
 # the build folder stays, so that only what an edit touches is compiled again.
 SOURCES := pyproject.toml CMakeLists.txt $(shell find csrc python -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
-INSTALL := $(BIN)/pip install --quiet --no-build-isolation --config-settings build-dir=build/{wheel_tag}-{state}
+INSTALL := $(BIN)/pip install --no-build-isolation --config-settings build-dir=build/{wheel_tag}-{state}
 ISAS ?=
 
 dev: $(VENV)/tools
@@ -39,6 +45,7 @@ $(VENV)/tools:
 	touch $@
 
 $(VENV)/%: $(VENV)/tools $(SOURCES)
+	@echo "Compiling the kernels: some five minutes on two cores, if that has not been done before."
 	$(INSTALL) '.[$*]'
 	touch $@
 

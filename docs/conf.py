@@ -18,6 +18,8 @@ extensions = [
     "sphinx.ext.autosummary",
     "numpydoc",
     "matplotlib.sphinxext.plot_directive",
+    "sphinx_copybutton",
+    "commands",
     "links",
     "mathml",
     "public_names",
@@ -27,13 +29,21 @@ suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
 html_title = f"fastrnn {version}"
-html_copy_source = html_show_copyright = False
+html_copy_source = False
+copyright = "the fastrnn maintainers, MIT license"
 html_static_path = ["_static"]
 html_css_files = ["fastrnn.css"]
+html_favicon = "_static/favicon.svg"
+html_show_search_summary = False  # excerpts would have to be fetched, which a page opened as a file may not do
 html_math_renderer = "mathml"
 
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
+myst_html_meta = {"description": fastrnn.__doc__}
+
+copybutton_prompt_text = "$ "
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_selector = "div.highlight-python pre, div.highlight-console pre"
 
 default_role = "py:obj"  # see _ext/links.py
 autodoc_typehints = "none"  # the docstrings have types with shapes

@@ -239,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
         " book.txt -o model.safetensors --checkpoint run",
         " book.txt -o model.safetensors --resume run --epochs 40",
     )
-    what = "text, in UTF-8 unless --level is byte, or - for standard input; several are read as one"
+    what = "text, in UTF-8 unless `--level byte` is given, or `-` for standard input; several are read as one"
     add("files", nargs="+", metavar="FILE", help=what)
     add("-o", "--output", required=True, metavar="MODEL", help="the model file to write")
     add("--checkpoint", metavar="FILE", help="written after every epoch, to go on from")
@@ -273,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         " forecaster.safetensors series.csv -o diagnosis.png",
     )
     add("model", metavar="MODEL", help="a file that a model's save, or `fastrnn train`, wrote")
-    what = "text, or - for standard input; or .npz with what the model's fit takes by name, such as X, y and "
+    what = "text, or `-` for standard input; or .npz with what the model's fit takes by name, such as X, y and "
     what += "lengths; or .npy or .csv with what it takes first, such as a Forecaster's y"
     add("data", metavar="DATA", help=what)
     add("-o", "--output", metavar="FIGURE", help="the figure to write, such as diagnosis.png (default: none)")
