@@ -34,7 +34,7 @@ copyright = "the fastrnn maintainers, MIT license"
 html_static_path = ["_static"]
 html_css_files = ["fastrnn.css"]
 html_favicon = "_static/favicon.svg"
-html_show_search_summary = False  # excerpts would have to be fetched, which a page opened as a file may not do
+html_show_search_summary = False  # it would be fetched, which a page opened as a file may not do
 html_math_renderer = "mathml"
 
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]

@@ -1,4 +1,4 @@
-"""The directive `commands`: what each command of a parser is for, its options and examples, as its help has them."""
+"""The directive `commands`: what each command of a parser is for, its examples and options, as help says."""
 
 import argparse
 import re

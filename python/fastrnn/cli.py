@@ -273,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         " forecaster.safetensors series.csv -o diagnosis.png",
     )
     add("model", metavar="MODEL", help="a file that a model's save, or `fastrnn train`, wrote")
-    what = "text, or `-` for standard input; or .npz with what the model's fit takes by name, such as X, y and "
+    what = "text, or `-` for standard input; or .npz with what the model's fit takes by name, such as X, y, "
     what += "lengths; or .npy or .csv with what it takes first, such as a Forecaster's y"
     add("data", metavar="DATA", help=what)
     add("-o", "--output", metavar="FIGURE", help="the figure to write, such as diagnosis.png (default: none)")
