@@ -174,11 +174,11 @@ def test_flow_norms_by_steps_back(cell, lengths, bidirectional, tokens):
         squares = np.zeros((max(lengths), len(lengths)))
         for b, length in enumerate(lengths):
             rows = x[:length, b : b + 1]
-            arguments = layer._cell, rows, *layer._weights(suffix), [None] * layer._states
+            arguments = layer._cell, rows, *layer._weights(suffix), [None] * layer._states.members
             *_, reserve = reference.forward(*arguments, None, suffix.endswith("_reverse"), True)
             alone = np.zeros((length, 1, 4))
             dh = projection[b : b + 1]
-            reference.backward(reserve, None, [dh, None][: layer._states], True, alone)
+            reference.backward(reserve, None, [dh, None][: layer._states.members], True, alone)
             flow = (alone**2).sum((1, 2))
             squares[:length, b] = flow if suffix.endswith("_reverse") else flow[::-1]
         rows = (np.arange(max(lengths))[:, None] < lengths).sum(1)
@@ -337,10 +337,10 @@ def test_gates_are_those_of_the_forward_pass(backend, cell, bias, tokens, rng):
         x,
         rng.normal(size=(T, B, 2 * H)),
         lengths,
-        with_h((0, state), state) if layer._states == 2 else state,
+        with_h((0, state), state) if layer._states.members == 2 else state,
     )
     for place, suffix in enumerate(layer._suffixes(0)):
-        states = (state[place],) * layer._states
+        states = (state[place],) * layer._states.members
         arguments = layer._weights(suffix), states, lengths, place == 1
         *_, reserve = reference.forward(cell, x, *arguments[0], *arguments[1:], True)
         for k, values in enumerate(measure._gates(layer, suffix, record[place], lengths).values()):

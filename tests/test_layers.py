@@ -777,8 +777,8 @@ BAD_CALLS = {
     ),
     "negative token": ({"x": [[0, -1]]}, ValueError, "got x[0, 1] = -1"),
     "tokens' rank": ({"x": [0, 1]}, ValueError, "x must have shape (T, B), got (2,)"),
-    "no pair": ({"state": H}, TypeError, "state must be a pair (h, c), got an array of shape (4, 4, 5)"),
-    "triple": ({"state": (H, H, H)}, TypeError, "state must be a pair (h, c)"),
+    "no pair": ({"state": H}, TypeError, "state must be a tuple (h, c), got an array of shape (4, 4, 5)"),
+    "triple": ({"state": (H, H, H)}, TypeError, "state must be a tuple (h, c)"),
     "state": (
         {"state": (H, H[:2])},
         ValueError,
@@ -821,7 +821,7 @@ BAD_GRADIENTS = {
     "both None": ((), ValueError, "dy or dstate_n must be given, got None for both"),
     "dy": ((np.zeros((7, 4, 5), "float32"),), ValueError, "dy must have shape (7, 4, 10), got (7, 4, 5)"),
     "dy's dtype": ((np.zeros((7, 4, 10)),), TypeError, "dy must have the layer's dtype float32, got float64"),
-    "no pair": ((None, H), TypeError, "dstate_n must be a pair (h, c)"),
+    "no pair": ((None, H), TypeError, "dstate_n must be a tuple (h, c)"),
     "dstate_n": (
         (None, (H[0], H)),
         ValueError,

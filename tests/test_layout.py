@@ -15,11 +15,12 @@ CSRC = ROOT / "csrc"
 
 # Each module and what of fastrnn it may import, at its top level or within.
 BASE = {"checks"}
-DOOR = BASE | {"backend", "functional", "reference"}
+DOOR = BASE | {"backend", "functional", "reference", "states"}
 MAY_IMPORT = {
     "checks": set(),
     "arrays": BASE,
     "reference": BASE,
+    "states": BASE | {"reference"},
     "backend": BASE | {"reference", "_core"},
     "functional": DOOR,
     "config": DOOR | {"_core"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "data": BASE,
     "checkpoint": BASE,
     "training": BASE | {"optim", "checkpoint"},
-    "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
+    "models": BASE | {"functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"figures", "layers"},
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR

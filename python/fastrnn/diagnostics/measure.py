@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks, functional, reference
+from fastrnn import checks, reference, states
 from fastrnn.checks import Array
 from fastrnn.diagnostics.diagnosis import Diagnosis, Direction, Gate
+from fastrnn.functional.door import run_directions, run_directions_back
 from fastrnn.layers import Composite
 from fastrnn.layers.record import Pass
 from fastrnn.layers.recurrent import Recurrent
@@ -172,11 +173,11 @@ def recurrent_layers(network: object) -> Iterator[tuple[str, Recurrent[Any]]]:
 def _loss_at_the_end(layer: Recurrent[Any], *arguments: Any) -> None:
     """Forward and back, where the loss is a random projection of the last h of the top layer's directions."""
     _, state_n, back = layer.forward(*arguments)
-    h_n = state_n[0] if isinstance(state_n, tuple) else state_n
+    h_n = states.members(state_n)[0]
     dh_n = np.zeros_like(h_n)
     top = slice(-2 if layer.bidirectional else -1, None)
     dh_n[top] = np.random.default_rng(0).standard_normal(h_n[top].shape)
-    back(None, (dh_n, None) if isinstance(state_n, tuple) else dh_n)
+    back(None, states.of_h(state_n, dh_n))
 
 
 def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
@@ -218,14 +219,13 @@ def _not_finite(weights: Sequence[Array | None], passed: Pass, lengths: Array, r
 def _flow(layer: Recurrent[Any], suffix: str, passed: Pass) -> Array:
     """The gradient (T, B, H) of a random projection of a direction's last h with respect to every h."""
     arguments = passed.x, *layer._weights(suffix), passed.state, passed.lengths
-    ((_, state_n, reserve),) = functional.run_directions(
+    ((_, state_n, reserve),) = run_directions(
         layer._cell, [(*arguments, suffix.endswith("_reverse"), True, False, None, passed.mask)]
     )
-    h_n = state_n[0] if isinstance(state_n, tuple) else state_n
+    h_n = states.members(state_n)[0]
     dh_n = np.random.default_rng(0).standard_normal(h_n.shape).astype(h_n.dtype)
     dhidden = np.zeros_like(passed.y)
-    dstate_n = (dh_n, None) if isinstance(state_n, tuple) else dh_n
-    functional.run_directions_back([(reserve, None, dstate_n, False, dhidden)])
+    run_directions_back([(reserve, None, states.of_h(state_n, dh_n), False, dhidden)])
     return dhidden
 
 
@@ -298,7 +298,7 @@ def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> 
 
 def _previous(passed: Pass, lengths: Array, reverse: bool) -> Array:
     """h before each step (T, B, H), where it is valid."""
-    state = passed.state[0] if isinstance(passed.state, tuple) else passed.state
+    state = states.members(passed.state)[0]
     previous = np.zeros_like(passed.y)
     if reverse:
         previous[:-1] = passed.y[1:]

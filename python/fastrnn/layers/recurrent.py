@@ -14,12 +14,15 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn import checks, functional, reference
+from fastrnn import checks, reference
 from fastrnn.checks import Array
+from fastrnn.functional.door import run_directions, run_directions_back
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
+from fastrnn.layers.states import States
 from fastrnn.layers.stream import Stream
+from fastrnn.states import members
 
 StateT = TypeVar("StateT")
 
@@ -117,8 +120,6 @@ class Recurrent(Layer, Generic[StateT]):
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
     ) -> None:
-        cell = reference.CELLS[self._cell]
-        self._gates, self._states = len(cell.gates), len(cell.states)
         self.input_size = checks.positive_int("input_size", input_size)
         self.hidden_size = checks.positive_int("hidden_size", hidden_size)
         self.num_layers = checks.positive_int("num_layers", num_layers)
@@ -137,9 +138,9 @@ class Recurrent(Layer, Generic[StateT]):
         self._features = self.input_size, self._directions * self.hidden_size
         self._rng, bound = generator(seed, type(self).__name__, *sizes), 1 / math.sqrt(self.hidden_size)
         rng = self._rng
+        self._states = States(self._cell, self.num_layers * self._directions, self.hidden_size, self.dtype)
         weights = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
-        states = {name: np.zeros((self._places, self.hidden_size), self.dtype) for name in self._learned}
-        super().__init__(weights | states)
+        super().__init__(weights | (self._zeros() if self.learned_state else {}))
         self._packed: list[dict[str, Any]] = self._nothing_packed()
         self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
         self._masks = Dropout(self.recurrent_dropout, seed=rng)
@@ -216,7 +217,7 @@ class Recurrent(Layer, Generic[StateT]):
         """
         states: list[Any] | None = [] if checks.boolean("return_all_states", return_all_states) else None
         y, state_n, _ = self._run(x, state, lengths, training=False, states=states)
-        return (y, state_n) if states is None else (y, state_n, self._as_given(states))
+        return (y, state_n) if states is None else (y, state_n, self._states.whole(states))
 
     def forward(
         self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
@@ -273,7 +274,7 @@ class Recurrent(Layer, Generic[StateT]):
                 raise ValueError("dy or dstate_n must be given, got None for both")
             if dy is not None:
                 dy = self._swap(floats("dy", dy, self.dtype, shape))
-            dstates = self._by_place("dstate_n", self._members("dstate_n", dstate_n), batch)
+            dstates = self._states.by_place("dstate_n", dstate_n, batch)
             input_gradient = checks.boolean("input_gradient", input_gradient)
             if not kept:
                 raise RuntimeError("back was called before: each serves one call; run forward again")
@@ -295,17 +296,17 @@ class Recurrent(Layer, Generic[StateT]):
                 (kept.reserves[place], part, dstates[place], wanted, dhidden[place])
                 for place, part in zip(places, parts, strict=True)
             ]
-            found_all: list[Any] = functional.run_directions_back(back)  # with None for biases there are not
+            found_all: list[Any] = run_directions_back(back)  # with None for biases there are not
             dx: Any = None
             for place, suffix, found in zip(places, self._suffixes(layer), found_all, strict=True):
                 gradients.update(zip(self._names(suffix), found[1:5], strict=False))
                 dstates[place] = found.state
                 dx = _sum(dx, found.x)
             dy = kept.undrop[layer - 1](dx) if layer else dx
-        dstate = self._as_given(dstates)
-        for name, member in zip(self._learned, self._members("dstate", dstate), strict=False):
-            learned = name in kept.started
-            gradients[name] = _over_batch(member) if learned else np.zeros_like(self.parameters[name])
+        dstate: StateT = self._states.whole(dstates)
+        if self.learned_state:
+            for name, member in zip(self._start(), members(dstate), strict=True):
+                gradients[name] = _over_batch(member) if name in kept.started else np.zeros_like(member[:, 0])
         self._add({name: gradients[name] for name in self.parameters})
         self.record = kept.passes
         return None if dy is None else self._swap(dy), dstate
@@ -342,7 +343,8 @@ class Recurrent(Layer, Generic[StateT]):
         if self.bidirectional:
             raise ValueError("a bidirectional layer has no stream: its second direction starts at the end")
         weights = [self._weights(f"_l{layer}") for layer in range(self.num_layers)]
-        return Stream(self._cell, weights, self._start(batch))
+        start = tuple(np.repeat(array[:, None], batch, axis=1) for array in self._start().values())
+        return Stream(self._cell, weights, start)
 
     def _weights(self, suffix: str) -> tuple[Array, Array, Array | None, Array | None]:
         """Those of one layer and direction; None for biases that there are not."""
@@ -353,7 +355,7 @@ class Recurrent(Layer, Generic[StateT]):
 
     def _nothing_packed(self) -> list[dict[str, Any]]:
         """Where the kernels keep packed weights, for each layer and direction."""
-        return [{} for _ in range(self._places)]
+        return [{} for _ in range(self._states.places)]
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle of the layer has: nor what the kernels keep, and no `record`."""
@@ -373,8 +375,12 @@ class Recurrent(Layer, Generic[StateT]):
         """
         x = self._input(x)
         T, B = x.shape[:2]
-        current, started = self._given_or_learned(state, B)
-        all_c = (T, B, self.hidden_size) if states is not None and self._states > 1 else None
+        started: list[str] = []
+        if self.learned_state:
+            state, started = self._states.started("state", state, self._start(), B)
+        current = self._states.by_place("state", state, B)
+        several = self._states.members > 1
+        all_c = (T, B, self.hidden_size) if states is not None and several else None
         kept = _Kept([], [], [], started)
         for layer in range(self.num_layers):
             if training and layer:
@@ -389,7 +395,7 @@ class Recurrent(Layer, Generic[StateT]):
             for k, suffix in enumerate(self._suffixes(layer)):
                 arguments = (x, *self._weights(suffix), initial[k], lengths, suffix.endswith("_reverse"))
                 calls.append((*arguments, training, self.recompute, packed[k], masks[k], cells[k]))
-            found = functional.run_directions(self._cell, calls)
+            found = run_directions(self._cell, calls)
             outputs = [y for y, _, _ in found]
             current[places] = [state_n for _, state_n, _ in found]
             kept.reserves.extend(reserve for _, _, reserve in found)
@@ -397,18 +403,9 @@ class Recurrent(Layer, Generic[StateT]):
                 for start, mask, y in zip(initial, masks, outputs, strict=True):
                     kept.passes.append(Pass(x, start, lengths, mask, y, np.zeros_like(y)))
             if states is not None:
-                states.extend(outputs if self._states == 1 else zip(outputs, cells, strict=True))
+                states.extend(zip(outputs, cells, strict=True) if several else outputs)
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-        return self._swap(x), self._as_given(current), kept
-
-    def _given_or_learned(self, state: Any, batch: int) -> tuple[list[Any], list[str]]:
-        """The state of each layer and direction to start from, and which parameters are in it."""
-        members = self._members("state", state)
-        started = [name for name, member in zip(self._learned, members, strict=False) if member is None]
-        if started:
-            pairs = zip(members, self._start(batch), strict=True)
-            members = [start if member is None else member for member, start in pairs]
-        return self._by_place("state", members, batch), started
+        return self._swap(x), self._states.whole(current), kept
 
     def _mask(self, batch: int) -> Array | None:
         """What h is multiplied by in the recurrence of one layer and direction, for a whole sequence."""
@@ -433,54 +430,14 @@ class Recurrent(Layer, Generic[StateT]):
         """A view from `batch_first` to the kernels' time first, or back."""
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    @property
-    def _places(self) -> int:
-        """L*D: each layer and direction."""
-        return self.num_layers * self._directions
+    def _start(self) -> dict[str, Array]:
+        """What sequences start from where no state is given, (L*D, H) each: parameters, if it is learned."""
+        zeros = self._zeros()
+        return {name: self.parameters[name] for name in zeros} if self.learned_state else zeros
 
-    @property
-    def _learned(self) -> tuple[str, ...]:
-        """The parameters that are the initial state."""
-        return ("initial_h", "initial_c")[: self._states] if self.learned_state else ()
-
-    def _start(self, batch: int) -> tuple[Array, ...]:
-        """The members of the state (L*D, B, H) from which sequences start, if none is given."""
-        if not self.learned_state:
-            return (np.zeros((self._places, batch, self.hidden_size), self.dtype),) * self._states
-        return tuple(np.repeat(self.parameters[name][:, None], batch, axis=1) for name in self._learned)
-
-    def _members(self, name: str, state: Any) -> list[Any]:
-        """The arrays of a state, h or h and c, each of which may be None."""
-        if self._states == 1:
-            return [state]
-        if state is None:
-            return [None] * self._states
-        if not isinstance(state, (tuple, list)) or len(state) != self._states:
-            raise TypeError(f"{name} must be a pair (h, c), got {checks.came(state)}")
-        return list(state)
-
-    def _by_place(self, name: str, members: list[Any], batch: int) -> list[Any]:
-        """The state of each layer and direction, as the functions take it."""
-        if self._states == 1:
-            return self._rows(name, members[0], batch)
-        rows = [self._rows(f"{name}[{k}]", member, batch) for k, member in enumerate(members)]
-        return list(zip(*rows, strict=True))
-
-    def _rows(self, name: str, state: npt.ArrayLike | None, batch: int) -> list[Any]:
-        """One array of the state by layer and direction, or as many times None."""
-        shape = (self._places, batch, self.hidden_size)
-        if state is None:
-            return [None] * shape[0]
-        array = checks.array(name, state, f"a {self.dtype} array of shape (L*D, B, H)")
-        if array.shape != shape:
-            raise ValueError(f"{name} must have shape (L*D, B, H) = {shape}, got {array.shape}")
-        return list(floats(name, array, self.dtype, shape))
-
-    def _as_given(self, states: list[Any]) -> StateT:
-        """What `_by_place` took apart, put together again."""
-        if self._states == 1:
-            return _stacked(states)  # type: ignore[return-value]
-        return tuple(_stacked(members) for members in zip(*states, strict=True))  # type: ignore[return-value]
+    def _zeros(self) -> dict[str, Array]:
+        shape = self._states.places, self.hidden_size
+        return {f"initial_{name}": np.zeros(shape, self.dtype) for name in reference.CELLS[self._cell].states}
 
     @property
     def _directions(self) -> int:
@@ -502,7 +459,7 @@ class Recurrent(Layer, Generic[StateT]):
 
     def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Every parameter's name and shape, in PyTorch's order."""
-        rows = self._gates * self.hidden_size
+        rows = len(reference.CELLS[self._cell].gates) * self.hidden_size
         for layer in range(self.num_layers):
             inputs = self._directions * self.hidden_size if layer else self.input_size
             shapes = (rows, inputs), (rows, self.hidden_size), (rows,), (rows,)
@@ -518,11 +475,6 @@ def _suffixes(layer: int) -> tuple[str, str]:
 @functools.cache
 def _names(suffix: str) -> tuple[str, ...]:
     return tuple(part + suffix for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-
-
-def _stacked(arrays: Sequence[Array]) -> Array:
-    """The arrays as one, with an axis more; of a single one a view."""
-    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _over_batch(dstate: Array) -> Array:

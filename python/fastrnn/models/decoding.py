@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from fastrnn import states
 from fastrnn.checks import Array
 from fastrnn.data import Sequences
 
@@ -154,4 +155,4 @@ def _largest(values: Array, count: int) -> Array:
 
 def _rows(state: Any, rows: Array) -> Any:
     """Those rows of a state, whose second axis is the batch."""
-    return tuple(member[:, rows] for member in state) if isinstance(state, tuple) else state[:, rows]
+    return states.joined([member[:, rows] for member in states.members(state)])

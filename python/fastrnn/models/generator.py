@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, states
 from fastrnn.checks import Array
 from fastrnn.data import Dataset, Examples, Scaling, Sequences
 from fastrnn.layers import Composite, Dropout, Linear
@@ -246,7 +246,7 @@ class ConditionedDecoder(Composite):
     ) -> None:
         size, dtype = options.hidden_size, options.dtype
         self.recurrent = recurrent(options, vocabulary_size, rng, tokens=True)
-        self._members = self.recurrent._states
+        self._members = self.recurrent._states.members
         self.condition = Linear(features, self._members * options.num_layers * size, dtype=dtype, seed=rng)
         self.dropout = Dropout(options.dropout, seed=rng)
         self.head = Linear(size, vocabulary_size, dtype=dtype, seed=rng)
@@ -286,12 +286,11 @@ class ConditionedDecoder(Composite):
     def _state(self, row: Array) -> Any:
         """(B, members*L*H) as a state: h (L, B, H), or the pair (h, c)."""
         layers, units = self.recurrent.num_layers, self.recurrent.hidden_size
-        members = row.reshape(len(row), self._members, layers, units).transpose(1, 2, 0, 3)
-        return tuple(members) if self._members > 1 else members[0]
+        return states.joined(row.reshape(len(row), self._members, layers, units).transpose(1, 2, 0, 3))
 
     def _row(self, state: Any) -> Array:
         """The reverse of `_state`."""
-        members = np.stack(state if isinstance(state, tuple) else [state])
+        members = np.stack(states.members(state))
         row: Array = members.transpose(2, 0, 1, 3).reshape(members.shape[2], -1)
         return row
 

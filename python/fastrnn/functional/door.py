@@ -1,0 +1,184 @@
+"""The checked door to the kernels: a layer's directions, as functions of arrays.
+
+Every argument is checked here, before any kernel runs, and made the plain array that kernels want; an array
+that is one already is not copied, and none is ever written to.
+
+Letters: T time, B batch, I input, H hidden, G gates, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from fastrnn import reference, states
+from fastrnn.backend import Backend, kernels
+from fastrnn.checks import Array, array, boolean, float_array, int_array, require_shape, same_dtype
+from fastrnn.reference import Gradients
+
+
+class Reserve:
+    """What `CellFunction.forward` leaves for `CellFunction.backward`: opaque, and good for one call.
+
+    It refers to the arrays of floats given to forward: do not write to them before the backward call.
+    """
+
+    __slots__ = ("_backend", "_cell", "_inner", "_y")
+
+    def __init__(self, cell: str, backend: Backend, inner: object, y: Array) -> None:
+        self._cell = cell
+        self._backend = backend
+        self._inner = [inner]  # until it is taken
+        self._y = y
+
+    def _take(self) -> object:
+        """What the backend left, once: in one step, since two threads may want it."""
+        try:
+            return self._inner.pop()
+        except IndexError:
+            raise self._used() from None
+
+    @staticmethod
+    def _used() -> RuntimeError:
+        return RuntimeError("reserve was used before: each serves one backward call; run forward again")
+
+    def __repr__(self) -> str:
+        return f"<Reserve of {self._cell}, y {self._y.shape} {self._y.dtype}>"
+
+
+def _checked(
+    cell: str,
+    x: npt.ArrayLike,
+    w_ih: npt.ArrayLike,
+    w_hh: npt.ArrayLike,
+    b_ih: npt.ArrayLike | None,
+    b_hh: npt.ArrayLike | None,
+    state: Any,
+    lengths: npt.ArrayLike | None,
+    reverse: bool,
+    training: bool,
+    recompute: bool = False,
+    packed: dict[str, Any] | None = None,
+    mask: Array | None = None,
+    all_c: Array | None = None,
+) -> tuple[Any, ...]:
+    """The arguments of a backend's ``forward``."""
+    w_ih, w_hh = _weights(cell, w_ih, w_hh)
+    rows, H = w_hh.shape
+    x = _input(x, w_ih)
+    T, B = x.shape[:2]
+    b_ih = _optional("b_ih", b_ih, (rows,))
+    b_hh = _optional("b_hh", b_hh, (rows,))
+    given = _states("state", state, cell, (B, H))
+    if lengths is not None:
+        lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
+    reverse = boolean("reverse", reverse)
+    recompute = boolean("recompute", recompute)
+    tokens = x.ndim == 2
+    same_dtype(x=None if tokens else x, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, **given)
+    options = reverse, training, recompute, packed, mask, all_c
+    return cell, x, w_ih, w_hh, b_ih, b_hh, tuple(given.values()), lengths, *options
+
+
+def run_directions(cell: str, directions: Sequence[tuple[Any, ...]]) -> list[tuple[Array, Any, Any]]:
+    """Forward through a layer's directions, which the kernels may take at the same time.
+
+    Parameters
+    ----------
+    cell : str
+        A key of `fastrnn.reference.CELLS`.
+    directions : sequence of tuple
+        For each x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training, recompute, and a dict in which
+        the kernels keep packed weights, or None; then, if wanted, `mask` and `all_c` of
+        `fastrnn.reference.forward`, which are plain arrays of the layer's own.
+
+    Returns
+    -------
+    list of (y, state_n, reserve)
+        The reserve is None if not training.
+    """
+    calls = [_checked(cell, *arguments) for arguments in directions]
+    backend = kernels()
+    results = []
+    for y, states_n, inner in backend.forward_all(calls):
+        reserve = None
+        if inner is not None:
+            y.flags.writeable = False  # backward will read it
+            reserve = Reserve(cell, backend, inner, y)
+        results.append((y, states.joined(states_n), reserve))
+    return results
+
+
+def run_directions_back(
+    directions: Sequence[tuple[Reserve, Any, Any, bool, Array | None]],
+) -> list[Gradients]:
+    """Backward through a layer's directions.
+
+    Parameters
+    ----------
+    directions : sequence of tuple
+        For each a reserve, dy, dstate_n, input_gradient, and zeros in the shape of y in which to write the
+        whole gradient with respect to every h (what comes from y and what flows back through time), or None.
+
+    Returns
+    -------
+    list of Gradients
+    """
+    checked = [_checked_back(*arguments) for arguments in directions]
+    reserves = [reserve for reserve, *_ in directions]
+    calls = [(reserve._take(), *arguments) for reserve, arguments in zip(reserves, checked, strict=True)]
+    backend = reserves[0]._backend
+    results = [Gradients(*found) for found in backend.backward_all(calls)]
+    return [gradients._replace(state=states.joined(gradients.state)) for gradients in results]
+
+
+def _checked_back(
+    reserve: Reserve,
+    dy: npt.ArrayLike | None,
+    dstate_n: Any,
+    input_gradient: bool,
+    dhidden: Array | None,
+) -> tuple[Any, ...]:
+    """The arguments of a backend's ``backward``, but for the first."""
+    if not reserve._inner:
+        raise reserve._used()
+    y = reserve._y
+    dy = _optional("dy", dy, y.shape)
+    dstates = _states("dstate_n", dstate_n, reserve._cell, y.shape[1:])
+    same_dtype(y=y, dy=dy, **dstates)
+    input_gradient = boolean("input_gradient", input_gradient)
+    return dy, tuple(dstates.values()), input_gradient, dhidden
+
+
+def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array, Array]:
+    """w_ih and w_hh, whose sizes are everyone's; H, I and V must not be 0."""
+    gates = len(reference.CELLS[cell].gates)
+    w_hh = float_array("w_hh", w_hh, (f"{gates}*H", "H"))
+    H = w_hh.shape[1]
+    rows = gates * H
+    require_shape("w_hh", w_hh, (rows, H))
+    w_ih = float_array("w_ih", w_ih, (rows, "I"))
+    for name, weights in ("w_hh", w_hh), ("w_ih", w_ih):
+        if weights.size == 0:
+            raise ValueError(f"{name} must not be empty, got shape {weights.shape}")
+    return w_ih, w_hh
+
+
+def _input(x: npt.ArrayLike, w_ih: Array) -> Array:
+    """x as floats (T, B, I) or as int64 tokens (T, B), whichever it is."""
+    x = array("x", x, "a float array of shape (T, B, I) or an integer array of shape (T, B)")
+    columns = w_ih.shape[1]
+    if x.dtype.kind in "iu" and x.ndim != 3:
+        return int_array("x", x, ("T", "B"), 0, columns - 1, "0..V-1")
+    return float_array("x", x, ("T", "B", columns))
+
+
+def _states(name: str, value: Any, cell: str, shape: tuple[int, ...]) -> dict[str, Array | None]:
+    """The cell's states, or their gradients, by the names that errors call them."""
+    return {key: _optional(key, each, shape) for key, each in states.named(cell, name, value).items()}
+
+
+def _optional(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    return None if value is None else float_array(name, value, shape)

@@ -1,0 +1,65 @@
+"""The states that go along with the steps of stacked layers and directions.
+
+Letters: B batch, H hidden, L layers, D directions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checks, reference, states
+from fastrnn.checks import Array
+from fastrnn.layers.layer import floats
+
+
+class States(NamedTuple):
+    """Between a state as users see it, arrays (L*D, B, H), and one for each place, a layer and direction."""
+
+    cell: str  # a key of `fastrnn.reference.CELLS`
+    places: int  # L*D
+    hidden_size: int
+    dtype: np.dtype[Any]
+
+    @property
+    def members(self) -> int:
+        """1, or 2 where there is more than h."""
+        return len(reference.CELLS[self.cell].states)
+
+    def by_place(self, name: str, state: Any, batch: int) -> list[Any]:
+        """What the functions take at each place: checked, and None for what is left out."""
+        given = states.named(self.cell, name, state)
+        rows = [self._rows(key, member, batch) for key, member in given.items()]
+        return [states.joined(each) for each in zip(*rows, strict=True)]
+
+    def whole(self, by_place: list[Any]) -> Any:
+        """What `by_place` took apart, put together again."""
+        rows = zip(*map(states.members, by_place), strict=True)
+        return states.joined([_stacked(member) for member in rows])
+
+    def started(self, name: str, state: Any, start: dict[str, Array], batch: int) -> tuple[Any, list[str]]:
+        """A state with what it leaves out taken from `start`, (L*D, H) each; and the names of those taken."""
+        given = states.named(self.cell, name, state).values()
+        taken = [key for key, member in zip(start, given, strict=True) if member is None]
+        filled = [
+            np.repeat(array[:, None], batch, axis=1) if member is None else member
+            for array, member in zip(start.values(), given, strict=True)
+        ]
+        return states.joined(filled), taken
+
+    def _rows(self, name: str, member: npt.ArrayLike | None, batch: int) -> list[Any]:
+        """One member at each place, or as many times None."""
+        shape = (self.places, batch, self.hidden_size)
+        if member is None:
+            return [None] * self.places
+        array = checks.array(name, member, f"a {self.dtype} array of shape (L*D, B, H)")
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape (L*D, B, H) = {shape}, got {array.shape}")
+        return list(floats(name, array, self.dtype, shape))
+
+
+def _stacked(arrays: tuple[Array, ...]) -> Array:
+    """The arrays as one, with an axis more; of a single one a view."""
+    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
