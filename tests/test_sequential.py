@@ -307,8 +307,15 @@ MISFITS = {
         lambda: Sequential(GRU(3, 4), Last(), bptt_steps=0),
         "bptt_steps must be a positive integer, got 0",
     ),
-    "attention": (lambda: Sequential(Attention(3, 4)), "layer 0, Attention(3, 4), cannot be one of several"),
-    "sequential": (lambda: Sequential(Sequential(Tanh())), "cannot be one of several layers in a row"),
+    "attention": (lambda: Sequential(Attention(3, 4)), "layer 0, Attention(3, 4), takes two sequences"),
+    "nested": (
+        lambda: Sequential(Sequential(GRU(3, 4), Tanh()), Linear(4, 2)),
+        "layer 0 is a Sequential with recurrent layers or a pooling: put its layers here",
+    ),
+    "features of nested ones": (
+        lambda: Sequential(GRU(3, 4), head=Sequential(Tanh(), Linear(5, 2), Tanh())),
+        "layer 0 gives 4 features, layer head, Sequential(\n",
+    ),
     "no layer": (lambda: Sequential(np.tanh), "part 0 must be a layer, got"),
 }
 

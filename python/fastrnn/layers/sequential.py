@@ -85,7 +85,11 @@ class Sequential(Composite):
 
     def __init__(self, *layers: Layer, bptt_steps: int | None = None, **named: Layer) -> None:
         super().__init__(**{str(place): layer for place, layer in enumerate(layers)}, **named)
-        self.batch_first = _require_fit(self.parts)
+        _require_fit(self.parts)
+        parts = self.parts.values()
+        self.batch_first = any(isinstance(layer, Recurrent) and layer.batch_first for layer in parts)
+        known = [layer._features for layer in parts if layer._features != (None, None)]
+        self._features = (known[0][0], known[-1][1]) if known else (None, None)
         self.bptt_steps = None if bptt_steps is None else checks.positive_int("bptt_steps", bptt_steps)
         if self.bptt_steps is not None and self._split()[1] is None:
             raise ValueError(
@@ -193,6 +197,11 @@ class Sequential(Composite):
 
         return (y, tuple(states), back) if return_state else (y, back)
 
+    @property
+    def _remembers(self) -> bool:
+        """Whether something looks at more than one step."""
+        return any(isinstance(layer, (Recurrent, Pooling)) for layer in self.parts.values())
+
     def _split(self) -> tuple[list[Layer], Pooled | None, list[Layer]]:
         """All layers; or none, those up to the pooling, and the others."""
         layers = list(self.parts.values())
@@ -210,7 +219,7 @@ class Sequential(Composite):
             expected = f"a tuple of the states of the recurrent layers, of which there are {count}"
             raise TypeError(f"state must be {expected}, got {checks.came(state)}")
         states = [None] * count if state is None else list(state)
-        if not count and not pooled:
+        if not self._remembers:
             if lengths is not None:
                 raise ValueError("lengths must be None: there is no recurrent layer or pooling to take them")
             return x, None, states
@@ -236,15 +245,19 @@ class Sequential(Composite):
         return x, lengths, states
 
 
-def _require_fit(parts: Mapping[str, Layer]) -> bool:
-    """Refuse layers that do not fit together; whether the recurrent ones have the batch first."""
+def _require_fit(parts: Mapping[str, Layer]) -> None:
+    """Refuse layers that do not fit together."""
     features: tuple[str, int] | None = None  # what is known to come in, and from which layer
     dtype: tuple[str, Any] | None = None
     pooled, batch_first = "", {}
     for place, (name, layer) in enumerate(parts.items()):
         here = f"layer {name}, {layer!r},"
-        if isinstance(layer, (Attention, Sequential)):
-            raise TypeError(f"{here} cannot be one of several layers in a row")
+        if isinstance(layer, Attention):
+            raise TypeError(f"{here} takes two sequences, and cannot stand in a row of layers")
+        if isinstance(layer, Sequential) and layer._remembers:
+            raise TypeError(
+                f"layer {name} is a Sequential with recurrent layers or a pooling: put its layers here"
+            )
         if isinstance(layer, Embedding) and place:
             raise ValueError(f"{here} expects tokens: it must be the first layer")
         if isinstance(layer, (Recurrent, Pooling)) and pooled:
@@ -266,4 +279,3 @@ def _require_fit(parts: Mapping[str, Layer]) -> bool:
             "batch_first must be the same for all recurrent layers: it is True for layer "
             f"{batch_first[True]} and False for layer {batch_first[False]}"
         )
-    return True in batch_first
