@@ -3,7 +3,7 @@
 from fastrnn.data.examples import Batches, Dataset, Examples, batches
 from fastrnn.data.scaling import Scaling
 from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
-from fastrnn.data.symbols import Symbol, Symbols, symbol_sequences
+from fastrnn.data.symbols import Symbol, Symbols, begins_with_str, symbol_sequences
 from fastrnn.data.vocabulary import Bytes, Tokens, Vocabulary, Words, nonempty_text, text_argument
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Vocabulary",
     "Words",
     "batches",
+    "begins_with_str",
     "column_names",
     "is_list",
     "nonempty_text",

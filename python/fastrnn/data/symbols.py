@@ -39,16 +39,19 @@ class Symbols:
         self.symbols = sorted(set(symbols), key=lambda symbol: (isinstance(symbol, str), symbol))
         self._tokens = {symbol: token for token, symbol in enumerate(self.symbols)}
 
-    def encode(self, name: str, sequence: Iterable[Symbol]) -> Array:
-        """The tokens of a sequence, an int64 array; a ValueError names the symbols that are not known."""
-        try:
-            return np.array([self._tokens[symbol] for symbol in sequence], np.int64)
-        except KeyError:
-            unknown = list(dict.fromkeys(symbol for symbol in sequence if symbol not in self._tokens))
-            shown = ", ".join(map(repr, unknown[:10])) + (", …" if len(unknown) > 10 else "")
+    def encode(self, name: str, sequence: Iterable[Symbol], unknown: int | None = None) -> Array:
+        """The tokens of a sequence, an int64 array, with `unknown` for strings that are not known; a
+        ValueError names other symbols that are not, and without `unknown` these strings too.
+        """
+        lacking: dict[type, int | None] = {str: unknown}
+        tokens = [self._tokens.get(symbol, lacking.get(type(symbol))) for symbol in sequence]
+        if None in tokens:
+            wrong = dict.fromkeys(each for each, token in zip(sequence, tokens, strict=True) if token is None)
+            shown = ", ".join(map(repr, [*wrong][:10])) + (", …" if len(wrong) > 10 else "")
             raise ValueError(
                 f"{name} must use the {len(self)} symbols that the model was fitted with, got {shown}"
-            ) from None
+            )
+        return np.array(tokens, np.int64)
 
     def decode(self, tokens: Iterable[int]) -> list[Symbol]:
         """The symbols that tokens stand for."""
@@ -98,6 +101,19 @@ def symbol_sequences(name: str, value: Any, *, shortest: int = 0) -> list[str | 
         if len(item) < shortest:
             raise ValueError(f"{name}[{place}] must have at least {shortest} symbol, got an empty sequence")
     return found
+
+
+def begins_with_str(value: Any) -> bool:
+    """Whether sequences are strings, or lists or arrays of them, as far as the first one shows."""
+    return isinstance(_first(_first(value)), str) and not isinstance(value, str)
+
+
+def _first(value: Any) -> Any:
+    """The first member of a list, a Series or an array; other things as they are."""
+    listed = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
+    if listed or (isinstance(value, np.ndarray) and value.ndim):
+        return next(iter(value), None)
+    return value
 
 
 def _sequence(name: str, value: Any) -> str | list[Symbol]:

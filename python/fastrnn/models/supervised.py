@@ -10,7 +10,19 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import LAYOUTS, Batches, Examples, Scaling, Sequences, batches, is_list, sequences
+from fastrnn.data import (
+    LAYOUTS,
+    Batches,
+    Examples,
+    Scaling,
+    Sequences,
+    Symbols,
+    batches,
+    begins_with_str,
+    is_list,
+    sequences,
+    symbol_sequences,
+)
 from fastrnn.layers import Recurrent
 from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
@@ -22,7 +34,11 @@ from fastrnn.models.weighting import Weighted, sample_weights, shares
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
-    """A model of sequences in any of the forms of `fastrnn.data.sequences`.
+    """A model of sequences in any of the forms of `fastrnn.data.sequences`, or of strings.
+
+    A str is the sequence of its characters, a list of strings one of words, ``text.lower().split()``, or of
+    whatever else the strings stand for: which there are is learned in `fit`, and one that was not there says
+    nothing later.
 
     Parameters
     ----------
@@ -70,7 +86,15 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
 
     def _read_x(self, X: Any, lengths: Any, learn: bool) -> Sequences:
         """X, of the features that the model was fitted with."""
-        x = sequences("X", X, lengths=lengths, layout=self.layout, dtype=self.dtype, n_tokens=self.n_tokens)
+        if learn:
+            texts = self.n_tokens is None and begins_with_str(X)
+            given = symbol_sequences("X", X, shortest=1) if texts else []
+            self._symbols = Symbols(each for sequence in given for each in sequence) if texts else None
+        if self._symbols is None:
+            n_tokens = self.n_tokens
+            x = sequences("X", X, lengths=lengths, layout=self.layout, dtype=self.dtype, n_tokens=n_tokens)
+        else:
+            x = self._tokens(X, lengths, self._symbols)
         matrix = getattr(X, "ndim", 0) == 2 or (learn and isinstance(X, list) and isinstance(X[0], list))
         alike = matrix and lengths is None and not x.tokens and x.features == 1 and x.lengths.min() == x.steps
         columns = x.steps if alike else None
@@ -89,6 +113,13 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
             if columns is not None and self._columns is not None:
                 self._require_features(columns, self._columns)
         return x
+
+    def _tokens(self, X: Any, lengths: Any, symbols: Symbols) -> Sequences:
+        """Sequences of symbols as tokens, of which 0 is for strings that `fit` did not get."""
+        if lengths is not None:
+            raise ValueError("lengths must be None: sequences of symbols have their own, and X is not padded")
+        given = enumerate(symbol_sequences("X", X, shortest=1))
+        return Sequences([1 + symbols.encode(f"X[{k}]", each, unknown=-1) for k, each in given], self.dtype)
 
     def _require_lengths(self, X: Any, lengths: Any) -> None:
         if self._padded and lengths is None and not is_list(X):
@@ -131,9 +162,13 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
         return Batches(replace(examples, x=x, weights=weights), self.batch_size)
 
     def _recurrent(self, rng: np.random.Generator) -> Recurrent[Any]:
-        tokens = self.n_tokens is not None
-        size = self._features if self.n_tokens is None else self.n_tokens
-        return recurrent(self, size, rng, tokens=tokens, bidirectional=self.bidirectional)
+        tokens = self.n_tokens if self._symbols is None else 1 + len(self._symbols)
+        size, both = (self._features if tokens is None else tokens), self.bidirectional
+        layer = recurrent(self, size, rng, tokens=tokens is not None, bidirectional=both)
+        if self._symbols is not None:
+            for end in ("", "_reverse")[: 1 + both]:
+                layer.parameters[f"weight_ih_l0{end}"][:, 0] = 0  # what is not known says nothing
+        return layer
 
     def _format(self) -> dict[str, Any]:
         return {
@@ -141,13 +176,15 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
             "n_columns": self._columns,
             "feature_names": self._names,
             "padded": self._padded,
+            "symbols": None if self._symbols is None else self._symbols.symbols,
             "scaling": None if self.scaling_ is None else self.scaling_.to_json(),
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self._features, self._columns = metadata["n_features"], metadata["n_columns"]
         self._names, self._padded = metadata["feature_names"], metadata["padded"]
-        scaling = metadata["scaling"]
+        symbols, scaling = metadata["symbols"], metadata["scaling"]
+        self._symbols = None if symbols is None else Symbols(symbols)
         self.scaling_ = None if scaling is None else Scaling.from_json(scaling)
         self.n_features_in_ = self._features if self._columns is None else self._columns
 
