@@ -11,12 +11,10 @@ import pytest
 import fastrnn
 from fastrnn import checkpoint
 from fastrnn.backend import BACKENDS
-from fastrnn.data import Examples, Sequences
 from fastrnn.examples.ngram import NGram
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models import TextGenerator
 from fastrnn.models import text as text_module
-from fastrnn.models.networks import StepNetwork
 from fastrnn.models.sampling import Sampler
 
 
@@ -76,6 +74,7 @@ OPTIONS = (
     {"cell": "rnn"},
     {"num_layers": 2, "dropout": 0.1},
     {"dtype": "float64"},
+    {"embedding_size": 4},
 )
 
 
@@ -138,17 +137,18 @@ class TestTextGenerator:
 
     def test_windows_with_carried_state_equal_one_long_sequence(self, fitted):
         tokens = fitted.vocabulary_.encode(TEXT[:101])[:, None]
-        whole, state = fitted.network_(tokens)
+        whole, state = fitted.network_(tokens, return_state=True)
         parts, carried = [], None
         for start in range(0, 101, 7):
-            logits, carried = fitted.network_(tokens[start : start + 7], carried)
+            window = tokens[start : start + 7]
+            logits, carried = fitted.network_(window, state=carried, return_state=True)
             parts.append(logits)
         np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(carried[0], state[0], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(carried[0][0], state[0][0], rtol=0, atol=1e-5)
 
     def test_bits_per_character_is_the_mean_over_all_but_the_first(self, fitted, monkeypatch):
         text = TEXT[:50] + "mat hat the"
-        logits, _ = fitted.network_(fitted.vocabulary_.encode(text)[:, None])
+        logits = fitted.network_(fitted.vocabulary_.encode(text)[:, None])
         scores = logits[:-1, 0].astype(float)
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         bits = -scores[np.arange(len(text) - 1), fitted.vocabulary_.encode(text)[1:]].mean() / math.log(2)
@@ -156,17 +156,18 @@ class TestTextGenerator:
         monkeypatch.setattr("fastrnn.models.text.SCORING_STEPS", 7)
         assert fitted.bits_per_character(text) == pytest.approx(bits, rel=1e-5)
 
-    def test_gradients_are_those_of_the_loss(self):
+    @pytest.mark.parametrize("embedding_size", [None, 3])
+    def test_gradients_are_those_of_the_loss(self, quick, embedding_size):
         """Through dropout-free network and cross-entropy, against central differences in float64."""
         rng = np.random.default_rng(0)
-        layer = fastrnn.LSTM(5, 4, 2, dtype="float64", seed=rng)
-        network = StepNetwork(layer, 5, dropout=0.0, rng=rng)
+        options = {"dtype": "float64", "num_layers": 2, "epochs": 0, "embedding_size": embedding_size}
+        network = quick.set_params(**options).fit("abcde").network_
         tokens, targets = rng.integers(5, size=(2, 6, 3))
-        batch = Examples(Sequences(tokens.T), Sequences(targets.T))
 
         def loss():
-            return softmax_cross_entropy(network(tokens)[0], targets)[0]
+            return softmax_cross_entropy(network(tokens), targets)[0]
 
+        batch = text_module.Window(tokens, targets, False)
         assert network.loss(batch, training=True)[:2] == (pytest.approx(loss()), 18)
         assert network.gradients.keys() == network.parameters.keys()
         for name, parameter in network.parameters.items():
@@ -217,12 +218,13 @@ class TestTextGenerator:
         tokens = np.arange(1, 104, dtype=np.uint8)
         data = text_module.Streams(tokens, batch_size=5, bptt_steps=8)
         windows = list(data.batches(np.random.default_rng(0)))
-        x, y = (np.concatenate([getattr(w, part).padded()[0] for w in windows]) for part in "xy")
+        x, y = (np.concatenate([getattr(window, part) for window in windows]) for part in "xy")
         assert x.shape == (20, 5) and data.samples == 100
         np.testing.assert_array_equal(x.T.ravel(), tokens[:100])
         np.testing.assert_array_equal(y, x + 1)
         assert [window.follows for window in windows] == [False, True, True]
-        assert [window.x.steps for window in windows] == [8, 8, 4]
+        assert [len(window.x) for window in windows] == [8, 8, 4]
+        assert all(np.shares_memory(window.y, tokens) for window in windows)
 
     @pytest.mark.parametrize("level", ["character", "word", "byte"])
     def test_a_text_takes_little_memory_besides_itself(self, level):

@@ -40,6 +40,7 @@ PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "max_seconds": (float, "stop after so many seconds"),
     "level": (str, "what a text is made of: character, word or byte"),
     "max_vocabulary": (int, "words to know, the most frequent"),
+    "embedding_size": (int, "learn a vector of so many numbers for each character or word"),
     "dtype": (str, "float32 or float64"),
     "seed": (int, "makes the run repeatable"),
 }

@@ -7,14 +7,16 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.data import Bytes, Dataset, Examples, Sequences, Tokens, Vocabulary, Words, text_argument
+from fastrnn.data import Bytes, Dataset, Tokens, Vocabulary, Words, text_argument
+from fastrnn.layers import Dropout, Embedding, Linear, Sequential
+from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.estimator import Check, NetworkEstimator, optional
-from fastrnn.models.networks import StepNetwork, recurrent
+from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
 
 LEVEL_OF: dict[type, str] = {Vocabulary: "character", Words: "word", Bytes: "byte"}
@@ -43,6 +45,9 @@ class TextGenerator(NetworkEstimator):
         The characters to know, or the text to take the words from; those of the text by default.
     max_vocabulary : int or None
         Of words, know the so many most frequent only, the unknown one included.
+    embedding_size : int or None
+        Learn a vector of so many numbers for each character, and give it to the recurrent layers. None gives
+        these the tokens themselves, each of which has a column of their weights.
     batch_size, bptt_steps : int
         Parallel streams, and steps of a window. A short text is cut into fewer streams, so that each fills a
         window.
@@ -81,6 +86,7 @@ class TextGenerator(NetworkEstimator):
     level: str = "character"
     vocabulary: str | None = None
     max_vocabulary: int | None = None
+    embedding_size: int | None = None
 
     _checks: ClassVar[dict[str, Check]] = {
         **NetworkEstimator._checks,
@@ -88,6 +94,7 @@ class TextGenerator(NetworkEstimator):
         "level": lambda name, value: checks.one_of(name, value, tuple(LEVEL_OF.values())),
         "vocabulary": optional(text_argument),
         "max_vocabulary": optional(checks.positive_int),
+        "embedding_size": optional(checks.positive_int),
     }
 
     def fit(
@@ -209,9 +216,8 @@ class TextGenerator(NetworkEstimator):
         """
         self._require_fitted("vocabulary_")
         tokens = self._encode(text, "text", least=2)
-        whole = Examples(Sequences([tokens[:-1]]), Sequences([tokens[1:]]))
         state, total = None, 0.0
-        for window in whole.windows(SCORING_STEPS):
+        for window in _windows(tokens, 1, SCORING_STEPS):
             loss, count, state = self.network_.loss(window, state, training=False)
             total += loss * count
         first = len(next(Words.split(str(text)))) if isinstance(self.vocabulary_, Words) else 1
@@ -254,10 +260,16 @@ class TextGenerator(NetworkEstimator):
         known = text if self.vocabulary is None else self.vocabulary
         return Vocabulary(known) if self.level == "character" else Words(known, self.max_vocabulary)
 
-    def _build(self, rng: np.random.Generator) -> StepNetwork:
-        size = len(self.vocabulary_)
-        layer = recurrent(self, size, rng, tokens=True)
-        return StepNetwork(layer, size, dropout=self.dropout, rng=rng)
+    def _build(self, rng: np.random.Generator) -> TextNetwork:
+        count, layers = len(self.vocabulary_), dict[str, Any]()
+        if self.embedding_size is None:
+            layers["recurrent"] = recurrent(self, count, rng, tokens=True)
+        else:
+            layers["embedding"] = Embedding(count, self.embedding_size, dtype=self.dtype, seed=rng)
+            layers["recurrent"] = recurrent(self, self.embedding_size, rng)
+        layers["dropout"] = Dropout(self.dropout, seed=rng)
+        layers["head"] = Linear(self.hidden_size, count, dtype=self.dtype, seed=rng)
+        return TextNetwork(**layers)
 
     def _split(self, tokens: Any) -> tuple[Tokens, Tokens | None]:
         part = self.validation_fraction
@@ -300,15 +312,17 @@ class TextGenerator(NetworkEstimator):
         self, prompt: str | bytes, tokens: Tokens, n: int, sampler: Sampler
     ) -> Iterator[Any]:
         decode = self._decoder(prompt)
-        stream = self.network_.recurrent.stream()
-        hidden = stream.step_many(tokens[:, None])[-1]
+        *layers, _, head = self.network_.parts.values()
+        stream = layers[-1].stream()
+        vector = layers[0] if len(layers) > 1 else np.asarray
+        hidden = stream.step_many(vector(tokens[:, None]))[-1]
         for left in reversed(range(n)):
-            logits = self.network_.head(hidden)[0]
+            logits = head(hidden)[0]
             if isinstance(self.vocabulary_, Words):
                 logits[0] = -np.inf  # nobody wants to read the unknown word
             token = sampler(logits)
             yield decode(token, left == 0)
-            hidden = stream.step(np.array([token]))
+            hidden = stream.step(vector(np.array([token])))
 
     def _decoder(self, prompt: str | bytes) -> Callable[[int, bool], Any]:
         """From a token, and whether it is the last, to what is written of it."""
@@ -317,6 +331,27 @@ class TextGenerator(NetworkEstimator):
             utf8 = codecs.getincrementaldecoder("utf-8")("replace")
             return lambda token, last: utf8.decode(vocabulary.decode([token]), last)
         return lambda token, last: vocabulary.decode([token])
+
+
+class TextNetwork(Sequential):
+    """From tokens (T, B) to the logits (T, B, V) of those that follow them."""
+
+    def loss(self, window: Window, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
+        """See `fastrnn.models.estimator.NetworkEstimator`."""
+        run = self.forward if training else self
+        logits, state, *back = run(window.x, state=state, return_state=True)
+        loss, dlogits = softmax_cross_entropy(logits, window.y)
+        if training:
+            back[0](dlogits, input_gradient=False)
+        return loss, window.y.size, state
+
+
+class Window(NamedTuple):
+    """Tokens (T, B), those that follow each, and whether they follow those of the window before."""
+
+    x: Tokens
+    y: Tokens
+    follows: bool
 
 
 @dataclass
@@ -334,18 +369,25 @@ class Streams:
     @property
     def samples(self) -> int:
         """The symbols of an epoch of training."""
-        return self._targets(self.batch_size).size
+        streams, steps = _shape(self.tokens, self.batch_size, self.bptt_steps)
+        return streams * steps
 
-    def batches(self, rng: np.random.Generator | None) -> Iterator[Examples]:
-        """The windows in their order: each token, with the one that comes next as its target."""
-        targets = self._targets(VALIDATION_STREAMS if rng is None else self.batch_size)
-        inputs = self.tokens[: targets.size].reshape(targets.shape)
-        for start in range(0, targets.shape[1], self.bptt_steps):
-            x, y = (Sequences(list(part[:, start : start + self.bptt_steps])) for part in (inputs, targets))
-            yield Examples(x, y, follows=start > 0)
+    def batches(self, rng: np.random.Generator | None) -> Iterator[Window]:
+        """The windows in their order."""
+        streams = VALIDATION_STREAMS if rng is None else self.batch_size
+        return _windows(self.tokens, streams, self.bptt_steps)
 
-    def _targets(self, most: int) -> Tokens:
-        """The tokens but for the first, in streams (B, T), at most so many."""
-        count = len(self.tokens) - 1
-        streams = min(most, max(1, count // self.bptt_steps))
-        return self.tokens[1 : 1 + count // streams * streams].reshape(streams, -1)
+
+def _windows(tokens: Tokens, most: int, length: int) -> Iterator[Window]:
+    """A text in at most so many streams, in windows of so many steps, which are views."""
+    streams, steps = _shape(tokens, most, length)
+    x, y = (tokens[first : first + streams * steps].reshape(streams, steps).T for first in (0, 1))
+    for start in range(0, steps, length):
+        yield Window(x[start : start + length], y[start : start + length], start > 0)
+
+
+def _shape(tokens: Tokens, most: int, length: int) -> tuple[int, int]:
+    """How many streams, and their steps."""
+    count = len(tokens) - 1
+    streams = min(most, max(1, count // length))
+    return streams, count // streams
