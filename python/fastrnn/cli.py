@@ -136,8 +136,8 @@ def _generate(options: argparse.Namespace) -> None:
     model = TextGenerator.load(options.model)
     prompt: Any = options.prompt
     if prompt is None:
-        characters = getattr(model.vocabulary_, "characters", "\n")
-        prompt = "\n" if "\n" in characters else characters[0]
+        known = model.vocabulary_.symbols
+        prompt = known[0] if model.level == "character" and "\n" not in known else "\n"
     end: Any = "\n"
     out: Any = sys.stdout
     if model.level == "byte":  # as they are, UTF-8 or not

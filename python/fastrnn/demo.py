@@ -46,7 +46,7 @@ def run(directory: str) -> None:
         checkpoint.require_writable(wanted)
     text = prose()
     training, held_out = text[: len(text) * 9 // 10], text[len(text) * 9 // 10 :]
-    characters = Vocabulary(text).characters
+    characters = Vocabulary(text).symbols
     print(f"{len(text):,} characters of Python's help topics, {len(characters)} different ones")
     baseline = NGram(training, vocabulary=characters).bits_per_character(held_out)
     print(f"the baseline, a Witten-Bell 5-gram, held out: {baseline:.3f} bits per character")

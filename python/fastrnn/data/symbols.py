@@ -10,11 +10,12 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
+from fastrnn.data.vocabulary import Known
 
 Symbol: TypeAlias = "str | int"
 
 
-class Symbols:
+class Symbols(Known):
     """The symbols that a model knows, each a str or an int; a symbol's token is its place in their sorted
     order.
 
@@ -36,7 +37,7 @@ class Symbols:
     """
 
     def __init__(self, symbols: Iterable[Symbol]) -> None:
-        self.symbols = sorted(set(symbols), key=lambda symbol: (isinstance(symbol, str), symbol))
+        super().__init__(sorted(set(symbols), key=lambda symbol: (isinstance(symbol, str), symbol)))
         self._tokens = {symbol: token for token, symbol in enumerate(self.symbols)}
 
     def encode(self, name: str, sequence: Iterable[Symbol], unknown: int | None = None) -> Array:
@@ -56,12 +57,6 @@ class Symbols:
     def decode(self, tokens: Iterable[int]) -> list[Symbol]:
         """The symbols that tokens stand for."""
         return [self.symbols[token] for token in tokens]
-
-    def __len__(self) -> int:
-        return len(self.symbols)
-
-    def __repr__(self) -> str:
-        return f"Symbols({self.symbols!r})"
 
 
 def symbol_sequences(name: str, value: Any, *, shortest: int = 0) -> list[str | list[Symbol]]:

@@ -4,20 +4,53 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence, Sized
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks
 
-Tokens: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"
+Tokens: TypeAlias = "npt.NDArray[np.unsignedinteger[Any]]"  # the smallest that hold the whole vocabulary
 
 CHUNK = 1 << 16  # characters that are looked at together: what a text needs besides its tokens stays small
 
+_WORD = re.compile(r" ?\w+|\W")
 
-class Vocabulary:
+
+class Known:
+    """What a model knows, by token; vocabularies that know the same are equal."""
+
+    level: ClassVar[str]  # what a text is made of
+
+    def __init__(self, symbols: Any) -> None:
+        self.symbols = symbols
+
+    @classmethod
+    def of(cls, symbols: Any) -> Any:
+        """The vocabulary that knows what another one does."""
+        vocabulary = cls.__new__(cls)
+        Known.__init__(vocabulary, symbols)
+        return vocabulary
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.symbols == other.symbols
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(self.symbols or ())))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} of {len(self)} tokens"
+
+    def _smallest(self) -> np.dtype[Any]:
+        return np.min_scalar_type(len(self) - 1)
+
+
+class Vocabulary(Known):
     """The characters that a model knows; a character's token is its place in their sorted order.
 
     Parameters
@@ -27,14 +60,14 @@ class Vocabulary:
 
     Attributes
     ----------
-    characters : str
+    symbols : str
         The characters, each once, in the order of their code points.
     """
 
+    level = "character"
+
     def __init__(self, text: str) -> None:
-        self._set = set(nonempty_text("text", text))
-        self.characters = "".join(sorted(self._set))
-        self._codes = _code_points(self.characters)
+        super().__init__("".join(sorted(set(nonempty_text("text", text)))))
 
     def encode(self, text: str, name: str = "text") -> Tokens:
         """The tokens of a text.
@@ -57,12 +90,14 @@ class Vocabulary:
         ValueError
             If the vocabulary lacks characters of the text; the error names them.
         """
-        tokens = np.empty(len(text_argument(name, text)), _smallest(self))
+        tokens = np.empty(len(text_argument(name, text)), self._smallest())
+        known = _code_points(self.symbols)
         for start in range(0, len(text), CHUNK):
             codes = _code_points(text[start : start + CHUNK])
-            found = np.searchsorted(self._codes, codes)
-            if not (self._codes[np.minimum(found, len(self) - 1)] == codes).all():
-                unknown = list(dict.fromkeys(character for character in text if character not in self))
+            found = np.searchsorted(known, codes)
+            if not (known[np.minimum(found, len(self) - 1)] == codes).all():
+                characters = set(self.symbols)
+                unknown = list(dict.fromkeys(each for each in text if each not in characters))
                 shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown[:10])
                 shown += f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
                 raise ValueError(f"{name} must use the vocabulary's {len(self)} characters, got {shown}")
@@ -71,27 +106,10 @@ class Vocabulary:
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text that integer tokens stand for, shape ``(N,)``."""
-        return "".join(
-            self.characters[token] for token in checks.array("tokens", tokens, "an array of tokens")
-        )
-
-    def __len__(self) -> int:
-        return len(self.characters)
-
-    def __contains__(self, character: object) -> bool:
-        return character in self._set
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.characters == other.characters
-
-    def __hash__(self) -> int:
-        return hash(self.characters)
-
-    def __repr__(self) -> str:
-        return f"Vocabulary({self.characters!r})"
+        return "".join(self.symbols[token] for token in checks.array("tokens", tokens, "an array of tokens"))
 
 
-class Words:
+class Words(Known):
     """The words that a model knows. A text is cut into words, each with the space before it if there is one,
     and single characters of any other kind, such as punctuation and further white space: put together again
     they are the text.
@@ -108,64 +126,53 @@ class Words:
 
     Attributes
     ----------
-    words : list of str
-        By token.
+    symbols : list of str
+        The words.
 
     Examples
     --------
     >>> vocabulary = Words("to be, or not to be")
-    >>> vocabulary.words
+    >>> vocabulary.symbols
     ['\ufffd', 'to', ' be', ',', ' or', ' not', ' to']
     >>> vocabulary.decode(vocabulary.encode("to be or to do"))
     'to be or to\ufffd'
     """
 
+    level = "word"
     UNKNOWN = "\ufffd"
 
     def __init__(self, text: str, size: int | None = None) -> None:
         counted = Counter(self.split(nonempty_text("text", text)))
         counted.pop(self.UNKNOWN, None)
         kept = None if size is None else checks.positive_int("size", size) - 1
-        self.words = [self.UNKNOWN, *(word for word, _ in counted.most_common(kept))]
-        self._tokens = {word: token for token, word in enumerate(self.words)}
-
-    @classmethod
-    def of(cls, words: Sequence[str]) -> Words:
-        """The vocabulary that has these as its `words`."""
-        vocabulary = cls.__new__(cls)
-        vocabulary.words = list(words)
-        vocabulary._tokens = {word: token for token, word in enumerate(vocabulary.words)}
-        return vocabulary
+        super().__init__([self.UNKNOWN, *(word for word, _ in counted.most_common(kept))])
 
     @staticmethod
     def split(text: str) -> Iterator[str]:
-        """The words of a text one by one, known or not; together they are the text."""
+        """The words of a text, known or not; together they are the text."""
         return map(re.Match.group, _WORD.finditer(text))
 
     def encode(self, text: str, name: str = "text") -> Tokens:
-        """The tokens of a text, (N,), as small integers as of `Vocabulary.encode`."""
+        """The tokens of a text, (N,): see `Vocabulary.encode`."""
+        places = {word: token for token, word in enumerate(self.symbols)}
         words = self.split(text_argument(name, text))
-        return np.fromiter((self._tokens.get(word, 0) for word in words), _smallest(self))
+        return np.fromiter((places.get(word, 0) for word in words), self._smallest())
 
     def decode(self, tokens: npt.ArrayLike) -> str:
         """The text that integer tokens stand for, shape ``(N,)``."""
-        return "".join(self.words[token] for token in checks.array("tokens", tokens, "an array of tokens"))
+        return "".join(self.symbols[token] for token in checks.array("tokens", tokens, "an array of tokens"))
+
+
+class Bytes(Known):
+    """All 256 bytes, each its own token: any text, as UTF-8, or any bytes."""
+
+    level = "byte"
+
+    def __init__(self) -> None:
+        super().__init__(None)  # of which nothing needs to be said
 
     def __len__(self) -> int:
-        return len(self.words)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Words) and self.words == other.words
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.words))
-
-    def __repr__(self) -> str:
-        return f"Words of {len(self)} tokens"
-
-
-class Bytes:
-    """All 256 bytes, each its own token: any text, as UTF-8, or any bytes."""
+        return 256
 
     def encode(self, text: Any, name: str = "text") -> Tokens:
         """The tokens of a text, (N,): of bytes, in whatever buffer they are, such as an `mmap`, a view."""
@@ -184,21 +191,6 @@ class Bytes:
         """The bytes that integer tokens stand for, shape ``(N,)``."""
         return checks.array("tokens", tokens, "an array of tokens").astype(np.uint8).tobytes()
 
-    def __len__(self) -> int:
-        return 256
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bytes)
-
-    def __hash__(self) -> int:
-        return hash(Bytes)
-
-    def __repr__(self) -> str:
-        return "Bytes()"
-
-
-_WORD = re.compile(r" ?\w+|\W")
-
 
 def text_argument(name: str, value: object) -> str:
     """A str; bytes get the hint to decode them."""
@@ -214,11 +206,6 @@ def nonempty_text(name: str, value: object) -> str:
     if not text:
         raise ValueError(f"{name} must have at least one character, got an empty str")
     return text
-
-
-def _smallest(vocabulary: Sized) -> np.dtype[Any]:
-    """The smallest integers that hold all its tokens."""
-    return np.min_scalar_type(len(vocabulary) - 1)
 
 
 def _code_points(text: str) -> npt.NDArray[np.uint32]:

@@ -19,7 +19,7 @@ from fastrnn.models.estimator import Check, NetworkEstimator, optional
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
 
-LEVEL_OF: dict[type, str] = {Vocabulary: "character", Words: "word", Bytes: "byte"}
+LEVELS: dict[str, Any] = {kind.level: kind for kind in (Vocabulary, Words, Bytes)}
 
 VALIDATION_STREAMS = 32  # so that its loss does not depend on batch_size
 
@@ -91,7 +91,7 @@ class TextGenerator(NetworkEstimator):
     _checks: ClassVar[dict[str, Check]] = {
         **NetworkEstimator._checks,
         "bptt_steps": checks.positive_int,
-        "level": lambda name, value: checks.one_of(name, value, tuple(LEVEL_OF.values())),
+        "level": lambda name, value: checks.one_of(name, value, tuple(LEVELS)),
         "vocabulary": optional(text_argument),
         "max_vocabulary": optional(checks.positive_int),
         "embedding_size": optional(checks.positive_int),
@@ -243,7 +243,7 @@ class TextGenerator(NetworkEstimator):
         """The tokens of a text, of which there must be a few."""
         tokens = self.vocabulary_.encode(text, name)
         if len(tokens) < least:
-            level = LEVEL_OF[type(self.vocabulary_)]
+            level = self.vocabulary_.level
             few = f"one {level}" if least == 1 else f"{least} {level}s"
             raise ValueError(f"{name} must have at least {few}, got {len(tokens)}")
         return tokens
@@ -294,19 +294,11 @@ class TextGenerator(NetworkEstimator):
         return f"loss {loss:.3f}, {bits:.3f} bits per character"
 
     def _format(self) -> dict[str, Any]:
-        vocabulary = self.vocabulary_
-        known: Any = None  # of all bytes nothing needs to be said
-        if isinstance(vocabulary, Vocabulary):
-            known = vocabulary.characters
-        elif isinstance(vocabulary, Words):
-            known = vocabulary.words
-        return {"vocabulary": known, "tokens_per_character": self._tokens_per_character}
+        return {"vocabulary": self.vocabulary_.symbols, "tokens_per_character": self._tokens_per_character}
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
-        make: dict[str, Callable[[Any], Any]]
-        make = {"character": Vocabulary, "word": Words.of, "byte": lambda _: Bytes()}
-        self.vocabulary_ = make[self.level](metadata["vocabulary"])
-        self._tokens_per_character = metadata.get("tokens_per_character", 1.0)
+        self.vocabulary_ = LEVELS[self.level].of(metadata["vocabulary"])
+        self._tokens_per_character = metadata["tokens_per_character"]
 
     def _write(
         self, prompt: str | bytes, tokens: Tokens, n: int, sampler: Sampler
