@@ -22,6 +22,7 @@ from fastrnn.models import (
     SequenceToSequence,
     TextGenerator,
 )
+from fastrnn.training import StopTraining
 
 TINY = {"hidden_size": 5, "epochs": 5, "batch_size": 6, "num_layers": 2, "dropout": 0.3, "seed": 0}
 LABELS = np.array([3, 7])
@@ -120,7 +121,7 @@ def test_resuming_is_bit_equal_to_never_having_stopped(tmp_path, make, stop, par
     whole.fit(*given)
     path = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        make(validation_fraction=part)[0].fit(*given, checkpoint=path, on_epoch=stopper(stop))
+        make(validation_fraction=part)[0].fit(*given, checkpoint=path, callbacks=stopper(stop))
     resumed = make(validation_fraction=part)[0].fit(*given, resume=path, checkpoint=path)
     assert_same(weights(resumed), weights(whole))
     assert timeless(resumed) == timeless(whole) and resumed.best_epoch_ == whole.best_epoch_
@@ -244,20 +245,18 @@ def test_an_interrupt_leaves_the_best_so_far(make):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        model.fit(*given, on_epoch=interrupt)
+        model.fit(*given, callbacks=interrupt)
     assert len(model.history_) == 3
     assert_same(weights(model), best)
 
 
 @pytest.mark.parametrize("make", MODELS)
-def test_a_failed_fit_loses_nothing(tmp_path, make):
+def test_a_fit_that_fails_before_an_epoch_has_ended_changes_nothing(tmp_path, make):
     model, given = make()
     before = weights(model.fit(*given))
     history = model.history_
-    with pytest.raises(OSError, match="disk full"):
-        model.set_params(hidden_size=9).fit(*given, on_epoch=stopper(2, OSError("disk full")))
-    model.set_params(learning_rate=1e300, clip_norm=None, cell="rnn", epochs=20)
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"at step \d+, in epoch \d+"):
+    model.set_params(learning_rate=1e300, clip_norm=None, cell="rnn", hidden_size=9, batch_size=1)
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match=r"at step \d+, in epoch 1"):
         model.fit(*given, checkpoint=tmp_path / "run")
     with pytest.raises(ValueError, match="learning_rate"):
         model.set_params(learning_rate=-1).fit(*given)
@@ -276,8 +275,7 @@ def test_a_checkpoint_outlives_divergence(tmp_path):
             current.network_.parameters["head.bias"][0] = np.nan
 
     with pytest.raises(FloatingPointError, match="the loss became nan at step 9, in epoch 3"):
-        model.fit(*given, checkpoint=path, on_epoch=poison)
-    assert not hasattr(model, "history_")
+        model.fit(*given, checkpoint=path, callbacks=poison)
     assert_same(weights(SequenceClassifier.load(path)), seen[1])
     assert len(SequenceClassifier.load(path).history_) == 2
 
@@ -293,7 +291,7 @@ def test_a_checkpoint_that_cannot_be_written_is_found_before_the_first_step(tmp_
 
 
 @pytest.mark.parametrize("make", ALL_MODELS)
-def test_on_epoch_gets_the_very_model_as_it_is_then(make):
+def test_a_callback_gets_the_very_model_as_it_is_then(make):
     """So that a function which knows the model by another name sees what it has learned, not what it had."""
     model, given = make(epochs=3)
     seen = []
@@ -301,7 +299,7 @@ def test_on_epoch_gets_the_very_model_as_it_is_then(make):
     def look(current):
         seen.append((current is model, len(model.history_), weights(model)))
 
-    model.fit(*given, on_epoch=look)
+    model.fit(*given, callbacks=look)
     assert [(same, epochs) for same, epochs, _ in seen] == [(True, 1), (True, 2), (True, 3)]
     again, _ = make(epochs=3)
     assert_same(weights(again.fit(*given)), weights(model))  # and nothing depends on being looked at
@@ -312,16 +310,57 @@ def test_on_epoch_gets_the_very_model_as_it_is_then(make):
 def test_what_cannot_be_called_is_found_before_the_first_step(make, monkeypatch):
     model, given = make()
     monkeypatch.setattr(type(model), "_train", None)  # nobody gets there
-    with pytest.raises(TypeError, match=r"on_epoch must be a function, .* got 5 of type int"):
-        model.fit(*given, on_epoch=5)
+    with pytest.raises(TypeError, match=r"callbacks must be a function, .* got 5 of type int"):
+        model.fit(*given, callbacks=5)
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), GeneratorExit()])
-def test_after_an_error_in_on_epoch_a_model_is_what_it_was(error):
-    model, given = classifier()
+@pytest.mark.parametrize("error", [OSError("disk full"), GeneratorExit(), KeyboardInterrupt()])
+@pytest.mark.parametrize("part", [0.3, 0.0])
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_after_an_error_in_a_callback_a_model_has_the_best_weights_so_far(make, part, error):
+    model, given = make(validation_fraction=part)
+    best = {}
+
+    def look(current):
+        if current.best_epoch_ in (None, len(current.history_)):
+            best.update(weights(current))
+
     with pytest.raises(type(error)):
-        model.fit(*given, on_epoch=stopper(2, error))
-    assert vars(model) == model.get_params()
+        model.fit(*given, callbacks=[look, stopper(3, error)])
+    assert_same(weights(model), best)
+    assert len(model.history_) == 3
+    assert_same(weights(copy.deepcopy(model).partial_fit(*given)), weights(model.partial_fit(*given)))
+
+
+@pytest.mark.parametrize("make", [classifier, writer, forecaster])
+@pytest.mark.parametrize("way", ["returns", "raises"])
+def test_a_callback_can_stop_a_training(make, way):
+    model, given = make(schedule="constant", validation_fraction=0.0)
+    seen = []
+
+    def stop(current):
+        seen.append(len(current.history_))
+        if seen[-1] == 2 and way == "raises":
+            raise StopTraining
+        return seen[-1] == 2
+
+    model.fit(*given, callbacks=stop)
+    assert seen == [1, 2] and len(model.history_) == 2
+    shorter, _ = make(schedule="constant", validation_fraction=0.0, epochs=2)
+    assert_same(weights(shorter.fit(*given)), weights(model))
+
+
+def test_resume_auto_goes_on_where_there_is_a_file(tmp_path):
+    whole, given = classifier()
+    whole.fit(*given)
+    for stop in (2, 4, None):  # one line of a script, run again and again
+        model = classifier()[0]
+        callbacks = [] if stop is None else [lambda current, stop=stop: len(current.history_) == stop]
+        model.fit(*given, checkpoint=tmp_path / "run", resume="auto", callbacks=callbacks)
+    assert_same(weights(model), weights(whole))
+    assert timeless(model) == timeless(whole)
+    with pytest.raises(ValueError, match='resume="auto" goes with a checkpoint'):
+        model.fit(*given, resume="auto")
 
 
 @pytest.mark.parametrize("part", [0.2, 0.0])
@@ -339,7 +378,7 @@ def test_the_warning_of_divergence_leaves_the_weights_and_names_the_caller():
     best = {}
     model = SequenceRegressor(**options, learning_rate=1e3, validation_fraction=0)
     with pytest.warns(UserWarning, match="diverged") as caught:
-        model.fit(X, [x.sum() for x in X], on_epoch=lambda current: best.update(weights(current)))
+        model.fit(X, [x.sum() for x in X], callbacks=lambda current: best.update(weights(current)))
     assert_same(weights(model), best)
     assert [each.filename for each in caught] == [__file__]
 

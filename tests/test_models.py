@@ -252,7 +252,7 @@ class TestTextGenerator:
             seen.append((len(model.history_), model.best_epoch_, model.generate("the", 5, seed=1)))
             assert TextGenerator.load(path).generate("the", 5, seed=1) == seen[-1][2]
 
-        quick.set_params(epochs=3).fit(TEXT, on_epoch=on_epoch)
+        quick.set_params(epochs=3).fit(TEXT, callbacks=on_epoch)
         assert [epoch for epoch, _, _ in seen] == [1, 2, 3]
         assert seen[-1][1] == quick.best_epoch_
 
@@ -283,7 +283,7 @@ class TestFailingFit:
             raise OSError("disk full")
 
         with pytest.raises(OSError, match="disk full"):
-            quick.set_params(hidden_size=9).fit(TEXT, on_epoch=fail)
+            quick.set_params(hidden_size=9).fit(TEXT, callbacks=fail)
         assert quick.generate("the", 30, seed=0) == text
 
     def test_an_interrupt_leaves_the_best_so_far(self, quick):
@@ -296,7 +296,7 @@ class TestFailingFit:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            quick.set_params(epochs=10).fit(TEXT, on_epoch=interrupt)
+            quick.set_params(epochs=10).fit(TEXT, callbacks=interrupt)
         assert len(quick.history_) == 3
         assert quick.generate("the", 30, seed=0) == best[0]
 

@@ -147,6 +147,21 @@ def require_writable(path: _Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def to_resume(resume: str | os.PathLike[str] | None, checkpoint: str | os.PathLike[str] | None) -> Any:
+    """The file to go on from, or None: with "auto" that of `checkpoint`, if it is there.
+
+    Raises
+    ------
+    ValueError
+        If it is "auto" without a `checkpoint`.
+    """
+    if resume != "auto":
+        return resume
+    if checkpoint is None:
+        raise ValueError('resume="auto" goes with a checkpoint, the file that may be there, got None')
+    return checkpoint if os.path.exists(checkpoint) else None
+
+
 def _require_known(name: str, header: Mapping[str, str]) -> None:
     """Raise unless the header is of a format that this version reads."""
     written = header.get("fastrnn_format", "")

@@ -125,7 +125,7 @@ def _train(options: argparse.Namespace) -> None:
             current.save(options.output)
 
     try:
-        model.fit(text, checkpoint=options.checkpoint, resume=options.resume, on_epoch=epoch_ended)
+        model.fit(text, checkpoint=options.checkpoint, resume=options.resume, callbacks=epoch_ended)
     finally:
         if hasattr(model, "history_"):  # trained to the end, or interrupted with something to keep
             model.save(options.output)

@@ -54,7 +54,7 @@ def run(directory: str) -> None:
     model = generator(characters)
     untrained = generator(characters, epochs=0).fit(training)
     _show_sample("before training", untrained)
-    model.fit(training, on_epoch=_epoch_ended)
+    model.fit(training, callbacks=_epoch_ended)
     model.save(path)
     score = model.bits_per_character(held_out)
     _show_sample("after training", model)

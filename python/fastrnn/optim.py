@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -316,6 +316,66 @@ class AdamW(Adam):
 
     def _kept(self) -> float:
         return 1 - self.lr * self.weight_decay
+
+
+class Some(Mapping[str, Array]):
+    """Some of the arrays of a mapping, looked up in it: a copy of both looks them up in the other's copy."""
+
+    def __init__(self, whole: Mapping[str, Array], names: list[str]) -> None:
+        self._whole, self._names = whole, names
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "rmsprop": RMSprop, "sgd": SGD}
+
+
+def make(
+    optimizer: Any, parameters: Mapping[str, Array], lr: float, weight_decay: float = 0.0
+) -> list[Optimizer]:
+    """Optimizers by name, or by a function.
+
+    Parameters
+    ----------
+    optimizer : {"adam", "rmsprop", "sgd"} or callable
+        A function of `parameters` and `lr` that returns an `Optimizer` or a list of them.
+    parameters : mapping of str to ndarray
+    lr : float
+    weight_decay : float
+        Of the arrays whose names, or last parts of them, begin with ``weight``: others, such as biases and
+        initial states, have none. By "adam" it is that of `AdamW`; others than "sgd" have none.
+
+    Raises
+    ------
+    ValueError
+        If there is a `weight_decay` but the optimizer takes none.
+    TypeError
+        If the function returns something else.
+    """
+    if weight_decay and optimizer not in ("adam", "sgd"):
+        raise ValueError(f'weight_decay goes with optimizer="adam" or "sgd" only, got {optimizer!r}')
+    if callable(optimizer):
+        made = optimizer(parameters, lr)
+        made = list(made) if isinstance(made, (list, tuple)) else [made]
+        if not made or not all(isinstance(each, Optimizer) for each in made):
+            raise TypeError(f"optimizer must return an Optimizer or a list of some, got {checks.came(made)}")
+        return made
+    if not weight_decay:
+        return [OPTIMIZERS[optimizer](parameters, lr)]
+    decaying = [name for name in parameters if name.rpartition(".")[2].startswith("weight")]
+    others = [name for name in parameters if name not in decaying]
+    kind: Any = AdamW if optimizer == "adam" else SGD
+    found = [kind(Some(parameters, decaying), lr, weight_decay=weight_decay)]
+    return [*found, OPTIMIZERS[optimizer](Some(parameters, others), lr)] if others else found
 
 
 def grad_norm(gradients: Mapping[str, Array]) -> float:

@@ -1,6 +1,7 @@
 """What comes in, in the forms that networks take: sequences in batches, text as tokens."""
 
-from fastrnn.data.examples import Batches, Dataset, Examples, batches
+from fastrnn.data.dataset import Dataset, Parts, dataset
+from fastrnn.data.examples import Batches, Examples, batches
 from fastrnn.data.scaling import Scaling
 from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
 from fastrnn.data.symbols import Symbol, Symbols, begins_with_str, symbol_sequences
@@ -12,6 +13,7 @@ __all__ = [
     "Bytes",
     "Dataset",
     "Examples",
+    "Parts",
     "Scaling",
     "Sequences",
     "Symbol",
@@ -22,6 +24,7 @@ __all__ = [
     "batches",
     "begins_with_str",
     "column_names",
+    "dataset",
     "is_list",
     "nonempty_text",
     "sequences",

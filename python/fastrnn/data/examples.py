@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,30 +15,14 @@ from fastrnn.data.sequence import Sequences
 POOL = 50  # batches among which sequences are sorted by length
 
 
-class Dataset(Protocol):
-    """What a network is trained on, or validated: all that a training knows of data."""
-
-    @property
-    def samples(self) -> int:
-        """Of an epoch: as many as the counts of its losses come to, which are means of so many."""
-        ...
-
-    def batches(self, rng: np.random.Generator | None) -> Iterator[Any]:
-        """An epoch. Without a generator all samples in an order that is always the same, for validation.
-
-        A batch is whatever the network takes. If it has an attribute `follows` that is true, it begins where
-        the one before it ended, and the state is carried on; else the state begins anew.
-        """
-        ...
-
-
 @dataclass
 class Examples:
     """Sequences and what is to be said about them.
 
     Parameters
     ----------
-    x : Sequences
+    x : Sequences, or ndarray, (N, ...)
+        What a network with memory learns from, or rows for one without.
     y : ndarray, (N, ...), or Sequences, or None
         A target for each sequence; or one for each step; or, when predicting, none.
     weights : ndarray, (N,), or None
@@ -47,7 +31,7 @@ class Examples:
         Whether the steps come after those of the batch before: see `Dataset.batches`.
     """
 
-    x: Sequences
+    x: Any
     y: Any = None
     weights: Array | None = None
     follows: bool = False
@@ -62,7 +46,9 @@ class Examples:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """The steps of each sequence; where it is a single vector, those of its target."""
+        """The steps of each sequence; where it is a single vector, those of its target; a row has one."""
+        if not isinstance(self.x, Sequences):
+            return np.ones(len(self.x), np.int64)
         vectors = self.x.steps <= 1 and isinstance(self.y, Sequences)
         lengths: npt.NDArray[np.int64] = (self.y if vectors else self.x).lengths
         return lengths

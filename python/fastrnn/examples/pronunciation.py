@@ -81,7 +81,7 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
     model.fit(
         list(training),
         [first for first, *_ in training.values()],
-        on_epoch=functools.partial(_epoch_ended, probe, curve),
+        callbacks=functools.partial(_epoch_ended, probe, curve),
     )
     seconds = time.perf_counter() - start
     model.save(os.path.join(directory, "pronunciation.safetensors"))

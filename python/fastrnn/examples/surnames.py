@@ -61,7 +61,7 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
     print(f"the baseline, a Witten-Bell {order}-gram, held out: {baselines[order]:.3f} bits per character")
 
     model = SequenceGenerator(**QUICK if quick else PARAMETERS)
-    model.fit(*parts(training), on_epoch=_epoch_ended)
+    model.fit(*parts(training), callbacks=_epoch_ended)
     model.save(os.path.join(directory, "surnames.safetensors"))
     bits = model.bits_per_symbol(*parts(held_out))
 

@@ -24,16 +24,6 @@ class SequenceClassifier(LabelEstimator, PooledEstimator):
     What the recurrent layers make of a sequence is pooled to one vector, from which a linear layer computes
     the classes' logits; the cross-entropy is minimised.
 
-    Parameters
-    ----------
-    pooling, bidirectional, layout, n_tokens, cell, hidden_size, ...
-        See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
-
-    Attributes
-    ----------
-    classes_, n_features_in_, feature_names_in_, history_, best_epoch_
-        As there.
-
     Examples
     --------
     >>> rng = np.random.default_rng(0)

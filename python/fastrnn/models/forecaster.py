@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, losses
+from fastrnn import checks, losses, optim
 from fastrnn.checks import Array
 from fastrnn.data import Dataset
 from fastrnn.data.panel import Form, Panel, Steps, read_series
 from fastrnn.data.windows import ForecastWindows, Frame, Scale, in_units, unit_of
-from fastrnn.models.estimator import Check, NetworkEstimator
+from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.intervals import bounds, score_of, scores
 from fastrnn.models.networks import recurrent
-from fastrnn.optim import Adam
-from fastrnn.training import Trainer
+from fastrnn.training import fit
 
 ORIGINS_IN_A_CONTEXT = 4  # a window is forecast from the end of its context and a quarter as many steps on
 CALIBRATING_WINDOWS = 1000  # at most
@@ -108,15 +106,13 @@ class Forecaster(NetworkEstimator):
     validation_fraction : float
         The part at the end of each series, at least the horizon, that is forecast to choose the best weights
         and to calibrate intervals. With 0 there are no intervals.
-    cell, hidden_size, num_layers, dropout, batch_size, ...
-        See `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
     n_channels_, n_covariates_ : int
         Of each series.
-    history_, best_epoch_
-        See `fastrnn.models.estimator.NetworkEstimator`; of the training before `refit`.
+    history_ : list of dict
+        One record per epoch of the training before `refit`: see `fastrnn.training.Training`.
 
     Examples
     --------
@@ -155,9 +151,9 @@ class Forecaster(NetworkEstimator):
         y: Any,
         covariates: Any = None,
         *,
-        checkpoint: str | os.PathLike[str] | None = None,
-        resume: str | os.PathLike[str] | None = None,
-        on_epoch: Callable[[Forecaster], None] | None = None,
+        checkpoint: Path | None = None,
+        resume: Path | None = None,
+        callbacks: Callbacks = (),
     ) -> Forecaster:
         """Learn from series, forgetting what was learned before.
 
@@ -174,7 +170,7 @@ class Forecaster(NetworkEstimator):
             What goes with each step and is known ahead, such as the hour or a price set in advance. Where
             both have an index, rows are found by their stamps, among others such as those of the future,
             and a single frame is for all series. Else there is a row for each step.
-        checkpoint, resume, on_epoch
+        checkpoint, resume, callbacks
             See `fastrnn.models.estimator.SequenceEstimator.fit`.
 
         Returns
@@ -191,7 +187,7 @@ class Forecaster(NetworkEstimator):
         FloatingPointError, KeyboardInterrupt
             As there.
         """
-        return self._fit((y, covariates), None, checkpoint, resume, on_epoch)
+        return self._fit((y, covariates), None, checkpoint, resume, callbacks)
 
     def partial_fit(self, y: Any, covariates: Any = None) -> Forecaster:
         """Learn for one more epoch, from these series: see `SequenceEstimator.partial_fit`.
@@ -395,8 +391,8 @@ class Forecaster(NetworkEstimator):
         training, validation = examples.split(held_out)
         return training, validation
 
-    def _train(self, trainer: Trainer, training: Any, validation: Any, *others: Any) -> None:
-        super()._train(trainer, training, validation, *others)
+    def _train(self, training: Any, validation: Any, *others: Any) -> None:
+        super()._train(training, validation, *others)
         if validation is None or self.best_epoch_ is None:
             return
         self._scores = self._scores_of(validation)
@@ -424,17 +420,19 @@ class Forecaster(NetworkEstimator):
 
     def _go_on(self, windows: Any, steps: int) -> None:
         """Train for some more steps; whatever happens, the weights are those before or those after."""
-        trainer = Trainer(
-            self.network_,
-            Adam(self.network_.parameters, self.learning_rate / 10),
-            epochs=None,
-            max_steps=steps,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
-        )
         before = {name: array.copy() for name, array in self.network_.parameters.items()}
         try:
-            trainer.run(lambda: self._losses(self._dataset(windows), self._rng), windows.samples)
+            fit(
+                self.network_,
+                self._dataset(windows),
+                optimizer=optim.make(
+                    self.optimizer, self.network_.parameters, self.learning_rate / 10, self.weight_decay
+                ),
+                max_steps=steps,
+                schedule=self.schedule,
+                clip_norm=self.clip_norm,
+                seed=self._rng,
+            )
         except BaseException:
             self.network_.load_state_dict(before)
             raise

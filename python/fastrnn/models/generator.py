@@ -36,13 +36,6 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
     (as Vinyals et al., Show and tell, 2015, give an image to a decoder once, at its start). In training it is
     given the true symbol before each, and the cross-entropy of the next is minimised.
 
-    Parameters
-    ----------
-    cell, hidden_size, num_layers, dropout, epochs, batch_size, learning_rate, schedule, clip_norm,
-    validation_fraction, patience, max_seconds, dtype, seed, verbose
-        As of `fastrnn.models.estimator.SequenceEstimator`. ``bptt_steps`` must be None: sequences are not
-        cut.
-
     Attributes
     ----------
     classes_ : ndarray or None
@@ -55,8 +48,6 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         The symbols of the outputs.
     longest_ : int
         The length of the longest output in `fit`.
-    history_, best_epoch_
-        As of `SequenceEstimator`; losses are in nats per symbol, an output's end being one too.
 
     Examples
     --------

@@ -31,7 +31,7 @@ def recurrent(
     Parameters
     ----------
     options : SequenceEstimator
-        Its cell, hidden_size, num_layers, dropout and dtype are used.
+        Its cell, hidden_size, num_layers, dropout, layer_options and dtype are used.
     input_size : int
         Features of a step, or the size of the vocabulary.
     rng : numpy.random.Generator
@@ -47,6 +47,7 @@ def recurrent(
         bidirectional=bidirectional,
         dtype=options.dtype,
         seed=rng,
+        **options.layer_options or {},
     )
     if tokens:
         # The layer's initial values, up to 1 / sqrt(H), suppose some H active inputs; a token is just one.

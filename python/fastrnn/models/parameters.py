@@ -1,17 +1,45 @@
-"""What every model shares with scikit-learn's estimators, without scikit-learn: parameters by name."""
+"""What every model shares with scikit-learn's estimators, without scikit-learn: parameters by name; and the
+parameters of every network that is trained."""
 
 from __future__ import annotations
 
 import inspect
 import reprlib
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.layers import CELLS
+from fastrnn.models.docstrings import complete
+from fastrnn.optim import OPTIMIZERS
+from fastrnn.training import schedules
+
 Self = TypeVar("Self", bound="Estimator")
+Check = Callable[[str, Any], Any]
+
+OTHERWISE = "input_size hidden_size num_layers bidirectional dropout batch_first dtype seed".split()  # told
+
+
+def optional(check: Check) -> Check:
+    """The check of a parameter that may be None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def named_or_function(*names: str) -> Check:
+    """The check of a parameter that is one of some names or a function."""
+    return lambda name, value: value if callable(value) else checks.one_of(name, value, names)
 
 
 class Estimator:
     """A model whose constructor only stores parameters; `fit` checks them and learns attributes."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        complete(cls)
 
     _kind: ClassVar[str | None] = None  # what scikit-learn calls it: "classifier", "regressor"
 
@@ -67,6 +95,145 @@ class Estimator:
     def _require_fitted(self, attribute: str) -> None:
         if not hasattr(self, attribute):
             raise _not_fitted(f"this {type(self).__name__} is not fitted yet: call fit first")
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class NetworkParameters(Estimator):
+    """The parameters of every model that trains a network.
+
+    Parameters
+    ----------
+    cell : {"lstm", "gru", "rnn"}
+        The recurrent cell; "rnn" is the vanilla one with tanh.
+    hidden_size, num_layers : int
+        Units in a layer and direction, and layers.
+    dropout : float
+        The part of each layer's outputs that is dropped in training, in [0, 1).
+    layer_options : dict or None
+        Further options of the recurrent layers, as ``{"recurrent_dropout": 0.2}``: see `fastrnn.LSTM`.
+    initial : {"orthogonal", "identity"}, callable or None
+        The recurrent weights at the start, by the function of `fastrnn.layers.initial` of this name; or a
+        function of the network, which changes its parameters. None leaves them as the layers are made.
+    forget_bias : float or None
+        The bias of the gates that keep the state at the start: see `fastrnn.layers.initial.forget_bias`.
+    epochs : int or None
+        Passes over the data at most. With 0 the weights keep their initial values; with None there are as
+        many as `max_steps` or `max_seconds` allow.
+    max_steps : int or None
+        Training stops after so many steps of the optimizer, and the learning rate falls accordingly.
+    batch_size : int
+        Sequences side by side in a step of training.
+    bptt_steps : int or None
+        Steps that gradients flow back through; None is all steps of a sequence.
+    optimizer : {"adam", "rmsprop", "sgd"} or callable
+        What the weights are learned by; or a function of the parameters by name and the learning rate that
+        returns a `fastrnn.optim.Optimizer` or a list of them: arrays that are in none stay as they are.
+    learning_rate : float
+        The optimizer's, at its highest.
+    weight_decay : float
+        What weights, but not biases and initial states, lose in a step, times the learning rate: by "adam" as
+        in `AdamW`, by "sgd" as an L2 penalty.
+    schedule : {"cosine", "constant", "step", "warmup"} or callable
+        How the learning rate changes: see `fastrnn.training.fit`.
+    clip_norm : float or None
+        Gradients of a greater norm are scaled down to it.
+    validation_fraction : float
+        The part of the data, in [0, 1), that is not trained on. After every epoch it is scored, and the
+        weights that score best are kept. The last example of a class is never held out. With 0 there is no
+        validation, and the last weights are kept; likewise, with a warning, where the part is less than one
+        example, or all are the last of a class.
+    patience : int or None
+        Training stops after so many epochs without a better score; it needs a validation.
+    max_seconds : float or None
+        Training stops after so many seconds, and the learning rate falls accordingly. What comes out depends
+        on the machine's speed then; without it, one ``seed`` gives the same model again.
+    dtype : {"float32", "float64"}
+        Of weights and computation.
+    seed : int, numpy.random.Generator, numpy.random.RandomState or None
+        Of all randomness: initial weights, dropout, order of the data. A generator gives a number for each
+        `fit`. None takes fresh randomness.
+    verbose : bool
+        Show a progress bar, where somebody watches and tqdm is installed, and print a line for each epoch.
+    """
+
+    cell: str = "lstm"
+    hidden_size: int = 64
+    num_layers: int = 1
+    dropout: float = 0.0
+    layer_options: Mapping[str, Any] | None = None
+    initial: str | Callable[[Any], Any] | None = None
+    forget_bias: float | None = None
+    epochs: int | None = 50
+    max_steps: int | None = None
+    batch_size: int = 32
+    bptt_steps: int | None = None
+    optimizer: str | Callable[..., Any] = "adam"
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.0
+    schedule: str | schedules.Schedule = "cosine"
+    clip_norm: float | None = 1.0
+    validation_fraction: float = 0.1
+    patience: int | None = None
+    max_seconds: float | None = None
+    dtype: str = "float32"
+    seed: int | None = None
+    verbose: bool = False
+
+    _checks: ClassVar[dict[str, Check]] = {
+        "cell": lambda name, value: checks.one_of(name, value, tuple(CELLS)),
+        "hidden_size": checks.positive_int,
+        "num_layers": checks.positive_int,
+        "dropout": checks.fraction,
+        "layer_options": optional(lambda name, value: _options(name, value)),
+        "initial": optional(named_or_function("orthogonal", "identity")),
+        "forget_bias": optional(checks.finite_float),
+        "epochs": optional(checks.non_negative_int),
+        "max_steps": optional(checks.positive_int),
+        "batch_size": checks.positive_int,
+        "bptt_steps": optional(checks.positive_int),
+        "optimizer": named_or_function(*OPTIMIZERS),
+        "learning_rate": checks.positive_float,
+        "weight_decay": checks.non_negative_float,
+        "schedule": named_or_function(*schedules.SCHEDULES),
+        "clip_norm": optional(checks.positive_float),
+        "validation_fraction": checks.fraction,
+        "patience": optional(checks.positive_int),
+        "max_seconds": optional(checks.positive_float),
+        "dtype": lambda name, value: checks.float_dtype(name, value).name,
+        "seed": optional(lambda name, value: _seed(name, value)),
+        "verbose": lambda name, value: checks.boolean(name, bool(value) if value in (0, 1) else value),
+    }
+
+    def _checked_copy(self: Self) -> Self:
+        """An unfitted model with the same parameters, as plain Python, which JSON can express."""
+        params, known = self.get_params(), self._checks  # type: ignore[attr-defined]
+        return type(self)(**{name: known[name](name, value) for name, value in params.items()})
+
+    @classmethod
+    def _plain(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters for a file: functions are the default there, as what they did is in the weights."""
+        defaults = inspect.signature(cls).parameters
+        return {name: defaults[name].default if callable(each) else each for name, each in params.items()}
+
+
+def _options(name: str, value: Any) -> dict[str, Any]:
+    """Options of recurrent layers, plain; the layers check them when they are made."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict of options by name, got {checks.came(value)}")
+    known = {each for cell in CELLS.values() for each in inspect.signature(cell).parameters} - {*OTHERWISE}
+    for each in value:
+        if each not in known:
+            raise ValueError(f"{name} must be of {', '.join(sorted(known))}, got {each!r}")
+    plain = {each: option.item() for each, option in value.items() if isinstance(option, np.generic)}
+    return {**value, **plain}
+
+
+def _seed(name: str, value: Any) -> int:
+    if isinstance(value, np.random.Generator):
+        return int(value.integers(2**31))
+    if isinstance(value, np.random.RandomState):
+        return int(value.randint(2**31))
+    return checks.non_negative_int(name, value)
 
 
 def _not_fitted(message: str) -> RuntimeError:

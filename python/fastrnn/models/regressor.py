@@ -39,15 +39,11 @@ class SequenceRegressor(PooledEstimator):
         What is minimised; the latter two do not let outliers pull as far: see `fastrnn.losses`. A function
         gets outputs and targets, (B, M), and returns its value and gradient, as those do; if there is a
         `sample_weight`, it gets ``weights``, (B,), too.
-    pooling, bidirectional, layout, n_tokens, cell, hidden_size, ...
-        See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
     target_scaling_ : fastrnn.data.Scaling
         What targets are scaled by.
-    n_features_in_, feature_names_in_, scaling_, history_, best_epoch_
-        As there.
 
     Examples
     --------

@@ -40,10 +40,6 @@ class SequenceToSequence(SequenceWriter):
     bidirectional : bool
         Whether the encoder reads in both directions, each with half of `hidden_size`, which must be even
         then.
-    cell, hidden_size, num_layers, dropout, epochs, batch_size, learning_rate, schedule, clip_norm,
-    validation_fraction, patience, max_seconds, dtype, seed, verbose
-        As of `fastrnn.models.estimator.SequenceEstimator`. ``bptt_steps`` must be None: sequences are not
-        cut.
 
     Attributes
     ----------
@@ -51,8 +47,6 @@ class SequenceToSequence(SequenceWriter):
         The symbols of the inputs and of the outputs.
     longest_ : int
         The length of the longest output in `fit`.
-    history_, best_epoch_
-        As of `SequenceEstimator`; losses are in nats per symbol, an output's end being one too.
 
     Examples
     --------

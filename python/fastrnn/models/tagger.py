@@ -30,14 +30,8 @@ class SequenceTagger(LabelEstimator):
 
     Parameters
     ----------
-    bidirectional : bool, default True
-    layout, n_tokens, cell, hidden_size, ...
-        See `fastrnn.models.supervised` and `fastrnn.models.estimator.NetworkEstimator`.
-
-    Attributes
-    ----------
-    classes_, n_features_in_, feature_names_in_, history_, best_epoch_
-        As there.
+    bidirectional : bool
+        Whether a second direction runs through each sequence backwards; by default it does.
 
     Examples
     --------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -15,7 +14,7 @@ from fastrnn import checks
 from fastrnn.data import Bytes, Dataset, Tokens, Vocabulary, Words, text_argument
 from fastrnn.layers import Dropout, Embedding, Linear, Sequential
 from fastrnn.losses import softmax_cross_entropy
-from fastrnn.models.estimator import Check, NetworkEstimator, optional
+from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path, optional
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
 
@@ -53,19 +52,15 @@ class TextGenerator(NetworkEstimator):
         window.
     validation_fraction : float
         The part at the end of the text, in [0, 1), that is not trained on.
-    cell, hidden_size, num_layers, dropout, ...
-        See `fastrnn.models.estimator.NetworkEstimator`.
 
     Attributes
     ----------
     vocabulary_ : Vocabulary, Words or Bytes
         What the model knows.
     history_ : list of dict
-        One record per epoch: those of `fastrnn.training.Trainer`, ``train_bits_per_character`` and
+        One record per epoch: those of `fastrnn.training.Training`, ``train_bits_per_character`` and
         ``validation_bits_per_character``: of bytes, bits per byte; of words, by their mean length in the
         text.
-    best_epoch_ : int or None
-        The epoch the weights are from; None without validation.
     best_bits_per_character_ : float or None
         Its score in validation.
 
@@ -102,9 +97,9 @@ class TextGenerator(NetworkEstimator):
         text: str | bytes,
         *,
         validation_text: str | bytes | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        resume: str | os.PathLike[str] | None = None,
-        on_epoch: Callable[[TextGenerator], None] | None = None,
+        checkpoint: Path | None = None,
+        resume: Path | None = None,
+        callbacks: Callbacks = (),
     ) -> TextGenerator:
         """Learn from a text, forgetting what was learned before.
 
@@ -115,11 +110,9 @@ class TextGenerator(NetworkEstimator):
             byte or two for each character, a buffer nothing.
         validation_text : str or bytes, optional
             To validate on, in the place of the end of the text.
-        checkpoint, resume : path, optional
-            As of `fastrnn.models.SequenceClassifier.fit`: where to write after every epoch, and a file so
-            written to go on from.
-        on_epoch : callable, optional
-            Called after every epoch with the model as it is then, which can generate, score and save.
+        checkpoint, resume, callbacks
+            As of `fastrnn.models.SequenceClassifier.fit`: where to write after every epoch; a file so written
+            to go on from; functions that are called after every epoch with the model as it is then.
 
         Returns
         -------
@@ -137,7 +130,7 @@ class TextGenerator(NetworkEstimator):
             validation. After any other error it is what it was before.
         """
         held_out = None if validation_text is None else (validation_text, "validation_text")
-        return self._fit((text,), held_out, checkpoint, resume, on_epoch)
+        return self._fit((text,), held_out, checkpoint, resume, callbacks)
 
     def partial_fit(self, text: str | bytes) -> TextGenerator:
         """Learn for one more epoch, with `learning_rate` as it is and no validation.

@@ -21,6 +21,17 @@ class SequenceWriter(SequenceEstimator):
 
     A subclass supplies ``_read_inputs(X, *, learn) -> Sequences`` and ``_build(rng)``, and extends
     ``_format`` and ``_restore``.
+
+    Parameters
+    ----------
+    bptt_steps : None
+        Sequences are not cut.
+
+    Attributes
+    ----------
+    history_ : list of dict
+        One record per epoch: see `fastrnn.training.Training`; losses are in nats per symbol, an output's end
+        being one too.
     """
 
     hidden_size: int = 128

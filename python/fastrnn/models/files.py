@@ -1,0 +1,127 @@
+"""Fitted models in files: what a file holds, and the state of a training beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastrnn import checkpoint
+from fastrnn.checks import Array
+from fastrnn.models.parameters import NetworkParameters
+from fastrnn.training import Training
+from fastrnn.training.state import part_of, same_settings
+
+Self = TypeVar("Self", bound="Stored")
+
+BUDGET = {"epochs", "max_steps", "patience", "max_seconds", "verbose"}  # may differ when a training goes on
+
+STATE = "training."  # what the names of a checkpoint begin with where they are not the model's own
+LEARNED = "learned."  # and those of arrays of a model that are not weights
+
+
+class Stored(NetworkParameters):
+    """A model that can be saved. Functions among its parameters are not: see `load`."""
+
+    network_: Any
+    history_: list[dict[str, Any]]
+    best_epoch_: int | None
+    _fitted_with: dict[str, Any]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a safetensors file, in one step: see `fastrnn.checkpoint.save`."""
+        self._require_fitted("history_")
+        arrays, metadata = self._metadata()
+        checkpoint.save(path, {**self.network_.parameters, **arrays}, metadata)
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+        """The model that `save` wrote, or a checkpoint of `fit`.
+
+        A parameter that was a function has its default then: the weights have what it did.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is damaged, or holds anything else.
+        """
+        tensors, metadata = checkpoint.load(path)
+        cls._require_own(path, metadata)
+        try:
+            model = cls(**metadata["parameters"])._checked_copy()
+            model._restore({**metadata, **part_of(tensors, LEARNED)})
+            model._begin()
+            weights = (name for name in tensors if not name.startswith((STATE, LEARNED)))
+            model.network_.load_state_dict({name: tensors[name] for name in weights})
+            model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
+        except Exception as error:  # of many kinds, since a file may hold anything
+            reason = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"{os.fspath(path)!r} holds an inconsistent {cls.__name__}: {reason}") from None
+        return model
+
+    def _format(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _restore(self, metadata: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _metadata(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The model but for its weights: arrays by the names of a file, and what JSON can express."""
+        learned = self._format()
+        arrays = {name: value for name, value in learned.items() if isinstance(value, np.ndarray)}
+        metadata = {
+            "model": type(self).__name__,
+            "parameters": self._plain(self._fitted_with),
+            **{name: value for name, value in learned.items() if name not in arrays},
+            "history": self.history_,
+            "best_epoch": self.best_epoch_,
+        }
+        return {f"{LEARNED}{name}": array for name, array in arrays.items()}, metadata
+
+    def _save_checkpoint(self, path: str | os.PathLike[str], training: Training, samples: int | None) -> None:
+        """A model file with the best weights, and beside them the state of the training."""
+        tensors, state = training.state_dict()
+        kept: Mapping[str, Array] = training.best_weights or self.network_.parameters
+        arrays, metadata = self._metadata()
+        beside = {f"{STATE}{name}": array for name, array in tensors.items()}
+        metadata["training"] = {**state, "samples": samples}
+        checkpoint.save(path, {**kept, **arrays, **beside}, metadata)
+
+    def _read_checkpoint(
+        self, path: str | os.PathLike[str], samples: int | None
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The state of a training that this one can go on from; with its history as the model's."""
+        tensors, metadata = checkpoint.load(path)
+        self._require_own(path, metadata)
+        if "training" not in metadata:
+            hint = f"{type(self).__name__}.load takes it, and partial_fit trains it further"
+            raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training: {hint}")
+        learned = {**self._format(), "parameters": self._plain(self._fitted_with)}
+        metadata.update(part_of(tensors, LEARNED))
+        found: dict[str, Any] = {name: _as_json(metadata.get(name)) for name in learned}
+        wanted: dict[str, Any] = {name: _as_json(value) for name, value in learned.items()}
+        for settings, count in ((found, metadata["training"]["samples"]), (wanted, samples)):
+            parameters = settings.pop("parameters")
+            others = {name: parameters[name] for name in parameters.keys() - settings.keys() - BUDGET}
+            settings.update(dict(sorted(others.items())), samples=count)
+        same_settings(found, wanted)
+        self.history_, self.best_epoch_ = metadata["history"], metadata["best_epoch"]
+        return part_of(tensors, STATE), metadata["training"]
+
+    @classmethod
+    def _require_own(cls, path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> None:
+        if metadata.get("model") != cls.__name__:
+            raise ValueError(f"{os.fspath(path)!r} holds no {cls.__name__}, but {metadata.get('model')!r}")
+
+
+def _as_json(value: Any) -> Any:
+    """As JSON gives it back, to compare."""
+    return json.loads(json.dumps(value.tolist() if isinstance(value, np.ndarray) else value))

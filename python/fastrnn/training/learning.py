@@ -1,0 +1,141 @@
+"""How a network learns from a batch: its loss, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastrnn import checks, losses
+from fastrnn.checks import Array
+from fastrnn.data import Dataset, Examples, Sequences
+
+
+class Learn(Protocol):
+    """From a batch and the state to go on from: the mean loss, the samples it is of, and the state after."""
+
+    def __call__(self, batch: Any, state: Any, *, training: bool) -> tuple[float, int, Any]: ...
+
+
+def learn_by(network: Any, loss: Any, stateful: bool) -> Learn:
+    """How a network learns: by its own ``loss``, or by its ``forward`` and a loss of a name or a function."""
+    if loss is None:
+        if not callable(getattr(network, "loss", None)):
+            raise TypeError(
+                "loss must be given, a name or a function, unless the network has "
+                f"loss(batch, state, *, training), got None and {checks.came(network)}"
+            )
+        own: Learn = network.loss
+        return own
+    if not callable(getattr(network, "forward", None)):
+        raise TypeError(f"network must have forward(x), which returns y and back, got {checks.came(network)}")
+    return Supervised(network, losses.get(loss), stateful)
+
+
+def epoch_of(learn: Learn, data: Dataset, rng: np.random.Generator | None) -> Iterator[tuple[float, int]]:
+    """The loss of each batch of an epoch and its samples; with a generator each has run backward too."""
+    state = None
+    for batch in data.batches(rng):
+        state = state if getattr(batch, "follows", False) else None
+        found = learn(batch, state, training=rng is not None)
+        if not isinstance(found, tuple) or len(found) != 3:
+            raise TypeError(f"the network's loss must return (value, count, state), got {checks.came(found)}")
+        value, count, state = found
+        yield number("loss", value), checks.non_negative_int("a loss's count", count)
+
+
+def mean_loss(learn: Learn, data: Dataset, most: int | None = None) -> float:
+    """Without training, of all batches or of at most so many."""
+    found = list(islice(epoch_of(learn, data, None), most))
+    if not sum(count for _, count in found):
+        raise ValueError("validation must have samples, got none")
+    values, counts = zip(*found, strict=True)
+    return float(np.average(values, weights=counts))
+
+
+def number(what: str, value: Any) -> float:
+    """A number of Python's, NumPy's or PyTorch's as a float."""
+    try:
+        found = float(value) if np.ndim(value) == 0 else None
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        raise TypeError(f"the {what} must be a number, got {checks.came(value)}")
+    return found
+
+
+class Supervised:
+    """A network with ``forward(x, ...) -> y, back`` and a loss ``(y, target) -> (value, dy)``.
+
+    It gets a batch time first, or as its ``batch_first`` says, and ``lengths`` where they differ. Steps after
+    a sequence's end do not count.
+
+    Parameters
+    ----------
+    network : callable
+        A call of it is inference.
+    loss : callable
+    stateful : bool
+        Whether the state goes from batch to batch: as that of `Sequential` does.
+    """
+
+    def __init__(self, network: Any, loss: losses.Loss, stateful: bool) -> None:
+        self.network, self.loss, self.stateful = network, loss, stateful
+
+    def __call__(self, batch: Examples, state: Any, *, training: bool) -> tuple[float, int, Any]:
+        x, target, lengths, valid = self._arrays(batch)
+        options: dict[str, Any] = {} if lengths is None else {"lengths": lengths}
+        if self.stateful:
+            options |= {"state": state, "return_state": True}
+        found = (self.network.forward if training else self.network)(x, **options)
+        y, *rest = found if isinstance(found, tuple) else (found,)
+        value, dy = self._loss(y, target, valid)
+        if training:
+            rest[-1](dy)
+        count = len(batch) if valid is None else int(valid.sum())
+        return value, count, rest[0] if self.stateful else None
+
+    def _arrays(self, batch: Examples) -> tuple[Array, Array, Array | None, Array | None]:
+        """What the network takes, targets, lengths where they differ, and which steps have a target."""
+        if not isinstance(batch.x, Sequences):
+            return batch.x, batch.y, None, None
+        x, lengths = batch.x.padded()
+        target, valid = batch.y, None
+        if isinstance(target, Sequences):
+            target, valid = target.padded()[0], np.arange(len(x))[:, None] < lengths
+        if getattr(self.network, "batch_first", False):
+            x = x.swapaxes(0, 1)
+            if valid is not None:
+                target, valid = target.swapaxes(0, 1), valid.T
+        return x, target, lengths if lengths.min() < batch.x.steps else None, valid
+
+    def _loss(self, y: Array, target: Array, valid: Array | None) -> tuple[float, Array]:
+        """The loss and its gradient, of the steps that have a target."""
+        axes = 1 if valid is None else 2
+        if y.shape[:axes] != target.shape[:axes]:
+            each = "sequence" if valid is None else "step"
+            raise ValueError(
+                f"the network must give something for each {each}, as there are targets for each, "
+                f"{target.shape[:axes]}, got an output of shape {y.shape}"
+            )
+        if target.dtype.kind == "f":
+            target = target.astype(y.dtype, copy=False)
+            if target.ndim == y.ndim - 1 and y.shape[-1] == 1:
+                target = target[..., None]
+        if valid is None or valid.all():
+            return self._called(y, target)
+        dy = np.zeros_like(y)
+        value, dy[valid] = self._called(y[valid], target[valid])
+        return value, dy
+
+    def _called(self, y: Array, target: Array) -> tuple[float, Array]:
+        found = self.loss(y, target)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise TypeError(f"loss must return a pair, its value and its gradient, got {checks.came(found)}")
+        value, dy = found
+        if np.shape(dy) != y.shape:
+            expected = f"a gradient of the shape of the network's output, {y.shape}"
+            raise ValueError(f"loss must return {expected}, got {checks.came(dy)} of shape {np.shape(dy)}")
+        return number("loss", value), np.asarray(dy, y.dtype)

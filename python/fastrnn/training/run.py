@@ -1,0 +1,396 @@
+"""A training: epochs of steps, each followed by validation, until time, patience or epochs run out."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastrnn import checkpoint, checks
+from fastrnn.checks import Array
+from fastrnn.data import Dataset
+from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
+from fastrnn.training import schedules
+from fastrnn.training.learning import Learn, epoch_of, mean_loss, number
+from fastrnn.training.progress import Progress, loss_words
+from fastrnn.training.schedules import SCHEDULES, Schedule
+from fastrnn.training.state import from_json, held_in, in_json, part_of, same_settings
+
+
+class Network(Protocol):
+    """Arrays to train, and the gradients of them, by the same names: as a layer has them."""
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The arrays, which an optimizer updates in place."""
+        ...
+
+    @property
+    def gradients(self) -> Mapping[str, Array]:
+        """What has added up since they were taken."""
+        ...
+
+    def take_gradients(self) -> Mapping[str, Array]:
+        """All of them, which are not to be had a second time."""
+        ...
+
+    def clear_gradients(self) -> None:
+        """Forget them."""
+        ...
+
+
+class StopTraining(Exception):
+    """What a callback raises to end a training; returning True does the same."""
+
+
+class Training:
+    """A training of a network: what `fit` returns, and what its callbacks get.
+
+    Attributes
+    ----------
+    network : Network
+    optimizers : list of Optimizer
+    history : list of dict
+        One record per epoch: ``epoch`` from 1; ``steps``, ``samples`` and ``seconds`` since the start,
+        validation included; ``samples_per_second`` of the epoch's training steps; ``learning_rate`` at its
+        end, of the first optimizer; ``clipped``, the part of its steps whose gradients were scaled down;
+        ``train_loss``, the mean over the epoch while the weights changed; ``validation_loss``; and what
+        `metrics` returned.
+    best_epoch : int or None
+        The epoch of the lowest `monitor`; None without validation.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        learn: Learn,
+        optimizers: Sequence[Optimizer],
+        *,
+        epochs: int | None,
+        max_steps: int | None = None,
+        max_seconds: float | None = None,
+        schedule: str | Schedule = "cosine",
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        patience: int | None = None,
+        monitor: str = "validation_loss",
+        rng: np.random.Generator,
+        verbose: Any = False,
+    ) -> None:
+        self.network, self.optimizers = network, list(optimizers)
+        self._learn = learn
+        self._owners()
+        self.epochs = None if epochs is None else checks.non_negative_int("epochs", epochs)
+        self.max_steps = None if max_steps is None else checks.positive_int("max_steps", max_steps)
+        self.max_seconds = None if max_seconds is None else checks.positive_float("max_seconds", max_seconds)
+        if self.epochs is None and self.max_steps is None and self.max_seconds is None:
+            raise ValueError(
+                "epochs can be None only beside max_steps or max_seconds, which then end the training"
+            )
+        self.schedule = schedules.checked("schedule", schedule)
+        self.clip_norm = None if clip_norm is None else checks.positive_float("clip_norm", clip_norm)
+        self.accumulate = checks.positive_int("accumulate", accumulate)
+        self.patience = None if patience is None else checks.positive_int("patience", patience)
+        self.monitor, self.rng = monitor, rng
+        words = (
+            verbose
+            if callable(verbose)
+            else loss_words
+            if checks.boolean("verbose", bool(verbose) if verbose in (0, 1) else verbose)
+            else None
+        )
+        self._progress = Progress(words, self.epochs)
+        self.history: list[dict[str, Any]] = []
+        self.best_epoch: int | None = None
+        self._best: dict[str, Array] = {}
+        self._peaks = [each.lr for each in self.optimizers]
+        self._steps = 0
+
+    @property
+    def best_weights(self) -> dict[str, Array]:
+        """The weights after the best epoch so far; without validation empty."""
+        return part_of(self._best, "weights.")
+
+    def run(
+        self,
+        data: Dataset,
+        validation: Dataset | None = None,
+        metrics: Callable[[Any], Mapping[str, Any]] | None = None,
+        callbacks: Sequence[Callable[[Any], Any]] = (),
+    ) -> None:
+        """Train; see `fit`."""
+        if self.patience is not None and validation is None and metrics is None:
+            raise ValueError(f"patience needs validation, got patience={self.patience} without any")
+        self._start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
+        stopped, good = False, self._best or self._snapshot()
+        try:
+            while not (stopped or self._finished()):
+                record = self._epoch(data)
+                if validation is not None:
+                    record["validation_loss"] = self._finite(
+                        "validation loss", mean_loss(self._learn, validation)
+                    )
+                for name, value in ({} if metrics is None else metrics(self.network)).items():
+                    record[name] = number(f"metric {name}", value)
+                if validation is not None or metrics is not None:
+                    self._compare(record)
+                record["seconds"] = self._seconds()
+                self.history.append(record)
+                good = self._best or self._snapshot()
+                self._progress.end(record)
+                stopped = self._told_to_stop(callbacks)
+        except Exception:
+            self._put_back(good)
+            raise
+        finally:
+            self._progress.end()
+            self._put_back(self._best)
+            self.network.clear_gradients()
+            for optimizer, peak in zip(self.optimizers, self._peaks, strict=True):
+                optimizer.lr = peak
+
+    def state_dict(self) -> tuple[dict[str, Array], dict[str, Any]]:
+        """All that it takes to go on from here: a snapshot, which does not change when training goes on.
+
+        Returns
+        -------
+        tensors : dict of str to ndarray
+            Copies of the weights and of the optimizers' states now, under names that begin with ``weights.``
+            and ``optimizer.``; and those after the best epoch so far, with ``best.`` before that.
+        metadata : dict
+            The rest, which JSON can express.
+        """
+        tensors = {**self._snapshot(), **{f"best.{name}": array.copy() for name, array in self._best.items()}}
+        metadata = {
+            "settings": self._settings(),
+            "history": copy.deepcopy(self.history),
+            "best_epoch": self.best_epoch,
+            "steps": self._steps,
+            "generators": [in_json(each.bit_generator.state) for each in self._generators()],
+        }
+        return tensors, metadata
+
+    def load_state_dict(self, tensors: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave, bit for bit as if there had been no interruption.
+
+        Raises
+        ------
+        ValueError
+            If it is of another network, optimizer or setting: it names what differs, and nothing has changed.
+        """
+        generators, states = self._generators(), metadata["generators"]
+        found, expected = dict(metadata["settings"]), self._settings()
+        found["generators"] = [state["bit_generator"] for state in states]
+        expected["generators"] = [each.bit_generator.state["bit_generator"] for each in generators]
+        same_settings(found, expected)
+        best, current = part_of(tensors, "best."), self._snapshot()
+        now = {name: array for name, array in tensors.items() if not name.startswith("best.")}
+        for name, part in ("the training's state", now), ("its best", best):
+            if part or part is now:
+                checks.matching_arrays(name, part, current)
+        self._put_back(now)
+        self._best = {name: array.astype(current[name].dtype) for name, array in best.items()}
+        self.history = [dict(record) for record in metadata["history"]]
+        self.best_epoch, self._steps = metadata["best_epoch"], metadata["steps"]
+        for each, state in zip(generators, states, strict=True):
+            each.bit_generator.state = from_json(state, each.bit_generator.state)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state to a file, in one step: see `fastrnn.checkpoint.save`."""
+        checkpoint.save(path, *self.state_dict())
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a file that `save` wrote: see `load_state_dict`."""
+        tensors, metadata = checkpoint.load(path)
+        if "settings" not in metadata:
+            raise ValueError(f"{os.fspath(path)!r} holds no state of a training")
+        self.load_state_dict(tensors, metadata)
+
+    # -- an epoch
+
+    def _epoch(self, data: Dataset) -> dict[str, Any]:
+        """Train for one epoch, or until time is up, and return its record."""
+        epoch, start, first = len(self.history) + 1, self._seconds(), self._steps
+        samples = data.samples
+        size = samples or self._samples_before() or math.inf
+        total, done, begun, waiting, clipped = 0.0, 0, 0, 0, 0
+        self._progress.begin(epoch, samples)
+        self.network.clear_gradients()  # of a step that an error has ended
+        for value, count in epoch_of(self._learn, data, self.rng):
+            if not waiting:
+                self._steps, begun = self._steps + 1, done
+            loss = self._finite("loss", value)
+            if samples is not None and done + count > samples:
+                come = f"epoch {epoch} has come to {done + count} by its step {self._steps - first}"
+                raise ValueError(f"samples must be those of a whole epoch, got {samples}, but {come}")
+            total, done, waiting = total + loss * count, done + count, waiting + 1
+            if waiting == self.accumulate:
+                clipped += self._update(epoch - 1 + begun / size, waiting)
+                waiting = 0
+            self._progress.update(count, total / max(done, 1))
+            if not waiting and self._out_of_budget():
+                break
+        if waiting:
+            clipped += self._update(epoch - 1 + begun / size, waiting)
+        if not done:
+            raise ValueError(
+                f"epoch {epoch} had no samples: the data must begin an epoch each time, and have batches then"
+            )
+        return {
+            "epoch": epoch,
+            "steps": self._steps,
+            "samples": done + sum(each["samples"] for each in self.history[-1:]),
+            "samples_per_second": done / (self._seconds() - start),
+            "learning_rate": self.optimizers[0].lr,
+            "clipped": clipped / (self._steps - first),
+            "train_loss": total / done,
+        }
+
+    def _samples_before(self) -> int:
+        """Of the epoch before, where there was one: data of unknown size have as many again."""
+        samples = [0, *(each["samples"] for each in self.history[-2:])]
+        return samples[-1] - samples[-2] if len(samples) > 1 else 0
+
+    def _update(self, epochs: float, batches: int) -> bool:
+        """One step of the optimizers, after so many batches; whether the gradients were clipped for it."""
+        owners = self._owners()
+        gradients = self._gradients(owners)
+        if batches > 1:
+            for array in gradients.values():
+                array /= batches
+        norm = grad_norm(gradients)
+        if not math.isfinite(norm):
+            self._finite(_name_not_finite(gradients), norm)
+        clipped = self.clip_norm is not None and norm > self.clip_norm
+        if self.clip_norm is not None and clipped:
+            clip_grad_norm(gradients, self.clip_norm)
+        use = self.schedule if callable(self.schedule) else SCHEDULES[self.schedule]
+        part = use(self._done(epochs))
+        for optimizer, peak, names in zip(self.optimizers, self._peaks, owners, strict=True):
+            optimizer.lr = peak * part
+            optimizer.step({own: gradients[name] for own, name in names.items()})
+        return clipped
+
+    def _owners(self) -> list[dict[str, str]]:
+        """For each optimizer the network's names of its arrays, by its own.
+
+        Raises a ValueError if one is over an array that is not the network's, or that another one has.
+        """
+        parameters = self.network.parameters
+        by_array = {id(array): name for name, array in parameters.items()}
+        owners: list[dict[str, str]] = []
+        taken: set[int] = set()
+        for optimizer in self.optimizers:
+            arrays = optimizer.parameters
+            strange = [name for name, array in arrays.items() if id(array) not in by_array]
+            if strange or not arrays:
+                which = f", got one over {', '.join(map(repr, strange)) or 'none'}"
+                raise ValueError(
+                    "the optimizer must be over the network's own arrays, as Adam(network.parameters) is, or "
+                    f"some of them{which}"
+                )
+            ids = set(map(id, arrays.values()))
+            if ids & taken:
+                raise ValueError("optimizers must be over different arrays, got two that share some")
+            taken |= ids
+            known = {own for own, array in arrays.items() if parameters.get(own) is array}
+            owners.append(
+                {own: own if own in known else by_array[id(array)] for own, array in arrays.items()}
+            )
+        return owners
+
+    def _gradients(self, owners: list[dict[str, str]]) -> dict[str, Array]:
+        """Those of the arrays that are trained, handed over by the network."""
+        trained = {name for names in owners for name in names.values()}
+        if trained >= self.network.parameters.keys():
+            return dict(self.network.take_gradients())
+        found = {name: array for name, array in self.network.gradients.items() if name in trained}
+        if missing := sorted(trained - found.keys()):
+            raise RuntimeError(f"the network has no gradients of {', '.join(missing)}: back must run")
+        self.network.clear_gradients()  # those of what is frozen too
+        return found
+
+    # -- between epochs
+
+    def _compare(self, record: dict[str, Any]) -> None:
+        """Keep the state if the record is the best."""
+        if self.monitor not in record:
+            raise ValueError(f"monitor must be one of {', '.join(record)}, got {self.monitor!r}")
+        if self._finite(self.monitor.replace("_", " "), record[self.monitor]) < self._best_score():
+            self._best, self.best_epoch = self._snapshot(), record["epoch"]
+
+    def _told_to_stop(self, callbacks: Sequence[Callable[[Any], Any]]) -> bool:
+        try:
+            return any([callback(self) is True for callback in callbacks])  # every one is called
+        except StopTraining:
+            return True
+
+    def _done(self, epochs: float) -> float:
+        """How much of the training is done when so many epochs and the steps before this one are."""
+        done = ((epochs, self.epochs), (self._steps - 1, self.max_steps), (self._seconds(), self.max_seconds))
+        return max(min(count / limit, 1.0) for count, limit in done if limit is not None)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a training to go on."""
+        several = len(self.optimizers) > 1
+        settings: dict[str, Any] = {}
+        for place, (optimizer, peak) in enumerate(zip(self.optimizers, self._peaks, strict=True)):
+            of = {"optimizer": type(optimizer).__name__, "learning_rate": peak, **in_json(optimizer.options)}
+            settings |= {f"{name} of optimizer {place}" if several else name: of[name] for name in of}
+        name = "a function" if callable(self.schedule) else self.schedule
+        return settings | {"schedule": name, "clip_norm": self.clip_norm, "accumulate": self.accumulate}
+
+    def _snapshot(self) -> dict[str, Array]:
+        """Copies of the weights and of the optimizers' states, which belong together."""
+        parts = {"weights": self.network.parameters}
+        parts |= {f"optimizer.{place}": each.state_dict() for place, each in enumerate(self.optimizers)}
+        return {f"{part}.{name}": array.copy() for part, of in parts.items() for name, array in of.items()}
+
+    def _put_back(self, snapshot: Mapping[str, Array]) -> None:
+        if snapshot:
+            for place, optimizer in enumerate(self.optimizers):
+                optimizer.load_state_dict(part_of(snapshot, f"optimizer.{place}."))
+            for name, array in part_of(snapshot, "weights.").items():
+                self.network.parameters[name][...] = array
+
+    def _generators(self) -> list[np.random.Generator]:
+        found = held_in(self.rng, self.network)
+        return [each for each in found if isinstance(each, np.random.Generator)]
+
+    def _finite(self, what: str, value: float) -> float:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {what} became {value} at step {self._steps}, in epoch {len(self.history) + 1}: "
+                "a lower learning_rate or clip_norm may help"
+            )
+        return value
+
+    def _finished(self) -> bool:
+        epochs = len(self.history)
+        waited = epochs - self.best_epoch if self.best_epoch is not None else 0
+        out_of_patience = self.patience is not None and waited >= self.patience
+        enough = self.epochs is not None and epochs >= self.epochs
+        return enough or out_of_patience or (epochs > 0 and self._out_of_budget())
+
+    def _best_score(self) -> float:
+        return math.inf if self.best_epoch is None else self.history[self.best_epoch - 1][self.monitor]
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def _out_of_budget(self) -> bool:
+        done = ((self._steps, self.max_steps), (self._seconds(), self.max_seconds))
+        return any(limit is not None and count >= limit for count, limit in done)
+
+
+def _name_not_finite(gradients: Mapping[str, Array]) -> str:
+    """The gradient that is not finite; if all are, but their squares too large, then the norm."""
+    for name, array in gradients.items():
+        if not np.isfinite(array).all():
+            return f"gradient of {name}"
+    return "norm of the gradients"

@@ -1,0 +1,65 @@
+"""The state of a training as arrays and JSON: what it takes to go on with the same bits."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastrnn.checks import Array
+
+
+def held_in(*holders: Any) -> list[Any]:
+    """Some objects, what is in their attributes and collections, and in these in turn, each once."""
+    waiting: list[Any] = list(holders)
+    seen: dict[int, Any] = {}
+    for value in waiting:  # which grows meanwhile
+        if id(value) not in seen:
+            seen[id(value)] = value
+            waiting += _held_by(value)
+    return list(seen.values())
+
+
+def same_settings(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names the settings of a checkpoint that differ from those wanted now."""
+    names = dict.fromkeys([*expected, *found])
+    differing = [
+        f"{name} = {reprlib.repr(found.get(name))} instead of {reprlib.repr(expected.get(name))}"
+        for name in names
+        if found.get(name) != expected.get(name)
+    ]
+    if differing:
+        raise ValueError(f"the checkpoint is of another training: it has {', '.join(differing)}")
+
+
+def part_of(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """The tensors under a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+
+
+def in_json(value: Any) -> Any:
+    """A state or options, which may have arrays in them, as JSON gives them back."""
+    if isinstance(value, Mapping):
+        return {name: in_json(each) for name, each in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_json(value: Any, like: Any) -> Any:
+    """The state of a bit generator, with arrays where another one of its kind has them."""
+    if isinstance(like, Mapping):
+        return {name: from_json(value[name], each) for name, each in like.items()}
+    return np.array(value, like.dtype) if isinstance(like, np.ndarray) else value
+
+
+def _held_by(value: Any) -> list[Any]:
+    """What a collection holds, or an object, such as a layer, but for modules, which hold everything."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if isinstance(value, ModuleType) else list(getattr(value, "__dict__", {}).values())
