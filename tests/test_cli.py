@@ -14,6 +14,7 @@ import pytest
 import fastrnn
 from fastrnn import checkpoint, cli, demo, examples
 from fastrnn.models import SequenceRegressor, TextGenerator
+from fastrnn.models.networks import StepNetwork
 
 PATTERN = "the cat sat on the mat. "
 TINY = "--hidden-size 8 --batch-size 4 --bptt-steps 12 --learning-rate 0.02 --seed 0".split()
@@ -50,7 +51,7 @@ def test_train_then_generate(text_file, tmp_path):
     first, *epochs, last = run("train", text_file, text_file, "-o", model, *TINY, "--epochs", 2).splitlines()
     assert first == "1,920 characters, 11 different ones"
     assert [line[:9] for line in epochs] == ["epoch   1", "epoch   2"]
-    assert all(re.search(r" characters/s  bits: train \d\.\d+, val", line) for line in epochs)
+    assert all(re.search(r" s  [\d,]+/s  train \d\.\d+ bits  validation \d", line) for line in epochs)
     assert re.match(r"the weights of epoch 2, \d\.\d+ bits per character in validation, are in ", last)
     assert last.endswith(str(model))
 
@@ -82,7 +83,7 @@ def test_training_goes_on_from_a_checkpoint(text_file, tmp_path):
 def test_text_by_words_and_bytes(text_file, tmp_path, level):
     model = tmp_path / "model"
     lines = run("train", text_file, "-o", model, *TINY, "--level", level, "--epochs", 1).splitlines()
-    assert f" {level}s/s  bits: " in lines[1]
+    assert re.search(r"train \d\.\d+ bits", lines[1])
     done = subprocess.run(command("generate", model, "-n", 5, "--seed", 1), capture_output=True, check=True)
     expected = TextGenerator.load(model).generate(b"\n", 5, seed=1) if level == "byte" else None
     assert done.stdout == b"\n" + expected + b"\n" if level == "byte" else done.stdout[:1] == b"\n"
@@ -119,7 +120,8 @@ def test_text_comes_from_standard_input_too(text_file, tmp_path):
 
 
 def test_every_parameter_is_an_option():
-    assert set(cli.PARAMETERS) == set(TextGenerator().get_params()) - {"vocabulary", "verbose"}
+    others = {"vocabulary", "verbose", "layer_options"}
+    assert set(cli.PARAMETERS) == set(TextGenerator().get_params()) - others
 
 
 def test_generate_goes_on_from_a_new_line_by_default(model_file, capsys):
@@ -362,10 +364,10 @@ def test_ctrl_c_leaves_the_best_so_far_and_says_where(text_file, tmp_path):
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_the_weights(text_file, tmp_path, capsys, monkeypatch):
-    def interrupted(model, examples, rng):
+    def interrupted(network, batch, state, *, training):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TextGenerator, "_losses", interrupted)
+    monkeypatch.setattr(StepNetwork, "loss", interrupted)
     model = tmp_path / "model.safetensors"
     assert cli.main(["train", str(text_file), "-o", str(model), *TINY]) == 128 + signal.SIGINT
     last = capsys.readouterr().out.splitlines()[-1]

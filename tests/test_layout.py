@@ -44,7 +44,7 @@ MAY_IMPORT = {
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
     | {"training"},
     "cli": BASE
-    | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "training"},
+    | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "training", "optim"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}

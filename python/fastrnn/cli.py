@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib.util
 import io
 import itertools
 import os
@@ -21,6 +20,7 @@ import fastrnn
 from fastrnn import checkpoint, demo, diagnostics, examples, models
 from fastrnn.layers import CELLS
 from fastrnn.models.text import TextGenerator
+from fastrnn.optim import OPTIMIZERS
 from fastrnn.training import SCHEDULES
 
 PARAMETERS = {  # of TextGenerator, as options: their type and what help says
@@ -28,10 +28,14 @@ PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "hidden_size": (int, "units in a layer"),
     "num_layers": (int, "recurrent layers"),
     "dropout": (float, "part of each layer's outputs dropped in training"),
+    "initial": (str, "recurrent weights at the start: orthogonal or, with the cell rnn, identity"),
+    "forget_bias": (float, "bias at the start of the gates that keep the state"),
     "epochs": (int, "passes over the text at most"),
     "batch_size": (int, "parallel streams of text"),
     "bptt_steps": (int, "characters that gradients flow back through"),
-    "learning_rate": (float, "Adam's, at its highest"),
+    "optimizer": (str, f"what learns: {', '.join(OPTIMIZERS)}"),
+    "learning_rate": (float, "the optimizer's, at its highest"),
+    "weight_decay": (float, "what weights lose in a step, times the learning rate"),
     "schedule": (str, f"how the learning rate changes: {', '.join(SCHEDULES)}"),
     "clip_norm": (float, "greatest norm of the gradients"),
     "validation_fraction": (float, "part at the end of the text that chooses the best weights"),
@@ -111,8 +115,7 @@ def _train(options: argparse.Namespace) -> None:
     _require_output("--checkpoint", options.checkpoint, files)
     model = TextGenerator() if options.resume is None else TextGenerator.load(options.resume)
     chosen = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
-    chosen = {**model.get_params(), **chosen, "verbose": importlib.util.find_spec("tqdm") is not None}
-    model = TextGenerator(**chosen)
+    model = TextGenerator(**{**model.get_params(), **chosen, "verbose": True})
     parts = [_read(path, model.level) for path in options.files]
     text = type(parts[0])().join(parts)
     units = "characters" if isinstance(text, str) else "bytes"
@@ -120,7 +123,6 @@ def _train(options: argparse.Namespace) -> None:
     replaceable = os.path.isfile(options.output) or not os.path.exists(options.output)
 
     def epoch_ended(current: TextGenerator) -> None:
-        print(demo.epoch_line(current), flush=True)
         if replaceable and current.best_epoch_ in (None, len(current.history_)):
             current.save(options.output)
 

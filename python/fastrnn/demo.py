@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from typing import Any
@@ -76,24 +75,10 @@ def prose() -> str:
 
 def generator(characters: str, **changed: Any) -> TextGenerator:
     """The demo's model, not yet fitted, with some parameters changed."""
-    verbose = importlib.util.find_spec("tqdm") is not None
-    return TextGenerator(vocabulary=characters, verbose=verbose, **{**PARAMETERS, **changed})
-
-
-def epoch_line(model: TextGenerator) -> str:
-    """What the last epoch came to, in bits per character."""
-    record = model.history_[-1]
-    scores = ", ".join(
-        f"{part} {record[f'{part}_bits_per_character']:.3f}"
-        for part in ("train", "validation")
-        if f"{part}_loss" in record
-    )
-    speed = f"{record['samples_per_second']:7,.0f} {model.level}s/s"
-    return f"epoch {record['epoch']:3d}  {record['seconds']:6.1f} s  {speed}  bits: {scores}"
+    return TextGenerator(vocabulary=characters, verbose=True, **{**PARAMETERS, **changed})
 
 
 def _epoch_ended(model: TextGenerator) -> None:
-    print(epoch_line(model), flush=True)
     if len(model.history_) in SAMPLED_EPOCHS:
         _show_sample(f"after {model.history_[-1]['seconds']:.0f} seconds", model)
 

@@ -283,8 +283,7 @@ class TextGenerator(NetworkEstimator):
                 record[f"{part}_bits_per_character"] = bits * self._tokens_per_character
 
     def _describe(self, loss: float) -> str:
-        bits = loss / math.log(2) * self._tokens_per_character
-        return f"loss {loss:.3f}, {bits:.3f} bits per character"
+        return f"{loss / math.log(2) * self._tokens_per_character:.3f} bits"
 
     def _format(self) -> dict[str, Any]:
         return {"vocabulary": self.vocabulary_.symbols, "tokens_per_character": self._tokens_per_character}

@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn import checkpoint as files
 from fastrnn import checks
 from fastrnn.data import dataset
-from fastrnn.layers import Recurrent
+from fastrnn.layers import Pooling, Recurrent
 from fastrnn.optim import Adam, Optimizer
 from fastrnn.training.learning import learn_by
 from fastrnn.training.run import Network, Training
@@ -64,8 +64,8 @@ def fit(
           with `training` it also runs back. Other batches get None.
     data : tuple, callable or Dataset
         ``(X, y)``, ``(X, y, lengths)``, a function that yields such, for data larger than memory, or a
-        `fastrnn.data.Dataset`: see `fastrnn.data.dataset`. If the network holds a recurrent layer, X are
-        sequences, else rows, an array (N, ...). Sequences reach the network time first, (T, B, ...), or
+        `fastrnn.data.Dataset`: see `fastrnn.data.dataset`. If the network holds a recurrent layer or a pooling, X
+        are sequences, else rows, an array (N, ...). Sequences reach the network time first, (T, B, ...), or
         as its ``batch_first`` says.
     loss : str or callable, optional
         A name of `fastrnn.losses.LOSSES`, or a function ``(y, target) -> (value, dy)``. Steps after a
@@ -172,7 +172,7 @@ def fit(
         rng=seed if isinstance(seed, np.random.Generator) else _generator(seed),
         verbose=verbose,
     )
-    memory = any(isinstance(each, Recurrent) for each in held_in(network))
+    memory = any(isinstance(each, (Recurrent, Pooling)) for each in held_in(network))
     dtype = next(iter(network.parameters.values())).dtype
     size = checks.positive_int("batch_size", batch_size)
     read = partial(dataset, batch_size=size, bptt_steps=bptt, dtype=dtype, rows=not memory)

@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn import checks, losses
 from fastrnn.checks import Array
 from fastrnn.data import Dataset, Examples, Sequences
+from fastrnn.layers import Sequential
 
 
 class Learn(Protocol):
@@ -69,8 +70,8 @@ def number(what: str, value: Any) -> float:
 class Supervised:
     """A network with ``forward(x, ...) -> y, back`` and a loss ``(y, target) -> (value, dy)``.
 
-    It gets a batch time first, or as its ``batch_first`` says, and ``lengths`` where they differ. Steps after
-    a sequence's end do not count.
+    A `Sequential` gets `Sequences`; another network arrays, time first or as its ``batch_first`` says, and
+    ``lengths`` where they differ. Steps after a sequence's end do not count.
 
     Parameters
     ----------
@@ -83,33 +84,37 @@ class Supervised:
 
     def __init__(self, network: Any, loss: losses.Loss, stateful: bool) -> None:
         self.network, self.loss, self.stateful = network, loss, stateful
+        self.batch_first = getattr(network, "batch_first", False)
+        self.chain = isinstance(network, Sequential)
 
     def __call__(self, batch: Examples, state: Any, *, training: bool) -> tuple[float, int, Any]:
-        x, target, lengths, valid = self._arrays(batch)
-        options: dict[str, Any] = {} if lengths is None else {"lengths": lengths}
+        x, options = self._inputs(batch.x)
         if self.stateful:
             options |= {"state": state, "return_state": True}
         found = (self.network.forward if training else self.network)(x, **options)
         y, *rest = found if isinstance(found, tuple) else (found,)
+        target, valid = self._targets(batch)
         value, dy = self._loss(y, target, valid)
         if training:
-            rest[-1](dy)
+            rest[-1](dy, **({"input_gradient": False} if self.chain else {}))
         count = len(batch) if valid is None else int(valid.sum())
         return value, count, rest[0] if self.stateful else None
 
-    def _arrays(self, batch: Examples) -> tuple[Array, Array, Array | None, Array | None]:
-        """What the network takes, targets, lengths where they differ, and which steps have a target."""
-        if not isinstance(batch.x, Sequences):
-            return batch.x, batch.y, None, None
-        x, lengths = batch.x.padded()
-        target, valid = batch.y, None
-        if isinstance(target, Sequences):
-            target, valid = target.padded()[0], np.arange(len(x))[:, None] < lengths
-        if getattr(self.network, "batch_first", False):
-            x = x.swapaxes(0, 1)
-            if valid is not None:
-                target, valid = target.swapaxes(0, 1), valid.T
-        return x, target, lengths if lengths.min() < batch.x.steps else None, valid
+    def _inputs(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        """What the network takes, and by name what goes with it."""
+        if self.chain or not isinstance(x, Sequences):
+            return x, {}
+        array, lengths = x.padded()
+        array = array.swapaxes(0, 1) if self.batch_first else array
+        return array, {"lengths": lengths} if lengths.min() < x.steps else {}
+
+    def _targets(self, batch: Examples) -> tuple[Array, Array | None]:
+        """The targets; and where they are of steps, which there are."""
+        if not isinstance(batch.y, Sequences):
+            return batch.y, None
+        target, lengths = batch.y.padded()
+        valid = np.arange(len(target))[:, None] < lengths
+        return (target.swapaxes(0, 1), valid.T) if self.batch_first else (target, valid)
 
     def _loss(self, y: Array, target: Array, valid: Array | None) -> tuple[float, Array]:
         """The loss and its gradient, of the steps that have a target."""

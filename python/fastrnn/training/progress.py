@@ -52,7 +52,8 @@ def line(record: Mapping[str, Any], of: str, words: Callable[[float], str]) -> s
     """An epoch in at most 78 columns."""
     parts = [part for part in ("train", "validation") if f"{part}_loss" in record]
     losses = "  ".join(f"{part} {words(record[f'{part}_loss'])}" for part in parts)
-    return f"epoch {record['epoch']:>3}{of}  {losses}  {record['seconds']:.1f} s"[:78]
+    speed = f"{record['seconds']:.1f} s  {record['samples_per_second']:,.0f}/s"
+    return f"epoch {record['epoch']:>3}{of}  {speed}  {losses}"[:78]
 
 
 def loss_words(loss: float) -> str:

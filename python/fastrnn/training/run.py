@@ -355,8 +355,12 @@ class Training:
         if snapshot:
             for place, optimizer in enumerate(self.optimizers):
                 optimizer.load_state_dict(part_of(snapshot, f"optimizer.{place}."))
+            parameters: Any = self.network.parameters
             for name, array in part_of(snapshot, "weights.").items():
-                self.network.parameters[name][...] = array
+                if parameters[name].shape == array.shape:
+                    parameters[name][...] = array
+                else:  # somebody has put another one there
+                    parameters[name] = array.copy()
 
     def _generators(self) -> list[np.random.Generator]:
         found = held_in(self.rng, self.network)
