@@ -44,7 +44,8 @@ MAY_IMPORT = {
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
     | {"training"},
     "cli": BASE
-    | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "training", "optim"},
+    | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "optim"}
+    | {"training"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}

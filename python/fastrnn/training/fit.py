@@ -64,9 +64,9 @@ def fit(
           with `training` it also runs back. Other batches get None.
     data : tuple, callable or Dataset
         ``(X, y)``, ``(X, y, lengths)``, a function that yields such, for data larger than memory, or a
-        `fastrnn.data.Dataset`: see `fastrnn.data.dataset`. If the network holds a recurrent layer or a pooling, X
-        are sequences, else rows, an array (N, ...). Sequences reach the network time first, (T, B, ...), or
-        as its ``batch_first`` says.
+        `fastrnn.data.Dataset`: see `fastrnn.data.dataset`. If the network holds a recurrent layer or a
+        pooling, X are sequences, else rows, an array (N, ...). A `Sequential` gets a batch of sequences as
+        `fastrnn.data.Sequences`, another network an array, time first or as its ``batch_first`` says.
     loss : str or callable, optional
         A name of `fastrnn.losses.LOSSES`, or a function ``(y, target) -> (value, dy)``. Steps after a
         sequence's end have been taken out of its arguments.
