@@ -31,13 +31,8 @@ MAY_IMPORT = {
     "metrics": BASE,
     "data": BASE,
     "checkpoint": BASE,
-<<<<<<< HEAD
-    "training": BASE | {"optim", "checkpoint"},
-    "models": BASE | {"functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
-=======
     "training": BASE | {"optim", "checkpoint", "data", "layers", "losses"},
-    "models": BASE | {"functional", "layers", "losses", "optim", "data", "checkpoint", "training"},
->>>>>>> 66fe529 (Training as a package: fit for any network, of which models are presets; their parameters, files and docstrings are of one idea each)
+    "models": BASE | {"functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"figures", "layers"},
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
