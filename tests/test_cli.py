@@ -14,7 +14,7 @@ import pytest
 import fastrnn
 from fastrnn import checkpoint, cli, demo, examples
 from fastrnn.models import SequenceRegressor, TextGenerator
-from fastrnn.models.networks import StepNetwork
+from fastrnn.models.text import TextNetwork
 
 PATTERN = "the cat sat on the mat. "
 TINY = "--hidden-size 8 --batch-size 4 --bptt-steps 12 --learning-rate 0.02 --seed 0".split()
@@ -367,7 +367,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_the_weights(text_file, tmp_path, capsy
     def interrupted(network, batch, state, *, training):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(StepNetwork, "loss", interrupted)
+    monkeypatch.setattr(TextNetwork, "loss", interrupted)
     model = tmp_path / "model.safetensors"
     assert cli.main(["train", str(text_file), "-o", str(model), *TINY]) == 128 + signal.SIGINT
     last = capsys.readouterr().out.splitlines()[-1]
