@@ -13,7 +13,6 @@ import pytest
 
 from fastrnn import arrays
 from fastrnn.arrays import Arrays, Joined
-from fastrnn.data import sequences
 from fastrnn.layers import (
     GRU,
     LSTM,
@@ -22,7 +21,10 @@ from fastrnn.layers import (
     Composite,
     Dropout,
     Embedding,
+    Last,
     Linear,
+    Max,
+    Mean,
     Recurrent,
     ReLU,
     Sequential,
@@ -30,7 +32,6 @@ from fastrnn.layers import (
     Tanh,
     layer,
 )
-from fastrnn.models.pooling import Pooling
 from fastrnn.optim import SGD, Adam
 
 
@@ -251,10 +252,10 @@ LAYERS = {
     "Embedding": lambda: Embedding(2000, 3, seed=0),
     "tokens": lambda: GRU(2000, 3, seed=0),
     **{
-        f"pooling, {kind}, {steps}": lambda kind=kind, steps=steps: Pooling(
-            LSTM(4, 5, seed=0), kind, steps, np.random.default_rng(0)
+        f"{kind.__name__}, {steps}": lambda kind=kind, steps=steps: Sequential(
+            LSTM(4, 5, seed=0), kind(), bptt_steps=steps
         )
-        for kind in ("last", "mean", "max")
+        for kind in (Last, Mean, Max)
         for steps in (None, 3)
     },
 }
@@ -269,17 +270,15 @@ def data_for(made):
 
 def passed_through(made, x):
     """y, and the way back."""
-    arguments = [sequences("X", list(x.swapaxes(0, 1)))] if isinstance(made, Pooling) else [x]
-    y, *_, back = made.forward(*arguments * (1 + isinstance(made, Attention)))
+    y, *_, back = made.forward(*[x] * (1 + isinstance(made, Attention)))
     return y, back
 
 
 def assert_light(made, mark):
     """Its pickle has its weights, the states of its generators, and none of the data."""
-    weights = made.layer if isinstance(made, Pooling) else made
     pickled = pickle.dumps(made)
     assert mark not in pickled
-    assert len(pickled) < sum(array.nbytes for array in weights.parameters.values()) + 5000
+    assert len(pickled) < sum(array.nbytes for array in made.parameters.values()) + 5000
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
@@ -305,7 +304,7 @@ def test_the_way_back_alone_holds_the_data(make):
     data = weakref.ref(x)
     y, back = passed_through(made, x)
     back(np.ones_like(y))
-    if isinstance(made, Recurrent):  # which serves once
+    if isinstance(made, (Recurrent, Sequential)):  # which serve once
         del x, y
         assert data() is None
     else:
@@ -321,7 +320,7 @@ def test_a_forward_without_a_way_back_leaves_nothing(make):
     passed_through(made, x)
     del x
     assert data() is None
-    assert isinstance(made, Pooling) or made.gradients == {}
+    assert made.gradients == {}
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
@@ -329,10 +328,7 @@ def test_a_call_keeps_nothing(make):
     made = make()
     x, _ = data_for(made)
     data = weakref.ref(x)
-    if isinstance(made, Pooling):
-        made(sequences("X", list(x.swapaxes(0, 1))))
-    else:
-        made(*[x, x] if isinstance(made, Attention) else [x])
+    made(*[x, x] if isinstance(made, Attention) else [x])
     del x
     gc.collect()
     assert data() is None

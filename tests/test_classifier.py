@@ -11,8 +11,7 @@ import fastrnn
 from fastrnn.backend import BACKENDS
 from fastrnn.data import Examples, Sequences
 from fastrnn.losses import mean_squared_error
-from fastrnn.models import SequenceClassifier, SequenceRegressor, classifier, regressor
-from fastrnn.models.networks import SequenceNetwork
+from fastrnn.models import SequenceClassifier, SequenceRegressor, classifier, networks, regressor
 from fastrnn.models.weighting import Weighted
 
 TINY = {"hidden_size": 8, "epochs": 15, "learning_rate": 0.03, "seed": 0}
@@ -31,7 +30,7 @@ def network_of(cell, pooling, bptt_steps, bidirectional=False, num_layers=1):
     layer = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}[cell]
     recurrent = layer(2, 3, num_layers, bidirectional=bidirectional, dtype="float64", seed=rng)
     options = {"pooling": pooling, "dropout": 0.0, "bptt_steps": bptt_steps}
-    return SequenceNetwork(recurrent, 2, **options, loss=Weighted(mean_squared_error), rng=rng)
+    return networks.network_of(recurrent, 2, Weighted(mean_squared_error), **options, rng=rng)
 
 
 def batch_of(lengths=(5, 9, 1, 7)):
@@ -124,7 +123,7 @@ class TestPooling:
         rng = np.random.default_rng(0)
         layer = fastrnn.LSTM(2, 3, 2, dropout=0.5, dtype="float64", seed=rng)
         options = {"pooling": "mean", "dropout": 0.5, "bptt_steps": 3}
-        network = SequenceNetwork(layer, 2, **options, loss=Weighted(mean_squared_error), rng=rng)
+        network = networks.network_of(layer, 2, Weighted(mean_squared_error), **options, rng=rng)
         seen = []
         forward = layer.forward
         layer.forward = lambda *arguments: (seen.append(forward(*arguments)), seen[-1])[1]

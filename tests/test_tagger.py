@@ -7,8 +7,10 @@ import pytest
 
 import fastrnn
 from fastrnn.data import Examples, Sequences
+from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models import SequenceTagger, tagger
-from fastrnn.models.networks import StepNetwork
+from fastrnn.models.networks import network_of
+from fastrnn.models.weighting import Weighted
 
 TINY = {"hidden_size": 8, "epochs": 20, "learning_rate": 0.03, "seed": 0}
 
@@ -73,7 +75,7 @@ def test_padded_labels_are_cut_like_their_sequences():
 def test_gradients_are_those_of_the_loss(backend, bidirectional):
     rng = np.random.default_rng(0)
     layer = fastrnn.GRU(2, 3, 2, bidirectional=bidirectional, dtype="float64", seed=rng)
-    network = StepNetwork(layer, 4, dropout=0.0, rng=rng)
+    network = network_of(layer, 4, Weighted(softmax_cross_entropy), dropout=0.0, rng=rng)
     lengths = (3, 6, 1)
     x = Sequences([rng.normal(size=(length, 2)) for length in lengths], "float64")
     batch = Examples(x, Sequences([rng.integers(0, 4, length) for length in lengths]))

@@ -12,7 +12,7 @@ from fastrnn.checks import Array
 from fastrnn.models import labels
 from fastrnn.models.estimator import Check
 from fastrnn.models.labelled import LabelEstimator
-from fastrnn.models.networks import SequenceNetwork
+from fastrnn.models.networks import SupervisedNetwork
 from fastrnn.models.supervised import PooledEstimator
 from fastrnn.models.weighting import sample_weights
 
@@ -52,5 +52,5 @@ class SequenceClassifier(LabelEstimator, PooledEstimator):
     def _targets(self, places: list[Array]) -> Array:
         return places[0].astype(np.int64)
 
-    def _build(self, rng: np.random.Generator) -> SequenceNetwork:
+    def _build(self, rng: np.random.Generator) -> SupervisedNetwork:
         return self._network_of(len(self.classes_), self._loss(), rng)

@@ -7,15 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences
-from fastrnn.layers import CELLS, Composite, Dropout, Linear, Recurrent
-from fastrnn.losses import softmax_cross_entropy
-from fastrnn.models.pooling import Pooling
+from fastrnn.layers import CELLS, Dropout, Last, Layer, Linear, Max, Mean, Pooling, Recurrent, Sequential
 from fastrnn.models.weighting import Weighted
 
-CROSS_ENTROPY = Weighted(softmax_cross_entropy)
-POOLINGS = ("last", "mean", "max")
+POOLINGS: dict[str, type[Pooling]] = {"last": Last, "mean": Mean, "max": Max}
 
 
 def recurrent(
@@ -56,104 +52,47 @@ def recurrent(
     return layer
 
 
-class SequenceNetwork(Composite):
-    """Recurrent layers, pooling over the steps, dropout, and a linear layer: one output for each sequence.
+class SupervisedNetwork(Sequential):
+    """A `Sequential` that knows what it is to learn: an output for each sequence, or for each step.
 
     Parameters
     ----------
-    layer : Recurrent
-    outputs : int
-        O, the size of the output.
-    pooling : {"last", "mean", "max"}
-    dropout : float
-        Of what is pooled.
-    bptt_steps : int or None
-        See `fastrnn.models.pooling.Pooling`.
     loss : Weighted
-    rng : numpy.random.Generator
+    bptt_steps, **layers
+        As of `Sequential`.
     """
 
-    def __init__(
-        self,
-        layer: Recurrent[Any],
-        outputs: int,
-        *,
-        pooling: str,
-        dropout: float,
-        bptt_steps: int | None,
-        loss: Weighted,
-        rng: np.random.Generator,
-    ) -> None:
-        width = layer.hidden_size * (2 if layer.bidirectional else 1)
-        self.recurrent = layer
-        self.dropout = Dropout(dropout, seed=rng)
-        self.head = Linear(width, outputs, dtype=layer.dtype, seed=rng)
-        self.pooling = Pooling(layer, pooling, bptt_steps, rng)
+    def __init__(self, loss: Weighted, *, bptt_steps: int | None = None, **layers: Layer) -> None:
+        super().__init__(bptt_steps=bptt_steps, **layers)
         self._loss = loss
-        super().__init__(recurrent=layer, head=self.head)
-
-    def __call__(self, x: Sequences) -> Array:
-        """The outputs (B, O) of some sequences, without dropout."""
-        return self.head(self.pooling(x))
-
-    def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, None]:
-        """See `fastrnn.models.estimator.NetworkEstimator`."""
-        if not training:
-            return self._loss(self(batch.x), batch.y, batch.weights)[0], len(batch), None
-        pooled, back = self.pooling.forward(batch.x)
-        dropped, undrop = self.dropout.forward(pooled)
-        outputs, head_back = self.head.forward(dropped)
-        loss, doutputs = self._loss(outputs, batch.y, batch.weights)
-        back(undrop(head_back(doutputs)))
-        return loss, len(batch), None
-
-
-class StepNetwork(Composite):
-    """Recurrent layers, dropout and a linear layer: the logits of a class for each step.
-
-    Parameters
-    ----------
-    layer : Recurrent
-    outputs : int
-        V, the number of classes.
-    dropout : float
-        Of the recurrent layers' outputs.
-    rng : numpy.random.Generator
-    loss : Weighted
-    """
-
-    def __init__(
-        self,
-        layer: Recurrent[Any],
-        outputs: int,
-        *,
-        dropout: float,
-        rng: np.random.Generator,
-        loss: Weighted = CROSS_ENTROPY,
-    ) -> None:
-        width = layer.hidden_size * (2 if layer.bidirectional else 1)
-        self.recurrent = layer
-        self.dropout = Dropout(dropout, seed=rng)
-        self.head = Linear(width, outputs, dtype=layer.dtype, seed=rng)
-        self._loss = loss
-        super().__init__(recurrent=layer, head=self.head)
-
-    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
-        """Logits (T, B, V) after steps (T, B, F) or tokens (T, B), and the state to go on from."""
-        hidden, state = self.recurrent(x, state, lengths)
-        return self.head(hidden), state
 
     def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """See `fastrnn.models.estimator.NetworkEstimator`."""
-        x, lengths = batch.x.padded()
-        targets = batch.y.padded()[0]
-        count = int(lengths.sum())
-        if not training:
-            logits, state = self(x, state, lengths)
-            return self._loss(logits, targets, batch.weights, lengths)[0], count, state
-        hidden, state, back = self.recurrent.forward(x, state, lengths)
-        dropped, undrop = self.dropout.forward(hidden)
-        logits, head_back = self.head.forward(dropped)
-        loss, dlogits = self._loss(logits, targets, batch.weights, lengths)
-        back(undrop(head_back(dlogits)), input_gradient=False)
-        return loss, count, state
+        run = self.forward if training else self
+        outputs, state, *back = run(batch.x, state=state, return_state=True)
+        by_step = isinstance(batch.y, Sequences)
+        targets, lengths = batch.y.padded() if by_step else (batch.y, None)
+        loss, doutputs = self._loss(outputs, targets, batch.weights, lengths)
+        for each in back:
+            each(doutputs, input_gradient=False)
+        return loss, len(batch) if lengths is None else int(lengths.sum()), state if by_step else None
+
+
+def network_of(
+    recurrent: Recurrent[Any],
+    outputs: int,
+    loss: Weighted,
+    *,
+    pooling: str | None = None,
+    dropout: float,
+    bptt_steps: int | None = None,
+    rng: np.random.Generator,
+) -> SupervisedNetwork:
+    """Recurrent layers, what is pooled of their steps if it is, dropout, and a linear layer."""
+    layers: dict[str, Layer] = {"recurrent": recurrent}
+    if pooling is not None:
+        layers["pooling"] = POOLINGS[pooling]()
+    layers["dropout"] = Dropout(dropout, seed=rng)
+    width = recurrent.hidden_size * (2 if recurrent.bidirectional else 1)
+    layers["head"] = Linear(width, outputs, dtype=recurrent.dtype, seed=rng)
+    return SupervisedNetwork(loss, bptt_steps=bptt_steps, **layers)

@@ -12,7 +12,7 @@ from fastrnn import checks, losses
 from fastrnn.checks import Array
 from fastrnn.data import Batches, Examples, Scaling
 from fastrnn.models.estimator import Check
-from fastrnn.models.networks import SequenceNetwork
+from fastrnn.models.networks import SupervisedNetwork
 from fastrnn.models.scaling import keep_outputs
 from fastrnn.models.supervised import PooledEstimator
 from fastrnn.models.weighting import Weighted, sample_weights, shares
@@ -122,7 +122,7 @@ class SequenceRegressor(PooledEstimator):
             raise ValueError(f"y must be finite, got NaN or inf for sequence {place}")
         return targets.astype(np.float64)
 
-    def _build(self, rng: np.random.Generator) -> SequenceNetwork:
+    def _build(self, rng: np.random.Generator) -> SupervisedNetwork:
         return self._network_of(self._count, Weighted(losses.get(self.loss)), rng)
 
     def _format(self) -> dict[str, Any]:

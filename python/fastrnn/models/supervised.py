@@ -27,7 +27,7 @@ from fastrnn.layers import Recurrent
 from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
 from fastrnn.models.metadata import TakesMetadata
-from fastrnn.models.networks import POOLINGS, SequenceNetwork, recurrent
+from fastrnn.models.networks import POOLINGS, SupervisedNetwork, network_of, recurrent
 from fastrnn.models.scaling import keep_inputs
 from fastrnn.models.weighting import Weighted, sample_weights, shares
 
@@ -204,17 +204,17 @@ class PooledEstimator(SupervisedEstimator):
 
     _checks: ClassVar[dict[str, Check]] = {
         **SupervisedEstimator._checks,
-        "pooling": lambda name, value: checks.one_of(name, value, POOLINGS),
+        "pooling": lambda name, value: checks.one_of(name, value, tuple(POOLINGS)),
     }
 
-    def _network_of(self, outputs: int, loss: Weighted, rng: np.random.Generator) -> SequenceNetwork:
-        return SequenceNetwork(
+    def _network_of(self, outputs: int, loss: Weighted, rng: np.random.Generator) -> SupervisedNetwork:
+        return network_of(
             self._recurrent(rng),
             outputs,
+            loss,
             pooling=self.pooling,
             dropout=self.dropout,
             bptt_steps=self.bptt_steps,
-            loss=loss,
             rng=rng,
         )
 
@@ -222,7 +222,7 @@ class PooledEstimator(SupervisedEstimator):
         """The network's outputs, (N, O), for sequences to predict for."""
         model = self._as_fitted()
         x = model._inputs(X, lengths)
-        network: SequenceNetwork = model.network_
+        network: SupervisedNetwork = model.network_
         outputs = np.empty((len(x), network.head.out_features), network.head.dtype)
         for places in batches(x.lengths, model.batch_size):
             outputs[places] = network(x[places])

@@ -10,10 +10,10 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.data import Batches, Examples, Sequences, batches
+from fastrnn.layers.chain import WINDOW
 from fastrnn.models import labels
 from fastrnn.models.labelled import LabelEstimator
-from fastrnn.models.networks import StepNetwork
-from fastrnn.models.pooling import WINDOW
+from fastrnn.models.networks import SupervisedNetwork, network_of
 from fastrnn.models.splitting import cut_end
 from fastrnn.models.weighting import sample_weights
 
@@ -68,9 +68,8 @@ class SequenceTagger(LabelEstimator):
     def _by_window(self, x: Sequences, of: Callable[[Array], Array]) -> Iterator[tuple[Array, Array]]:
         state = None
         for window in x.windows(None if self.network_.recurrent.bidirectional else WINDOW):
-            steps, valid = window.padded()
-            logits, state = self.network_(steps, state, valid)
-            yield of(logits), valid
+            logits, state = self.network_(window, state=state, return_state=True)
+            yield of(logits), window.lengths
 
     def _labels(self, y: Any, lengths: Array) -> list[Array]:
         return labels.per_step("y", y, lengths)
@@ -84,9 +83,9 @@ class SequenceTagger(LabelEstimator):
             return cut_end(examples, self.validation_fraction)
         return super()._split(examples)
 
-    def _build(self, rng: np.random.Generator) -> StepNetwork:
-        return StepNetwork(
-            self._recurrent(rng), len(self.classes_), dropout=self.dropout, rng=rng, loss=self._loss()
+    def _build(self, rng: np.random.Generator) -> SupervisedNetwork:
+        return network_of(
+            self._recurrent(rng), len(self.classes_), self._loss(), dropout=self.dropout, rng=rng
         )
 
 
