@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastrnn import checkpoint
 from fastrnn.data import panel
 from fastrnn.data.panel import read_series
-from fastrnn.data.windows import Batch, ForecastWindows, Frame, Scale, unit_of
+from fastrnn.data.windows import Batch, ForecastWindows, Reach, Scale, unit_of
 from fastrnn.layers import GRU
 from fastrnn.losses import huber, mean_absolute_error, mean_squared_error
 from fastrnn.models import Forecaster, forecaster, intervals
@@ -106,11 +106,11 @@ def naive_path(values, differences, mean, steps):
 )
 def test_windows_hold_what_a_loop_would_put_there(context, ahead, origins, lag, differences, extra, channels):
     lags = (ahead + lag - 1,) if lag else ()
-    frame = Frame(context, ahead, lags, differences, origins)
-    T = frame.past + ahead + extra
+    reach = Reach(context, ahead, lags, differences, origins)
+    T = reach.past + ahead + extra
     values = np.random.default_rng(0).normal(size=(T, channels))
     hours = np.arange(T, dtype=float)[:, None]
-    windows = ForecastWindows([values], [hours], frame, unit_of([values], frame))
+    windows = ForecastWindows([values], [hours], reach, unit_of([values], reach))
     plain = Scale(np.zeros(1), np.ones(1))  # of the hours
     seen = []
     for batch in replace(windows, batch_size=4, scale=plain).batches(np.random.default_rng(0)):
@@ -141,12 +141,12 @@ def test_windows_hold_what_a_loop_would_put_there(context, ahead, origins, lag, 
 
 
 def test_validation_forecasts_the_end_and_training_does_not_see_it():
-    frame, plain = Frame(6, 4, origins=2), Scale(np.zeros(0), np.zeros(0))
+    reach, plain = Reach(6, 4, origins=2), Scale(np.zeros(0), np.zeros(0))
     values = [np.arange(60.0)[:, None] ** 2, np.arange(100.0, 140.0)[:, None] ** 2]
-    whole = ForecastWindows(values, [np.zeros((len(v), 0)) for v in values], frame, unit_of(values, frame))
+    whole = ForecastWindows(values, [np.zeros((len(v), 0)) for v in values], reach, unit_of(values, reach))
     training, validation = whole.split([12, 8])
     assert [len(array) for array in training.values] == [48, 32]
-    ends = [(place, start + frame.past) for place, start in validation.places]
+    ends = [(place, start + reach.past) for place, start in validation.places]
     assert ends == [(0, step) for step in range(48, 57)] + [(1, step) for step in range(32, 37)]
     validation = replace(validation, batch_size=5, scale=plain)
     assert sum(batch.x.shape[1] for batch in validation.batches(None)) == validation.samples == 14

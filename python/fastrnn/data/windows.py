@@ -50,7 +50,7 @@ def differenced(values: Array, spans: Sequence[int]) -> Array:
     return values
 
 
-class Frame(NamedTuple):
+class Reach(NamedTuple):
     """What a network forecasts from, and how far."""
 
     context: int  # T, the steps of a window that set its scale
@@ -89,26 +89,26 @@ class Windows:
 
     Parameters
     ----------
-    frame : Frame
+    reach : Reach
     values : ndarray of float64, (L, B, C)
-        From `frame.before` steps before the windows on; at least `frame.past` steps. Those that follow may be
+        From `reach.before` steps before the windows on; at least `reach.past` steps. Those that follow may be
         written later, as they are forecast.
     covariates : ndarray of float64, (L', B, K)
         Of the same steps, scaled.
     """
 
-    def __init__(self, frame: Frame, values: Array, covariates: Array) -> None:
-        self.frame, self.values, self.covariates = frame, values, covariates
-        known = values[frame.before - sum(frame.differences) : frame.past]
-        self.scale = Scale.of(differenced(known, frame.differences), np.abs(known).max(axis=0))
+    def __init__(self, reach: Reach, values: Array, covariates: Array) -> None:
+        self.reach, self.values, self.covariates = reach, values, covariates
+        known = values[reach.before - sum(reach.differences) : reach.past]
+        self.scale = Scale.of(differenced(known, reach.differences), np.abs(known).max(axis=0))
 
     def inputs(self, begin: int, end: int) -> Array:
         """What the network is shown of some steps, (end - begin, B, C + F).
 
         A step's differences, then what is known of the next step: see `known`.
         """
-        start = self.frame.before + begin - sum(self.frame.differences)
-        changes = differenced(self.values[start : self.frame.before + end], self.frame.differences)
+        start = self.reach.before + begin - sum(self.reach.differences)
+        changes = differenced(self.values[start : self.reach.before + end], self.reach.differences)
         following = self.known(begin, end, self.paths(begin, end, 1))
         return np.concatenate([self.scale.apply(changes), following[:, :, 0]], axis=-1)
 
@@ -118,7 +118,7 @@ class Windows:
         shape = (end - begin, *self.scale.mean.shape)
         for h in range(1, ahead + 1):
             value = np.broadcast_to(self.scale.mean, shape)
-            for back, weight in self.frame.recursion:
+            for back, weight in self.reach.recursion:
                 value = value + weight * (
                     path[h - 1 - back] if back < h else self._shifted(self.values, begin, end, h - back)
                 )
@@ -132,7 +132,7 @@ class Windows:
         """
         lagged = [
             in_units(self.ahead(self.values, begin, end, paths.shape[2], lag) - paths, self._deviation)
-            for lag in self.frame.lags
+            for lag in self.reach.lags
         ]
         return np.concatenate([*lagged, self.ahead(self.covariates, begin, end, paths.shape[2])], axis=-1)
 
@@ -151,7 +151,7 @@ class Windows:
         return self.scale.deviation[:, None]
 
     def _shifted(self, array: Array, begin: int, end: int, shift: int) -> Array:
-        start = self.frame.before + shift
+        start = self.reach.before + shift
         return array[start + begin : start + end]
 
 
@@ -176,7 +176,7 @@ class ForecastWindows:
     ----------
     values, covariates : list of ndarray, (T_i, C) and (T_i, K)
         The series, and their covariates.
-    frame : Frame
+    reach : Reach
     units : list of ndarray, (C,)
         The units of errors, one for each series.
     held_out : list of int, optional
@@ -189,7 +189,7 @@ class ForecastWindows:
 
     values: list[Array]
     covariates: list[Array]
-    frame: Frame
+    reach: Reach
     units: list[Array]
     held_out: list[int] | None = None
     batch_size: int = 32
@@ -212,8 +212,8 @@ class ForecastWindows:
             [array[: len(array) - count] for array, count in zip(arrays, held_out, strict=True)]
             for arrays in (self.values, self.covariates)
         )
-        training = ForecastWindows(values, covariates, self.frame, unit_of(values, self.frame))
-        validation = ForecastWindows(self.values, self.covariates, self.frame, training.units, held_out)
+        training = ForecastWindows(values, covariates, self.reach, unit_of(values, self.reach))
+        validation = ForecastWindows(self.values, self.covariates, self.reach, training.units, held_out)
         return training, validation
 
     def cut(self, arrays: list[Array], places: npt.NDArray[np.int64], steps: int) -> Array:
@@ -222,40 +222,40 @@ class ForecastWindows:
 
     def __post_init__(self) -> None:
         """Find the windows' `places`, (N, 2): the series, and the step where what comes before one starts."""
-        room = np.array([len(values) for values in self.values]) - self.frame.past - self.frame.ahead + 1
-        lows, self._origins = np.zeros_like(room), np.minimum(self.frame.origins, room)
+        room = np.array([len(values) for values in self.values]) - self.reach.past - self.reach.ahead + 1
+        lows, self._origins = np.zeros_like(room), np.minimum(self.reach.origins, room)
         if self.held_out is not None:
-            lows, self._origins = room - np.array(self.held_out) + self.frame.ahead - 1, np.ones_like(room)
+            lows, self._origins = room - np.array(self.held_out) + self.reach.ahead - 1, np.ones_like(room)
         starts = [np.arange(*ends) for ends in zip(lows, room - self._origins + 1, strict=True)]
         series = np.repeat(np.arange(len(starts)), [len(each) for each in starts])
         self.places = np.column_stack([series, np.concatenate(starts)])
 
     def _batch(self, order: npt.NDArray[np.int64]) -> Batch:
-        frame, places = self.frame, self.places[order]
+        reach, places = self.reach, self.places[order]
         origins = int(self._origins[places[:, 0]].min())
-        last, end = frame.context - 1, frame.context - 1 + origins
-        steps = frame.before + end + frame.ahead
+        last, end = reach.context - 1, reach.context - 1 + origins
+        steps = reach.before + end + reach.ahead
         values, covariates = (self.cut(arrays, places, steps) for arrays in (self.values, self.covariates))
         scaled = covariates if self.scale is None else self.scale.apply(covariates)
-        windows = Windows(frame, values, scaled)
-        paths = windows.paths(last, end, frame.ahead)
+        windows = Windows(reach, values, scaled)
+        paths = windows.paths(last, end, reach.ahead)
         units = np.stack([self.units[series] for series in places[:, 0]])[:, None]
         return Batch(
             windows.inputs(0, end),
             windows.known(last, end, paths),
-            in_units(windows.ahead(values, last, end, frame.ahead) - paths, units),
+            in_units(windows.ahead(values, last, end, reach.ahead) - paths, units),
             in_units(windows.scale.deviation[:, None], units)[..., None],
         )
 
 
-def unit_of(series: list[Array], frame: Frame) -> list[Array]:
+def unit_of(series: list[Array], reach: Reach) -> list[Array]:
     """The root mean square of the deviations of the windows of each series, (C,)."""
     units = []
     for values in series:
-        changes = differenced(values, frame.differences)
-        windows = np.lib.stride_tricks.sliding_window_view(changes, frame.context, axis=0)
+        changes = differenced(values, reach.differences)
+        windows = np.lib.stride_tricks.sliding_window_view(changes, reach.context, axis=0)
         size = np.abs(values).max(axis=0)
-        some = np.moveaxis(windows[:: max(1, frame.context // 8)], -1, 0)  # neighbours hardly differ
+        some = np.moveaxis(windows[:: max(1, reach.context // 8)], -1, 0)  # neighbours hardly differ
         relative = in_units(Scale.of(some, size).deviation, size)  # whose squares neither overflow nor vanish
         units.append(np.sqrt(np.square(relative).mean(axis=0)) * size)
     return units

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array
-from fastrnn.data.windows import Batch, Frame, Windows
+from fastrnn.data.windows import Batch, Reach, Windows
 from fastrnn.layers import Composite, Dropout, Linear, Recurrent
 from fastrnn.losses import Loss, quantile_loss
 
@@ -91,28 +91,28 @@ class ForecastNetwork(Composite):
 
         return outputs, back
 
-    def forecast(self, frame: Frame, values: Array, covariates: Array) -> tuple[Array, Array]:
+    def forecast(self, reach: Reach, values: Array, covariates: Array) -> tuple[Array, Array]:
         """The forecasts (B, horizon, C, Q) of windows side by side, and their contexts' deviations (B, C).
 
         From their values, (S, B, C), and their covariates, (S + horizon, B, K), scaled. Quantiles are sorted;
         beyond what is forecast at once, the median or mean is what goes on.
         """
         horizon = len(covariates) - len(values)
-        beyond = -horizon % frame.ahead  # what is forecast of it is cut off
+        beyond = -horizon % reach.ahead  # what is forecast of it is cut off
         windows = Windows(
-            frame,
+            reach,
             np.pad(values, ((0, horizon + beyond), (0, 0), (0, 0))),
             np.pad(covariates, ((0, beyond), (0, 0), (0, 0))),
         )
-        begin, end, state, outputs = 0, frame.context, None, []
-        while end < frame.context + horizon:
-            paths = windows.paths(end - 1, end, frame.ahead)
+        begin, end, state, outputs = 0, reach.context, None, []
+        while end < reach.context + horizon:
+            paths = windows.paths(end - 1, end, reach.ahead)
             known, x = windows.known(end - 1, end, paths), windows.inputs(begin, end)
             found, state = self(x.astype(self.head.dtype), known.astype(self.head.dtype), state)
             outputs.append(windows.restored(np.sort(found[0].astype(np.float64), axis=-1), paths[0]))
-            following = slice(frame.before + end, frame.before + end + frame.ahead)
+            following = slice(reach.before + end, reach.before + end + reach.ahead)
             windows.values[following] = outputs[-1][..., self.middle].swapaxes(0, 1)
-            begin, end = end, end + frame.ahead
+            begin, end = end, end + reach.ahead
         return np.concatenate(outputs, axis=1)[:, :horizon], windows.scale.deviation
 
     @property

@@ -13,7 +13,7 @@ from fastrnn import checks, losses, optim
 from fastrnn.checks import Array
 from fastrnn.data import Dataset
 from fastrnn.data.panel import Form, Panel, Steps, read_series
-from fastrnn.data.windows import ForecastWindows, Frame, Scale, in_units, unit_of
+from fastrnn.data.windows import ForecastWindows, Reach, Scale, in_units, unit_of
 from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.intervals import bounds, score_of, scores
@@ -304,7 +304,7 @@ class Forecaster(NetworkEstimator):
         """
         self._require_fitted("history_")
         panel, given = self._given(y, covariates)
-        self._require_steps(panel.values, panel.form, self._frame.past + self._horizon)
+        self._require_steps(panel.values, panel.form, self._reach.past + self._horizon)
         truths = [array[-self._horizon :] for array in panel.values]
         past = [array[: -self._horizon] for array in panel.values]
         found = self.predict(past, None if covariates is None else given)
@@ -325,34 +325,34 @@ class Forecaster(NetworkEstimator):
             raise ValueError(
                 f"loss must be {LOSSES[0]!r} beside quantiles, which have theirs, got {model.loss!r}"
             )
-        early = [lag for lag in model.lags if lag < model._new_frame().ahead]
+        early = [lag for lag in model.lags if lag < model._new_reach().ahead]
         if early:
             raise ValueError(
                 f'lags must be at least horizon = {model.horizon} with strategy="direct", got {early[0]}'
             )
         return model
 
-    def _new_frame(self) -> Frame:
+    def _new_reach(self) -> Reach:
         origins = max(1, min(self.context // ORIGINS_IN_A_CONTEXT, self.bptt_steps or self.context))
         ahead = self.horizon if self.strategy == "direct" else 1
-        return Frame(self.context, ahead, self.lags, self.differences, origins)
+        return Reach(self.context, ahead, self.lags, self.differences, origins)
 
-    def _read(self, y: Any, covariates: Any = None, *, learn: bool) -> Any:
+    def _read(self, y: Any, covariates: Any = None, *, learn: bool) -> ForecastWindows:
         panel, given = self._given(y, covariates, learn=learn)
-        self._require_steps(panel.values, panel.form, self._frame.past + self._frame.ahead)
+        self._require_steps(panel.values, panel.form, self._reach.past + self._reach.ahead)
         self._tails = Tails(self._ends(panel.values), self._ends(given), panel.form)
-        return ForecastWindows(panel.values, given, self._frame, unit_of(panel.values, self._frame))
+        return ForecastWindows(panel.values, given, self._reach, unit_of(panel.values, self._reach))
 
-    def _learn_scale(self, examples: Any) -> None:
+    def _learn_scale(self, examples: ForecastWindows) -> None:
         if not hasattr(self, "_covariate_scale"):
             self._covariate_scale = Scale.of(np.concatenate(examples.covariates))
 
     def _build(self, rng: np.random.Generator) -> ForecastNetwork:
-        known = len(self._frame.lags) * self.n_channels_ + self.n_covariates_
+        known = len(self._reach.lags) * self.n_channels_ + self.n_covariates_
         return ForecastNetwork(
             recurrent(self, self.n_channels_ + known, rng),
             self.n_channels_,
-            self._frame.ahead,
+            self._reach.ahead,
             known,
             losses.get(self.loss),
             self.quantiles,
@@ -380,18 +380,17 @@ class Forecaster(NetworkEstimator):
     def _dataset(self, examples: ForecastWindows) -> Dataset:
         return dataclasses.replace(examples, batch_size=self.batch_size, scale=self._covariate_scale)
 
-    def _split(self, examples: Any) -> tuple[Any, Any]:
+    def _split(self, examples: ForecastWindows) -> tuple[ForecastWindows, ForecastWindows | None]:
         part = self.validation_fraction
         if not part:
             return examples, None
         held_out = [max(self.horizon, round(part * len(values))) for values in examples.values]
-        least = [self._frame.past + self._frame.ahead + count for count in held_out]
+        least = [self._reach.past + self._reach.ahead + count for count in held_out]
         also = ", the steps ahead and those to validate on"
         self._require_steps(examples.values, self._tails.form, *least, also=also)
-        training, validation = examples.split(held_out)
-        return training, validation
+        return examples.split(held_out)
 
-    def _train(self, training: Any, validation: Any, *others: Any) -> None:
+    def _train(self, training: ForecastWindows, validation: ForecastWindows | None, *others: Any) -> None:
         super()._train(training, validation, *others)
         if validation is None or self.best_epoch_ is None:
             return
@@ -406,7 +405,7 @@ class Forecaster(NetworkEstimator):
 
     def _scores_of(self, held_out: ForecastWindows) -> Array:
         """The scores of what followed on some of the held out windows, (N, horizon, C): see `intervals`."""
-        past, steps = self._frame.past, self._frame.past + self._horizon
+        past, steps = self._reach.past, self._reach.past + self._horizon
         lengths = np.array([len(values) for values in held_out.values])
         series, starts = held_out.places.T
         whole = held_out.places[starts + steps <= lengths[series]]
@@ -418,9 +417,9 @@ class Forecaster(NetworkEstimator):
         truth = values[past:].swapaxes(0, 1)
         return scores(truth, forecasts, deviation[:, None], self._levels).astype(np.float32)
 
-    def _go_on(self, windows: Any, steps: int) -> None:
+    def _go_on(self, windows: ForecastWindows, steps: int) -> None:
         """Train for some more steps; whatever happens, the weights are those before or those after."""
-        before = {name: array.copy() for name, array in self.network_.parameters.items()}
+        before = self.network_.state_dict()
         try:
             fit(
                 self.network_,
@@ -460,7 +459,7 @@ class Forecaster(NetworkEstimator):
         """How many channels there are, and what they are called if they have names."""
         self._channels = {name: channels[name] for name in ("y", "covariates")}
         self.n_channels_, self.n_covariates_ = (count for count, _ in self._channels.values())
-        self._frame, self._horizon = self._new_frame(), self.horizon
+        self._reach, self._horizon = self._new_reach(), self.horizon
 
     def _require_channels(self, **panels: Panel) -> None:
         for name, panel in panels.items():
@@ -478,8 +477,8 @@ class Forecaster(NetworkEstimator):
         for place, array in enumerate(series):
             steps = least[place % len(least)]
             if len(array) < steps:
-                before = self._frame.before and f", {self._frame.before} before it for lags and differences"
-                needs = f"{steps} steps, for a context of {self._frame.context}{before or ''}{also}"
+                before = self._reach.before and f", {self._reach.before} before it for lags and differences"
+                needs = f"{steps} steps, for a context of {self._reach.context}{before or ''}{also}"
                 name = form.place("y", place)
                 raise ValueError(f"{name} must have at least {needs}, got {len(array)}")
 
@@ -488,8 +487,8 @@ class Forecaster(NetworkEstimator):
     def _steps_ahead(self, horizon: int | None) -> int:
         """The steps to forecast, checked."""
         horizon = self._horizon if horizon is None else checks.positive_int("horizon", horizon)
-        if self._fitted_with["strategy"] == "direct" and horizon > self._frame.ahead:
-            limit = f'at most {self._frame.ahead}, as fitted with strategy="direct"'
+        if self._fitted_with["strategy"] == "direct" and horizon > self._reach.ahead:
+            limit = f'at most {self._reach.ahead}, as fitted with strategy="direct"'
             raise ValueError(f"horizon must be {limit}, got {horizon}")
         return horizon
 
@@ -504,19 +503,19 @@ class Forecaster(NetworkEstimator):
             given = np.concatenate([known, np.stack(beside.values)], axis=1)
         else:
             panel, found = self._given(y, covariates, horizon)
-            self._require_steps(panel.values, panel.form, self._frame.past, also="")
+            self._require_steps(panel.values, panel.form, self._reach.past, also="")
             values, given, form = self._ends(panel.values), self._ends(found, horizon), panel.form
         return form, *self._run(values.swapaxes(0, 1), given.swapaxes(0, 1))
 
     def _ends(self, arrays: list[Array], ahead: int = 0) -> Array:
         """The last steps of each, as many as a forecast needs, and so many more, (N, S, ·)."""
-        return np.stack([array[-self._frame.past - ahead :] for array in arrays])
+        return np.stack([array[-self._reach.past - ahead :] for array in arrays])
 
     def _run(self, values: Array, covariates: Array) -> tuple[Array, Array]:
         """The forecasts of windows (S, N, C) with covariates (S + horizon, N, K), as of `_forecasts`."""
         size, scaled = self._fitted_with["batch_size"], self._covariate_scale.apply(covariates)
         batches = [slice(begin, begin + size) for begin in range(0, values.shape[1], size)]
-        parts = [self.network_.forecast(self._frame, values[:, some], scaled[:, some]) for some in batches]
+        parts = [self.network_.forecast(self._reach, values[:, some], scaled[:, some]) for some in batches]
         forecasts, deviations = map(np.concatenate, zip(*parts, strict=True))
         return forecasts, deviations
 
