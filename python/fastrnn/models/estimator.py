@@ -169,23 +169,29 @@ class NetworkEstimator(Stored):
     def _train(
         self, training: Any, validation: Any, state: Any, callbacks: list[Callable[[Training], Any]]
     ) -> None:
-        fit(
-            self.network_,
-            self._dataset(training),
+        self._learn(
+            training,
+            self.learning_rate,
             validation=None if validation is None else self._dataset(validation),
-            optimizer=optim.make(
-                self.optimizer, self.network_.parameters, self.learning_rate, self.weight_decay
-            ),
             epochs=self.epochs,
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
             patience=None if validation is None else self.patience,
             callbacks=callbacks,
             resume=state,
-            seed=self._rng,
             verbose=self._describe if self.verbose else False,
+        )
+
+    def _learn(self, examples: Any, learning_rate: float, **options: Any) -> None:
+        """Train the network on examples, at such a rate."""
+        fit(
+            self.network_,
+            self._dataset(examples),
+            optimizer=optim.make(self.optimizer, self.network_.parameters, learning_rate, self.weight_decay),
+            schedule=self.schedule,
+            clip_norm=self.clip_norm,
+            seed=self._rng,
+            **options,
         )
 
     def _partial_fit(self: Self, data: tuple[Any, ...]) -> Self:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, losses, optim
+from fastrnn import checks, losses
 from fastrnn.checks import Array
 from fastrnn.data import Dataset
 from fastrnn.data.panel import Form, Panel, Steps, read_series
@@ -18,7 +18,6 @@ from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.intervals import bounds, score_of, scores
 from fastrnn.models.networks import recurrent
-from fastrnn.training import fit
 
 ORIGINS_IN_A_CONTEXT = 4  # a window is forecast from the end of its context and a quarter as many steps on
 CALIBRATING_WINDOWS = 1000  # at most
@@ -421,17 +420,7 @@ class Forecaster(NetworkEstimator):
         """Train for some more steps; whatever happens, the weights are those before or those after."""
         before = self.network_.state_dict()
         try:
-            fit(
-                self.network_,
-                self._dataset(windows),
-                optimizer=optim.make(
-                    self.optimizer, self.network_.parameters, self.learning_rate / 10, self.weight_decay
-                ),
-                max_steps=steps,
-                schedule=self.schedule,
-                clip_norm=self.clip_norm,
-                seed=self._rng,
-            )
+            self._learn(windows, self.learning_rate / 10, max_steps=steps)
         except BaseException:
             self.network_.load_state_dict(before)
             raise
