@@ -34,6 +34,15 @@ struct BackwardArguments {
   Optional dhidden;  // an output
 };
 
+// Packed weights of a call before this one, in the place that a layer has for them.
+template <class R>
+std::shared_ptr<Weights<R>> kept(const py::dict& packed) {
+  if (!packed.contains("native")) return nullptr;
+  return std::dynamic_pointer_cast<Weights<R>>(packed["native"].cast<std::shared_ptr<AnyWeights>>());
+}
+
+void keep(const py::dict& packed, std::shared_ptr<AnyWeights> weights) { packed["native"] = std::move(weights); }
+
 // A call of a cell, and what its forward leaves for backward. Both have three parts, of which the middle one does not
 // need the interpreter.
 struct Reserve {
@@ -79,14 +88,6 @@ void run_all(const Calls& calls, void (Reserve::*run)(const Poll&)) {
 }
 
 template <class R>
-const Kernel<R>& kernel_of(const Cell& cell) {
-  if constexpr (sizeof(R) == sizeof(float))
-    return cell.f32;
-  else
-    return cell.f64;
-}
-
-template <class R>
 class TypedCall : public Reserve {
   Arguments arguments_;  // kept alive: the call reads them
   Inputs<R> inputs_;
@@ -129,8 +130,7 @@ class TypedCall : public Reserve {
             const std::optional<py::dict>& packed)
       : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
         has_cells_(kernel.states > 1), keeps_weights_(packed), call_(kernel, inputs_, training, recompute) {
-    if (packed && packed->contains("native"))
-      weights_ = std::dynamic_pointer_cast<Weights<R>>((*packed)["native"].cast<std::shared_ptr<AnyWeights>>());
+    if (packed) weights_ = kept<R>(*packed);
   }
 
   std::shared_ptr<AnyWeights> weights() const override { return weights_; }
@@ -200,7 +200,7 @@ py::list forward_all(const std::vector<ForwardCall>& directions) {
   py::list results;
   for (std::size_t i = 0; i < calls.size(); ++i) {
     const bool training = std::get<9>(directions[i]);
-    if (const auto& packed = std::get<11>(directions[i])) (*packed)["native"] = calls[i]->weights();
+    if (const auto& packed = std::get<11>(directions[i])) keep(*packed, calls[i]->weights());
     const py::tuple y_states = calls[i]->end_forward();
     results.append(py::make_tuple(y_states[0], y_states[1], training ? calls[i] : nullptr));
   }
@@ -232,40 +232,40 @@ py::object backward(std::shared_ptr<Reserve> reserve, const Optional& dy, const 
   return backward_all({{reserve, dy, dstates, input_gradient, dhidden}})[0];
 }
 
-template <class R>
-const LinearKernel<R>& linear_kernel() {
-  if constexpr (sizeof(R) == sizeof(float))
-    return isa().linear_f32;
-  else
-    return isa().linear_f64;
-}
-
-template <class R>
-Linear<R> linear_task(const py::array& x, const py::array& w, const Optional& b) {
+// The letters and arrays that y and the gradients have in common, of `Linear` or `LinearGradients`.
+template <class Task, class R>
+Task linear_task(const py::array& x, const py::array& w) {
   if (x.ndim() != 2 || w.ndim() != 2) throw std::invalid_argument("x or weight: wrong rank for the kernels");
-  Linear<R> task{};
+  Task task{};
   task.N = x.shape(0), task.I = w.shape(1), task.O = w.shape(0);
   task.x = pointer<R>(x, {task.N, task.I}, "x");
   task.w = pointer<R>(w, {task.O, task.I}, "weight");
-  task.b = pointer<R>(b, {task.O}, "bias");
   return task;
 }
 
 template <class R>
-py::array run_linear(const py::array& x, const py::array& w, const Optional& b) {
-  Linear<R> task = linear_task<R>(x, w, b);
+py::array run_linear(const py::array& x, const py::array& w, const Optional& b, const std::optional<py::dict>& packed) {
+  auto task = linear_task<Linear<R>, R>(x, w);
+  task.b = pointer<R>(b, {task.O}, "bias");
   py::array_t<R> y = empty<R>({task.N, task.O});
   task.y = y.mutable_data();
+  const bool keeps = packed && task.N > few_rows;
+  std::shared_ptr<Weights<R>> weights;
+  if (keeps) weights = kept<R>(*packed);
   {
     const WithoutGil release;
-    linear_forward(linear_kernel<R>(), task, poll);
+    const LinearKernel<R>& kernel = linear_kernel<R>();
+    if (keeps)
+      weights = up_to_date(std::move(weights), kernel, parameters_of(task), linear_threads(task.N, task.I, task.O));
+    linear_forward(kernel, task, poll, weights);
   }
+  if (keeps) keep(*packed, std::move(weights));
   return y;
 }
 
 template <class R>
 py::tuple run_linear_backward(const py::array& x, const py::array& w, const py::array& dy) {
-  Linear<R> task = linear_task<R>(x, w, std::nullopt);
+  auto task = linear_task<LinearGradients<R>, R>(x, w);
   py::array_t<R> dx = empty<R>({task.N, task.I}), dw = empty<R>({task.O, task.I}), db = empty<R>({task.O});
   task.dy = pointer<R>(dy, {task.N, task.O}, "dy");
   task.dx = dx.mutable_data(), task.dw = dw.mutable_data(), task.db = db.mutable_data();
@@ -276,8 +276,8 @@ py::tuple run_linear_backward(const py::array& x, const py::array& w, const py::
   return py::make_tuple(dx, dw, db);
 }
 
-py::array linear(const py::array& x, const py::array& w, const Optional& b) {
-  return is_float(w) ? run_linear<float>(x, w, b) : run_linear<double>(x, w, b);
+py::array linear(const py::array& x, const py::array& w, const Optional& b, const std::optional<py::dict>& packed) {
+  return is_float(w) ? run_linear<float>(x, w, b, packed) : run_linear<double>(x, w, b, packed);
 }
 
 py::tuple linear_gradients(const py::array& x, const py::array& w, const py::array& dy) {
@@ -335,7 +335,7 @@ PYBIND11_MODULE(_core, module) {
   module.def("forward_all", &forward_all, "What forward does for each of one or two directions.", "directions"_a);
   module.def("backward_all", &backward_all, "What backward does for each of one or two directions.", "directions"_a);
   module.def("linear", &linear, "See fastrnn.functional.linear.", "x"_a.noconvert(), "weight"_a.noconvert(),
-             "bias"_a.noconvert());
+             "bias"_a.noconvert(), "packed"_a = py::none());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
              "weight"_a.noconvert(), "dy"_a.noconvert());
   bind_step(module);

@@ -47,13 +47,19 @@ struct AnyStream {
   virtual py::object step(const py::handle& x, const py::handle& out) = 0;
   virtual py::array steps(const py::array& x) = 0;
   virtual py::tuple state() = 0;
-  virtual void set_state(const std::vector<py::array>& members) = 0;
+  virtual void set_state(const std::vector<std::vector<py::array>>& states) = 0;
   virtual std::unique_ptr<AnyStream> copy() = 0;
+};
+
+// Layers of a stream that are one recurrent layer outside.
+struct Stack {
+  int first, count;
 };
 
 template <class R>
 class TypedStream : public AnyStream {
   Stream<R> stream_;
+  const std::vector<Stack> stacks_;
   Gate gate_;
   std::vector<Index> tokens_;  // [B]  of this step: the caller's may change
 
@@ -70,14 +76,14 @@ class TypedStream : public AnyStream {
   }
 
  public:
-  TypedStream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& layers, Index B)
-      : stream_(kernel, layers, B), tokens_(B) {}
-  explicit TypedStream(const Stream<R>& other) : stream_(other), tokens_(other.B()) {}
+  TypedStream(const std::vector<StreamLayer<R>>& layers, std::vector<Stack> stacks, Index B)
+      : stream_(linear_kernel<R>(), layers, B), stacks_(std::move(stacks)), tokens_(B) {}
+  TypedStream(const TypedStream& other) : stream_(other.stream_), stacks_(other.stacks_), tokens_(other.tokens_) {}
 
   py::object step(const py::handle& x, const py::handle& out) override {
-    const Index B = stream_.B(), I = stream_.I(), H = stream_.H();
-    const R* floats = data<R>(x, {B, I});
-    const Index* tokens = floats ? nullptr : data<Index>(x, {B});
+    const Index B = stream_.B(), I = stream_.I(), O = stream_.O();
+    const R* floats = stream_.takes_floats() ? data<R>(x, {B, I}) : nullptr;
+    const Index* tokens = !floats && stream_.takes_tokens() ? data<Index>(x, {B}) : nullptr;
     if (!floats && !tokens) return py::none();
     const auto stay = gate_.enter();
     if (tokens) {
@@ -85,11 +91,11 @@ class TypedStream : public AnyStream {
       if (!within(tokens = tokens_.data(), B, 0, I - 1)) return py::none();
     }
     if (out.is_none()) {
-      py::array_t<R> y({B, H});
+      py::array_t<R> y({B, O});
       advance(floats, tokens, y.mutable_data());
       return y;
     }
-    const R* y = data<R>(out, {B, H});
+    const R* y = data<R>(out, {B, O});
     if (!y || !py::reinterpret_borrow<py::array>(out).writeable()) return py::none();
     advance(floats, tokens, const_cast<R*>(y));
     return py::reinterpret_borrow<py::object>(out);
@@ -104,9 +110,12 @@ class TypedStream : public AnyStream {
 
   py::array steps(const py::array& x) override {
     const Index T = x.shape(0), B = stream_.B(), I = stream_.I();
-    const R* floats = x.ndim() == 3 ? pointer<R>(x, {T, B, I}, "x") : nullptr;
-    const Index* tokens = floats ? nullptr : indices(x, {T, B}, 0, I - 1, "x");
-    py::array_t<R> y = empty<R>({T, B, stream_.H()});
+    const bool is_floats = x.ndim() == 3;
+    if (!(is_floats ? stream_.takes_floats() : stream_.takes_tokens()))
+      throw std::invalid_argument("x: not what the first layer takes");
+    const R* floats = is_floats ? pointer<R>(x, {T, B, I}, "x") : nullptr;
+    const Index* tokens = is_floats ? nullptr : indices(x, {T, B}, 0, I - 1, "x");
+    py::array_t<R> y = empty<R>({T, B, stream_.O()});
     R* to = y.mutable_data();
     const auto stay = gate_.enter();
     const WithoutGil release;
@@ -116,60 +125,90 @@ class TypedStream : public AnyStream {
 
   py::tuple state() override {
     const auto stay = gate_.enter();
-    const Index L = stream_.layers(), B = stream_.B(), H = stream_.H();
-    py::array_t<R> h({L, B, H}), c({stream_.has_cells() ? L : 0, B, H});
-    for (Index l = 0; l < L; ++l)
-      stream_.get_state(int(l), h.mutable_data() + l * B * H, stream_.has_cells() ? c.mutable_data() + l * B * H : nullptr);
-    if (stream_.has_cells()) return py::make_tuple(h, c);
-    return py::make_tuple(h);
+    py::tuple states(stacks_.size());
+    for (std::size_t i = 0; i < stacks_.size(); ++i) {
+      const auto [first, count] = stacks_[i];
+      const Index L = count, B = stream_.B(), H = stream_.H(first), C = stream_.has_cells(first) ? L : 0;
+      py::array_t<R> h({L, B, H}), c({C, B, H});
+      for (Index l = 0; l < L; ++l)
+        stream_.get_state(first + int(l), h.mutable_data() + l * B * H, C ? c.mutable_data() + l * B * H : nullptr);
+      states[i] = C ? py::tuple(py::make_tuple(h, c)) : py::tuple(py::make_tuple(h));
+    }
+    return states;
   }
 
-  void set_state(const std::vector<py::array>& members) override {
+  void set_state(const std::vector<std::vector<py::array>>& states) override {
     const auto stay = gate_.enter(true);
-    const Index L = stream_.layers(), B = stream_.B(), H = stream_.H();
-    const R* h = pointer<R>(members.at(0), {L, B, H}, "state");
-    const R* c = stream_.has_cells() ? pointer<R>(members.at(1), {L, B, H}, "state") : nullptr;
-    for (Index l = 0; l < L; ++l) stream_.set_state(int(l), h + l * B * H, c ? c + l * B * H : nullptr);
+    for (std::size_t i = 0; i < stacks_.size(); ++i) {
+      const auto [first, count] = stacks_[i];
+      const Index L = count, B = stream_.B(), H = stream_.H(first);
+      const R* h = pointer<R>(states.at(i).at(0), {L, B, H}, "state");
+      const R* c = stream_.has_cells(first) ? pointer<R>(states.at(i).at(1), {L, B, H}, "state") : nullptr;
+      for (Index l = 0; l < L; ++l) stream_.set_state(first + int(l), h + l * B * H, c ? c + l * B * H : nullptr);
+    }
   }
 
   std::unique_ptr<AnyStream> copy() override {
     const auto stay = gate_.enter();
-    return std::make_unique<TypedStream>(stream_);
+    return std::make_unique<TypedStream>(*this);
   }
 };
 
-using LayerArrays = std::tuple<py::array, py::array, Optional, Optional>;  // w_ih, w_hh, b_ih, b_hh
+using LayerArrays = std::tuple<py::array, Optional, Optional, Optional>;  // w_ih, w_hh, b_ih, b_hh
+using Stages = std::vector<std::pair<std::string, std::vector<LayerArrays>>>;
 
 template <class R>
-std::unique_ptr<AnyStream> make(const Kernel<R>& kernel, const std::vector<LayerArrays>& layers, Index B) {
-  std::vector<Parameters<R>> parameters;
-  for (const auto& [w_ih, w_hh, b_ih, b_hh] : layers) {
-    if (w_ih.ndim() != 2 || w_hh.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
-    const Index I = w_ih.shape(1), H = w_hh.shape(1), rows = kernel.gates * H;
-    if (!parameters.empty() && (I != parameters[0].H || H != I))
-      throw std::invalid_argument("weights: a layer does not fit the one below it");
-    parameters.push_back({I, H, pointer<R>(w_ih, {rows, I}, "w_ih"), pointer<R>(w_hh, {rows, H}, "w_hh"),
-                          pointer<R>(b_ih, {rows}, "b_ih"), pointer<R>(b_hh, {rows}, "b_hh")});
-  }
-  if (parameters.empty() || B < 1) throw std::invalid_argument("a stream needs a layer and a batch");
-  return std::make_unique<TypedStream<R>>(kernel, parameters, B);
+StreamLayer<R> layer_of(const std::string& kind, const LayerArrays& arrays) {
+  const auto& [w_ih, w_hh, b_ih, b_hh] = arrays;
+  if (w_ih.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
+  const Index rows = w_ih.shape(0), columns = w_ih.shape(1);
+  if (kind == "embedding")
+    return {{rows, columns, pointer<R>(w_ih, {rows, columns}, "table"), nullptr, nullptr, nullptr}, nullptr, true};
+  if (kind == "linear")
+    return {{columns, rows, pointer<R>(w_ih, {rows, columns}, "weight"), nullptr, pointer<R>(b_ih, {rows}, "bias"),
+             nullptr}, nullptr};
+  const Kernel<R>& cell = kernel_of<R>(find_cell(kind));
+  const Index H = rows / cell.gates;
+  if (!w_hh) throw std::invalid_argument("w_hh: missing");
+  return {{columns, H, pointer<R>(w_ih, {cell.gates * H, columns}, "w_ih"), pointer<R>(w_hh, {rows, H}, "w_hh"),
+           pointer<R>(b_ih, {rows}, "b_ih"), pointer<R>(b_hh, {rows}, "b_hh")}, &cell};
 }
 
-std::unique_ptr<AnyStream> make_stream(const std::string& cell, const std::vector<LayerArrays>& layers, Index B) {
-  const Cell& found = find_cell(cell);
-  if (layers.empty() || is_float(std::get<0>(layers[0]))) return make<float>(found.f32, layers, B);
-  return make<double>(found.f64, layers, B);
+template <class R>
+std::unique_ptr<AnyStream> make(const Stages& stages, Index B) {
+  std::vector<StreamLayer<R>> layers;
+  std::vector<Stack> stacks;
+  for (const auto& [kind, arrays] : stages) {
+    const Stack stack{int(layers.size()), int(arrays.size())};
+    for (const LayerArrays& each : arrays) {
+      const StreamLayer<R> layer = layer_of<R>(kind, each);
+      const bool fits = layers.empty() || (!layer.table && layer.I == layers.back().H);
+      const bool stacked = int(layers.size()) > stack.first;  // and then all are of one size
+      if (!fits || (stacked && layer.H != layers.back().H))
+        throw std::invalid_argument("weights: a layer does not fit the one below it");
+      layers.push_back(layer);
+    }
+    if (arrays.empty()) throw std::invalid_argument("a stage needs a layer");
+    if (layers.back().cell) stacks.push_back(stack);
+  }
+  if (layers.empty() || B < 1) throw std::invalid_argument("a stream needs a layer and a batch");
+  return std::make_unique<TypedStream<R>>(layers, std::move(stacks), B);
+}
+
+std::unique_ptr<AnyStream> make_stream(const Stages& stages, Index B) {
+  const bool is_single = !stages.empty() && !stages[0].second.empty() && is_float(std::get<0>(stages[0].second[0]));
+  return is_single ? make<float>(stages, B) : make<double>(stages, B);
 }
 
 }  // namespace
 
 void bind_stream(py::module_& module) {
   py::class_<AnyStream>(module, "Stream", "See fastrnn.layers.stream.")
-      .def(py::init(&make_stream), "cell"_a, "layers"_a, "batch"_a)
+      .def(py::init(&make_stream), "stages"_a, "batch"_a)
       .def("step", &AnyStream::step, "None, and nothing done, if x or out is not what it must be.", "x"_a, "out"_a)
       .def("steps", &AnyStream::steps, "x"_a.noconvert())
       .def("state", &AnyStream::state)
-      .def("set_state", &AnyStream::set_state, "members"_a)
+      .def("set_state", &AnyStream::set_state, "states"_a)
       .def("copy", &AnyStream::copy);
 }
 

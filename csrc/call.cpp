@@ -118,7 +118,7 @@ void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll, std::sha
   layer_.all_c = all_c;
   const int size = forward_threads();
   bool to_pack = !weights;  // with the first steps: a team takes time to come together
-  if (to_pack) weights = std::make_shared<Weights<R>>(kernel_, layer_.I, H);
+  if (to_pack) weights = std::make_shared<Weights<R>>(kernel_, parameters_);
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
   const Forward<R> task{layer_, weights->packed(), workspace};
   const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);

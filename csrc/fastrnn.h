@@ -26,12 +26,12 @@ struct Team {
   void wait() const;  // until every member has come here
 };
 
-// A layer's parameters in PyTorch's layout.
+// A layer's parameters in PyTorch's layout. A linear one has one gate, and no recurrence.
 template <class R>
 struct Parameters {
   Index I, H;     // with tokens, I is the size of the vocabulary
   const R* w_ih;  // [G*H, I]
-  const R* w_hh;  // [G*H, H]
+  const R* w_hh;  // [G*H, H], or null without a recurrence
   const R* b_ih;  // [G*H] or null
   const R* b_hh;  // [G*H] or null
 };
@@ -40,7 +40,7 @@ struct Parameters {
 template <class R>
 struct Packed {
   R* ih;    // [I, GHp] in panels of U units
-  R* hh;    // [H, GHp] likewise
+  R* hh;    // [H, GHp] likewise, where there is a recurrence
   R* bias;  // [SHp]  a row of slots
 };
 
@@ -112,13 +112,19 @@ struct Backward : Layer<R> {
 // n, padded to whole vectors.
 FASTRNN_INLINE Index padded(Index n, Index lanes) { return (n + lanes - 1) / lanes * lanes; }
 
-// A cell in one dtype on one ISA. Every member of a team calls the same function; steps run in order.
+// How a kind of layer reads its parameters. Every member of a team calls the same function, here and below.
 template <class R>
-struct Kernel {
-  Index lanes, gates, slots, states;
+struct Packing {
+  Index lanes, gates, slots;
+  void (*pack)(const Parameters<R>&, const Packed<R>&, const Team&) noexcept;
+};
+
+// A cell in one dtype on one ISA. Steps run in order.
+template <class R>
+struct Kernel : Packing<R> {
+  Index states;
   Index (*forward_workspace)(const Layer<R>&);   // bytes for each member
   Index (*backward_workspace)(const Layer<R>&);
-  void (*pack)(const Parameters<R>&, const Packed<R>&, const Team&) noexcept;
   void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1
   void (*rebuild)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // a chunk, from y
   void (*backward)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // steps s1-1 .. s0
@@ -131,29 +137,39 @@ struct Cell {
   Kernel<double> f64;
 };
 
-// y = x W^T + b, or its gradients.
+// y = x W^T + b.
 template <class R>
 struct Linear {
   Index N, I, O;
-  const R* x;      // [N, I]
-  const R* w;      // [O, I]
-  const R* b;      // [O] or null
-  R* y;            // [N, O]
-  const R* dy;     // [N, O]
-  R* dx;           // [N, I]
-  R* dw;           // [O, I]
-  R* db;           // [O] or null
-  R* packed;       // forward: [I, Op] in panels of U outputs; backward: [O, Ip] in wide panels
-  R* padded_bias;  // forward: [Op]; backward: [2, Op] zeros, sums and what rounding has added to them
+  const R* x;        // [N, I]
+  R* y;              // [N, O]
+  Packed<R> packed;  // or, if N is at most few_rows, nulls and
+  const R* w;        // [O, I]
+  const R* b;        // [O] or null
+};
+
+constexpr Index few_rows = 4;  // for which weights are turned on the way in less time than they are packed
+
+// Its gradients.
+template <class R>
+struct LinearGradients {
+  Index N, I, O;
+  const R* x;       // [N, I]
+  const R* w;       // [O, I]
+  const R* dy;      // [N, O]
+  R* dx;            // [N, I]
+  R* dw;            // [O, I]
+  R* db;            // [O]
+  R* packed;        // [O, Ip] in wide panels
+  R* dbias;         // [2, Op] zeros: sums, and what rounding has added to them
   void* workspace;  // [team, workspace]
 };
 
 template <class R>
-struct LinearKernel {
-  Index lanes;
-  Index (*workspace)(const Linear<R>&);  // bytes for each member
-  void (*forward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;   // rows n0 .. n1-1, in order
-  void (*backward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;
+struct LinearKernel : Packing<R> {
+  void (*forward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;  // rows n0 .. n1-1
+  Index (*workspace)(const LinearGradients<R>&);                                // bytes for each member
+  void (*backward)(const LinearGradients<R>&, Index n0, Index n1, const Team&) noexcept;  // in order
 };
 
 // The cross-entropy of rows of logits with the classes that they should have given, and its gradient.

@@ -8,49 +8,56 @@
 namespace fastrnn {
 namespace {
 
-template <class R>
-using Pass = void (*)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;
+double flops(Index N, Index I, Index O) { return 2.0 * double(N) * double(I) * double(O); }
 
-template <class R>
-void run(const LinearKernel<R>& kernel, Pass<R> pass, Linear<R>& task, double row_flops, const Poll& poll) {
-  const int size = team_for(row_flops * double(task.N));
-  Buffer<char> workspace{size, kernel.workspace(task)};
-  task.workspace = workspace;
+// Calls fn(n0, n1, team) on all threads for pieces of N rows.
+template <class F>
+void each_piece(Index N, double row_flops, int size, const Poll& poll, const F& fn) {
   const Index piece = std::max<Index>(512, Index(1e9 / std::max(row_flops, 1.0)));
   Patience patience(poll);
-  for (Index n = 0; n < task.N; n += piece) {
-    parallel(size, [&](const Team& team) { pass(task, n, std::min(n + piece, task.N), team); });
+  for (Index n = 0; n < N; n += piece) {
+    parallel(size, [&](const Team& team) { fn(n, std::min(n + piece, N), team); });
     patience.check();
   }
 }
 
 }  // namespace
 
+int linear_threads(Index N, Index I, Index O) { return team_for(flops(N, I, O)); }
+
 template <class R>
-void linear_forward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll) {
-  const Index Op = padded(task.O, kernel.lanes);
-  Buffer<R> packed{Op, task.I}, bias{Op};
-  task.packed = packed;
-  task.padded_bias = bias;
-  run(kernel, kernel.forward, task, 2.0 * double(task.I) * double(task.O), poll);
+void linear_forward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll,
+                    std::shared_ptr<Weights<R>> weights) {
+  const bool to_pack = !weights && task.N > few_rows;  // with the first rows: a team takes time to come together
+  const Parameters<R> parameters = parameters_of(task);
+  if (to_pack) weights = std::make_shared<Weights<R>>(kernel, parameters);
+  if (weights) task.packed = weights->packed();
+  const int size = linear_threads(task.N, task.I, task.O);
+  each_piece(task.N, flops(1, task.I, task.O), size, poll, [&](Index n0, Index n1, const Team& team) {
+    if (to_pack && n0 == 0) weights->pack(parameters, team);
+    kernel.forward(task, n0, n1, team);
+  });
 }
 
 template <class R>
-void linear_backward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll) {
+void linear_backward(const LinearKernel<R>& kernel, LinearGradients<R> task, const Poll& poll) {
   const Index Op = padded(task.O, kernel.lanes);
-  Buffer<R> packed{padded(task.I, kernel.lanes), Op}, bias = Buffer<R>::zeros({2, Op});
-  task.packed = packed;
-  task.padded_bias = bias;
+  Buffer<R> packed{padded(task.I, kernel.lanes), Op}, dbias = Buffer<R>::zeros({2, Op});
+  const double row_flops = 2 * flops(1, task.I, task.O);
+  const int size = team_for(row_flops * double(task.N));
+  Buffer<char> workspace{size, kernel.workspace(task)};
+  task.packed = packed, task.dbias = dbias, task.workspace = workspace;
   if (task.N == 0) {  // nothing is added up
     std::fill_n(task.dw, task.O * task.I, R(0));
     std::fill_n(task.db, task.O, R(0));
   }
-  run(kernel, kernel.backward, task, 4.0 * double(task.I) * double(task.O), poll);
+  each_piece(task.N, row_flops, size, poll,
+             [&](Index n0, Index n1, const Team& team) { kernel.backward(task, n0, n1, team); });
 }
 
-template void linear_forward(const LinearKernel<float>&, Linear<float>, const Poll&);
-template void linear_forward(const LinearKernel<double>&, Linear<double>, const Poll&);
-template void linear_backward(const LinearKernel<float>&, Linear<float>, const Poll&);
-template void linear_backward(const LinearKernel<double>&, Linear<double>, const Poll&);
+template void linear_forward(const LinearKernel<float>&, Linear<float>, const Poll&, std::shared_ptr<Weights<float>>);
+template void linear_forward(const LinearKernel<double>&, Linear<double>, const Poll&, std::shared_ptr<Weights<double>>);
+template void linear_backward(const LinearKernel<float>&, LinearGradients<float>, const Poll&);
+template void linear_backward(const LinearKernel<double>&, LinearGradients<double>, const Poll&);
 
 }  // namespace fastrnn

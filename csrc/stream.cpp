@@ -4,43 +4,75 @@
 #include <numeric>
 #include <utility>
 
+#include "linear.h"
 #include "threads.h"
 
 namespace fastrnn {
+namespace {
 
 template <class R>
-Stream<R>::Stream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& layers, Index B)
-    : kernel_(kernel), order_(B), length_(B, 1), offset_{0, B} {
-  std::iota(order_.begin(), order_.end(), Index(0));
-  steps_ = {1, B, 1, order_.data(), length_.data(), offset_.data(), false};
-  for (const Parameters<R>& p : layers)
-    flops_ += 2.0 * double(B) * double(kernel.gates * p.H) * double(p.I + p.H);
-  for (const Parameters<R>& p : layers)
-    add_level(std::make_shared<Weights<R>>(kernel, p, team_for(flops_ * 8)), p.I, p.H);
+double step_flops(const StreamLayer<R>& layer, Index B) {
+  if (layer.table) return 0;
+  if (!layer.cell) return 2.0 * double(B) * double(layer.I) * double(layer.H);
+  return 2.0 * double(B) * double(layer.cell->gates * layer.H) * double(layer.I + layer.H);
 }
 
 template <class R>
-Stream<R>::Stream(const Stream& other)
-    : kernel_(other.kernel_), order_(other.order_), length_(other.length_), offset_(other.offset_),
-      steps_(other.steps_), flops_(other.flops_) {
-  steps_.order = order_.data(), steps_.length = length_.data(), steps_.offset = offset_.data();
-  Buffer<R> h{B(), other.H()}, c{B(), other.H()};
-  for (int l = 0; l < other.layers(); ++l) {
-    const Level& level = other.levels_[l];
-    add_level(level.weights, level.task.I, level.task.H);
-    other.get_state(l, h, c);
-    set_state(l, h, c);
+void look_up(const R* table, const Index* tokens, Index count, Index width, R* rows) {
+  for (Index n = 0; n < count; ++n) std::copy_n(table + tokens[n] * width, width, rows + n * width);
+}
+
+}  // namespace
+
+template <class R>
+Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R>>& layers, Index B)
+    : linear_(linear), order_(B), length_(B, 1), offset_{0, B} {
+  std::iota(order_.begin(), order_.end(), Index(0));
+  steps_ = {1, B, 1, order_.data(), length_.data(), offset_.data(), false};
+  for (const StreamLayer<R>& layer : layers) flops_ += step_flops(layer, B);
+  for (const StreamLayer<R>& layer : layers) {
+    std::shared_ptr<Buffer<R>> table;
+    std::shared_ptr<Weights<R>> weights;
+    if (layer.table) {
+      table = std::make_shared<Buffer<R>>(Buffer<R>{layer.I, layer.H});
+      std::copy_n(layer.w_ih, layer.I * layer.H, static_cast<R*>(*table));
+    } else {
+      const Packing<R>& packing = layer.cell ? static_cast<const Packing<R>&>(*layer.cell) : linear;
+      weights = std::make_shared<Weights<R>>(packing, layer, team_for(flops_ * 8));
+    }
+    add_level(layer.cell, std::move(weights), std::move(table), layer.I, layer.H);
   }
 }
 
 template <class R>
-void Stream<R>::add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H) {
-  const Index Hp = padded(H, kernel_.lanes), row = padded(kernel_.slots * H, kernel_.lanes), B = this->B();
-  Level level{std::move(weights), Buffer<R>::zeros({B, H}), Buffer<R>::zeros({B, H}),
-              Buffer<R>{B, row}, Buffer<R>::zeros({has_cells() ? B : 0, Hp}), {}, {}};
+Stream<R>::Stream(const Stream& other)
+    : linear_(other.linear_), order_(other.order_), length_(other.length_), offset_(other.offset_),
+      steps_(other.steps_), flops_(other.flops_) {
+  steps_.order = order_.data(), steps_.length = length_.data(), steps_.offset = offset_.data();
+  for (const Level& level : other.levels_) {
+    const int place = int(levels_.size());
+    add_level(level.cell, level.weights, level.table, level.task.I, level.task.H);
+    if (!level.cell) continue;
+    Buffer<R> h{B(), level.task.H}, c{B(), level.task.H};
+    other.get_state(place, h, c);
+    set_state(place, h, c);
+  }
+}
+
+template <class R>
+void Stream<R>::add_level(const Kernel<R>* cell, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table,
+                          Index I, Index H) {
+  const Index B = this->B(), lanes = linear_.lanes;
+  const bool apart = !levels_.empty() && (levels_.back().cell != cell || levels_.back().task.H != H || !cell);
+  Level level{cell, std::move(weights), std::move(table), apart, {}, Buffer<R>::zeros({B, H}), {}, {}, {}, {}};
+  if (cell) {
+    level.h = Buffer<R>::zeros({B, H});
+    level.slots = Buffer<R>{B, padded(cell->slots * H, lanes)};
+    level.cells = Buffer<R>::zeros({level.has_cells() ? B : 0, padded(H, lanes)});
+  }
   const Layer<R> layer{steps_, I, H, nullptr, nullptr, nullptr, nullptr,
                        level.h, level.next_h, level.slots, level.cells, Keep::none, 1, nullptr, nullptr, nullptr};
-  level.task = {layer, level.weights->packed(), nullptr};
+  level.task = {layer, level.weights ? level.weights->packed() : Packed<R>{}, nullptr};
   levels_.push_back(std::move(level));
 }
 
@@ -48,13 +80,23 @@ template <class R>
 void Stream<R>::make_room(int threads) {
   if (threads <= room_) return;
   for (Level& level : levels_)
-    level.task.workspace = level.workspace = Buffer<char>{threads, kernel_.forward_workspace(level.task)};
+    if (level.cell)
+      level.task.workspace = level.workspace = Buffer<char>{threads, level.cell->forward_workspace(level.task)};
   room_ = threads;
 }
 
 template <class R>
 void Stream<R>::advance(const Team& team) noexcept {
-  for (const Level& level : levels_) kernel_.forward(level.task, 0, 1, team);
+  for (const Level& level : levels_) {
+    const Forward<R>& task = level.task;
+    if (level.apart) team.wait();
+    if (level.cell)
+      level.cell->forward(task, 0, 1, team);
+    else if (!level.table)
+      linear_.forward({B(), task.I, task.H, task.x, task.y, task.packed, nullptr, nullptr}, 0, B(), team);
+    else if (team.rank == 0)
+      look_up<R>(*level.table, task.tokens, B(), task.H, task.y);
+  }
 }
 
 // Threads that have just worked are still awake. Where steps are far apart, as in audio, waking one up would take
@@ -69,54 +111,72 @@ template <class R>
 void Stream<R>::step(const R* x, const Index* tokens, R* y) {
   const int threads = team_for(flops_ * 8);
   make_room(threads);
+  Level& last = levels_.back();
   levels_[0].task.x = x;
   levels_[0].task.tokens = tokens;
   for (std::size_t l = 1; l < levels_.size(); ++l) levels_[l].task.x = levels_[l - 1].next_h;
+  if (!last.cell) last.task.y = y;
   parallel(team_now(threads), [&](const Team& team) { advance(team); });
   if (threads > 1) last_ = std::chrono::steady_clock::now();
   for (Level& level : levels_) {
+    if (!level.cell) continue;
     level.h.swap(level.next_h);
     level.task.h0 = level.h;
     level.task.y = level.next_h;
   }
-  std::copy_n(static_cast<const R*>(levels_.back().h), B() * H(), y);
+  if (last.cell) std::copy_n(static_cast<const R*>(last.h), B() * O(), y);
 }
 
 template <class R>
 void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll) {
-  const Index B = this->B(), H = this->H(), L = layers(), C = has_cells() ? L : 0;
-  Buffer<R> between{L > 1 ? T : 0, B, H}, h{2, L, B, H}, c{C, B, H};  // h before and after: a call reads the first to its end
-  for (Index l = 0; l < L; ++l) {
+  struct State {
+    Buffer<R> before, h, c;  // a call reads the first to its end
+  };
+  const Index B = this->B();
+  std::vector<State> states(levels_.size());
+  Buffer<R> between;
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
     const Level& level = levels_[l];
-    R *before = h + l * B * H, *after = before + L * B * H, *cells = C ? c + l * B * H : nullptr;
-    get_state(int(l), before, cells);
-    const Inputs<R> inputs{{level.task.I, H, nullptr, nullptr, nullptr, nullptr}, T, B, x, tokens, before, cells, nullptr,
-                           false, nullptr};
-    // Layers take turns with two arrays, so that the last one ends in y.
-    R* to = (L - l) % 2 ? y : static_cast<R*>(between);
-    Call<R>(kernel_, inputs, false).forward(to, nullptr, after, cells, poll, level.weights);
+    const Index I = level.task.I, H = level.task.H;
+    const bool last = l + 1 == levels_.size();
+    Buffer<R> made{last ? 0 : T, B, H};
+    R* to = last ? y : static_cast<R*>(made);
+    if (level.cell) {
+      auto& [before, h, c] = states[l] = {Buffer<R>{B, H}, Buffer<R>{B, H}, Buffer<R>{level.has_cells() ? B : 0, H}};
+      R* cells = level.has_cells() ? static_cast<R*>(c) : nullptr;
+      get_state(int(l), before, cells);
+      const Inputs<R> inputs{{I, H, nullptr, nullptr, nullptr, nullptr}, T, B, x, tokens, before, cells, nullptr, false,
+                             nullptr};
+      Call<R>(*level.cell, inputs, false).forward(to, nullptr, h, cells, poll, level.weights);
+    } else if (level.table) {
+      look_up<R>(*level.table, tokens, T * B, H, to);
+    } else {
+      linear_forward(linear_, {T * B, I, H, x, to, {}, nullptr, nullptr}, poll, level.weights);
+    }
+    between = std::move(made);
     x = to, tokens = nullptr;
   }
   poll();  // once more: what came in since the last time would be seen after the call, when the state has moved
-  for (Index l = 0; l < L; ++l) set_state(int(l), h + (L + l) * B * H, C ? c + l * B * H : nullptr);
+  for (std::size_t l = 0; l < levels_.size(); ++l)
+    if (levels_[l].cell) set_state(int(l), states[l].h, states[l].c);
 }
 
 template <class R>
 void Stream<R>::get_state(int layer, R* h, R* c) const {
   const Level& level = levels_[layer];
-  std::copy_n(static_cast<const R*>(level.h), B() * H(), h);
-  if (!has_cells()) return;
-  const Index Hp = padded(H(), kernel_.lanes);
-  for (Index b = 0; b < B(); ++b) std::copy_n(level.cells + b * Hp, H(), c + b * H());
+  const Index H = level.task.H, Hp = padded(H, linear_.lanes);
+  std::copy_n(static_cast<const R*>(level.h), B() * H, h);
+  if (!level.has_cells()) return;
+  for (Index b = 0; b < B(); ++b) std::copy_n(level.cells + b * Hp, H, c + b * H);
 }
 
 template <class R>
 void Stream<R>::set_state(int layer, const R* h, const R* c) {
   Level& level = levels_[layer];
-  std::copy_n(h, B() * H(), static_cast<R*>(level.h));
-  if (!has_cells()) return;
-  const Index Hp = padded(H(), kernel_.lanes);
-  for (Index b = 0; b < B(); ++b) std::copy_n(c + b * H(), H(), level.cells + b * Hp);
+  const Index H = level.task.H, Hp = padded(H, linear_.lanes);
+  std::copy_n(h, B() * H, static_cast<R*>(level.h));
+  if (!level.has_cells()) return;
+  for (Index b = 0; b < B(); ++b) std::copy_n(c + b * H, H, level.cells + b * Hp);
 }
 
 template class Stream<float>;

@@ -1,4 +1,5 @@
-// Steps one at a time through a stack of layers, with the state kept in between and no memory taken on the way.
+// Steps one at a time through layers on top of each other, with their states kept in between and no memory taken on the
+// way.
 #pragma once
 
 #include <chrono>
@@ -9,44 +10,61 @@
 
 namespace fastrnn {
 
+// What a stream is made of: a recurrent layer; without a cell, y = x W^T + b; with a table, the rows of tokens, and then
+// w_ih is that table, [I, H].
+template <class R>
+struct StreamLayer : Parameters<R> {
+  const Kernel<R>* cell;
+  bool table = false;
+};
+
 template <class R>
 class Stream {
  public:
-  // One set of parameters for each layer, which are not needed any more afterwards. The state starts as zeros.
-  Stream(const Kernel<R>& kernel, const std::vector<Parameters<R>>& layers, Index B);
-  Stream(const Stream& other);  // with the same weights and a copy of the state
+  // At least one layer, each as wide as the next one takes it, a table only first. Their arrays are not needed any more
+  // afterwards. The states start as zeros.
+  Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R>>& layers, Index B);
+  Stream(const Stream& other);  // with the same weights and a copy of the states
 
-  // x [B, I], or null and tokens [B]. y [B, H]. An exception, of this and the next, leaves the state as it was.
+  // x [B, I], or null and tokens [B]. y [B, O]. An exception, of this and the next, leaves the states as they were.
   void step(const R* x, const Index* tokens, R* y);
 
-  // x [T, B, I], or null and tokens [T, B]. y [T, B, H].
+  // x [T, B, I], or null and tokens [T, B]. y [T, B, O].
   void steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll);
 
-  // h and c, where there is one, of a layer as [B, H].
+  // h and c, where there is one, of a recurrent layer as [B, H].
   void get_state(int layer, R* h, R* c) const;
   void set_state(int layer, const R* h, const R* c);
 
   Index B() const { return steps_.B; }
   Index I() const { return levels_.front().task.I; }
-  Index H() const { return levels_.front().task.H; }
-  int layers() const { return int(levels_.size()); }
-  bool has_cells() const { return kernel_.states > 1; }
+  Index O() const { return levels_.back().task.H; }
+  Index H(int layer) const { return levels_[layer].task.H; }
+  bool has_cells(int layer) const { return levels_[layer].has_cells(); }
+  bool takes_floats() const { return !levels_.front().table; }
+  bool takes_tokens() const { return levels_.front().cell || levels_.front().table; }
   double flops() const { return flops_; }  // of a step
 
  private:
   struct Level {
+    const Kernel<R>* cell;  // or null: a product, or where there is a table, its rows
     std::shared_ptr<Weights<R>> weights;
-    Buffer<R> h, next_h, slots, cells;
+    std::shared_ptr<Buffer<R>> table;
+    bool apart;  // threads share it in another way than the one before: between the two they wait for each other
+    Buffer<R> h, next_h, slots, cells;  // of what has no state only next_h, its result
     Buffer<char> workspace;
-    Forward<R> task;
+    Forward<R> task;  // of what has no cell only letters, inputs and outputs
+
+    bool has_cells() const { return cell && cell->states > 1; }
   };
 
-  void add_level(std::shared_ptr<Weights<R>> weights, Index I, Index H);
+  void add_level(const Kernel<R>* cell, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table, Index I,
+                 Index H);
   void make_room(int threads);
   void advance(const Team& team) noexcept;
   int team_now(int threads) const;
 
-  const Kernel<R>& kernel_;
+  const LinearKernel<R>& linear_;
   std::vector<Index> order_, length_, offset_;
   Steps steps_;
   double flops_ = 0;

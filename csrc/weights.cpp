@@ -15,7 +15,8 @@ namespace {
 template <class P, class F>
 void each_array(P& p, Index gates, const F& fn) {
   const Index rows = gates * p.H;
-  fn(p.w_ih, rows * p.I), fn(p.w_hh, rows * p.H);
+  fn(p.w_ih, rows * p.I);
+  if (p.w_hh) fn(p.w_hh, rows * p.H);
   if (p.b_ih) fn(p.b_ih, rows);
   if (p.b_hh) fn(p.b_hh, rows);
 }
@@ -69,37 +70,39 @@ Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) 
 }  // namespace
 
 template <class R>
-Weights<R>::Weights(const Kernel<R>& kernel, Index I, Index H)
-    : kernel(&kernel), ih{I, padded(kernel.gates * H, kernel.lanes)}, hh{H, padded(kernel.gates * H, kernel.lanes)},
-      bias{padded(kernel.slots * H, kernel.lanes)} {}
+Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p)
+    : packing(&packing), ih{p.I, padded(packing.gates * p.H, packing.lanes)},
+      hh{p.w_hh ? p.H : 0, padded(packing.gates * p.H, packing.lanes)}, bias{padded(packing.slots * p.H, packing.lanes)} {}
 
 template <class R>
-Weights<R>::Weights(const Kernel<R>& kernel, const Parameters<R>& p, int threads) : Weights(kernel, p.I, p.H) {
+Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p, int threads) : Weights(packing, p) {
   parallel(threads, [&](const Team& team) { pack(p, team); });
 }
 
 // Another thread may write to the parameters at any time, and take that back: so what is packed is a copy, and the
 // fingerprint is the copy's.
 template <class R>
-std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const Kernel<R>& kernel,
+std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const Packing<R>& packing,
                                        const Parameters<R>& parameters, int threads) {
-  const Index gates = kernel.gates;
-  if (kept && kept->kernel == &kernel && kept->fingerprint == fingerprint(parameters, gates)) return kept;
-  Buffer<R> memory{gates * parameters.H, parameters.I + parameters.H + 2};
+  const Index gates = packing.gates;
+  if (kept && kept->packing == &packing && kept->fingerprint == fingerprint(parameters, gates)) return kept;
+  Index size = 0;
+  each_array(parameters, gates, [&](const R*, Index count) { size += count; });
+  Buffer<R> memory{size};
   const Fingerprint found = fingerprint<R>(parameters, gates, memory);
   Parameters<R> copy = parameters;
   R* next = memory;
   each_array(copy, gates, [&](const R*& array, Index count) { array = std::exchange(next, next + count); });
-  const auto weights = std::make_shared<Weights<R>>(kernel, copy, threads);
+  const auto weights = std::make_shared<Weights<R>>(packing, copy, threads);
   weights->fingerprint = found;
   return weights;
 }
 
 template struct Weights<float>;
 template struct Weights<double>;
-template std::shared_ptr<Weights<float>> up_to_date(std::shared_ptr<Weights<float>>, const Kernel<float>&,
+template std::shared_ptr<Weights<float>> up_to_date(std::shared_ptr<Weights<float>>, const Packing<float>&,
                                                     const Parameters<float>&, int);
-template std::shared_ptr<Weights<double>> up_to_date(std::shared_ptr<Weights<double>>, const Kernel<double>&,
+template std::shared_ptr<Weights<double>> up_to_date(std::shared_ptr<Weights<double>>, const Packing<double>&,
                                                      const Parameters<double>&, int);
 
 }  // namespace fastrnn

@@ -19,25 +19,25 @@ struct AnyWeights {
 
 template <class R>
 struct Weights : AnyWeights {
-  const Kernel<R>* kernel;
+  const Packing<R>* packing;
   Fingerprint fingerprint{};  // of the parameters, where they are kept for other calls
   Buffer<R> ih, hh, bias;     // see Packed
 
-  Weights(const Kernel<R>& kernel, Index I, Index H);  // room for them
-  Weights(const Kernel<R>& kernel, const Parameters<R>& parameters, int threads);
+  Weights(const Packing<R>& packing, const Parameters<R>& parameters);  // room for them
+  Weights(const Packing<R>& packing, const Parameters<R>& parameters, int threads);
 
   Packed<R> packed() { return {ih, hh, bias}; }
 
   // Packs them, each member its part; then all may read them.
   void pack(const Parameters<R>& parameters, const Team& team) {
-    kernel->pack(parameters, packed(), team);
+    packing->pack(parameters, packed(), team);
     team.wait();
   }
 };
 
 // `kept` if they are the parameters' still, or else, as where they are null, new ones that may be kept.
 template <class R>
-std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const Kernel<R>& kernel,
+std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const Packing<R>& packing,
                                        const Parameters<R>& parameters, int threads);
 
 }  // namespace fastrnn

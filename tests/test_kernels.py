@@ -305,6 +305,10 @@ def test_linear(threads, isa, rng, shape, dtype):
     for count in (2, 3):
         threads(count)
         assert_same_bits([_core.linear(x, w, b), *_core.linear_backward(x, w, dy)], [y, *gradients])
+        packed = {}
+        for _ in range(2):  # anew, and what was kept
+            assert_same_bits([_core.linear(x, w, b, packed)], [y])
+        assert_same_bits([_core.linear(x, w, None, packed)], [_core.linear(x, w, None)])
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -563,12 +567,38 @@ def test_the_binding_refuses_what_would_crash(change, message):
 def test_the_binding_of_streams_refuses_what_would_crash():
     w_hh = np.zeros((8, 2))
     first, second = (np.zeros((8, 3)), w_hh, None, None), (np.zeros((8, 2)), w_hh, None, None)
-    stream = _core.Stream("lstm", [first, second], 1)
+    table, head = (np.zeros((9, 3)), None, None, None), (np.zeros((5, 2)), None, np.zeros(5), None)
+    stream = _core.Stream([("lstm", [first, second])], 1)
     with pytest.raises(ValueError, match="x: out of range"):
         stream.steps(np.array([[0], [3]]))
-    for other in (first, (np.zeros((12, 2)), np.zeros((12, 3)), None, None)):
-        with pytest.raises(ValueError, match="does not fit"):
-            _core.Stream("lstm", [first, other], 1)
+    other = np.zeros((12, 2)), np.zeros((12, 3)), None, None
+    for stages, message in [
+        ([("lstm", [first, first])], "does not fit"),
+        ([("lstm", [first, other])], "does not fit"),
+        ([("lstm", [first]), ("embedding", [table])], "does not fit"),
+        ([("embedding", [table]), ("linear", [head])], "does not fit"),
+        (
+            [("lstm", [first]), ("linear", [(np.zeros((5, 2), "f4"), None, None, None)])],
+            "weight: wrong dtype",
+        ),
+        ([("lstm", [first]), ("linear", [(np.zeros((5, 2)), None, np.zeros(4), None)])], "bias: wrong dtype"),
+        ([("lstm", [(np.zeros((9, 3)), w_hh, None, None)])], "w_ih: wrong dtype"),
+        ([("lstm", [table])], "w_hh: missing"),
+        ([("lstm", [first]), ("linear", [])], "a stage needs a layer"),
+        ([], "a stream needs a layer"),
+        ([("transformer", [first])], "transformer"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            _core.Stream(stages, 1)
+    for stages, x in [
+        ([("embedding", [table]), ("lstm", [first])], np.array([[9]])),
+        ([("embedding", [table]), ("lstm", [first])], np.zeros((1, 1, 9))),
+        ([("linear", [head])], np.array([[0]])),
+    ]:
+        stream = _core.Stream(stages, 1)
+        with pytest.raises(ValueError, match="x: "):
+            stream.steps(x)
+        assert stream.step(x[0], None) is None
 
 
 def test_the_binding_refuses_a_reserve_that_is_used():

@@ -16,7 +16,21 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import GRU, LSTM, RNN
-from fastrnn.layers import CELLS
+from fastrnn.layers import (
+    CELLS,
+    Composite,
+    Dropout,
+    Embedding,
+    Last,
+    Layer,
+    Linear,
+    Max,
+    Mean,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
 
 LAYERS = {
     **CELLS,
@@ -26,6 +40,13 @@ LAYERS = {
 
 def members(state):
     return state if isinstance(state, tuple) else (state,)
+
+
+def assert_states(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        for a, b in zip(members(one), members(other), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture(params=LAYERS)
@@ -268,9 +289,16 @@ class Interrupted(Exception):
     pass
 
 
+STACKS = {
+    "layer": LSTM(64, 64, 3, seed=0),
+    "network": Sequential(LSTM(64, 64, seed=0), GRU(64, 64, seed=0), Linear(64, 500, seed=0)),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("steps", [60_000, 2_000])  # more and less than between two looks at signals
-def test_an_interrupted_call_leaves_the_state_where_it_was(steps):
-    stream = LSTM(64, 64, 3, seed=0).stream()
+def test_an_interrupted_call_leaves_the_state_where_it_was(steps, stack):
+    stream = STACKS[stack].stream()
     x = np.ones((steps, 1, 64), "float32")
     for _ in range(2):  # the first one takes longer
         begin = time.perf_counter()
@@ -293,8 +321,7 @@ def test_an_interrupted_call_leaves_the_state_where_it_was(steps):
             except Interrupted:
                 at_work = False
                 interrupted += 1
-                for ours, theirs in zip(stream.state, before, strict=True):
-                    np.testing.assert_array_equal(ours, theirs)
+                assert_states(stream.state, before)
             signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -400,6 +427,293 @@ def test_threads_do_not_show(threads):
             np.testing.assert_array_equal([stream.step(x_t) for x_t in x], y)
     finally:
         fastrnn.set_num_threads(before)
+
+
+# -- streams of networks
+
+
+def networks():
+    """By what is in them, each with an input of seven steps of B = 2."""
+    rng = np.random.default_rng(0)
+    floats, tokens = rng.normal(size=(7, 2, 5)).astype("f4"), rng.integers(0, 9, (7, 2))
+    return {
+        "head": (Sequential(LSTM(5, 19, 2, seed=rng), Linear(19, 33, seed=rng)), floats),
+        "head without bias": (Sequential(GRU(5, 6, seed=rng), Linear(6, 100, bias=False, seed=rng)), floats),
+        "tokens": (Sequential(RNN(9, 4, seed=rng), Linear(4, 9, seed=rng)), tokens),
+        "embedding": (
+            Sequential(Embedding(9, 7, seed=rng), LSTM(7, 16, seed=rng), Linear(16, 9, seed=rng)),
+            tokens,
+        ),
+        "no head": (Sequential(Embedding(9, 7, seed=rng), GRU(7, 3, seed=rng)), tokens),
+        "projection": (
+            Sequential(Linear(5, 8, seed=rng), GRU(8, 4, seed=rng), Linear(4, 1, seed=rng)),
+            floats,
+        ),
+        "cells": (
+            Sequential(
+                LSTM(5, 8, seed=rng), GRU(8, 17, 2, seed=rng), Linear(17, 6, seed=rng), RNN(6, 33, seed=rng)
+            ),
+            floats,
+        ),
+        "dropout": (
+            Sequential(Dropout(0.5), LSTM(5, 8, seed=rng), Dropout(0.5), Linear(8, 3, seed=rng)),
+            floats,
+        ),
+        "activations": (
+            Sequential(
+                Linear(5, 8, seed=rng), Tanh(), LSTM(8, 8, seed=rng), ReLU(), GRU(8, 4, seed=rng), Sigmoid()
+            ),
+            floats,
+        ),
+        "activations at both ends": (
+            Sequential(
+                Tanh(), LSTM(5, 8, 2, seed=rng), Linear(8, 6, seed=rng), ReLU(), Linear(6, 2, seed=rng)
+            ),
+            floats,
+        ),
+        "an activation of vectors": (
+            Sequential(Embedding(9, 7, seed=rng), Tanh(), LSTM(7, 16, seed=rng), Linear(16, 9, seed=rng)),
+            tokens,
+        ),
+        "learned states": (
+            Sequential(learned(LSTM(5, 8, 2, learned_state=True, seed=rng)), Linear(8, 3, seed=rng)),
+            floats,
+        ),
+        "batch first": (Sequential(LSTM(5, 8, batch_first=True, seed=rng), Linear(8, 3, seed=rng)), floats),
+    }
+
+
+def learned(layer):
+    for name in ("initial_h", "initial_c"):
+        layer.parameters[name] += 0.5
+    return layer
+
+
+NETWORKS = networks()
+
+
+def whole(network, x):
+    """y of all steps, time first, and the states."""
+    if not network.batch_first:
+        return network(x, return_state=True)
+    y, states = network(x.swapaxes(0, 1), return_state=True)
+    return y.swapaxes(0, 1), states
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_networks_steps_give_the_bits_of_its_call(name, isa):
+    network, x = NETWORKS[name]
+    y, states = whole(network, x)
+    stream = network.stream(2)
+    assert stream.output_size == y.shape[-1]
+    np.testing.assert_array_equal([*(stream.step(x_t) for x_t in x[:3]), *stream.step_many(x[3:])], y)
+    assert_states(stream.state, states)
+    stream.reset()
+    out = np.empty_like(y[0])
+    for x_t, y_t in zip(x, y, strict=True):
+        assert stream.step(x_t.tolist() if x.ndim == 2 else x_t.astype("f4", order="F"), out) is out
+        np.testing.assert_array_equal(out, y_t)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_reference_streams_networks_too(name):
+    network, x = NETWORKS[name]
+    y, states = whole(network, x)
+    with fastrnn.use_backend("reference"):
+        stream = network.stream(2)
+        ours = [*(stream.step(x_t) for x_t in x[:3]), *stream.step_many(x[3:])]
+    np.testing.assert_allclose(ours, y, rtol=0, atol=1e-5)
+    for one, other in zip(stream.state, states, strict=True):
+        for a, b in zip(members(one), members(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@given(
+    sizes=st.tuples(*[st.integers(1, 40)] * 3),
+    batch=st.integers(1, 6),
+    T=st.integers(0, 6),
+    dtype=st.sampled_from(["float32", "float64"]),
+    bias=st.booleans(),
+)
+@pytest.mark.parametrize("cell", LAYERS)
+def test_a_head_gives_the_bits_of_the_whole_sequence(cell, sizes, batch, T, dtype, bias):
+    I, H, O = sizes
+    options = {"dtype": dtype, "bias": bias, "seed": 0}
+    network = Sequential(LAYERS[cell](I, H, **options), Linear(H, O, **options))
+    x = np.random.default_rng(1).normal(size=(T, batch, I)).astype(dtype)
+    stream = network.stream(batch)
+    y = network(x)
+    np.testing.assert_array_equal(np.array([stream.step(x_t) for x_t in x]).reshape(y.shape), y)
+    stream.reset()
+    np.testing.assert_array_equal(stream.step_many(x), y)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_threads_do_not_show_in_a_network(threads, batch):
+    """Layers whose steps are shared by units, by rows and not at all, next to each other."""
+    rng = np.random.default_rng(0)
+    network = Sequential(
+        Embedding(50, 300, seed=rng),
+        LSTM(300, 200, seed=rng),
+        GRU(200, 7, seed=rng),
+        LSTM(7, 300, 2, seed=rng),
+        Linear(300, 1001, seed=rng),
+    )
+    tokens = rng.integers(0, 50, (12, batch))
+    threads(1)
+    y = network(tokens)
+    for count in (1, 2, 3):
+        threads(count)
+        stream = network.stream(batch)
+        np.testing.assert_array_equal([stream.step(token) for token in tokens], y)
+        stream.reset()
+        np.testing.assert_array_equal(stream.step_many(tokens), y)
+
+
+def test_a_stream_after_last_is_at_the_last_step_so_far(backend):
+    network = Sequential(LSTM(3, 5, seed=0), Last(), Linear(5, 2, seed=0))
+    x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
+    stream = network.stream(2)
+    for t, x_t in enumerate(x, 1):
+        np.testing.assert_allclose(stream.step(x_t), network(x[:t]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((LSTM(3, 4), Mean()), "Mean has no stream: it is of all steps"),
+        ((LSTM(3, 4), Max(), Linear(4, 2)), "Max has no stream: it is of all steps"),
+        ((LSTM(3, 4, bidirectional=True), Linear(8, 2)), "bidirectional"),
+        ((Linear(3, 4), Tanh()), "needs a recurrent layer"),
+        ((LSTM(3, 4), Composite(inner=GRU(4, 4))), "Composite has no stream"),
+    ],
+)
+def test_networks_without_a_stream_are_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        Sequential(*layers).stream()
+    with pytest.raises(ValueError, match="batch"):
+        Sequential(LSTM(3, 4)).stream(0)
+
+
+@pytest.mark.parametrize("name", ["cells", "embedding", "activations"])
+def test_bad_arguments_leave_a_networks_state(backend, name):
+    network, x = NETWORKS[name]
+    stream = network.stream(2)
+    stream.step(x[0])
+    before, out = stream.state, np.zeros((2, stream.output_size), "f4")
+    tokens = x.ndim == 2
+    wrong = [
+        ((x[0][:1],), ValueError, "x must have shape|x must be"),
+        ((x[0] + 9 if tokens else x[0][:, :3],), ValueError, "x"),
+        ((np.ones((2, 7), "f4") if tokens else x[0].astype("f8"),), TypeError, "x must"),
+        ((None,), TypeError, "x must be"),
+        ((x[0], out[:, 1:]), ValueError, "out must be a float32 array of shape"),
+        ((x[0], np.asfortranarray(out)), ValueError, "out must be C-contiguous"),
+    ]
+    for arguments, error, message in wrong:
+        with pytest.raises(error, match=message):
+            stream.step(*arguments)
+    with pytest.raises((TypeError, ValueError), match="x must"):
+        stream.step_many(x[0])
+    assert_states(stream.state, before)
+
+
+def test_the_state_of_a_network_can_be_taken_and_set(backend):
+    network, x = NETWORKS["cells"]
+    stream = network.stream(2)
+    stream.step_many(x[:3])
+    state, rest = stream.state, stream.step_many(x[3:])
+    assert [len(members(each)) for each in state] == [2, 1, 1]
+    assert state[1].shape == (2, 2, 17)
+    stream.state = state
+    np.testing.assert_array_equal(stream.step_many(x[3:]), rest)
+    stream.state = network(x[:3], return_state=True)[1]
+    np.testing.assert_allclose(stream.step_many(x[3:]), rest, rtol=0, atol=1e-6)
+    before = stream.state
+    for wrong, error, message in [
+        (state[:2], TypeError, "tuple of the states of the recurrent layers, of which there are 3"),
+        (state[0], TypeError, "of which there are 3"),
+        ((state[0][0], *state[1:]), TypeError, r"state\[0\] must be a tuple"),
+        ((state[0], state[1][:1], state[2]), ValueError, r"state\[1\] must have shape"),
+        ((*state[:2], state[2].astype("f8")), TypeError, r"state\[2\] must have the layer's dtype"),
+    ]:
+        with pytest.raises(error, match=message):
+            stream.state = wrong
+        assert_states(stream.state, before)
+
+
+@pytest.mark.parametrize("name", ["embedding", "cells", "activations", "learned states"])
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_a_networks_stream_goes_its_own_way(backend, name, how):
+    network, x = copy.deepcopy(NETWORKS[name])
+    stream, other = network.stream(2), network.stream(2)
+    for s in (stream, other):
+        s.step_many(x[:2])
+    for parameter in network.parameters.values():
+        parameter *= 2  # the stream has those of before, and so have its copies
+    copied = COPIES[how](stream)
+    assert repr(copied) == repr(stream)
+    expected = other.step_many(x[2:])
+    np.testing.assert_array_equal(copied.step_many(x[2:]), expected)
+    np.testing.assert_array_equal(stream.step_many(x[2:]), expected)
+    copied.reset()
+    other.reset()
+    np.testing.assert_array_equal(copied.step(x[0]), other.step(x[0]))
+
+
+class Failing(Layer):
+    """Lets so many calls pass."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def __call__(self, x):
+        self.calls -= len(x) > 0
+        if self.calls < 0:
+            raise KeyboardInterrupt
+        return x
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_layer_that_fails_between_others_leaves_the_state(backend, many):
+    stream = Sequential(LSTM(3, 4, seed=0), Failing(1), GRU(4, 2, seed=0), Failing(1)).stream(2)
+    stream.step(X)
+    before = stream.state
+    with pytest.raises(KeyboardInterrupt):
+        stream.step_many(np.stack([X] * 3)) if many else stream.step(X)
+    assert_states(stream.state, before)
+
+
+class Meeting(Layer):
+    """Where one thread waits until it is let go."""
+
+    def __init__(self, come, go):
+        super().__init__()
+        self.come, self.go = come, go
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __call__(self, x):
+        if len(x):
+            self.come.set()
+            self.go.wait(60)
+        return x
+
+
+def test_a_second_thread_is_told_between_layers_too():
+    come, go = threading.Event(), threading.Event()
+    layer = LSTM(3, 4, seed=0)
+    stream = Sequential(layer, Meeting(come, go)).stream(2)
+    first = threading.Thread(target=stream.step, args=(X,))
+    first.start()
+    come.wait(60)
+    with pytest.raises(RuntimeError, match="another thread"):
+        stream.step(X)
+    go.set()
+    first.join()
+    np.testing.assert_array_equal(stream.step(X), layer.stream(2).step_many(np.stack([X, X]))[1])
 
 
 # -- packed weights that a layer keeps
@@ -509,3 +823,33 @@ def test_a_warm_layer_in_many_threads_and_calls_without_steps():
     assert len(results) == 4
     for y in results:
         np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 5, 40])
+def test_a_linear_layer_sees_every_change_of_its_weights(isa, dtype, rows):
+    layer, rng = Linear(7, 33, dtype=dtype, seed=0), np.random.default_rng(0)
+    x = rng.normal(size=(rows, 7)).astype(dtype)
+    y = layer(x)
+    np.testing.assert_array_equal(layer(x), y)
+    np.testing.assert_array_equal(layer.forward(x)[0], y)
+    for name, parameter in layer.parameters.items():
+        for change in (np.negative, lambda value: np.nextafter(value, np.inf, dtype=dtype)):
+            place = tuple(rng.integers(0, n) for n in parameter.shape)
+            parameter[place] = change(parameter[place])
+            fresh = Linear(7, 33, dtype=dtype)
+            fresh.load_state_dict(layer.state_dict())
+            np.testing.assert_array_equal(layer(x), fresh.forward(x)[0], err_msg=name)
+
+
+@pytest.mark.parametrize("how", ["copy.deepcopy", "pickle", "joblib"])
+@pytest.mark.parametrize("make", [lambda: LSTM(40, 90, 2, seed=0), lambda: Linear(40, 90, seed=0)])
+def test_copies_of_a_layer_have_no_packed_weights(make, how):
+    layer, x = make(), np.ones((9, 5, 40), "float32")
+    size = len(pickle.dumps(layer))
+    layer(x)
+    assert len(pickle.dumps(layer)) == size
+    other = COPIES[how](layer)
+    packed = other._packed if isinstance(other._packed, list) else [other._packed]
+    assert packed and not any(packed)
+    np.testing.assert_array_equal(other(x)[0], layer(x)[0])

@@ -167,11 +167,12 @@ FASTRNN_INLINE void panel_group(const Blocks<R>& blocks, const Runs& runs, const
   }
 }
 
-// The panels are the outer loop: one stays near while rows pass. What is left goes in smaller and smaller groups.
+// The panels are the outer loop: one stays near while rows pass. What is left goes in smaller and smaller groups; of one
+// row, which waits for the FMA's latency in each, at once.
 template <int STEP, int MR, int NP, int NV, class R>
 FASTRNN_INLINE void panel_groups(const Blocks<R>& blocks, const Runs& runs, const Panels<R>& panels, Index p) {
   for (; p + NP <= panels.count; p += NP) panel_group<STEP, MR, NP, NV, R>(blocks, runs, panels, p);
-  if constexpr (NP > 1) panel_groups<STEP, MR, NP / 2, NV, R>(blocks, runs, panels, p);
+  if constexpr (NP > 1) panel_groups<STEP, MR, MR * NV == 1 ? NP - 1 : NP / 2, NV, R>(blocks, runs, panels, p);
 }
 
 template <int STEP, int MR, int NV, class R>

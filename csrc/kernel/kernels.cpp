@@ -14,14 +14,15 @@ template <class C, class R>
 constexpr Kernel<R> kernel() {
   using F = ForwardPass<C, R>;
   using B = BackwardPass<C, R>;
-  return {lanes<R>, C::gates, C::slots, C::states, F::workspace, B::workspace,
-          F::pack,  F::run,   F::rebuild, B::run,   B::gradients};
+  return {{lanes<R>, C::gates, C::slots, F::pack}, C::states, F::workspace, B::workspace,
+          F::run,  F::rebuild, B::run,   B::gradients};
 }
 
 template <class R>
 constexpr LinearKernel<R> linear() {
-  using L = LinearPass<R>;
-  return {lanes<R>, L::workspace, L::forward, L::backward};
+  using F = LinearForward<R>;
+  using B = LinearBackward<R>;
+  return {{lanes<R>, 1, 1, F::pack}, F::run, B::workspace, B::run};
 }
 
 template <class R>

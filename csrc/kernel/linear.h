@@ -7,69 +7,38 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
+struct OneGate {
+  static constexpr int gates = 1, slots = 1;
+  static constexpr int gate(int) { return 0; }
+};
+
 template <class R>
-class LinearPass {
-  struct OneGate {
-    static constexpr int gates = 1, slots = 1;
-    static constexpr int gate(int) { return 0; }
-  };
+class LinearForward {
   static constexpr Index U = lanes<R>;
 
-  struct Memory {
-    const R** a;
-    R** c;
-    const R** rows;
-    R* dy;     // [outer_blocks, outer_depth, U]
-    R* x;      // [Ip, outer_depth] in wide panels
-    R* zeros;  // [Ip]
-
-    Memory(Workspace& workspace, Index I)
-        : a(workspace.take<const R*>(outer_depth)), c(workspace.take<R*>(outer_depth)),
-          rows(workspace.take<const R*>(outer_depth)), dy(workspace.take<R>(outer_blocks * outer_depth * U)),
-          x(workspace.take<R>(padded(I, U) * outer_depth)), zeros(workspace.take<R>(padded(I, U))) {}
-  };
-
   const Linear<R>& l;
-  const Team& team;
   const Layout<OneGate, R> layout{l.O};
-  const Range blocks = part(layout.units(), team.rank, team.size);  // of outputs
-  const Memory memory;
 
-  LinearPass(const Linear<R>& l, const Team& team, Workspace workspace)
-      : l(l), team(team), memory(workspace, l.I) {}
+  explicit LinearForward(const Linear<R>& l) : l(l) {}
 
-  static LinearPass pass(const Linear<R>& l, const Team& team) {
-    return {l, team, Workspace(l.workspace, team.rank * workspace(l))};
+  void output(Range rows, Range blocks) const {
+    constexpr Index most = 512;
+    const R* a[most];
+    R* c[most];
+    const Panels<R> panels{l.packed.ih + blocks.first * l.I * U, U, l.I * U, blocks.last - blocks.first,
+                           blocks.first * U, U, l.O, l.packed.bias};
+    for (Index n = rows.first; n < rows.last; n += most) {
+      const Index count = rows.last - n < most ? rows.last - n : most;
+      for (Index k = 0; k < count; ++k) a[k] = l.x + (n + k) * l.I, c[k] = l.y + (n + k) * l.O;
+      gemm<1>(a, c, count, {1, l.I, 0}, panels);
+    }
   }
 
-  Range own_rows(Index n0, Index n1) const {
-    const Range own = part(n1 - n0, team.rank, team.size);
-    return {n0 + own.first, n0 + own.last};
-  }
-
-  // For some of the rows n0 .. n1-1 at a time: lists of their starts in a matrix of K columns and in one of N.
-  template <class F>
-  void lists(Range rows, const R* from, Index K, R* to, Index N, const F& multiply) const {
-    each(rows.first, rows.last, [&](Index n, Index count) {
-      for (Index k = 0; k < count; ++k) {
-        memory.a[k] = from + (n + k) * K;
-        memory.c[k] = to + (n + k) * N;
-      }
-      multiply(count);
-    });
-  }
-
-  void output(Range rows) const {
-    const Panels<R> panels{l.packed, U, l.I * U, layout.units(), 0, U, l.O, l.padded_bias};
-    lists(rows, l.x, l.I, l.y, l.O, [&](Index count) { gemm<1>(memory.a, memory.c, count, {1, l.I, 0}, panels); });
-  }
-
-  // All rows, where there are few: own blocks of outputs, their weights turned on the way, which takes less time than to
-  // pack them. The same sums in the same order as in `output`.
+  // The same sums in the same order, of weights that are turned on the way.
   template <int rows>
-  void output_few() const {
+  void output_few(Range blocks) const {
     if constexpr (rows > 0) {
-      if (l.N != rows) return output_few<rows - 1>();
+      if (l.N != rows) return output_few<rows - 1>(blocks);
       for (Index u = blocks.first; u < blocks.last; ++u) {
         const int count = layout.width(u);
         Vec<R> bias{}, sum[rows], block[U];
@@ -91,9 +60,57 @@ class LinearPass {
     }
   }
 
+ public:
+  static void pack(const Parameters<R>& p, const Packed<R>& packed, const Team& team) noexcept {
+    const Layout<OneGate, R> layout{p.H};
+    const Range own = part(layout.units(), team.rank, team.size);
+    for (Index u = own.first; u < own.last; ++u) {
+      layout.pack(p.w_ih, p.I, 0, u, packed.ih + u * p.I * U);
+      layout.pack_bias(p.b_ih, nullptr, u, packed.bias);
+    }
+  }
+
+  // Rows n0 .. n1-1 of y: each member has some of them, or where there are few, some of their outputs.
+  static void run(const Linear<R>& l, Index n0, Index n1, const Team& team) noexcept {
+    const LinearForward self(l);
+    const Range every{0, self.layout.units()}, some = part(every.last, team.rank, team.size);
+    const Range own = part(n1 - n0, team.rank, team.size);
+    if (!l.packed.ih) return self.template output_few<few_rows>(some);
+    if (l.N <= few_rows) return self.output({n0, n1}, some);
+    self.output({n0 + own.first, n0 + own.last}, every);
+  }
+};
+
+template <class R>
+class LinearBackward {
+  static constexpr Index U = lanes<R>;
+
+  struct Memory {
+    const R** a;
+    R** c;
+    const R** rows;
+    R* dy;     // [outer_blocks, outer_depth, U]
+    R* x;      // [Ip, outer_depth] in wide panels
+    R* zeros;  // [Ip]
+
+    Memory(Workspace& workspace, Index I)
+        : a(workspace.take<const R*>(outer_depth)), c(workspace.take<R*>(outer_depth)),
+          rows(workspace.take<const R*>(outer_depth)), dy(workspace.take<R>(outer_blocks * outer_depth * U)),
+          x(workspace.take<R>(padded(I, U) * outer_depth)), zeros(workspace.take<R>(padded(I, U))) {}
+  };
+
+  const LinearGradients<R>& l;
+  const Layout<OneGate, R> layout{l.O};
+  const Range blocks;  // of outputs
+  const Memory memory;
+
+  LinearBackward(const LinearGradients<R>& l, const Team& team, Workspace workspace)
+      : l(l), blocks(part(layout.units(), team.rank, team.size)), memory(workspace, l.I) {}
+
   void input_gradient(Range rows) const {
     const WidePanels<R> panels = layout.transposed(l.I);
-    lists(rows, l.dy, l.O, l.dx, l.I, [&](Index count) {
+    each(rows.first, rows.last, [&](Index n, Index count) {
+      for (Index k = 0; k < count; ++k) memory.a[k] = l.dy + (n + k) * l.O, memory.c[k] = l.dx + (n + k) * l.I;
       gemm_wide(memory.a, memory.c, count, {1, l.O, 0}, l.packed, 0, panels, {0, panels.count, l.I, memory.zeros});
     });
   }
@@ -113,8 +130,7 @@ class LinearPass {
 
   // dw += dy^T x for some blocks of outputs; the first rows' sums start from `bias`.
   void outer_product(Range some, const WidePanels<R>& panels, const R* bias) const {
-    pack_blocks(memory.rows, panels.K, some.first * U, some.last - some.first, l.O, l.padded_bias + some.first * U,
-                memory.dy);
+    pack_blocks(memory.rows, panels.K, some.first * U, some.last - some.first, l.O, l.dbias + some.first * U, memory.dy);
     const Index left = l.O - some.first * U, whole = (some.last - some.first) * U, n = left < whole ? left : whole;
     for (Index j = 0; j < n; ++j) {
       memory.a[j] = memory.dy + j / U * panels.K * U + j % U;
@@ -129,41 +145,27 @@ class LinearPass {
   }
 
  public:
-  static Index workspace(const Linear<R>& l) {
+  static Index workspace(const LinearGradients<R>& l) {
     Workspace workspace;
     Memory(workspace, l.I);
     return workspace.taken();
   }
 
-  // Rows n0 .. n1-1 of y.
-  static void forward(const Linear<R>& l, Index n0, Index n1, const Team& team) noexcept {
-    constexpr int few = 4;
-    const LinearPass self = pass(l, team);
-    if (l.N <= few) return self.template output_few<few>();
-    if (n0 == 0) {
-      for (Index u = self.blocks.first; u < self.blocks.last; ++u) {
-        self.layout.pack(l.w, l.I, 0, u, l.packed + u * l.I * U);
-        self.layout.pack_bias(l.b, nullptr, u, l.padded_bias);
-      }
-      team.wait();
-    }
-    self.output(self.own_rows(n0, n1));
-  }
-
   // What rows n0 .. n1-1 of dy give.
-  static void backward(const Linear<R>& l, Index n0, Index n1, const Team& team) noexcept {
-    const LinearPass self = pass(l, team);
+  static void run(const LinearGradients<R>& l, Index n0, Index n1, const Team& team) noexcept {
+    const LinearBackward self(l, team, Workspace(l.workspace, team.rank * workspace(l)));
     if (n0 == 0) {
       const Range inputs = part(self.layout.transposed(l.I).panels(), team.rank, team.size);
       for (Index p = inputs.first; p < inputs.last; ++p) self.layout.pack_transposed(l.w, l.I, 0, p, l.packed);
       team.wait();
     }
     for (Index j = 0; j < l.I; j += U) store(self.memory.zeros + j, Vec<R>{});
-    self.input_gradient(self.own_rows(n0, n1));
+    const Range own = part(n1 - n0, team.rank, team.size);
+    self.input_gradient({n0 + own.first, n0 + own.last});
     self.weight_gradient(n0, n1);
-    if (n1 == l.N && l.db)
+    if (n1 == l.N)
       for (Index u = self.blocks.first; u < self.blocks.last; ++u)
-        store(l.db + u * U, load(l.padded_bias + u * U), units_in<R>(u, l.O));
+        store(l.db + u * U, load(l.dbias + u * U), units_in<R>(u, l.O));
   }
 };
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from fastrnn import checks, functional
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
-from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
+from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, uniform
+from fastrnn.layers.stream import Stage
 
 
 class Linear(Layer):
@@ -60,10 +61,11 @@ class Linear(Layer):
         rng = generator(seed, type(self).__name__, *shape)
         shapes = {"weight": shape, "bias": shape[:1]} if self.bias else {"weight": shape}
         super().__init__({name: uniform(rng, bound, shape, self.dtype) for name, shape in shapes.items()})
+        self._packed = Packed()
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Inference: y, (..., out_features), of x, (..., in_features)."""
-        return self._apply(self._input(x))
+        return self._apply(self._input(x), self._packed)
 
     def forward(self, x: npt.ArrayLike) -> tuple[Array, Back]:
         """The same as a call, and ``back(dy)``, which adds to `gradients` and returns dx, (..., in_features).
@@ -81,17 +83,20 @@ class Linear(Layer):
 
         return self._apply(array), back
 
+    def _stages(self, batch: int) -> list[Stage]:
+        return [Stage("linear", [(self.parameters["weight"], None, self.parameters.get("bias"), None)])]
+
     def _input(self, x: npt.ArrayLike) -> Array:
-        # What is right already is seen at once: with a stream before it, a head is called each microsecond.
+        # What is right already is seen at once: a head is called for each row.
         if checks.is_plain(x, self.dtype) and x.shape[-1:] == (self.in_features,):
             return x
         array = checks.array("x", x, f"a {self.dtype} array of shape (..., {self.in_features})")
         return floats("x", array, self.dtype, (*array.shape[:-1], self.in_features))
 
-    def _apply(self, x: Array) -> Array:
+    def _apply(self, x: Array, packed: Packed | None = None) -> Array:
         parameters = self._parameters
         rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y = kernels().linear(rows, parameters["weight"], parameters["bias"] if self.bias else None)
+        y = kernels().linear(rows, parameters["weight"], parameters["bias"] if self.bias else None, packed)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
 
@@ -153,6 +158,9 @@ class Embedding(Layer):
 
         return self.parameters["weight"][x], back
 
+    def _stages(self, batch: int) -> list[Stage]:
+        return [Stage("embedding", [(self.parameters["weight"], None, None, None)])]
+
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, "an integer array")
         return checks.int_array("x", x, array.shape, 0, self.num_embeddings - 1, "0..num_embeddings-1")
@@ -204,6 +212,9 @@ class Dropout(Layer):
             return self._drop(checks.float_array("dy", dy, shape), random)
 
         return self._drop(array, random), back
+
+    def _stages(self, batch: int) -> list[Stage]:
+        return []
 
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, "a float32 or float64 array")

@@ -100,6 +100,10 @@ class Layer:
         parameters = self.parameters
         parameters.update(checks.matching_arrays(f"state of {type(self).__name__}", state, parameters))
 
+    def _stages(self, batch: int) -> list[Any]:
+        """What a stream makes of the layer: none, some `Stage`, or layers to be called at each step."""
+        return [self]
+
     def __repr__(self) -> str:
         """The call that makes such a layer: sizes, and the options that are not as usual."""
         shown = []
@@ -124,6 +128,13 @@ class Layer:
         with np.errstate(all="ignore"):
             sums = {name: before[name] + each if name in before else each for name, each in gradients.items()}
         self._gradients = Arrays(sums)
+
+
+class Packed(dict[str, Any]):
+    """Where the kernels keep packed weights from call to call. A copy or a pickle has none."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Packed, ()
 
 
 class Composite(Layer):
@@ -172,6 +183,13 @@ class Composite(Layer):
         """A line for each part."""
         parts = "".join(f"\n({name}): {layer!r}" for name, layer in self.parts.items()).replace("\n", "\n  ")
         return f"{type(self).__name__}({parts}\n)" if parts else f"{type(self).__name__}()"
+
+    def _stages(self, batch: int) -> list[Any]:
+        stages = [stage for layer in self.parts.values() for stage in layer._stages(batch)]
+        if any(getattr(stage, "start", ()) for stage in stages):
+            name = type(self).__name__
+            raise ValueError(f"{name} has no stream: it has recurrent layers and no way to keep their state")
+        return [self]
 
     @property
     def parameters(self) -> Arrays:

@@ -69,6 +69,9 @@ class Pooling(Layer):
 
         return y, back
 
+    def _stages(self, batch: int) -> list[Any]:
+        raise ValueError(f"{type(self).__name__} has no stream: it is of all steps of a sequence")
+
     def _given(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None) -> tuple[Array, Lengths]:
         x = checks.float_array("x", x, ("T", "B", "F"))
         T, B, _ = x.shape
@@ -103,6 +106,9 @@ class Last(Pooling):
     >>> Last()(y, lengths=[3, 2]).tolist()
     [[4.0], [3.0]]
     """
+
+    def _stages(self, batch: int) -> list[Any]:
+        return []  # each step is the last one so far
 
     def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int, bidirectional: bool) -> Any:
         last = x[lengths - 1, np.arange(len(lengths))]

@@ -18,10 +18,10 @@ from fastrnn import checks, reference
 from fastrnn.checks import Array
 from fastrnn.functional.door import run_directions, run_directions_back
 from fastrnn.layers.feedforward import Dropout
-from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
+from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
 from fastrnn.layers.states import States
-from fastrnn.layers.stream import Stream
+from fastrnn.layers.stream import Stage, Stream
 from fastrnn.states import members
 
 StateT = TypeVar("StateT")
@@ -141,7 +141,7 @@ class Recurrent(Layer, Generic[StateT]):
         self._states = States(self._cell, self.num_layers * self._directions, self.hidden_size, self.dtype)
         weights = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
         super().__init__(weights | (self._zeros() if self.learned_state else {}))
-        self._packed: list[dict[str, Any]] = self._nothing_packed()
+        self._packed = [Packed() for _ in range(self._states.places)]  # for each layer and direction
         self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
         self._masks = Dropout(self.recurrent_dropout, seed=rng)
 
@@ -339,12 +339,14 @@ class Recurrent(Layer, Generic[StateT]):
         >>> bool((np.array(h) == layer(x)[0]).all())
         True
         """
-        batch = checks.positive_int("batch", batch)
+        return Stream(self._stages(checks.positive_int("batch", batch)), batch, single=True)
+
+    def _stages(self, batch: int) -> list[Stage]:
         if self.bidirectional:
             raise ValueError("a bidirectional layer has no stream: its second direction starts at the end")
         weights = [self._weights(f"_l{layer}") for layer in range(self.num_layers)]
         start = tuple(np.repeat(array[:, None], batch, axis=1) for array in self._start().values())
-        return Stream(self._cell, weights, start)
+        return [Stage(self._cell, weights, start)]
 
     def _weights(self, suffix: str) -> tuple[Array, Array, Array | None, Array | None]:
         """Those of one layer and direction; None for biases that there are not."""
@@ -353,13 +355,9 @@ class Recurrent(Layer, Generic[StateT]):
         b_ih, b_hh = biases or (None, None)
         return w_ih, w_hh, b_ih, b_hh
 
-    def _nothing_packed(self) -> list[dict[str, Any]]:
-        """Where the kernels keep packed weights, for each layer and direction."""
-        return [{} for _ in range(self._states.places)]
-
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle of the layer has: nor what the kernels keep, and no `record`."""
-        return {**super().__getstate__(), "_packed": self._nothing_packed(), "record": ()}
+        """What a copy or a pickle of the layer has: nor a `record`."""
+        return {**super().__getstate__(), "record": ()}
 
     def _run(
         self,

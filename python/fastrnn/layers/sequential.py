@@ -19,6 +19,7 @@ from fastrnn.layers.feedforward import Embedding
 from fastrnn.layers.layer import Composite, Layer, floats
 from fastrnn.layers.pooling import Pooling
 from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.stream import Stream
 
 
 class Sequential(Composite):
@@ -196,6 +197,44 @@ class Sequential(Composite):
             return back_through(waiting, dy, input_gradient)
 
         return (y, tuple(states), back) if return_state else (y, back)
+
+    def stream(self, batch: int = 1) -> Stream[tuple[Any, ...]]:
+        """The network's steps one at a time, with the weights that it has now, from its layers' first states.
+
+        Its `state` is a tuple, as a call takes it. `Dropout` does nothing, and with `Last` each step is the
+        last one so far. `Embedding`, recurrent layers and `Linear` are one call of the kernels; activations
+        and layers of one's own are called at each step, with (1, B, F), and must take it by itself.
+
+        Parameters
+        ----------
+        batch : int
+            B, how many sequences go side by side.
+
+        Returns
+        -------
+        Stream
+            ``step(x)`` takes (B, F) floats or (B,) tokens to what the last layer gives.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `batch` is not a positive integer, if there is no recurrent layer, or if one is bidirectional
+            or a pooling is `Mean` or `Max`, which need steps that a stream has not seen.
+
+        Examples
+        --------
+        >>> from fastrnn.layers import LSTM, Embedding, Linear, Sequential
+        >>> network = Sequential(Embedding(10, 8, seed=0), LSTM(8, 16, seed=0), Linear(16, 10, seed=0))
+        >>> tokens = np.array([[3], [1], [4]])  # (T, B)
+        >>> stream = network.stream()
+        >>> y = [stream.step(token) for token in tokens]
+        >>> y[0].shape, bool((np.array(y) == network(tokens)).all())
+        ((1, 10), True)
+        """
+        return Stream(self._stages(checks.positive_int("batch", batch)), batch)
+
+    def _stages(self, batch: int) -> list[Any]:
+        return [stage for layer in self.parts.values() for stage in layer._stages(batch)]
 
     @property
     def _remembers(self) -> bool:

@@ -1,12 +1,15 @@
 """Steps one at a time: for sensors, audio, control, and text that is written character by character.
 
-Letters: B batch, I input, H hidden, L layers, T time.
+Letters: B batch, I input, O output, H hidden, L layers, T time.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Generic, TypeVar
+import itertools
+import threading
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,43 +17,70 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
-from fastrnn.layers.layer import floats
+from fastrnn.layers.layer import Layer, floats
+from fastrnn.reference.stream import Weights, sizes
+from fastrnn.states import joined, named
 
 StateT = TypeVar("StateT")
 StreamT = TypeVar("StreamT", bound="Stream[Any]")
 
 
-class Stream(Generic[StateT]):
-    """A recurrent layer's steps one at a time, its state kept in between: what `layer.stream` returns.
+class Stage(NamedTuple):
+    """A layer as the backends' streams take it."""
 
-    It has the weights that the layer had when it was made, and gives the same bits as a call of the layer on
-    the whole sequence. It is for one thread at a time; make one for each.
+    kind: str  # "embedding", "linear", or of a recurrent layer its cell
+    weights: Sequence[Weights]  # as `fastrnn.reference.Stream` says
+    start: tuple[Array, ...] = ()  # a recurrent layer's first state, (L, B, H): h, or h and c
+
+
+class Stream(Generic[StateT]):
+    """Steps one at a time, with the state kept in between: what `stream` of a recurrent layer or of a
+    `Sequential` returns.
+
+    It has the weights that the layers had when it was made, and gives the same bits as their call on the
+    whole sequence. It is for one thread at a time; make one for each.
 
     Attributes
     ----------
-    input_size, hidden_size, num_layers, batch : int
-        I, H, L and B.
+    input_size, output_size : int
+        I, the features or tokens that go in, and O, the features that come out: of a recurrent layer H.
+    hidden_size, num_layers : int
+        H and L of the recurrent layer; where there are several, of the last.
+    batch : int
+        B.
     dtype : dtype
         Of inputs and outputs.
     """
 
-    def __init__(
-        self,
-        cell: str,
-        weights: list[tuple[Array, Array, Array | None, Array | None]],
-        start: tuple[Array, ...],
-    ) -> None:
-        self._weights = copy.deepcopy(weights)
-        w_ih, w_hh = weights[0][:2]
-        self.input_size, self.hidden_size = w_ih.shape[1], w_hh.shape[1]
-        self.num_layers, self.batch, self.dtype = len(weights), start[0].shape[1], w_ih.dtype
-        self._cell, self._states, self._start = cell, len(start), start
-        self._inner = self._new()
+    def __init__(self, stages: Sequence[Stage | Layer], batch: int, *, single: bool = False) -> None:
+        self._stages, self.batch, self._single = copy.deepcopy(stages), batch, single
+        known = [stage for stage in self._stages if isinstance(stage, Stage)]
+        self._recurrent = [stage for stage in known if stage.start]
+        if not self._recurrent:
+            raise ValueError("a stream needs a recurrent layer: without one a call does the same")
+        first = self._stages[0].kind if isinstance(self._stages[0], Stage) else ""
+        self._takes_floats, self._takes_tokens = first != "embedding", first not in ("linear", "")
+        self.num_layers, _, self.hidden_size = self._recurrent[-1].start[0].shape
+        takes = [sizes(*each[:2]) if isinstance(each, Stage) else each._features for each in self._stages]
+        self.input_size: int = next(size for size, _ in takes if size is not None)
+        self.dtype = known[0].weights[0][0].dtype
+        self._open()
         self.reset()
+        no_steps = (0, batch, self.input_size)
+        x = np.zeros(no_steps, self.dtype) if self._takes_floats else np.zeros(no_steps[:2], np.int64)
+        self.output_size: int = self._inner.steps(x).shape[-1]
 
-    def _new(self) -> Any:
-        """The backend's stream."""
-        return kernels().Stream(self._cell, self._weights, self.batch)
+    def _open(self) -> None:
+        """Make the backend's stream or, with layers to call, several."""
+        parts: list[Any] = []
+        for known, group in itertools.groupby(self._stages, lambda stage: isinstance(stage, Stage)):
+            stages: list[Any] = list(group)
+            parts += [kernels().Stream([stage[:2] for stage in stages], self.batch)] if known else stages
+        self._attach(parts[0] if len(parts) == 1 else _Chain(parts))
+
+    def _attach(self, inner: Any) -> None:
+        self._inner = inner
+        self._step = _nothing if isinstance(inner, _Chain) else inner.step
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """One step.
@@ -58,14 +88,14 @@ class Stream(Generic[StateT]):
         Parameters
         ----------
         x : array_like, (B, I) floats or (B,) integers
-            The input. Integers are tokens, 0 to I-1.
-        out : ndarray, (B, H), optional
+            The input. Integers are tokens, 0 to I-1, for an `Embedding` or a recurrent layer.
+        out : ndarray, (B, O), optional
             C-contiguous, aligned and writable: where to put the result. Without it a new array is made.
 
         Returns
         -------
-        ndarray, (B, H)
-            The last layer's h.
+        ndarray, (B, O)
+            What the last layer gives: a recurrent one its h.
 
         Raises
         ------
@@ -74,12 +104,12 @@ class Stream(Generic[StateT]):
         RuntimeError
             If another thread is in a step of this stream; the reference backend does not look.
         """
-        h = self._inner.step(x, out)
-        if h is None:  # something about the arguments is not just as the kernels want it
-            h = self._inner.step(self._input(x, "B"), self._output(out))
-        if h is None:
+        y = self._step(x, out)
+        if y is None:  # something about the arguments is not just as the kernels want it
+            y = self._inner.step(self._input(x, "B"), self._output(out))
+        if y is None:
             raise ValueError("out was changed by another thread")
-        return h  # type: ignore[no-any-return]
+        return y  # type: ignore[no-any-return]
 
     def step_many(self, x: npt.ArrayLike) -> Array:
         """Many steps at once, faster than one by one, with the same bits.
@@ -91,8 +121,8 @@ class Stream(Generic[StateT]):
 
         Returns
         -------
-        ndarray, (T, B, H)
-            The last layer's h after each. If Ctrl-C ends the call, the state has not moved.
+        ndarray, (T, B, O)
+            What `step` would return for each. If Ctrl-C ends the call, the state has not moved.
 
         Raises
         ------
@@ -104,24 +134,28 @@ class Stream(Generic[StateT]):
 
     @property
     def state(self) -> StateT:
-        """A copy of the state: h (L, B, H), or for an LSTM the pair (h, c). Assign one to go on from it."""
-        members = self._inner.state()
-        return members[0] if self._states == 1 else members  # type: ignore[no-any-return]
+        """A copy of the state: h (L, B, H), or for an LSTM (h, c); of a `Sequential` a tuple with
+        that of each recurrent layer. Assign one to go on from it."""
+        found: Any = tuple(map(joined, self._inner.state()))
+        return found[0] if self._single else found  # type: ignore[no-any-return]
 
     @state.setter
     def state(self, value: StateT) -> None:
-        members: Any = (value,) if self._states == 1 else value
-        if not isinstance(members, (tuple, list)) or len(members) != self._states:
-            raise TypeError(f"state must be a pair (h, c), got {checks.came(value)}")
-        names = ("state",) if self._states == 1 else ("state[0]", "state[1]")
-        shape = (self.num_layers, self.batch, self.hidden_size)
-        self._inner.set_state(
-            [floats(name, array, self.dtype, shape) for name, array in zip(names, members, strict=True)]
-        )
+        count = len(self._recurrent)
+        states: Any = (value,) if self._single else value
+        if not isinstance(states, (tuple, list)) or len(states) != count:
+            expected = f"a tuple of the states of the recurrent layers, of which there are {count}"
+            raise TypeError(f"state must be {expected}, got {checks.came(value)}")
+        found = []
+        for place, (stage, state) in enumerate(zip(self._recurrent, states, strict=True)):
+            members = named(stage.kind, "state" if self._single else f"state[{place}]", state)
+            shape = stage.start[0].shape
+            found.append([floats(name, member, self.dtype, shape) for name, member in members.items()])
+        self._inner.set_state(found)
 
     def reset(self) -> None:
-        """Go back to the beginning: a state of zeros, or the learned one that the layer had."""
-        self._inner.set_state(list(self._start))
+        """Go back to the beginning: a state of zeros, or the learned one that a layer had."""
+        self._inner.set_state([stage.start for stage in self._recurrent])
 
     def copy(self: StreamT) -> StreamT:
         """A second stream in the same state, which goes its own way from here; `copy.deepcopy` does the same.
@@ -129,7 +163,8 @@ class Stream(Generic[StateT]):
         A pickled stream has its weights and its state, and goes on with the same bits.
         """
         other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__, _inner=self._inner.copy())
+        other.__dict__.update(self.__dict__)
+        other._attach(self._inner.copy())
         return other
 
     __copy__ = copy
@@ -138,33 +173,87 @@ class Stream(Generic[StateT]):
         return self.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_inner": self._inner.state()}
+        return {**self.__dict__, "_inner": self._inner.state(), "_step": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._inner = self._new()
-        self._inner.set_state(list(state["_inner"]))
+        self._open()
+        self._inner.set_state(state["_inner"])
 
     def __repr__(self) -> str:
+        stages = [stage.kind if isinstance(stage, Stage) else repr(stage) for stage in self._stages]
         return (
-            f"<Stream of {self._cell}, input_size={self.input_size}, hidden_size={self.hidden_size}, "
-            f"num_layers={self.num_layers}, batch={self.batch}, {self.dtype}>"
+            f"<Stream of {', '.join(stages)}: input_size={self.input_size}, output_size={self.output_size}, "
+            f"batch={self.batch}, {self.dtype}>"
         )
 
     def _input(self, x: npt.ArrayLike, *axes: str) -> Array:
         sizes = [self.batch if axis == "B" else axis for axis in axes]
-        array = checks.array("x", x, f"a {self.dtype} array of shape ({', '.join(axes)}, {self.input_size})")
-        if array.dtype.kind in "iu" and array.ndim != len(axes) + 1:
-            return checks.int_array("x", array, sizes, 0, self.input_size - 1, "0..input_size-1")
-        return floats("x", array, self.dtype, (*sizes, self.input_size))
+        if self._takes_floats:
+            expected = f"a {self.dtype} array of shape ({', '.join(axes)}, {self.input_size})"
+            array = checks.array("x", x, expected)
+            if not self._takes_tokens or array.dtype.kind not in "iu" or array.ndim == len(axes) + 1:
+                return floats("x", array, self.dtype, (*sizes, self.input_size))
+        return checks.int_array("x", x, sizes, 0, self.input_size - 1, "0..input_size-1")
 
     def _output(self, out: Array | None) -> Array | None:
         if out is None:
             return None
-        shape = (self.batch, self.hidden_size)
+        shape = (self.batch, self.output_size)
         if type(out) is not np.ndarray or out.dtype != self.dtype or out.shape != shape:
-            expected = f"a {self.dtype} array of shape (B, H) = {shape}"
+            expected = f"a {self.dtype} array of shape (B, O) = {shape}"
             raise ValueError(f"out must be {expected}, got {checks.came(out)}")
         if not out.flags.carray:
             raise ValueError("out must be C-contiguous, aligned and writable")
         return out
+
+
+class _Chain:
+    """The backend's streams and layers that are called, one after the other, as one of the backend's streams:
+    with arguments that have been checked, and the state put back after any error."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self._parts = parts
+        self._streams = [part for part in parts if not isinstance(part, Layer)]
+        self._counts = [len(stream.state()) for stream in self._streams]  # of recurrent layers
+        self._gate = threading.Lock()
+
+    def step(self, x: Array, out: Array | None) -> Array:
+        y: Array = self.steps(x[None])[0]
+        if out is None:
+            return y
+        out[...] = y
+        return out
+
+    def steps(self, x: Any) -> Any:
+        gate = self._gate
+        if not gate.acquire(blocking=False):
+            raise RuntimeError("this stream is at work in another thread: make one for each thread")
+        try:
+            before = self.state()
+            try:
+                for part in self._parts:
+                    called = isinstance(part, Layer)
+                    x = np.ascontiguousarray(part(x)) if called else part.steps(x)
+            except BaseException:
+                self.set_state(before)
+                raise
+        finally:
+            gate.release()
+        return x
+
+    def state(self) -> tuple[Any, ...]:
+        return tuple(itertools.chain.from_iterable(stream.state() for stream in self._streams))
+
+    def set_state(self, states: Sequence[Any]) -> None:
+        left = iter(states)
+        for stream, count in zip(self._streams, self._counts, strict=True):
+            stream.set_state(list(itertools.islice(left, count)))
+        self._gate = threading.Lock()  # after a fork the other one may be held by a thread that is lost
+
+    def copy(self) -> _Chain:
+        return _Chain([part if isinstance(part, Layer) else part.copy() for part in self._parts])
+
+
+def _nothing(x: Any, out: Any) -> None:
+    """What a chain does with arguments that have not been checked."""

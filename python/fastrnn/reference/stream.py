@@ -1,49 +1,54 @@
 """Steps one at a time.
 
-Letters: B batch, I input, H hidden, L layers, T time.
+Letters: B batch, I input, O output, H hidden, L layers, T time, V vocabulary.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastrnn.checks import is_plain
 from fastrnn.reference.cells import CELLS, Array
+from fastrnn.reference.feedforward import linear
 from fastrnn.reference.loop import forward
+
+Weights: TypeAlias = tuple[Array, Any, Any, Any]
 
 
 class Stream:
-    """Steps one at a time through a stack of layers; the same class as the native ``_core.Stream``.
+    """Steps one at a time through layers on top of each other; the same class as the native ``_core.Stream``.
 
     Parameters
     ----------
-    cell : str
-        A key of `CELLS`.
-    layers : sequence of (w_ih, w_hh, b_ih, b_hh)
-        Each layer's parameters, which are not to change. A bias may be None.
+    stages : sequence of (str, list of (w_ih, w_hh, b_ih, b_hh))
+        Of a recurrent layer a key of `CELLS` and the parameters of all its layers, in which a bias may be
+        None. Of a product ``"linear"`` and (weight, None, bias or None, None). Of a table of tokens, which
+        can only be the first, ``"embedding"`` and (weight, None, None, None). No array is to change.
     batch : int
         B.
     """
 
-    def __init__(
-        self, cell: str, layers: Sequence[tuple[Array, Array, Array | None, Array | None]], batch: int
-    ) -> None:
-        self._cell = cell
-        self._layers = layers
-        shape = (len(layers), batch, layers[0][1].shape[1])
-        self._state = [np.zeros(shape, layers[0][1].dtype) for _ in CELLS[cell].states]
+    def __init__(self, stages: Sequence[tuple[str, Sequence[Weights]]], batch: int) -> None:
+        self._stages = stages
+        self._batch, self._dtype = batch, stages[0][1][0][0].dtype
+        self._input_size, self._output_size = sizes(*stages[0])[0], sizes(*stages[-1])[1]
+        self._state: list[list[Array]] = []
+        for kind, layers in stages:
+            if kind in CELLS:
+                shape = (len(layers), batch, sizes(kind, layers)[1])
+                self._state.append([np.zeros(shape, self._dtype) for _ in CELLS[kind].states])
 
     def step(self, x: Any, out: Any) -> Array | None:
-        """x (B, I) or tokens (B,) to h (B, H); None, and nothing done, if an argument is not just that."""
-        _, B, H = self._state[0].shape
-        w_ih = self._layers[0][0]
-        floats = _is_plain(x, (B, w_ih.shape[1]), w_ih.dtype)
-        tokens = _is_plain(x, (B,), np.dtype(np.int64)) and bool(np.all((x >= 0) & (x < w_ih.shape[1])))
-        fits = out is None or (_is_plain(out, (B, H), w_ih.dtype) and out.flags.writeable)
+        """x (B, I) or tokens (B,) to y (B, O); None, and nothing done, if an argument is not just that."""
+        first, B, I = self._stages[0][0], self._batch, self._input_size
+        floats = first != "embedding" and _is_plain(x, (B, I), self._dtype)
+        tokens = first != "linear" and _is_plain(x, (B,), np.dtype(np.int64))
+        tokens = tokens and bool(np.all((x >= 0) & (x < I)))
+        fits = out is None or (_is_plain(out, (B, self._output_size), self._dtype) and out.flags.writeable)
         if not (floats or tokens) or not fits:
             return None
         y: Array = self.steps(x[None])[0]
@@ -53,28 +58,52 @@ class Stream:
         return out  # type: ignore[no-any-return]
 
     def steps(self, x: Array) -> Array:
-        """x (T, B, I) or tokens (T, B) to h (T, B, H)."""
-        following = []
-        for place, (w_ih, w_hh, b_ih, b_hh) in enumerate(self._layers):
-            states = [member[place] for member in self._state]
-            x, reached, _ = forward(self._cell, x, w_ih, w_hh, b_ih, b_hh, states, None, False, False)
-            following.append(reached)
-        self._state = [np.stack(members) for members in zip(*following, strict=True)]
+        """x (T, B, I) or tokens (T, B) to y (T, B, O)."""
+        states, left = [], iter(self._state)
+        for kind, layers in self._stages:
+            weight, _, bias, _ = layers[0]
+            if kind == "embedding":
+                x = weight[x]
+            elif kind == "linear":
+                x = linear(x.reshape(-1, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], len(weight))
+            else:
+                x, state = _recur(kind, x, layers, next(left))
+                states.append(state)
+        self._state = states
         return x
 
-    def state(self) -> tuple[Array, ...]:
-        """Copies of the states, (L, B, H)."""
-        return tuple(member.copy() for member in self._state)
+    def state(self) -> tuple[tuple[Array, ...], ...]:
+        """Copies of each recurrent layer's states, (L, B, H)."""
+        return tuple(tuple(member.copy() for member in state) for state in self._state)
 
-    def set_state(self, members: Sequence[Array]) -> None:
-        """Go on from these states."""
-        self._state = [member.copy() for member in members]
+    def set_state(self, states: Sequence[Sequence[Array]]) -> None:
+        """Go on from these."""
+        self._state = [[member.copy() for member in state] for state in states]
 
     def copy(self) -> Stream:
         """Another one in the same state."""
         other = copy.copy(self)
         other.set_state(self._state)
         return other
+
+
+def sizes(kind: str, layers: Sequence[Weights]) -> tuple[int, int]:
+    """How many features, or tokens, a stage takes, and how many features it gives."""
+    rows, columns = layers[0][0].shape
+    if kind == "embedding":
+        return rows, columns
+    return columns, rows // len(CELLS[kind].gates) if kind in CELLS else rows
+
+
+def _recur(
+    kind: str, x: Array, layers: Sequence[Weights], state: Sequence[Array]
+) -> tuple[Array, list[Array]]:
+    """A recurrent layer's layers, one after the other, from a state: the last one's h, and the next state."""
+    following = []
+    for place, weights in enumerate(layers):
+        x, reached, _ = forward(kind, x, *weights, [member[place] for member in state], None, False, False)
+        following.append(reached)
+    return x, [np.stack(members) for members in zip(*following, strict=True)]
 
 
 def _is_plain(array: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
