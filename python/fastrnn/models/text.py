@@ -292,21 +292,16 @@ class TextGenerator(NetworkEstimator):
         self.vocabulary_ = LEVELS[self.level].of(metadata["vocabulary"])
         self._tokens_per_character = metadata["tokens_per_character"]
 
-    def _write(
-        self, prompt: str | bytes, tokens: Tokens, n: int, sampler: Sampler
-    ) -> Iterator[Any]:
+    def _write(self, prompt: str | bytes, tokens: Tokens, n: int, sampler: Sampler) -> Iterator[Any]:
         decode = self._decoder(prompt)
-        *layers, _, head = self.network_.parts.values()
-        stream = layers[-1].stream()
-        vector = layers[0] if len(layers) > 1 else np.asarray
-        hidden = stream.step_many(vector(tokens[:, None]))[-1]
+        stream = self.network_.stream()
+        logits = stream.step_many(tokens[:, None])[-1]
         for left in reversed(range(n)):
-            logits = head(hidden)[0]
             if isinstance(self.vocabulary_, Words):
-                logits[0] = -np.inf  # nobody wants to read the unknown word
-            token = sampler(logits)
+                logits[0, 0] = -np.inf  # nobody wants to read the unknown word
+            token = sampler(logits[0])
             yield decode(token, left == 0)
-            hidden = stream.step(vector(np.array([token])))
+            logits = stream.step(np.array([token]))
 
     def _decoder(self, prompt: str | bytes) -> Callable[[int, bool], Any]:
         """From a token, and whether it is the last, to what is written of it."""
