@@ -174,9 +174,12 @@ WRONG = {
     "a missing value": (LOAD.where(LOAD.index != HOURS[4]), "finite, got nan at step 4, {4}"),
     "a column of words": (WIDE.assign(who="me"), "got 'me' of type str in y[0, 2], column 'who'"),
     "names without stamps": (long().drop(columns="ds"), "a column 'ds' of stamps beside 'unique_id'"),
-    "no name": (long(("a", np.nan)), "names in y must be strings or integers, got nan"),
+    "no name": (long(("a", np.nan)), "the series of y must have names that are strings or integers, got nan"),
     "three levels": (pd.concat({0: pd.concat({1: LOAD})}), "an index of stamps, or names and stamps"),
-    "a tuple as name": ({("a", 1): A}, "names in y must be strings or integers, got ('a', 1)"),
+    "a tuple as name": (
+        {("a", 1): A},
+        "the series of y must have names that are strings or integers, got ('a', 1)",
+    ),
     "no series": ({}, "y must have at least one series, got none"),
     "an array beside": ([LOAD, A], "the same columns in the same order in all series, got ['load'] in y[0]"),
     "other columns": (

@@ -151,7 +151,7 @@ def _members(name: str, value: Any) -> tuple[list[Any], Form]:
                 f"{name} must have an index of stamps, or names and stamps, got {value.index.names}"
             )
         groups = value.groupby(level=0, sort=False, dropna=False, observed=True)
-        form = replace(form, several="index", levels=_labels(name, value.index.names[:1]))
+        form = replace(form, several="index", levels=_labels(f"the index of {name}", value.index.names[:1]))
         value = {key: part.droplevel(0) for key, part in groups}
     elif isinstance(value, Mapping):
         form = Form(several="dict")
@@ -161,7 +161,7 @@ def _members(name: str, value: Any) -> tuple[list[Any], Form]:
         return [value], form
     if not value:
         raise ValueError(f"{name} must have at least one series, got none")
-    return list(value.values()), replace(form, names=_labels(name, value))
+    return list(value.values()), replace(form, names=_labels(f"the series of {name}", value))
 
 
 def _rows_for(
@@ -206,7 +206,7 @@ def _stamped(places: list[str], indexes: list[Any], form: Form, like: Form | Non
             raise ValueError(f"{place} must have an index of {dtype}, as {places[0]}, got {index.dtype}")
         require_steps(place, index, step, wanted)
     ends = [str(index[-1]) for index in indexes]
-    levels = [*form.levels, *_labels(places[0], [indexes[0].name])]
+    levels = [*form.levels, *_labels(f"the index of {places[0]}", [indexes[0].name])]
     return indexes, replace(form, dtype=dtype, step=step, ends=ends, levels=levels)
 
 
@@ -227,7 +227,7 @@ def _columns(place: str, value: Any) -> list[Any] | None:
     """What pandas calls the channels."""
     if not is_pandas(value):
         return None
-    return _labels(f"{place}, its channels", value.columns if value.ndim == 2 else [value.name])
+    return _labels(f"the channels of {place}", value.columns if value.ndim == 2 else [value.name])
 
 
 def _labels(what: str, values: Iterable[Any]) -> list[Any]:
@@ -235,7 +235,7 @@ def _labels(what: str, values: Iterable[Any]) -> list[Any]:
     found = [value.item() if isinstance(value, np.generic) else value for value in values]
     for value in found:
         if not isinstance(value, str | int | None):
-            raise TypeError(f"names in {what} must be strings or integers, got {checks.came(value)}")
+            raise TypeError(f"{what} must have names that are strings or integers, got {checks.came(value)}")
     return found
 
 

@@ -77,6 +77,6 @@ def rows_at(place: str, index: Any, stamps: Any, which: str) -> npt.NDArray[np.i
     rows: npt.NDArray[np.intp] = index.get_indexer(stamps)
     if (rows < 0).any():
         own = f", which are {index[0]} to {index[-1]}" if len(index) else ""
-        missing = f"{stamps[rows < 0][0]} is not among its own{own}"
+        missing = f"{stamps[rows < 0][0]} is not among its own{own}; {place}.to_numpy() goes row by row"
         raise ValueError(f"{place} must have the stamps {which}, {stamps[0]} to {stamps[-1]}, but {missing}")
     return rows

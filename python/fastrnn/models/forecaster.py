@@ -161,7 +161,8 @@ class Forecaster(NetworkEstimator):
         y : array_like, Series or DataFrame, or several
             One series, (T,) or (T, C): an array, a Series, or a frame with a column for each channel. Or
             several: a list, unless its members are numbers; a dict; a Series or frame whose index has two
-            levels, names and stamps; a long frame with these in the columns "unique_id" and "ds".
+            levels, names and stamps; a long frame with these in the columns "unique_id" and "ds", whose
+            other columns are channels.
 
             An index of pandas, of dates, periods, times or integers, has to go in equal steps, which
             forecasts continue. Later series must go in the same, and have the same columns in their order.
