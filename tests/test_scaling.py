@@ -150,6 +150,13 @@ def test_the_scale_follows_chunks_without_a_change_of_predictions(model, truth, 
     fitted.partial_fit(far, truth(data(30, seed=1)))
 
 
+def test_without_biases_the_scale_stays_that_of_the_first_chunk():
+    X, far = data(), [5 + 7 * x for x in data()]
+    model = SequenceClassifier(**TINY, layer_options={"bias": False})
+    model.partial_fit(X, per_sequence(X) > 0).partial_fit(far, per_sequence(X) > 0)
+    assert_equal_scaling(model.scaling_, np.concatenate(X))
+
+
 def test_a_feature_that_does_not_vary_is_0():
     X = data()
     for x in X:

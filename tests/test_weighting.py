@@ -231,7 +231,29 @@ def test_a_function_is_a_loss(tmp_path):
     assert own.history_[0]["train_loss"] == pytest.approx(10 * named.history_[0]["train_loss"])
     own_plain = SequenceRegressor(**WHOLE, loss=plain).fit(X, y)
     np.testing.assert_array_equal(own_plain.predict(X), SequenceRegressor(**WHOLE).fit(X, y).predict(X))
+    own_plain.save(tmp_path / "model")
+    loaded = SequenceRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(X), own_plain.predict(X))
+    assert loaded.loss == "mean_squared_error"
     with pytest.raises(TypeError, match="weights"):
         SequenceRegressor(**WHOLE, loss=plain).fit(X, y, sample_weight=COUNTS)
     with pytest.raises(ValueError, match=r"loss must be one of 'mean_squared_error', .*, got 'mse'"):
         SequenceRegressor(**WHOLE, loss="mse").fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "words"),
+    [
+        (1.0, TypeError, "loss must return a pair, its value and its gradient, got 1.0"),
+        ((1.0, np.zeros(3)), ValueError, r"loss must return a gradient of the shape .*, \(20, 1\), got"),
+        ((np.zeros(2), np.zeros((20, 1))), TypeError, "the loss must be a number"),
+        ((np.nan, np.zeros((20, 1))), FloatingPointError, "loss became nan"),
+    ],
+)
+def test_a_loss_that_returns_nonsense_is_named(returned, error, words):
+    X = data()
+    model = SequenceRegressor(**WHOLE).fit(X, numbers(X))
+    before = model.predict(X)
+    with pytest.raises(error, match=words):
+        model.set_params(loss=lambda y, target: returned).fit(X, numbers(X))
+    np.testing.assert_array_equal(model.predict(X), before)

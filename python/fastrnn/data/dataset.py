@@ -92,8 +92,7 @@ def dataset(
     target = _targets(f"{name}'s y", y, X, x, dtype)
     if bptt_steps is not None and not isinstance(target, Sequences):
         raise ValueError(f"bptt_steps must be None unless y has something for each step, got {bptt_steps}")
-    stepwise = isinstance(target, Sequences)
-    return Batches(Examples(x, target), batch_size, bptt_steps, count=_steps if stepwise else len)
+    return Batches(Examples(x, target), batch_size, bptt_steps)
 
 
 @dataclass
@@ -116,10 +115,6 @@ class Parts:
         """An epoch."""
         for part in self.parts():
             yield from self.read(part).batches(rng)
-
-
-def _steps(examples: Examples) -> int:
-    return int(examples.x.lengths.sum())
 
 
 def _tokens(X: Any) -> bool:

@@ -69,6 +69,10 @@ class Examples:
             yield window
 
 
+def _targets(examples: Examples) -> int:
+    return int(examples.y.lengths.sum()) if isinstance(examples.y, Sequences) else len(examples)
+
+
 @dataclass
 class Batches:
     """Examples in batches of similar lengths, as a `Dataset`.
@@ -80,17 +84,14 @@ class Batches:
         Sequences in a batch; the last may have less.
     bptt_steps : int, optional
         Batches come in windows of so many steps.
-    prepare : callable, optional
-        Makes of each batch, or window, what the network gets: scaled, for one.
     count : callable
-        The samples in some examples: they themselves, or their steps.
+        The samples in some examples: by default a target each, of every sequence or of every step.
     """
 
     examples: Examples
     batch_size: int
     bptt_steps: int | None = None
-    prepare: Callable[[Examples], Examples] | None = None
-    count: Callable[[Examples], int] = len
+    count: Callable[[Examples], int] = _targets
 
     @property
     def samples(self) -> int:
@@ -100,8 +101,7 @@ class Batches:
     def batches(self, rng: np.random.Generator | None) -> Iterator[Examples]:
         """An epoch, shuffled if there is a generator."""
         for places in batches(self.examples.lengths, self.batch_size, rng):
-            windows = self.examples[places].windows(self.bptt_steps)
-            yield from windows if self.prepare is None else map(self.prepare, windows)
+            yield from self.examples[places].windows(self.bptt_steps)
 
 
 def batches(

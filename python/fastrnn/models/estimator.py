@@ -326,8 +326,8 @@ class SequenceEstimator(NetworkEstimator):
         ----------
         X : array_like or list
             The sequences: a list of arrays (T_i, F), an array (N, T, F), or any other form of
-            `fastrnn.data.sequences`. Of a model that reads symbols, a list of strings or lists; of
-            `SequenceGenerator` vectors (N, F), or N classes.
+            `fastrnn.data.sequences`; or of symbols: a list of strings, whose characters they are, or of lists
+            of words. Of `SequenceGenerator` vectors (N, F), or N classes.
         y : array_like or list
             What to learn of each: N labels or numbers; of a tagger, a label for each step; of a model that
             writes, a string or a list of symbols.

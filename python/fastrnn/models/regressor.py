@@ -13,15 +13,12 @@ from fastrnn.checks import Array
 from fastrnn.data import Batches, Examples, Scaling
 from fastrnn.models.estimator import Check
 from fastrnn.models.networks import SupervisedNetwork
+from fastrnn.models.parameters import named_or_function
 from fastrnn.models.scaling import keep_outputs
 from fastrnn.models.supervised import PooledEstimator
 from fastrnn.models.weighting import Weighted, sample_weights, shares
 
 LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
-
-
-def _loss(name: str, value: Any) -> Any:
-    return value if callable(value) else checks.one_of(name, value, LOSSES)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -57,7 +54,7 @@ class SequenceRegressor(PooledEstimator):
 
     loss: str | losses.Loss = "mean_squared_error"
 
-    _checks: ClassVar[dict[str, Check]] = {**PooledEstimator._checks, "loss": _loss}
+    _checks: ClassVar[dict[str, Check]] = {**PooledEstimator._checks, "loss": named_or_function(*LOSSES)}
     _kind: ClassVar[str] = "regressor"
 
     def predict(self, X: Any, lengths: Any = None) -> Array:
@@ -104,10 +101,8 @@ class SequenceRegressor(PooledEstimator):
             keep_outputs(head["weight"], head["bias"], before, self.target_scaling_)
 
     def _dataset(self, examples: Examples) -> Batches:
-        return replace(super()._dataset(examples), prepare=self._scaled)
-
-    def _scaled(self, batch: Examples) -> Examples:
-        return replace(batch, y=self.target_scaling_.apply(batch.y).astype(self.dtype))
+        scaled = self.target_scaling_.apply(examples.y).astype(self.dtype)
+        return super()._dataset(replace(examples, y=scaled))
 
     def _targets(self, y: Any, count: int) -> Array:
         """y as float64 (N,) or (N, M), checked."""

@@ -149,9 +149,12 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
         if not self.scale or examples.x.tokens:
             return
         before, rows = self.scaling_, examples.x.rows(shares(examples.weights))
-        self.scaling_ = Scaling.learned(before, "X", rows)
-        if before is not None:
-            parameters = self.network_.recurrent.parameters
+        if before is None:
+            self.scaling_ = Scaling.learned(None, "X", rows)
+            return
+        parameters = self.network_.recurrent.parameters
+        if "bias_ih_l0" in parameters:  # which takes up what a mean has moved by
+            self.scaling_ = Scaling.learned(before, "X", rows)
             for end in ("", "_reverse")[: 1 + self.bidirectional]:
                 weight, bias = (parameters[f"{name}_ih_l0{end}"] for name in ("weight", "bias"))
                 keep_inputs(weight, bias, before, self.scaling_)

@@ -75,7 +75,7 @@ class SequenceTagger(LabelEstimator):
         return labels.per_step("y", y, lengths)
 
     def _dataset(self, examples: Examples) -> Batches:
-        return replace(super()._dataset(examples), bptt_steps=self.bptt_steps, count=_steps)
+        return replace(super()._dataset(examples), bptt_steps=self.bptt_steps)
 
     def _split(self, examples: Examples) -> tuple[Examples, Examples | None]:
         """Of a single sequence, the end is held out."""
@@ -87,7 +87,3 @@ class SequenceTagger(LabelEstimator):
         return network_of(
             self._recurrent(rng), len(self.classes_), self._loss(), dropout=self.dropout, rng=rng
         )
-
-
-def _steps(examples: Examples) -> int:
-    return int(examples.x.lengths.sum())

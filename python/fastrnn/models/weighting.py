@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.losses import Loss
+from fastrnn.training.learning import call_loss
 
 
 def sample_weights(value: Any, count: int) -> Array | None:
@@ -79,8 +80,8 @@ class Weighted:
             by_class = self.class_weights[targets]
             weights = by_class if weights is None else weights * by_class
         if weights is None:
-            return self.loss(outputs, targets, **options)
-        loss, gradient = self.loss(outputs, targets, weights=weights, **options)
+            return call_loss(self.loss, outputs, targets, **options)
+        loss, gradient = call_loss(self.loss, outputs, targets, weights=weights, **options)
         if lengths is not None:
             valid = np.arange(len(targets))[:, None] < lengths
             weights = np.broadcast_to(weights, targets.shape)[valid]

@@ -130,17 +130,19 @@ class Supervised:
             if target.ndim == y.ndim - 1 and y.shape[-1] == 1:
                 target = target[..., None]
         if valid is None or valid.all():
-            return self._called(y, target)
+            return call_loss(self.loss, y, target)
         dy = np.zeros_like(y)
-        value, dy[valid] = self._called(y[valid], target[valid])
+        value, dy[valid] = call_loss(self.loss, y[valid], target[valid])
         return value, dy
 
-    def _called(self, y: Array, target: Array) -> tuple[float, Array]:
-        found = self.loss(y, target)
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise TypeError(f"loss must return a pair, its value and its gradient, got {checks.came(found)}")
-        value, dy = found
-        if np.shape(dy) != y.shape:
-            expected = f"a gradient of the shape of the network's output, {y.shape}"
-            raise ValueError(f"loss must return {expected}, got {checks.came(dy)} of shape {np.shape(dy)}")
-        return number("loss", value), np.asarray(dy, y.dtype)
+
+def call_loss(loss: losses.Loss, y: Array, target: Any, **options: Any) -> tuple[float, Array]:
+    """The value and the gradient of a loss, whoever wrote it: an error unless they are what they must be."""
+    found = loss(y, target, **options)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError(f"loss must return a pair, its value and its gradient, got {checks.came(found)}")
+    value, dy = found
+    if np.shape(dy) != y.shape:
+        expected = f"a gradient of the shape of the network's output, {y.shape}"
+        raise ValueError(f"loss must return {expected}, got {checks.came(dy)} of shape {np.shape(dy)}")
+    return number("loss", value), np.asarray(dy, y.dtype)
