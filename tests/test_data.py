@@ -321,9 +321,10 @@ def test_windows_follow_each_other_through_all_steps_of_a_batch(rng):
     assert dataset.samples == sum(lengths) and len(seen) == 3
 
 
-def test_what_is_prepared_is_one_window_at_a_time():
-    dataset = stepwise([6, 6], batch_size=2, bptt_steps=4, prepare=lambda batch: batch.x.steps)
-    assert list(dataset.batches(None)) == [4, 2] and dataset.samples == 2
+def test_samples_are_targets():
+    assert stepwise([6, 5], batch_size=2, bptt_steps=4).samples == 11
+    assert stepwise([6, 5], batch_size=2, count=len).samples == 2
+    assert Batches(Examples(Sequences([np.ones((3, 1))] * 4), np.zeros(4)), batch_size=2).samples == 4
 
 
 def test_vectors_are_sorted_by_their_targets():
