@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastrnn import checkpoint
 from fastrnn.data import panel
 from fastrnn.data.panel import read_series
-from fastrnn.data.windows import Batch, ForecastWindows, Reach, Scale, unit_of
+from fastrnn.data.windows import Batch, ForecastWindows, Reach, Scale
 from fastrnn.layers import GRU
 from fastrnn.losses import huber, mean_absolute_error, mean_squared_error
 from fastrnn.models import Forecaster, forecaster, intervals
@@ -110,7 +110,7 @@ def test_windows_hold_what_a_loop_would_put_there(context, ahead, origins, lag, 
     T = reach.past + ahead + extra
     values = np.random.default_rng(0).normal(size=(T, channels))
     hours = np.arange(T, dtype=float)[:, None]
-    windows = ForecastWindows([values], [hours], reach, unit_of([values], reach))
+    windows = ForecastWindows([values], [hours], reach)
     plain = Scale(np.zeros(1), np.ones(1))  # of the hours
     seen = []
     for batch in replace(windows, batch_size=4, scale=plain).batches(np.random.default_rng(0)):
@@ -143,7 +143,7 @@ def test_windows_hold_what_a_loop_would_put_there(context, ahead, origins, lag, 
 def test_validation_forecasts_the_end_and_training_does_not_see_it():
     reach, plain = Reach(6, 4, origins=2), Scale(np.zeros(0), np.zeros(0))
     values = [np.arange(60.0)[:, None] ** 2, np.arange(100.0, 140.0)[:, None] ** 2]
-    whole = ForecastWindows(values, [np.zeros((len(v), 0)) for v in values], reach, unit_of(values, reach))
+    whole = ForecastWindows(values, [np.zeros((len(v), 0)) for v in values], reach)
     training, validation = whole.split([12, 8])
     assert [len(array) for array in training.values] == [48, 32]
     ends = [(place, start + reach.past) for place, start in validation.places]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -177,8 +177,8 @@ class ForecastWindows:
     values, covariates : list of ndarray, (T_i, C) and (T_i, K)
         The series, and their covariates.
     reach : Reach
-    units : list of ndarray, (C,)
-        The units of errors, one for each series.
+    units : list of ndarray, (C,), optional
+        The units of errors, one for each series, if not by themselves.
     held_out : list of int, optional
         For validation: the steps at the end of each series that are to be forecast, each window from the end
         of its context only. None to train.
@@ -190,7 +190,7 @@ class ForecastWindows:
     values: list[Array]
     covariates: list[Array]
     reach: Reach
-    units: list[Array]
+    units: list[Array] = field(default_factory=list)
     held_out: list[int] | None = None
     batch_size: int = 32
     scale: Scale | None = None
@@ -212,9 +212,8 @@ class ForecastWindows:
             [array[: len(array) - count] for array, count in zip(arrays, held_out, strict=True)]
             for arrays in (self.values, self.covariates)
         )
-        training = ForecastWindows(values, covariates, self.reach, unit_of(values, self.reach))
-        validation = ForecastWindows(self.values, self.covariates, self.reach, training.units, held_out)
-        return training, validation
+        training = ForecastWindows(values, covariates, self.reach)
+        return training, replace(self, units=training.units, held_out=held_out)
 
     def cut(self, arrays: list[Array], places: npt.NDArray[np.int64], steps: int) -> Array:
         """So many steps of some arrays from these places on, (steps, B, ·)."""
@@ -222,6 +221,7 @@ class ForecastWindows:
 
     def __post_init__(self) -> None:
         """Find the windows' `places`, (N, 2): the series, and the step where what comes before one starts."""
+        self.units = self.units or unit_of(self.values, self.reach)
         room = np.array([len(values) for values in self.values]) - self.reach.past - self.reach.ahead + 1
         lows, self._origins = np.zeros_like(room), np.minimum(self.reach.origins, room)
         if self.held_out is not None:

@@ -13,7 +13,7 @@ from fastrnn import checks, losses
 from fastrnn.checks import Array
 from fastrnn.data import Dataset
 from fastrnn.data.panel import Form, Panel, Steps, read_series
-from fastrnn.data.windows import ForecastWindows, Reach, Scale, in_units, unit_of
+from fastrnn.data.windows import ForecastWindows, Reach, Scale, in_units
 from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.intervals import bounds, score_of, scores
@@ -341,7 +341,7 @@ class Forecaster(NetworkEstimator):
         panel, given = self._given(y, covariates, learn=learn)
         self._require_steps(panel.values, panel.form, self._reach.past + self._reach.ahead)
         self._tails = Tails(self._ends(panel.values), self._ends(given), panel.form)
-        return ForecastWindows(panel.values, given, self._reach, unit_of(panel.values, self._reach))
+        return ForecastWindows(panel.values, given, self._reach)
 
     def _learn_scale(self, examples: ForecastWindows) -> None:
         if not hasattr(self, "_covariate_scale"):
