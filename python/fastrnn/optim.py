@@ -340,7 +340,11 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "rmsprop": RMSprop, "sgd
 
 
 def make(
-    optimizer: Any, parameters: Mapping[str, Array], lr: float, weight_decay: float = 0.0
+    optimizer: Any,
+    parameters: Mapping[str, Array],
+    lr: float,
+    weight_decay: float = 0.0,
+    rates: Mapping[str, float] | None = None,
 ) -> list[Optimizer]:
     """Optimizers by name, or by a function.
 
@@ -353,6 +357,8 @@ def make(
     weight_decay : float
         Of the arrays whose names, or last parts of them, begin with ``weight``: others, such as biases and
         initial states, have none. By "adam" it is that of `AdamW`; others than "sgd" have none.
+    rates : mapping of str to float, optional
+        How many times `lr` some arrays have, by name. A function does not get them.
 
     Raises
     ------
@@ -369,13 +375,17 @@ def make(
         if not made or not all(isinstance(each, Optimizer) for each in made):
             raise TypeError(f"optimizer must return an Optimizer or a list of some, got {checks.came(made)}")
         return made
-    if not weight_decay:
-        return [OPTIMIZERS[optimizer](parameters, lr)]
-    decaying = [name for name in parameters if name.rpartition(".")[2].startswith("weight")]
-    others = [name for name in parameters if name not in decaying]
-    kind: Any = AdamW if optimizer == "adam" else SGD
-    found = [kind(Some(parameters, decaying), lr, weight_decay=weight_decay)]
-    return [*found, OPTIMIZERS[optimizer](Some(parameters, others), lr)] if others else found
+    groups: dict[tuple[float, float], list[str]] = {}
+    for name in parameters:
+        rate = 1.0 if rates is None else rates.get(name, 1.0)
+        decay = weight_decay / rate if name.rpartition(".")[2].startswith("weight") else 0.0
+        groups.setdefault((rate, decay), []).append(name)
+    found: list[Optimizer] = []
+    for (rate, decay), names in sorted(groups.items()):  # the first is at `lr` itself, where records look
+        kind: Any = AdamW if decay and optimizer == "adam" else OPTIMIZERS[optimizer]
+        options = {"weight_decay": decay} if decay else {}
+        found.append(kind(Some(parameters, names), lr * rate, **options))
+    return found
 
 
 def grad_norm(gradients: Mapping[str, Array]) -> float:

@@ -6,7 +6,7 @@ import copy
 import inspect
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -63,6 +63,7 @@ class NetworkEstimator(Stored):
       part, with as much of each class.
     - ``_learn_scale(examples)``: sets what numbers are scaled by from examples to train on, for ``_dataset``
       to apply. Called again for more of them, which `partial_fit` does, it changes no prediction.
+    - ``_rates``: how many times the learning rate arrays of the network have that need another one, by name.
     - ``_annotate(record)``: adds scores to an epoch's record; ``_describe(loss)``: a loss in a few words.
 
     A prediction begins with ``model = self._as_fitted()``, whose parameters are those of `fit`; this reads X,
@@ -88,6 +89,10 @@ class NetworkEstimator(Stored):
         raise NotImplementedError
 
     # -- what it may replace
+
+    @property
+    def _rates(self) -> Mapping[str, float]:
+        return {}
 
     def _dataset(self, examples: Any) -> Dataset:
         return Batches(examples, self.batch_size)
@@ -187,7 +192,9 @@ class NetworkEstimator(Stored):
         fit(
             self.network_,
             self._dataset(examples),
-            optimizer=optim.make(self.optimizer, self.network_.parameters, learning_rate, self.weight_decay),
+            optimizer=optim.make(
+                self.optimizer, self.network_.parameters, learning_rate, self.weight_decay, self._rates
+            ),
             schedule=self.schedule,
             clip_norm=self.clip_norm,
             seed=self._rng,
@@ -204,7 +211,8 @@ class NetworkEstimator(Stored):
         model._learn_scale(examples)
         rate, decay = checked.learning_rate, checked.weight_decay
         if model._optimizers is None:
-            made = optim.make(checked.optimizer, model.network_.parameters, rate, decay)
+            parameters = model.network_.parameters
+            made = optim.make(checked.optimizer, parameters, rate, decay, model._rates)
             model._optimizers = made, rate
         made, before = model._optimizers
         for each in made:
