@@ -13,6 +13,7 @@ from fastrnn.data.panel import Form, read_series
 from fastrnn.models import Forecaster
 
 pd = pytest.importorskip("pandas")
+from dateutil.tz import tzutc  # noqa: E402, which comes with pandas
 
 TINY = {"hidden_size": 4, "epochs": 1, "context": 8, "horizon": 3, "seed": 0}
 QUANTILES = (0.1, 0.5, 0.9)
@@ -171,6 +172,7 @@ WRONG = {
         pd.Series(A, pd.date_range("1900", periods=T, freq=pd.DateOffset(months=1, days=2))),
         "whose freq pandas has a name for, got <",
     ),
+    "a zone without a name": (LOAD.tz_convert(tzutc()), "a time zone that has a name, as tz_convert gives"),
     "a missing value": (LOAD.where(LOAD.index != HOURS[4]), "finite, got nan at step 4, {4}"),
     "a column of words": (WIDE.assign(who="me"), "got 'me' of type str in y[0, 2], column 'who'"),
     "names without stamps": (long().drop(columns="ds"), "a column 'ds' of stamps beside 'unique_id'"),

@@ -42,6 +42,11 @@ def stamps_of(place: str, index: Any) -> Any:
     if index.dtype.kind not in "Mmiu" and not str(index.dtype).startswith("period"):
         came = f"{index.dtype}; pandas.to_datetime makes dates of words, {place}.to_numpy() goes without"
         raise TypeError(f"{place} must have an index of dates, periods, times or integers, got {came}")
+    try:
+        pandas().api.types.pandas_dtype(str(index.dtype))  # what a file has of it
+    except TypeError:
+        expected = "an index with a time zone that has a name, as tz_convert gives"
+        raise TypeError(f"{place} must have {expected}, got {index.dtype}") from None
     if index.hasnans:
         raise ValueError(f"{place} must have an index without gaps, got {index[index.isna()][0]}")
     return index.astype("int64") if index.dtype.kind in "iu" else index
