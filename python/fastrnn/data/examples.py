@@ -70,6 +70,7 @@ class Examples:
 
 
 def _targets(examples: Examples) -> int:
+    """The steps that have targets, or the sequences."""
     return int(examples.y.lengths.sum()) if isinstance(examples.y, Sequences) else len(examples)
 
 
