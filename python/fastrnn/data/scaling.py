@@ -83,6 +83,20 @@ class Scaling:
         found: Array = values * self.deviation + self.mean
         return found
 
+    def keep_outputs(self, before: Scaling, weight: Array, bias: Array) -> None:
+        """Change weights that predict values scaled by another, so that scaled by this they are the same: van
+        Hasselt et al., Learning values across many orders of magnitude, 2016, equations 3 and 4.
+        """
+        weight *= (before.deviation * self.inverse)[:, None]
+        bias[...] = self.apply(before.undo(bias))
+
+    def keep_inputs(self, before: Scaling, weight: Array, bias: Array) -> None:
+        """Change weights that take values scaled by another, so that of those scaled by this they make the
+        same.
+        """
+        bias += weight @ before.apply(self.mean)
+        weight *= self.deviation * before.inverse
+
     def to_json(self) -> dict[str, Any]:
         """As JSON can express it."""
         return {"count": self.count, "mean": self.mean.tolist(), "squares": self.squares.tolist()}

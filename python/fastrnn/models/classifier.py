@@ -14,7 +14,6 @@ from fastrnn.models.estimator import Check
 from fastrnn.models.labelled import LabelEstimator
 from fastrnn.models.networks import SupervisedNetwork
 from fastrnn.models.supervised import PooledEstimator
-from fastrnn.models.weighting import sample_weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -37,20 +36,11 @@ class SequenceClassifier(LabelEstimator, PooledEstimator):
     _kind: ClassVar[str] = "classifier"
     _checks: ClassVar[dict[str, Check]] = {**PooledEstimator._checks, **LabelEstimator._checks}
 
-    def score(self, X: Any, y: Any, lengths: Any = None, sample_weight: Any = None) -> float:
-        """The part of the sequences, or of their weights, whose label is predicted right."""
-        predicted = self.predict(X, lengths)
-        right = predicted == labels.per_sequence("y", y, len(predicted))
-        return float(np.average(right, weights=sample_weights(sample_weight, len(right))))
-
     def _for_each(self, X: Any, lengths: Any, of: Callable[[Array], Array]) -> Array:
         return of(self._outputs(X, lengths))
 
-    def _labels(self, y: Any, lengths: Array) -> list[Array]:
-        return [labels.per_sequence("y", y, len(lengths))]
-
-    def _targets(self, places: list[Array]) -> Array:
-        return places[0].astype(np.int64)
+    def _labels(self, y: Any, lengths: Array) -> Array:
+        return labels.per_sequence("y", y, len(lengths))
 
     def _build(self, rng: np.random.Generator) -> SupervisedNetwork:
         return self._network_of(len(self.classes_), self._loss(), rng)

@@ -23,7 +23,6 @@ from fastrnn.models.decoding import IGNORED, beam_search, draw, teacher_forcing
 from fastrnn.models.labels import classes_of, encode, from_json, per_sequence, to_json
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
-from fastrnn.models.scaling import keep_inputs
 from fastrnn.models.writer import SequenceWriter, symbols
 
 
@@ -195,7 +194,7 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         before, self.scaling_ = self.scaling_, Scaling.learned(self.scaling_, "X", examples.x.rows())
         if before is not None:
             condition = self.network_.condition.parameters
-            keep_inputs(condition["weight"], condition["bias"], before, self.scaling_)
+            self.scaling_.keep_inputs(before, condition["weight"], condition["bias"])
 
     def _build(self, rng: np.random.Generator) -> ConditionedDecoder:
         return ConditionedDecoder(self, self.n_features_in_, 1 + len(self._outputs), rng)

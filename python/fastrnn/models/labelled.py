@@ -18,7 +18,7 @@ from fastrnn.models.decoding import log_softmax
 from fastrnn.models.estimator import Check
 from fastrnn.models.metadata import request
 from fastrnn.models.supervised import SupervisedEstimator
-from fastrnn.models.weighting import Weighted, check_class_weight, shares
+from fastrnn.models.weighting import Weighted, check_class_weight, sample_weights, shares
 
 Self = TypeVar("Self", bound="LabelEstimator")
 
@@ -27,8 +27,9 @@ Self = TypeVar("Self", bound="LabelEstimator")
 class LabelEstimator(SupervisedEstimator):
     """A model that says which of some classes something belongs to.
 
-    A subclass supplies ``_labels(y, lengths)``, the labels that it is given, as a list of arrays, and
-    ``_for_each(X, lengths, of)``, what a function makes of the logits, (..., K), of each sequence.
+    A subclass supplies ``_labels(y, lengths)``, the labels that it is given, checked: an array (N,), or for
+    each sequence an array (T_i,); and ``_for_each(X, lengths, of)``, what a function makes of the logits,
+    (..., K), in that form.
 
     Parameters
     ----------
@@ -72,6 +73,16 @@ class LabelEstimator(SupervisedEstimator):
         """The logarithms of `predict_proba`."""
         return self._for_each(X, lengths, lambda logits: log_softmax(logits.astype(np.float64)))
 
+    def score(self, X: Any, y: Any, lengths: Any = None, sample_weight: Any = None) -> float:
+        """The part of all sequences, of a tagger of all steps, whose label is predicted right; or of the
+        weights of these sequences.
+        """
+        found = self.predict(X, lengths)
+        steps = np.array([np.size(each) for each in found])
+        right = _joined(found) == _joined(self._labels(y, steps))
+        weights = sample_weights(sample_weight, len(steps))
+        return float(np.average(right, weights=None if weights is None else np.repeat(weights, steps)))
+
     def partial_fit(
         self: Self,
         X: Any,
@@ -89,7 +100,7 @@ class LabelEstimator(SupervisedEstimator):
     def _for_each(self, X: Any, lengths: Any, of: Callable[[Array], Array]) -> Any:
         raise NotImplementedError
 
-    def _labels(self, y: Any, lengths: Array) -> list[Array]:
+    def _labels(self, y: Any, lengths: Array) -> Array | list[Array]:
         raise NotImplementedError
 
     def _read(
@@ -99,28 +110,26 @@ class LabelEstimator(SupervisedEstimator):
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         x = self._read_x(X, lengths, learn)
         given = self._labels(y, x.lengths)
+        parts = given if isinstance(given, list) else [given]
         if learn:
-            known = given if classes is None else [labels.per_sequence("classes", classes, len(classes))]
+            known = parts if classes is None else [labels.per_sequence("classes", classes, len(classes))]
             self.classes_ = labels.classes_of(known)
-        places = [labels.encode("y", part, self.classes_) for part in given]
-        examples = self._weighted(x, self._targets(places), sample_weight)
+        places = [labels.encode("y", part, self.classes_) for part in parts]
+        targets = Sequences(places) if isinstance(given, list) else places[0].astype(np.int64)
+        examples = self._weighted(x, targets, sample_weight)
         if learn:
             self._class_weights = self._weights_of(examples)
         return examples
-
-    def _targets(self, places: list[Array]) -> Any:
-        """The classes of each step; or, of a single array, of each sequence."""
-        return Sequences(places)
 
     def _weights_of(self, examples: Examples) -> list[float] | None:
         """A weight for each class."""
         if self.class_weight is None:
             return None
-        parts = examples.y.items if isinstance(examples.y, Sequences) else [examples.y]
         weights = shares(examples.weights)
         each = np.ones(len(examples)) if weights is None else weights
-        of_steps = np.repeat(each, examples.x.lengths) if isinstance(examples.y, Sequences) else each
-        counts = np.bincount(np.concatenate(parts), of_steps, len(self.classes_))
+        by_step = isinstance(examples.y, Sequences)
+        y = np.concatenate(examples.y.items) if by_step else examples.y
+        counts = np.bincount(y, np.repeat(each, examples.x.lengths) if by_step else each, len(self.classes_))
         if isinstance(self.class_weight, str):
             weights = np.divide(1, counts, out=np.ones_like(counts), where=counts > 0)
         else:
@@ -151,3 +160,8 @@ class LabelEstimator(SupervisedEstimator):
         self.classes_, self._class_weights = labels.from_json(metadata), metadata["class_weights"]
         if isinstance(metadata["class_weight"], list):
             self.class_weight = dict(metadata["class_weight"])
+
+
+def _joined(parts: Any) -> Array:
+    """All labels, whether they come by sequence in an array or by step in a list of arrays."""
+    return np.concatenate(parts) if isinstance(parts, list) else parts

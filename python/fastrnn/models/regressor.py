@@ -14,7 +14,6 @@ from fastrnn.data import Batches, Examples, Scaling
 from fastrnn.models.estimator import Check
 from fastrnn.models.networks import SupervisedNetwork
 from fastrnn.models.parameters import named_or_function
-from fastrnn.models.scaling import keep_outputs
 from fastrnn.models.supervised import PooledEstimator
 from fastrnn.models.weighting import Weighted, sample_weights, shares
 
@@ -98,7 +97,7 @@ class SequenceRegressor(PooledEstimator):
         self.target_scaling_ = Scaling.learned(before, "y", rows)
         if before is not None:
             head = self.network_.head.parameters
-            keep_outputs(head["weight"], head["bias"], before, self.target_scaling_)
+            self.target_scaling_.keep_outputs(before, head["weight"], head["bias"])
 
     def _dataset(self, examples: Examples) -> Batches:
         scaled = self.target_scaling_.apply(examples.y).astype(self.dtype)

@@ -28,7 +28,6 @@ from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
 from fastrnn.models.metadata import TakesMetadata
 from fastrnn.models.networks import POOLINGS, SupervisedNetwork, network_of, recurrent
-from fastrnn.models.scaling import keep_inputs
 from fastrnn.models.weighting import Weighted, sample_weights, shares
 
 
@@ -156,8 +155,8 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
         if "bias_ih_l0" in parameters:  # which takes up what a mean has moved by
             self.scaling_ = Scaling.learned(before, "X", rows)
             for end in ("", "_reverse")[: 1 + self.bidirectional]:
-                weight, bias = (parameters[f"{name}_ih_l0{end}"] for name in ("weight", "bias"))
-                keep_inputs(weight, bias, before, self.scaling_)
+                weight, bias = parameters[f"weight_ih_l0{end}"], parameters[f"bias_ih_l0{end}"]
+                self.scaling_.keep_inputs(before, weight, bias)
 
     def _dataset(self, examples: Examples) -> Batches:
         steps = examples.x.lengths if isinstance(examples.y, Sequences) else None

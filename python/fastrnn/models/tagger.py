@@ -15,7 +15,6 @@ from fastrnn.models import labels
 from fastrnn.models.labelled import LabelEstimator
 from fastrnn.models.networks import SupervisedNetwork, network_of
 from fastrnn.models.splitting import cut_end
-from fastrnn.models.weighting import sample_weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -45,15 +44,6 @@ class SequenceTagger(LabelEstimator):
     """
 
     bidirectional: bool = True
-
-    def score(self, X: Any, y: Any, lengths: Any = None, sample_weight: Any = None) -> float:
-        """The part of all steps, or of the weights of their sequences, whose label is predicted right."""
-        predicted = self.predict(X, lengths)
-        steps = np.array([len(found) for found in predicted])
-        true = labels.per_step("y", y, steps)
-        right = [(found == wanted).mean() for found, wanted in zip(predicted, true, strict=True)]
-        weights = sample_weights(sample_weight, len(steps))
-        return float(np.average(right, weights=steps if weights is None else steps * weights))
 
     def _for_each(self, X: Any, lengths: Any, of: Callable[[Array], Array]) -> list[Array]:
         model = self._as_fitted()
