@@ -299,6 +299,22 @@ def test_losses_for_series_with_outliers(tmp_path):
     np.testing.assert_array_equal(Forecaster.load(tmp_path / "model").predict(), model.predict())
 
 
+@pytest.mark.parametrize(
+    "loss, error",
+    [
+        (lambda y, target: 3.0, "loss must return a pair, its value and its gradient, got 3.0"),
+        (lambda y, target: (3.0, np.zeros(3)), "loss must return a gradient of the shape of the network's"),
+        (lambda y, target: (np.nan, y - target), "the loss became nan at step 1"),
+    ],
+)
+def test_a_loss_that_returns_nonsense_leaves_the_model_as_it_was(loss, error):
+    model = Forecaster(horizon=3, **TINY).fit(wave(100))
+    before = model.predict()
+    with pytest.raises((TypeError, ValueError, FloatingPointError), match=error):
+        model.set_params(loss=loss).fit(wave(100))
+    np.testing.assert_array_equal(model.predict(), before)
+
+
 def test_quantiles_hold_their_share_and_do_not_cross():
     y = np.random.default_rng(0).exponential(size=1500)
     options = {"hidden_size": 4, "max_steps": 200, "context": 40, "learning_rate": 0.01, "seed": 0}

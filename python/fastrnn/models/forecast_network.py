@@ -11,6 +11,7 @@ from fastrnn.checks import Array
 from fastrnn.data.windows import Batch, Reach, Windows
 from fastrnn.layers import Composite, Dropout, Linear, Recurrent
 from fastrnn.losses import Loss, quantile_loss
+from fastrnn.training.learning import call_loss
 
 
 class ForecastNetwork(Composite):
@@ -132,5 +133,5 @@ class ForecastNetwork(Composite):
     def _loss(self, outputs: Array, target: Array) -> tuple[float, Array]:
         if self.quantiles is not None:
             return quantile_loss(outputs, target, self.quantiles)
-        loss, doutputs = self.single_loss(outputs[..., 0], target)
+        loss, doutputs = call_loss(self.single_loss, outputs[..., 0], target)
         return loss, doutputs[..., None]

@@ -18,6 +18,7 @@ from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.intervals import bounds, score_of, scores
 from fastrnn.models.networks import recurrent
+from fastrnn.models.parameters import named_or_function
 
 ORIGINS_IN_A_CONTEXT = 4  # a window is forecast from the end of its context and a quarter as many steps on
 CALIBRATING_WINDOWS = 1000  # at most
@@ -139,7 +140,7 @@ class Forecaster(NetworkEstimator):
         "context": _context,
         "strategy": lambda name, value: checks.one_of(name, value, ("direct", "recursive")),
         "lags": _steps,
-        "loss": lambda name, value: value if callable(value) else checks.one_of(name, value, LOSSES),
+        "loss": named_or_function(*LOSSES),
         "quantiles": _quantiles,
         "differences": _steps,
         "refit": checks.boolean,
