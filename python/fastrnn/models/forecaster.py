@@ -19,10 +19,10 @@ from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.intervals import bounds, score_of, scores
 from fastrnn.models.networks import recurrent
 from fastrnn.models.parameters import named_or_function
+from fastrnn.models.regressor import LOSSES
 
 ORIGINS_IN_A_CONTEXT = 4  # a window is forecast from the end of its context and a quarter as many steps on
 CALIBRATING_WINDOWS = 1000  # at most
-LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
 
 
 class Tails(NamedTuple):
