@@ -357,7 +357,8 @@ def test_gates_and_flow_under_recurrent_dropout_are_those_of_the_pass(backend, c
     layer = make(cell, recurrent_dropout=0.5, seed=1)
     x, dy = rng.normal(size=(T, 1, I)), rng.normal(size=(T, 1, H))
     (passed,) = recorded(layer, x, dy)
-    assert set(np.unique(passed.mask)) == {0, 2}
+    while set(np.unique(passed.mask)) != {0, 2}:  # of few units all may be dropped, or none
+        (passed,) = recorded(layer, x, dy)
     plain = make(cell, seed=1)
     plain.parameters["weight_hh_l0"] *= passed.mask
     (expected,) = recorded(plain, x, dy)
