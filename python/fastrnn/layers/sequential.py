@@ -59,14 +59,11 @@ class Sequential(Composite):
     Is a walk going up or down? Its steps are tokens, 0 to 9, and walks differ in length:
 
     >>> from fastrnn.layers import LSTM, Embedding, Last, Linear, Sequential
-    >>> from fastrnn.losses import softmax_cross_entropy
-    >>> from fastrnn.optim import Adam
+    >>> from fastrnn.training import fit
     >>> rng = np.random.default_rng(0)
-    >>> up, lengths = rng.integers(0, 2, 64), rng.integers(5, 21, 64)
-    >>> x = rng.integers(0, 8, (20, 64)) + 2 * up  # (T, B)
-    >>> network = Sequential(
-    ...     Embedding(10, 8, seed=rng), LSTM(8, 16, seed=rng), Last(), Linear(16, 2, seed=rng)
-    ... )
+    >>> up = rng.integers(0, 2, 64)
+    >>> walks = [rng.integers(0, 8, rng.integers(5, 21)) + 2 * way for way in up]
+    >>> network = Sequential(Embedding(10, 8, seed=0), LSTM(8, 16, seed=0), Last(), Linear(16, 2, seed=0))
     >>> network
     Sequential(
       (0): Embedding(10, 8)
@@ -74,14 +71,12 @@ class Sequential(Composite):
       (2): Last()
       (3): Linear(16, 2)
     )
-    >>> adam = Adam(network.parameters, 0.02)
-    >>> for step in range(40):
-    ...     logits, back = network.forward(x, lengths)
-    ...     loss, dlogits = softmax_cross_entropy(logits, up)
-    ...     _ = back(dlogits)
-    ...     adam.step(network.take_gradients())
-    >>> bool((network(x, lengths).argmax(axis=1) == up).mean() > 0.9)
-    True
+    >>> training = fit(network, (walks, up), loss="softmax_cross_entropy", epochs=80, seed=0)
+    >>> network(np.array([[9], [8], [9], [2], [7]])).argmax(axis=1).tolist()  # (T, B)
+    [1]
+
+    The same by hand, of a batch with padding: ``logits, back = network.forward(x, lengths)``, then
+    ``back(dlogits)`` and ``optimizer.step(network.take_gradients())``.
     """
 
     def __init__(self, *layers: Layer, bptt_steps: int | None = None, **named: Layer) -> None:
