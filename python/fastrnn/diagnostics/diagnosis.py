@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -156,7 +157,7 @@ class Diagnosis:
 
     def table(self) -> str:
         """A row for each direction: rate, reach, saturated gates, and the median time constant."""
-        rows = [("layer", "cell", "rate per step", "reach", "saturated", "time constant", "verdict")]
+        rows = [("layer", "cell", "rate", "reach", "saturated", "memory", "verdict")]
         for each in self.directions:
             gates = " ".join(f"{name} {gate.saturation.mean():.0%}" for name, gate in each.gates.items())
             steps = "-" if each.time_constants is None else f"{np.median(each.time_constants):.1f}"
@@ -167,7 +168,7 @@ class Diagnosis:
         return "\n".join(lines)
 
     def __str__(self) -> str:
-        return f"{self.verdict}\n\n{self.table()}"
+        return f"{textwrap.fill(self.verdict, 78)}\n\n{self.table()}"
 
     def plot(self, target: str | os.PathLike[str] | Axes | None = None) -> Figure:
         """Draw it.
