@@ -181,6 +181,17 @@ class TestTextGenerator:
                 name
             )
 
+    @pytest.mark.parametrize("embedding_size", [None, 3])
+    def test_columns_that_tokens_select_learn_at_ten_times_the_rate(self, quick, embedding_size):
+        """Adam's first step is the rate, whatever the gradient; a vector of an embedding has many weights."""
+        quick.set_params(embedding_size=embedding_size, epochs=0, learning_rate=1e-3, schedule="constant")
+        before = quick.fit(TEXT).network_.state_dict()
+        quick.set_params(epochs=None, max_steps=1, validation_fraction=0)
+        after = quick.fit(TEXT).network_.parameters
+        steps = {name: np.abs(after[name] - before[name]).max() for name in before}
+        fast = {} if embedding_size else {"recurrent.weight_ih_l0": 1e-2}
+        assert steps == pytest.approx({**dict.fromkeys(before, 1e-3), **fast}, rel=1e-2)
+
     def test_parameters_are_stored_and_set_like_scikit_learns(self):
         model = TextGenerator(hidden_size=7)
         assert model.get_params()["hidden_size"] == 7

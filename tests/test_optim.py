@@ -527,3 +527,21 @@ def test_examples():
     results = doctest.testmod(optim)
     assert results.attempted
     assert not results.failed
+
+
+def test_arrays_have_rates_of_their_own_and_decay_alike():
+    """Without gradients a step of SGD is the decay alone, lr * weight_decay; else it is lr * rate."""
+    parameters = {name: np.ones(2) for name in ("a.weight", "b.weight", "b.bias")}
+    zeros, ones = ({name: np.full(2, value) for name in parameters} for value in (0.0, 1.0))
+    made = optim.make("sgd", parameters, 0.1, 0.5, {"b.weight": 4.0})
+    assert [each.lr for each in made] == pytest.approx([0.1, 0.1, 0.4])
+    for each in made:
+        each.step({name: zeros[name] for name in each.parameters})
+    assert {name: array[0] for name, array in parameters.items()} == pytest.approx(
+        {"a.weight": 0.95, "b.weight": 0.95, "b.bias": 1.0}
+    )
+    for each in optim.make("sgd", parameters, 0.1, rates={"b.weight": 4.0}):
+        each.step({name: ones[name] for name in each.parameters})
+    assert {name: array[0] for name, array in parameters.items()} == pytest.approx(
+        {"a.weight": 0.85, "b.weight": 0.55, "b.bias": 0.9}
+    )

@@ -33,6 +33,9 @@ class Layer:
     #: The features of what it takes and of what it gives: None is any number, and as many as come.
     _features: tuple[int | None, int | None] = (None, None)
 
+    #: How many times the learning rate some of its arrays need, by name.
+    _rates: Mapping[str, float] = {}
+
     def __init__(self, parameters: Mapping[str, Array] | None = None) -> None:
         self._parameters = Arrays(parameters or {})
         self._gradients = Arrays({})

@@ -6,7 +6,7 @@ import copy
 import inspect
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -19,6 +19,7 @@ from fastrnn.checks import Array
 from fastrnn.data import Batches, Dataset, Examples, Sequences
 from fastrnn.layers import Recurrent, initial
 from fastrnn.models.files import Stored
+from fastrnn.models.networks import optimizers
 from fastrnn.models.parameters import Check, optional
 from fastrnn.models.splitting import held_out, warn_of_no_validation
 from fastrnn.training import Training, fit
@@ -63,7 +64,6 @@ class NetworkEstimator(Stored):
       part, with as much of each class.
     - ``_learn_scale(examples)``: sets what numbers are scaled by from examples to train on, for ``_dataset``
       to apply. Called again for more of them, which `partial_fit` does, it changes no prediction.
-    - ``_rates``: how many times the learning rate arrays of the network have that need another one, by name.
     - ``_annotate(record)``: adds scores to an epoch's record; ``_describe(loss)``: a loss in a few words.
 
     A prediction begins with ``model = self._as_fitted()``, whose parameters are those of `fit`; this reads X,
@@ -89,10 +89,6 @@ class NetworkEstimator(Stored):
         raise NotImplementedError
 
     # -- what it may replace
-
-    @property
-    def _rates(self) -> Mapping[str, float]:
-        return {}
 
     def _dataset(self, examples: Any) -> Dataset:
         return Batches(examples, self.batch_size)
@@ -192,9 +188,7 @@ class NetworkEstimator(Stored):
         fit(
             self.network_,
             self._dataset(examples),
-            optimizer=optim.make(
-                self.optimizer, self.network_.parameters, learning_rate, self.weight_decay, self._rates
-            ),
+            optimizer=optimizers(self.network_, self.optimizer, learning_rate, self.weight_decay),
             schedule=self.schedule,
             clip_norm=self.clip_norm,
             seed=self._rng,
@@ -211,8 +205,7 @@ class NetworkEstimator(Stored):
         model._learn_scale(examples)
         rate, decay = checked.learning_rate, checked.weight_decay
         if model._optimizers is None:
-            parameters = model.network_.parameters
-            made = optim.make(checked.optimizer, parameters, rate, decay, model._rates)
+            made = optimizers(model.network_, checked.optimizer, rate, decay)
             model._optimizers = made, rate
         made, before = model._optimizers
         for each in made:

@@ -7,11 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import optim
 from fastrnn.data import Examples, Sequences
-from fastrnn.layers import CELLS, Dropout, Last, Layer, Linear, Max, Mean, Pooling, Recurrent, Sequential
+from fastrnn.layers import (
+    CELLS,
+    Composite,
+    Dropout,
+    Last,
+    Layer,
+    Linear,
+    Max,
+    Mean,
+    Pooling,
+    Recurrent,
+    Sequential,
+)
 from fastrnn.models.weighting import Weighted
 
-TOKEN_RATE = 10  # times the learning rate: see `recurrent`
+TOKEN_RATE = 10.0  # times the learning rate: see `recurrent`
 
 POOLINGS: dict[str, type[Pooling]] = {"last": Last, "mean": Mean, "max": Max}
 
@@ -51,9 +64,18 @@ def recurrent(
         **options.layer_options or {},
     )
     if tokens:
-        for name in ("weight_ih_l0", "weight_ih_l0_reverse")[: 1 + bidirectional]:
+        columns = ("weight_ih_l0", "weight_ih_l0_reverse")[: 1 + bidirectional]
+        for name in columns:
             layer.parameters[name] *= 2 * math.sqrt(options.hidden_size)
+        layer._rates = dict.fromkeys(columns, TOKEN_RATE)
     return layer
+
+
+def optimizers(network: Composite, optimizer: Any, lr: float, weight_decay: float) -> list[optim.Optimizer]:
+    """As of `fastrnn.optim.make`, at the rates that the network's layers need."""
+    parts = network.parts.items()
+    rates = {f"{part}.{name}": rate for part, layer in parts for name, rate in layer._rates.items()}
+    return optim.make(optimizer, network.parameters, lr, weight_decay, rates)
 
 
 class SupervisedNetwork(Sequential):

@@ -15,7 +15,7 @@ from fastrnn.data import Bytes, Dataset, Tokens, Vocabulary, Words, text_argumen
 from fastrnn.layers import Dropout, Embedding, Linear, Sequential
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path, optional
-from fastrnn.models.networks import TOKEN_RATE, recurrent
+from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
 
 LEVELS: dict[str, Any] = {kind.level: kind for kind in (Vocabulary, Words, Bytes)}
@@ -272,10 +272,6 @@ class TextGenerator(NetworkEstimator):
             raise ValueError(f"text must have {least}, got {len(tokens)}")
         cut = len(tokens) - held_out
         return tokens[:cut], tokens[cut:] if held_out else None
-
-    @property
-    def _rates(self) -> Mapping[str, float]:
-        return {} if self.embedding_size else {"recurrent.weight_ih_l0": TOKEN_RATE}
 
     def _dataset(self, tokens: Any) -> Dataset:
         return Streams(tokens, self.batch_size, self.bptt_steps)
