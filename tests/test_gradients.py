@@ -11,6 +11,7 @@ from fastrnn.layers import (
     Composite,
     Dropout,
     Embedding,
+    Layer,
     Linear,
     Sequential,
     Sigmoid,
@@ -139,6 +140,13 @@ def test_micro_batches_add_up_to_a_large_one(backend, rng):
     assert network.gradients.keys() == whole.keys()
     for name, gradient in network.take_gradients().items():
         np.testing.assert_allclose(gradient, whole[name], rtol=1e-12, atol=1e-13, err_msg=name)
+
+
+def test_a_layer_of_ones_own_may_find_its_gradients_one_by_one():
+    layer = Layer({"a": np.zeros(1), "b": np.zeros(1)})
+    for gradients in ({"a": np.ones(1)}, {"b": np.ones(1)}, {"a": np.ones(1)}):
+        layer.add_gradients(gradients)
+    assert {name: array.tolist() for name, array in layer.take_gradients().items()} == {"a": [2], "b": [1]}
 
 
 def test_gradients_are_forgotten_in_every_part():

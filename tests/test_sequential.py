@@ -127,7 +127,7 @@ def by_hand(network, x, lengths):
             if isinstance(each, Recurrent):
                 y, both = each(y)[0], each.bidirectional
             else:
-                y = each(y, bidirectional=both) if isinstance(each, Last) else each(y)
+                y = Last(bidirectional=both)(y) if isinstance(each, Last) else each(y)
         rows.append(y)
     return rows
 
@@ -396,7 +396,7 @@ class Scale(Layer):
 
     def forward(self, x):
         def back(dy):
-            self._add({"scale": np.array([(dy * x).sum()])})
+            self.add_gradients({"scale": np.array([(dy * x).sum()])})
             return dy * self.parameters["scale"]
 
         return self(x), back

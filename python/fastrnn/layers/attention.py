@@ -156,7 +156,7 @@ class Attention(Layer):
             weight = self.parameters["weight_score"]
             dqueries, dweight_score, _ = functional.linear_backward(kept.queries, weight, dlooked)
             dqueries += djoined[..., self.memory_size :]
-        self._add({"weight_score": dweight_score, "weight_output": dweight_output})
+        self.add_gradients({"weight_score": dweight_score, "weight_output": dweight_output})
         return dqueries, np.ascontiguousarray(dmemory.swapaxes(0, 1))
 
     def _attend(

@@ -72,7 +72,8 @@ class Pooled(NamedTuple):
 
     def infer(self, x: Array | Sequences, lengths: Lengths, states: list[Any]) -> tuple[Array, list[Any]]:
         """What is pooled, and the states."""
-        gathered, states, _ = self._gather(x, lengths, None if self._whole else WINDOW, states, False)
+        whole = any(isinstance(layer, Recurrent) and layer.bidirectional for layer in self.layers)
+        gathered, states, _ = self._gather(x, lengths, None if whole else WINDOW, states, False)
         return self.pooling._pooled(gathered, lengths), states
 
     def forward(
@@ -90,7 +91,7 @@ class Pooled(NamedTuple):
         gathered, states_n, undo = self._gather(x, lengths, limit, states, True)
 
         def spread(dy: Array, start: int, steps: int) -> Array:
-            return self._swap(self.pooling._spread(gathered, dy, lengths, start, steps, self._halves))
+            return self._swap(self.pooling._spread(gathered, dy, lengths, start, steps))
 
         def back(dy: Array, wanted: bool) -> Any:
             """Through the one window that there is."""
@@ -110,21 +111,6 @@ class Pooled(NamedTuple):
         by_windows = cut and not isinstance(self.pooling, Last)
         return self.pooling._pooled(gathered, lengths), states_n, back_by_windows if by_windows else back
 
-    @property
-    def _whole(self) -> bool:
-        """Whether all steps must be there at once: a second direction begins at the end."""
-        return any(isinstance(layer, Recurrent) and layer.bidirectional for layer in self.layers)
-
-    @property
-    def _halves(self) -> bool:
-        """Whether the second half of the features that come to the pooling is of a second direction."""
-        for layer in reversed(self.layers):
-            if isinstance(layer, Recurrent):
-                return layer.bidirectional
-            if layer._features != (None, None):  # which mixes them
-                break
-        return False
-
     def _gather(
         self, x: Any, lengths: Lengths, steps: int | None, states: list[Any], training: bool
     ) -> tuple[Any, list[Any], list[Undo]]:
@@ -133,7 +119,7 @@ class Pooled(NamedTuple):
         gathered, start, undo = None, 0, list[Undo]()
         for array, valid in self._windows(x, lengths, steps):
             y, states, undo = run(self.layers, array, states, valid, training=training)
-            gathered = self.pooling._gather(gathered, self._swap(y), valid, start, self._halves)
+            gathered = self.pooling._gather(gathered, self._swap(y), valid, start)
             start += len(self._swap(y))
         return gathered, states, undo
 

@@ -78,7 +78,7 @@ class Linear(Layer):
             """dx, (..., in_features), of dy, (..., out_features); adds to the layer's gradients."""
             dy = floats("dy", dy, self.dtype, (*array.shape[:-1], self.out_features))
             dx, dweight, dbias = functional.linear_backward(array, self.parameters["weight"], dy)
-            self._add({"weight": dweight} | ({"bias": dbias} if self.bias else {}))
+            self.add_gradients({"weight": dweight} | ({"bias": dbias} if self.bias else {}))
             return dx
 
         return self._apply(array), back
@@ -154,7 +154,7 @@ class Embedding(Layer):
             dweight = np.zeros_like(self.parameters["weight"])
             with np.errstate(all="ignore"):  # equal tokens side by side, one sum for each
                 dweight[tokens] = np.add.reduceat(dy.reshape(-1, self.embedding_dim)[order], first, axis=0)
-            self._add({"weight": dweight})
+            self.add_gradients({"weight": dweight})
 
         return self.parameters["weight"][x], back
 

@@ -52,6 +52,21 @@ class Layer:
         the first one."""
         return self._gradients
 
+    def add_gradients(self, gradients: Mapping[str, Array]) -> None:
+        """Add to the gradients what a `back` has found: for layers of one's own.
+
+        The first are kept as they are; sums are new arrays, as two names may share one.
+
+        Parameters
+        ----------
+        gradients : mapping of str to ndarray
+            With the keys of `parameters`.
+        """
+        before = self._gradients
+        with np.errstate(all="ignore"):
+            sums = {name: before[name] + each if name in before else each for name, each in gradients.items()}
+        self._gradients = Arrays({**before, **sums})
+
     def take_gradients(self) -> dict[str, Array]:
         """Hand the gradients over, for a step of an optimizer: the layer has none then until a `back` runs
         again, so that none is applied twice.
@@ -124,13 +139,6 @@ class Layer:
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle has: no gradients."""
         return {**self.__dict__, "_gradients": Arrays({})}
-
-    def _add(self, gradients: Mapping[str, Array]) -> None:
-        """Add what a `back` has found: in new arrays, if there is something, as two names may share one."""
-        before = self._gradients
-        with np.errstate(all="ignore"):
-            sums = {name: before[name] + each if name in before else each for name, each in gradients.items()}
-        self._gradients = Arrays(sums)
 
 
 class Packed(dict[str, Any]):

@@ -25,9 +25,7 @@ class Pooling(Layer):
     that reaches the steps of a window.
     """
 
-    def __call__(
-        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *, bidirectional: bool = False
-    ) -> Array:
+    def __call__(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> Array:
         """Inference.
 
         Parameters
@@ -37,9 +35,6 @@ class Pooling(Layer):
         lengths : array_like of integers, (B,), optional
             How many steps of each sequence are valid, 1 to T; all T if left out. What `x` holds beyond does
             not matter.
-        bidirectional : bool
-            Whether the second half of the features is of a direction that runs backwards: `Last` alone looks
-            at it.
 
         Returns
         -------
@@ -51,21 +46,19 @@ class Pooling(Layer):
             If an argument has another shape or dtype, there are no steps, or a length is out of range.
         """
         x, lengths = self._given(x, lengths)
-        return self._pooled(self._gather(None, x, lengths, 0, bidirectional), lengths)
+        return self._pooled(self._gather(None, x, lengths, 0), lengths)
 
-    def forward(
-        self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None, *, bidirectional: bool = False
-    ) -> tuple[Array, Back]:
+    def forward(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> tuple[Array, Back]:
         """The same as a call, and ``back(dy)``, which returns dx, (T, B, F): 0 where a sequence is padded."""
         x, lengths = self._given(x, lengths)
-        gathered = self._gather(None, x, lengths, 0, bidirectional)
+        gathered = self._gather(None, x, lengths, 0)
         y, steps = self._pooled(gathered, lengths), len(x)
 
         def back(dy: npt.ArrayLike) -> Array:
             """dx, (T, B, F), of dy, (B, F)."""
             dy = checks.float_array("dy", dy, y.shape)
             checks.same_dtype(y=y, dy=dy)
-            return self._spread(gathered, dy, lengths, 0, steps, bidirectional)
+            return self._spread(gathered, dy, lengths, 0, steps)
 
         return y, back
 
@@ -81,7 +74,7 @@ class Pooling(Layer):
             return x, np.full(B, T)
         return x, checks.int_array("lengths", lengths, (B,), 1, T, "1..T")
 
-    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int, bidirectional: bool) -> Any:
+    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int) -> Any:
         """What is known after the steps from `start` on, of which a sequence has `lengths`: 0 at least."""
         raise NotImplementedError
 
@@ -89,16 +82,19 @@ class Pooling(Layer):
         """y, from what all steps have given."""
         raise NotImplementedError
 
-    def _spread(
-        self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int, bidirectional: bool
-    ) -> Array:
+    def _spread(self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int) -> Array:
         """The gradient of so many steps from `start` on."""
         raise NotImplementedError
 
 
 class Last(Pooling):
-    """What comes after the last step; with two directions what the forward one gives after the last step
-    beside what the backward one gives after the first, where it ends.
+    """What comes after the last step.
+
+    Parameters
+    ----------
+    bidirectional : bool
+        Whether the second half of the features is of a direction that runs backwards: it ends at the first
+        step, and is taken from there. A `Sequential` knows by itself.
 
     Examples
     --------
@@ -107,12 +103,16 @@ class Last(Pooling):
     [[4.0], [3.0]]
     """
 
+    def __init__(self, *, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.bidirectional = checks.boolean("bidirectional", bidirectional)
+
     def _stages(self, batch: int) -> list[Any]:
         return []  # each step is the last one so far
 
-    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int, bidirectional: bool) -> Any:
+    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int) -> Any:
         last = x[lengths - 1, np.arange(len(lengths))]
-        if bidirectional:
+        if self.bidirectional:
             half = x.shape[2] // 2
             last[:, half:] = x[0, :, half:]
         return last if gathered is None else np.where(lengths[:, None] > 0, last, gathered)
@@ -121,11 +121,9 @@ class Last(Pooling):
         y: Array = gathered
         return y
 
-    def _spread(
-        self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int, bidirectional: bool
-    ) -> Array:
+    def _spread(self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int) -> Array:
         dx = np.zeros((steps, *dy.shape), dy.dtype)
-        forward = dy.shape[1] // 2 if bidirectional else dy.shape[1]
+        forward = dy.shape[1] // 2 if self.bidirectional else dy.shape[1]
         rows = np.flatnonzero((start < lengths) & (lengths <= start + steps))
         dx[lengths[rows] - 1 - start, rows, :forward] = dy[rows, :forward]
         if start == 0:
@@ -143,7 +141,7 @@ class Mean(Pooling):
     [[2.0], [2.0]]
     """
 
-    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int, bidirectional: bool) -> Any:
+    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int) -> Any:
         valid: Any = True if (lengths >= len(x)).all() else _valid(lengths, 0, len(x))
         with np.errstate(all="ignore"):
             total = x.sum(axis=0, dtype=np.float64, where=valid)
@@ -154,9 +152,7 @@ class Mean(Pooling):
         y: Array = (total / lengths[:, None]).astype(dtype)
         return y
 
-    def _spread(
-        self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int, bidirectional: bool
-    ) -> Array:
+    def _spread(self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int) -> Array:
         share = (dy / lengths[:, None]).astype(dy.dtype)
         return np.where(_valid(lengths, start, steps), share, dy.dtype.type(0))
 
@@ -171,7 +167,7 @@ class Max(Pooling):
     [[4.0], [3.0]]
     """
 
-    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int, bidirectional: bool) -> Any:
+    def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int) -> Any:
         masked = np.where(_valid(lengths, 0, len(x)), x, x.dtype.type(-np.inf))
         step = masked.argmax(axis=0)
         found = np.take_along_axis(masked, step[None], axis=0)[0]
@@ -185,9 +181,7 @@ class Max(Pooling):
         y: Array = gathered[0]
         return y
 
-    def _spread(
-        self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int, bidirectional: bool
-    ) -> Array:
+    def _spread(self, gathered: Any, dy: Array, lengths: Lengths, start: int, steps: int) -> Array:
         where = gathered[1]
         dx = np.zeros((steps, *dy.shape), dy.dtype)
         rows, features = np.nonzero((start <= where) & (where < start + steps))

@@ -307,7 +307,7 @@ class Recurrent(Layer, Generic[StateT]):
         if self.learned_state:
             for name, member in zip(self._start(), members(dstate), strict=True):
                 gradients[name] = _over_batch(member) if name in kept.started else np.zeros_like(member[:, 0])
-        self._add({name: gradients[name] for name in self.parameters})
+        self.add_gradients({name: gradients[name] for name in self.parameters})
         self.record = kept.passes
         return None if dy is None else self._swap(dy), dstate
 

@@ -5,7 +5,7 @@ Letters: T time, B batch, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fastrnn.layers.attention import Attention
 from fastrnn.layers.chain import Pooled, back_through, run
 from fastrnn.layers.feedforward import Embedding
 from fastrnn.layers.layer import Composite, Layer, floats
-from fastrnn.layers.pooling import Pooling
+from fastrnn.layers.pooling import Last, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.stream import Stream
 
@@ -241,7 +241,9 @@ class Sequential(Composite):
         layers = list(self.parts.values())
         for place, layer in enumerate(layers, 1):
             if isinstance(layer, Pooling):
-                return [], Pooled(layers[: place - 1], layer, self.batch_first), layers[place:]
+                before = layers[: place - 1]
+                pooling = Last(bidirectional=True) if isinstance(layer, Last) and _halves(before) else layer
+                return [], Pooled(before, pooling, self.batch_first), layers[place:]
         return layers, None, []
 
     def _given(self, x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
@@ -277,6 +279,13 @@ class Sequential(Composite):
             lengths = np.full(B, T) if lengths is None else lengths
             lengths = checks.int_array("lengths", lengths, (B,), 1, T, "1..T")
         return x, lengths, states
+
+
+def _halves(layers: Sequence[Layer]) -> bool:
+    """Whether the second half of the features that they give is of a second direction."""
+    mixing = (layer for layer in reversed(layers) if layer._features != (None, None))
+    last = next(mixing, None)
+    return isinstance(last, Recurrent) and last.bidirectional
 
 
 def _require_fit(parts: Mapping[str, Layer]) -> None:
