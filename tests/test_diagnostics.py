@@ -288,7 +288,7 @@ def test_gates_that_are_saturated_nearly_always_are_not_healthy(cell):
         assert "saturated" not in verdict
     else:
         assert diagnose(layer, x).directions[0].saturated
-        assert "try a lower learning rate, smaller weights or inputs (nearly all" in verdict
+        assert "try a lower learning_rate, smaller weights or inputs (nearly all" in verdict
 
 
 def test_a_saturated_layer_with_a_steady_gradient_is_called_so():

@@ -3,7 +3,9 @@
 import copy
 import gc
 import io
+import itertools
 import pickle
+import re
 import subprocess
 import sys
 import weakref
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastrnn import checkpoint
-from fastrnn.layers import Linear
+from fastrnn.layers import Linear, Recurrent
 from fastrnn.models import (
     Forecaster,
     SequenceClassifier,
@@ -22,7 +24,9 @@ from fastrnn.models import (
     SequenceToSequence,
     TextGenerator,
 )
+from fastrnn.optim import SGD, Adam, AdamW
 from fastrnn.training import StopTraining
+from fastrnn.training.state import held_in
 
 TINY = {"hidden_size": 5, "epochs": 5, "batch_size": 6, "num_layers": 2, "dropout": 0.3, "seed": 0}
 LABELS = np.array([3, 7])
@@ -689,3 +693,197 @@ def test_memory_does_not_grow_with_a_sequence(tmp_path):
         peaks.append(int(done.stdout) * 1024)
     more = 190_000
     assert peaks[1] - peaks[0] < 2 * more * 4 * 4 + more * 40
+
+
+# -- what layers and optimizers can do, asked of a model
+
+
+def by_hand(model, given, steps, make):
+    """The weights after steps of an optimizer of one's own, on the batches of a model that is not trained."""
+    untrained = copy.deepcopy(model).set_params(epochs=0).fit(*given)
+    network, rng = untrained.network_, untrained._rng
+    training = untrained._split(untrained._read(*padded(given), learn=True))[0]
+    untrained._learn_scale(training)
+    optimizers = make(network.parameters)
+    batches = itertools.islice(untrained._dataset(training).batches(rng), steps)
+    for batch in batches:
+        network.loss(batch, None, training=True)
+        gradients = network.take_gradients()
+        for optimizer in optimizers:
+            optimizer.step({name: gradients[name] for name in optimizer.parameters})
+    return weights(untrained)
+
+
+PLAIN = {
+    "dropout": 0.0,
+    "clip_norm": None,
+    "schedule": "constant",
+    "max_steps": 2,
+    "validation_fraction": 0.0,
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", AdamW), ("sgd", SGD)])
+def test_weights_decay_but_not_biases_and_learned_states(name, kind):
+    options = {**PLAIN, "layer_options": {"learned_state": True}, "learning_rate": 0.05}
+    model, given = classifier(**options, optimizer=name, weight_decay=0.3, class_weight=None)
+
+    def make(parameters):
+        decaying = {key: array for key, array in parameters.items() if ".weight" in key}
+        others = {key: array for key, array in parameters.items() if key not in decaying}
+        assert any("initial_h" in key for key in others) and any("bias" in key for key in others)
+        plain = Adam if kind is AdamW else SGD
+        return kind(decaying, 0.05, weight_decay=0.3), plain(others, 0.05)
+
+    expected = by_hand(model, given, 2, make)
+    assert_same(weights(model.fit(*given)), expected)
+    undecayed = weights(classifier(**options, optimizer=name, class_weight=None)[0].fit(*given))
+    assert any((undecayed[key] != array).any() for key, array in expected.items())
+
+
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_an_optimizer_of_ones_own(make):
+    """With a part frozen; it goes on in partial_fit, with the rate of then."""
+    made = []
+
+    def head_alone(parameters, lr):
+        heads = {
+            name: array
+            for name, array in parameters.items()
+            if "recurrent" not in name and "lstm" not in name
+        }
+        made.append(SGD({name: heads[name] for name in list(heads)[-1:]}, lr))
+        return made[-1]
+
+    model, given = make(optimizer=head_alone, epochs=2, weight_decay=0.0)
+    untrained, _ = make(epochs=0)
+    before, after = weights(untrained.fit(*given)), weights(model.fit(*given))
+    assert [name for name in before if (before[name] != after[name]).any()] == list(made[0].parameters)
+    model.partial_fit(*given).set_params(learning_rate=1e-4).partial_fit(*given)
+    assert model._optimizers[0][0].lr == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("make", [classifier, tagger, writer, translator, inventor, forecaster])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_initial_values_are_asked_for_in_the_model(make, cell):
+    model, given = make(cell=cell, epochs=0, initial="orthogonal", forget_bias=2.5)
+    network = model.fit(*given).network_
+    layers = [each for each in held_in(network) if isinstance(each, Recurrent)]
+    for layer in layers:
+        H = layer.hidden_size
+        w = layer.parameters["weight_hh_l0"].reshape(-1, H, H)
+        np.testing.assert_allclose(w @ w.transpose(0, 2, 1), np.broadcast_to(np.eye(H), w.shape), atol=1e-5)
+        both = layer.parameters["bias_ih_l0"] + layer.parameters["bias_hh_l0"]
+        np.testing.assert_allclose(both[H : 2 * H], 2.5)  # f of i f g o, z of r z n
+    assert layers
+    plain, _ = make(cell=cell, epochs=0)
+    other = weights(plain.fit(*given))
+    assert [name for name in other if (other[name] != weights(model)[name]).any()]
+
+
+def test_an_irnn_in_a_model():
+    model, given = classifier(
+        cell="rnn",
+        epochs=0,
+        num_layers=1,
+        dropout=0.0,
+        initial="identity",
+        layer_options={"nonlinearity": "relu"},
+    )
+    layer = model.fit(*given).network_.parts["recurrent"]
+    assert layer.nonlinearity == "relu"
+    np.testing.assert_array_equal(layer.parameters["weight_hh_l0"], np.eye(5))
+
+
+def test_a_function_of_the_network_sets_the_initial_values():
+    def zeros(network):
+        for array in network.parameters.values():
+            array[...] = 0
+
+    model, given = classifier(epochs=0, initial=zeros)
+    assert not any(array.any() for array in weights(model.fit(*given)).values())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (
+            {"layer_options": {"recurent_dropout": 0.1}},
+            "layer_options must be of .*recurrent_dropout.* got 'recurent",
+        ),
+        ({"layer_options": {"hidden_size": 3}}, "layer_options must be of .* got 'hidden_size'"),
+        ({"layer_options": 3}, "layer_options must be a dict of options by name, got 3"),
+        ({"layer_options": {"recurrent_dropout": 2}}, "recurrent_dropout must be .* got 2"),
+        ({"layer_options": {"nonlinearity": "relu"}}, "nonlinearity"),
+        ({"cell": "rnn", "forget_bias": 1.0}, "forget_bias=1.0 must go with cell='rnn'"),
+        ({"initial": "identity"}, "initial='identity' must go with cell='lstm'"),
+        ({"initial": "zeros"}, "initial must be one of 'orthogonal', 'identity', got 'zeros'"),
+        ({"optimizer": "adamw"}, "optimizer must be one of 'adam', 'rmsprop', 'sgd', got 'adamw'"),
+        (
+            {"optimizer": lambda p, lr: None},
+            r"optimizer must return an Optimizer or a list of some, got \[None\]",
+        ),
+        ({"optimizer": lambda p, lr: SGD({"w": np.ones(1)}, lr)}, "must be over the network's own arrays"),
+        ({"optimizer": "rmsprop", "weight_decay": 0.1}, "weight_decay goes with optimizer=.* got 'rmsprop'"),
+        ({"weight_decay": -1}, "weight_decay must be a non-negative finite number, got -1"),
+        ({"schedule": "linear"}, "schedule must be one of 'constant'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told_before_training(options, error):
+    model, given = classifier(**options)
+    with pytest.raises((TypeError, ValueError), match=error):
+        model.fit(*given, callbacks=lambda _: pytest.fail("nobody gets here"))
+    assert not hasattr(model, "history_")
+
+
+def test_what_was_asked_for_is_saved_but_functions_whose_work_is_in_the_weights(tmp_path):
+    asked = {"initial": "orthogonal", "forget_bias": 1.0, "optimizer": "sgd", "weight_decay": 0.1}
+    asked |= {
+        "layer_options": {"recurrent_dropout": np.float64(0.2), "recompute": True},
+        "schedule": "warmup",
+    }
+    model, given = classifier(**asked)
+    model.fit(*given).save(tmp_path / "model")
+    loaded = SequenceClassifier.load(tmp_path / "model")
+    assert {name: loaded.get_params()[name] for name in asked} == asked
+    functions = {"initial": lambda network: None, "schedule": lambda progress: 1.0, "optimizer": Adam}
+    model, given = classifier(**functions)
+    model.fit(*given, checkpoint=tmp_path / "run", callbacks=lambda current: len(current.history_) == 2)
+    again = classifier(**functions)[0].fit(*given, resume=tmp_path / "run")
+    assert_same(weights(again), weights(classifier(**functions)[0].fit(*given)))
+    again.save(tmp_path / "model")
+    loaded = SequenceClassifier.load(tmp_path / "model")
+    assert (loaded.initial, loaded.schedule, loaded.optimizer) == (None, "cosine", "adam")
+    np.testing.assert_array_equal(outputs(loaded, given), outputs(again, given))
+
+
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])
+def test_a_seed_may_be_a_generator(kind):
+    found = []
+    for _ in range(2):
+        rng = kind(3)
+        model, given = classifier(seed=rng)
+        found.append([weights(copy.copy(model).fit(*given)) for _ in range(2)])
+    (first, second), again = found
+    assert any((first[name] != second[name]).any() for name in first)
+    assert_same(first, again[0])
+    assert_same(second, again[1])
+
+
+@pytest.mark.parametrize("make", ALL_MODELS)
+def test_a_docstring_describes_every_parameter_and_attribute_once(make):
+    model, given = make(epochs=1)
+    _, *sections = re.split(r"\n(\w+)\n-{3,}\n", type(model).__doc__)
+    said = dict(zip(sections[::2], sections[1::2], strict=True))
+    names = {
+        title: [
+            name
+            for line in re.findall(r"^(\w[\w, ]*)", said[title], re.M)
+            for name in line.strip().split(", ")
+        ]
+        for title in ("Parameters", "Attributes")
+    }
+    assert sorted(names["Parameters"]) == sorted(model.get_params())
+    assert len(names["Attributes"]) == len(set(names["Attributes"]))
+    learned = {name for name in dir(model.fit(*given)) if name.endswith("_") and not name.startswith("_")}
+    assert learned - {"best_bits_per_character_"} <= set(names["Attributes"])

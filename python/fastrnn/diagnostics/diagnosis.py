@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn import reference
 from fastrnn.checks import Array
 
 if TYPE_CHECKING:
@@ -200,21 +199,20 @@ def _rate(direction: Direction) -> float:
 
 
 def _advice(direction: Direction) -> str:
-    """What helps against what was found in a direction."""
+    """What helps against what was found in a direction, by the names of models' parameters."""
     if direction.not_finite == "input":
         return "to find them in the data, or in the layers before"
     if direction.not_finite:
-        return "training again, with a lower learning rate or clipping"
+        return "training again, with a lower learning_rate or clip_norm"
     if direction.verdict == "exploding":
-        return "clipping the gradients' norm, and smaller or orthogonal recurrent weights"
+        return 'clip_norm, and initial="orthogonal" or smaller recurrent weights'
     if direction.saturated and direction.cell != "rnn_relu":
-        return "a lower learning rate, smaller weights or inputs (nearly all values are saturated)"
+        return "a lower learning_rate, smaller weights or inputs (nearly all values are saturated)"
     if direction.time_constants is not None:
         steps = np.median(direction.time_constants)
-        gate = reference.CELLS[direction.cell].keeps
-        return f"a larger bias of the gates {gate} (half of the units forget within {steps:.1f} steps)"
+        return f"a larger forget_bias (half of the units forget within {steps:.1f} steps)"
     if direction.cell == "rnn_relu":
-        return "identity or orthogonal recurrent weights, LSTM or GRU"
+        return 'initial="identity" or "orthogonal", or cell="lstm" or "gru"'
     if direction.gates["h"].saturation.mean() > 0.5:
-        return "smaller weights or inputs (most of tanh is saturated), LSTM or GRU"
-    return "LSTM or GRU, or orthogonal recurrent weights"
+        return 'smaller weights or inputs (most of tanh is saturated), or cell="lstm" or "gru"'
+    return 'cell="lstm" or "gru", or initial="orthogonal"'

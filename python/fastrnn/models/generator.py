@@ -41,12 +41,8 @@ class SequenceGenerator(SequenceWriter, KnowsColumns):
         The classes in `X`, if it had classes.
     n_features_in_ : int
         F; for classes their number.
-    feature_names_in_ : ndarray of str
-        The columns of the frame that `fit` got, if they had names.
-    symbols_ : list of str or int
-        The symbols of the outputs.
-    longest_ : int
-        The length of the longest output in `fit`.
+    scaling_ : fastrnn.data.Scaling or None
+        What vectors are scaled by; None for classes.
 
     Examples
     --------

@@ -43,10 +43,8 @@ class SequenceToSequence(SequenceWriter):
 
     Attributes
     ----------
-    input_symbols_, symbols_ : list of str or int
-        The symbols of the inputs and of the outputs.
-    longest_ : int
-        The length of the longest output in `fit`.
+    input_symbols_ : list of str or int
+        The symbols of the inputs.
 
     Examples
     --------

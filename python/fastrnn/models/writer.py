@@ -29,6 +29,10 @@ class SequenceWriter(SequenceEstimator):
 
     Attributes
     ----------
+    symbols_ : list of str or int
+        The symbols of the outputs.
+    longest_ : int
+        The length of the longest output in `fit`.
     history_ : list of dict
         One record per epoch: see `fastrnn.training.Training`; losses are in nats per symbol, an output's end
         being one too.
