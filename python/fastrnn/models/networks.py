@@ -50,7 +50,7 @@ def recurrent(
         Whether steps are tokens. The initial values and the rate that suit some H active inputs are low for a
         token, which is just one. Columns of twice the size that the sum of H products has, at `TOKEN_RATE`,
         learn fastest on texts; that such a rate does not fall with H, as others must, is in Yang et al.,
-        Tensor programs V, 2022, table 8.
+        Tensor programs V, 2022, table 3.
     bidirectional : bool
     """
     layer = CELLS[options.cell](
