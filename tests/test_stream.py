@@ -570,6 +570,14 @@ def test_threads_do_not_show_in_a_network(threads, batch):
         np.testing.assert_array_equal(stream.step_many(tokens), y)
 
 
+def test_a_networks_out_may_be_its_x(backend):
+    network = Sequential(LSTM(5, 4, seed=0), Linear(4, 5, seed=0))
+    x = np.ones((2, 5), "float32")
+    expected = network.stream(2).step(x)
+    assert network.stream(2).step(x, out=x) is x
+    np.testing.assert_array_equal(x, expected)
+
+
 def test_a_stream_after_last_is_at_the_last_step_so_far(backend):
     network = Sequential(LSTM(3, 5, seed=0), Last(), Linear(5, 2, seed=0))
     x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")
