@@ -14,10 +14,11 @@ PACKAGE = ROOT / "python" / "fastrnn"
 CSRC = ROOT / "csrc"
 
 # Each module and what of fastrnn it may import, at its top level or within.
-BASE = {"checks"}
+BASE = {"checks", "docstrings"}
 DOOR = BASE | {"backend", "functional", "reference", "states"}
 MAY_IMPORT = {
     "checks": set(),
+    "docstrings": set(),
     "arrays": BASE,
     "reference": BASE,
     "states": BASE | {"reference"},

@@ -11,9 +11,9 @@ import os
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,14 @@ def float_dtype(name: str, value: Any) -> np.dtype[Any]:
     if value is None or dtype not in FLOATS:  # NumPy takes None for float64
         raise TypeError(f'{name} must be "float32" or "float64", got {came(value)}')
     return dtype
+
+
+Check: TypeAlias = Callable[[str, Any], Any]
+
+
+def optional(check: Check) -> Check:
+    """The check of an argument that may be None."""
+    return lambda name, value: None if value is None else check(name, value)
 
 
 # -- arrays

@@ -17,6 +17,7 @@ from fastrnn import checks
 from fastrnn.arrays import Arrays
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
+from fastrnn.docstrings import complete
 
 
 class Optimizer:
@@ -39,6 +40,9 @@ class Optimizer:
     ValueError
         If a parameter is read-only or overlaps another one, or an option is out of its range or not finite.
     """
+
+    def __init_subclass__(cls) -> None:
+        complete(cls)
 
     _slots: tuple[str, ...] = ()  # a subclass's moving averages, as its `_update` takes them
     _options: tuple[str, ...] = ()  # what it is given besides the learning rate
@@ -164,10 +168,6 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    parameters : mapping of str to ndarray
-        float32 or float64 arrays, updated in place.
-    lr : float
-        Learning rate, finite and not negative.
     momentum : float
         In [0, 1).
     weight_decay : float
@@ -205,10 +205,6 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    parameters : mapping of str to ndarray
-        float32 or float64 arrays, updated in place.
-    lr : float
-        Learning rate, finite and not negative.
     alpha : float
         Decay of the moving average, in [0, 1).
     eps : float
@@ -239,10 +235,6 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    parameters : mapping of str to ndarray
-        float32 or float64 arrays, updated in place.
-    lr : float
-        Learning rate, finite and not negative.
     betas : pair of float
         Decays b1 and b2 of the two moving averages, each in [0, 1).
     eps : float
@@ -294,8 +286,6 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    parameters, lr, betas, eps
-        As in `Adam`.
     weight_decay : float
         Finite and not negative.
     """

@@ -18,8 +18,12 @@ from fastrnn.layers.recurrent import Recurrent
 class RNN(Recurrent[Array]):
     """Simple recurrent layers: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh) (Elman 1990).
 
-    Arguments, parameters and methods are those of `Recurrent`, with G = 1; ``nonlinearity="relu"`` is
-    max(0, ...) in the place of tanh. The state is h.
+    Names of weights and methods are those of `Recurrent`, with G = 1. The state is h.
+
+    Parameters
+    ----------
+    nonlinearity : {"tanh", "relu"}
+        "relu" is max(0, ...) in the place of tanh.
 
     Examples
     --------
@@ -72,7 +76,7 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         i, f, o = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)     g = tanh(the same)
         c_t     = f c_{t-1} + i g                                    h_t = o tanh(c_t)
 
-    Arguments, parameters and methods are those of `Recurrent`, with G = 4 gates in the order i f g o. The
+    Names of weights and methods are those of `Recurrent`, with G = 4 gates in the order i f g o. The
     state is the pair (h, c).
 
     Examples
@@ -97,7 +101,7 @@ class GRU(Recurrent[Array]):
         r, z = sigmoid(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
         n    = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn))       h_t = (1 - z) n + z h_{t-1}
 
-    Arguments, parameters and methods are those of `Recurrent`, with G = 3 gates in the order r z n. The state
+    Names of weights and methods are those of `Recurrent`, with G = 3 gates in the order r z n. The state
     is h.
 
     The first form, that of ONNX's ``linear_before_reset=0``, has n = tanh(W_in x_t + b_in + W_hn (r h_{t-1})

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fastrnn import checks, reference
 from fastrnn.checks import Array
+from fastrnn.docstrings import complete
 from fastrnn.functional.door import run_directions, run_directions_back
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, uniform
@@ -52,8 +53,6 @@ class Recurrent(Layer, Generic[StateT]):
         H, the units of a layer and direction.
     num_layers : int
         L. Every layer but the first has the output of the one below as its input.
-    nonlinearity : {"tanh", "relu"}
-        Of `RNN` only.
     bias : bool
         Whether there are bias vectors.
     batch_first : bool
@@ -103,6 +102,9 @@ class Recurrent(Layer, Generic[StateT]):
 
     recording = False
     record: Sequence[Pass] = ()
+
+    def __init_subclass__(cls) -> None:
+        complete(cls, Recurrent)
 
     def __init__(
         self,

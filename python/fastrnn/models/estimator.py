@@ -15,12 +15,11 @@ import numpy as np
 
 from fastrnn import checkpoint as checkpoints
 from fastrnn import checks, optim
-from fastrnn.checks import Array
+from fastrnn.checks import Array, Check, optional
 from fastrnn.data import Batches, Dataset, Examples, Sequences
 from fastrnn.layers import Recurrent, initial
 from fastrnn.models.files import Stored
 from fastrnn.models.networks import optimizers
-from fastrnn.models.parameters import Check, optional
 from fastrnn.models.splitting import held_out, warn_of_no_validation
 from fastrnn.training import Training, fit
 from fastrnn.training.learning import epoch_of, mean_loss

@@ -13,20 +13,16 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from fastrnn import checks
+from fastrnn.checks import Check, optional
+from fastrnn.docstrings import complete
 from fastrnn.layers import CELLS
-from fastrnn.models.docstrings import complete
 from fastrnn.optim import OPTIMIZERS
-from fastrnn.training import schedules
+from fastrnn.training.run import OPTIONS
+from fastrnn.training.schedules import Schedule
 
 Self = TypeVar("Self", bound="Estimator")
-Check = Callable[[str, Any], Any]
 
 OTHERWISE = "input_size hidden_size num_layers bidirectional dropout batch_first dtype seed".split()  # told
-
-
-def optional(check: Check) -> Check:
-    """The check of a parameter that may be None."""
-    return lambda name, value: None if value is None else check(name, value)
 
 
 def named_or_function(*names: str) -> Check:
@@ -170,7 +166,7 @@ class NetworkParameters(Estimator):
     optimizer: str | Callable[..., Any] = "adam"
     learning_rate: float = 5e-3
     weight_decay: float = 0.0
-    schedule: str | schedules.Schedule = "cosine"
+    schedule: str | Schedule = "cosine"
     clip_norm: float | None = 1.0
     validation_fraction: float = 0.1
     patience: int | None = None
@@ -187,21 +183,15 @@ class NetworkParameters(Estimator):
         "layer_options": optional(lambda name, value: _options(name, value)),
         "initial": optional(named_or_function("orthogonal", "identity")),
         "forget_bias": optional(checks.finite_float),
-        "epochs": optional(checks.non_negative_int),
-        "max_steps": optional(checks.positive_int),
         "batch_size": checks.positive_int,
         "bptt_steps": optional(checks.positive_int),
         "optimizer": named_or_function(*OPTIMIZERS),
         "learning_rate": checks.positive_float,
         "weight_decay": checks.non_negative_float,
-        "schedule": named_or_function(*schedules.SCHEDULES),
-        "clip_norm": optional(checks.positive_float),
         "validation_fraction": checks.fraction,
-        "patience": optional(checks.positive_int),
-        "max_seconds": optional(checks.positive_float),
         "dtype": lambda name, value: checks.float_dtype(name, value).name,
         "seed": optional(lambda name, value: _seed(name, value)),
-        "verbose": lambda name, value: checks.boolean(name, bool(value) if value in (0, 1) else value),
+        **{name: check for name, check in OPTIONS.items() if name != "accumulate"},
     }
 
     def _checked_copy(self: Self) -> Self:

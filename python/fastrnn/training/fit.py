@@ -157,31 +157,31 @@ def fit(
     if metrics is not None:
         checks.function("metrics", metrics)
     bptt = None if bptt_steps is None else checks.positive_int("bptt_steps", bptt_steps)
-    training = Training(
-        network,
-        learn_by(network, loss, bptt is not None),
-        _optimizers(network, optimizer),
-        epochs=epochs,
-        max_steps=max_steps,
-        max_seconds=max_seconds,
-        schedule=schedule,
-        clip_norm=clip_norm,
-        accumulate=accumulate,
-        patience=patience,
-        monitor=monitor,
-        rng=seed if isinstance(seed, np.random.Generator) else _generator(seed),
-        verbose=verbose,
-    )
+    options = {
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "max_seconds": max_seconds,
+        "schedule": schedule,
+        "clip_norm": clip_norm,
+        "accumulate": accumulate,
+        "patience": patience,
+        "verbose": verbose,
+    }
+    rng = seed if isinstance(seed, np.random.Generator) else _generator(seed)
+    learn = learn_by(network, loss, bptt is not None)
+    training = Training(network, learn, _optimizers(network, optimizer), rng, monitor, options)
     memory = any(isinstance(each, (Recurrent, Pooling)) for each in held_in(network))
     dtype = next(iter(network.parameters.values())).dtype
     size = checks.positive_int("batch_size", batch_size)
     read = partial(dataset, batch_size=size, bptt_steps=bptt, dtype=dtype, rows=not memory)
     examples = read("data", data)
     held_out = None if validation is None else read("validation", validation)
-    if isinstance(resume, tuple):
-        training.load_state_dict(*resume)
-    elif (path := files.to_resume(resume, checkpoint)) is not None:
-        training.resume(path)
+    state: Any = resume if isinstance(resume, tuple) else files.to_resume(resume, checkpoint)
+    if state is not None:
+        tensors, metadata = state if isinstance(state, tuple) else files.load(state)
+        if "settings" not in metadata:
+            raise ValueError(f"{os.fspath(state)!r} holds no state of a training")
+        training.load_state_dict(tensors, metadata)
     if checkpoint is not None:
         files.require_writable(checkpoint)
         told.insert(0, lambda training: training.save(checkpoint))

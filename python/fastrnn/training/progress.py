@@ -12,14 +12,15 @@ class Progress:
 
     Parameters
     ----------
-    words : callable or None
-        A loss in a few words. None shows nothing.
+    verbose : bool or callable
+        Whether to show anything; or what puts a loss into a few words.
     epochs : int or None
         How many there are at most.
     """
 
-    def __init__(self, words: Callable[[float], str] | None, epochs: int | None) -> None:
-        self._words, self._of = words, "" if epochs is None else f"/{epochs}"
+    def __init__(self, verbose: bool | Callable[[float], str], epochs: int | None) -> None:
+        self._words = verbose if callable(verbose) else "{:.4g}".format if verbose else None
+        self._of = "" if epochs is None else f"/{epochs}"
         self._bar: Any = None
 
     def begin(self, epoch: int, samples: int | None) -> None:
@@ -54,11 +55,6 @@ def line(record: Mapping[str, Any], of: str, words: Callable[[float], str]) -> s
     losses = "  ".join(f"{part} {words(record[f'{part}_loss'])}" for part in parts)
     speed = f"{record['seconds']:.1f} s  {record['samples_per_second']:,.0f}/s"
     return f"epoch {record['epoch']:>3}{of}  {speed}  {losses}"[:78]
-
-
-def loss_words(loss: float) -> str:
-    """A loss in a few words."""
-    return f"{loss:.4g}"
 
 
 def _watched() -> bool:

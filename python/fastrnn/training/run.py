@@ -7,19 +7,35 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
 
 from fastrnn import checkpoint, checks
-from fastrnn.checks import Array
+from fastrnn.checks import Array, Check, optional
 from fastrnn.data import Dataset
 from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
-from fastrnn.training import schedules
 from fastrnn.training.learning import Learn, epoch_of, mean_loss, number
-from fastrnn.training.progress import Progress, loss_words
-from fastrnn.training.schedules import SCHEDULES, Schedule
+from fastrnn.training.progress import Progress
+from fastrnn.training.schedules import SCHEDULES
 from fastrnn.training.state import from_json, held_in, in_json, part_of, same_settings
+
+
+def _verbose(name: str, value: Any) -> bool | Callable[[float], str]:
+    return value if callable(value) else checks.boolean(name, bool(value) if value in (0, 1) else value)
+
+
+OPTIONS: dict[str, Check] = {  # of a training, and what they must be
+    "epochs": optional(checks.non_negative_int),
+    "max_steps": optional(checks.positive_int),
+    "max_seconds": optional(checks.positive_float),
+    "schedule": lambda name, value: value if callable(value) else checks.one_of(name, value, (*SCHEDULES,)),
+    "clip_norm": optional(checks.positive_float),
+    "accumulate": checks.positive_int,
+    "patience": optional(checks.positive_int),
+    "verbose": _verbose,
+}
 
 
 class Network(Protocol):
@@ -70,41 +86,20 @@ class Training:
         network: Network,
         learn: Learn,
         optimizers: Sequence[Optimizer],
-        *,
-        epochs: int | None,
-        max_steps: int | None = None,
-        max_seconds: float | None = None,
-        schedule: str | Schedule = "cosine",
-        clip_norm: float | None = None,
-        accumulate: int = 1,
-        patience: int | None = None,
-        monitor: str = "validation_loss",
         rng: np.random.Generator,
-        verbose: Any = False,
+        monitor: str,
+        options: Mapping[str, Any],
     ) -> None:
-        self.network, self.optimizers = network, list(optimizers)
+        self.network, self.optimizers, self.rng, self.monitor = network, list(optimizers), rng, monitor
         self._learn = learn
-        self._owners()
-        self.epochs = None if epochs is None else checks.non_negative_int("epochs", epochs)
-        self.max_steps = None if max_steps is None else checks.positive_int("max_steps", max_steps)
-        self.max_seconds = None if max_seconds is None else checks.positive_float("max_seconds", max_seconds)
-        if self.epochs is None and self.max_steps is None and self.max_seconds is None:
+        self._names = self._names_of_arrays()
+        checked = {name: check(name, options[name]) for name, check in OPTIONS.items()}
+        self._options = SimpleNamespace(**checked)
+        if all(options[name] is None for name in ("epochs", "max_steps", "max_seconds")):
             raise ValueError(
                 "epochs can be None only beside max_steps or max_seconds, which then end the training"
             )
-        self.schedule = schedules.checked("schedule", schedule)
-        self.clip_norm = None if clip_norm is None else checks.positive_float("clip_norm", clip_norm)
-        self.accumulate = checks.positive_int("accumulate", accumulate)
-        self.patience = None if patience is None else checks.positive_int("patience", patience)
-        self.monitor, self.rng = monitor, rng
-        words = (
-            verbose
-            if callable(verbose)
-            else loss_words
-            if checks.boolean("verbose", bool(verbose) if verbose in (0, 1) else verbose)
-            else None
-        )
-        self._progress = Progress(words, self.epochs)
+        self._progress = Progress(self._options.verbose, self._options.epochs)
         self.history: list[dict[str, Any]] = []
         self.best_epoch: int | None = None
         self._best: dict[str, Array] = {}
@@ -124,8 +119,8 @@ class Training:
         callbacks: Sequence[Callable[[Any], Any]] = (),
     ) -> None:
         """Train; see `fit`."""
-        if self.patience is not None and validation is None and metrics is None:
-            raise ValueError(f"patience needs validation, got patience={self.patience} without any")
+        if self._options.patience is not None and validation is None and metrics is None:
+            raise ValueError(f"patience needs validation, got patience={self._options.patience} without any")
         self._start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
         stopped, good = False, self._best or self._snapshot()
         try:
@@ -204,13 +199,6 @@ class Training:
         """Write the state to a file, in one step: see `fastrnn.checkpoint.save`."""
         checkpoint.save(path, *self.state_dict())
 
-    def resume(self, path: str | os.PathLike[str]) -> None:
-        """Go on from a file that `save` wrote: see `load_state_dict`."""
-        tensors, metadata = checkpoint.load(path)
-        if "settings" not in metadata:
-            raise ValueError(f"{os.fspath(path)!r} holds no state of a training")
-        self.load_state_dict(tensors, metadata)
-
     # -- an epoch
 
     def _epoch(self, data: Dataset) -> dict[str, Any]:
@@ -229,7 +217,7 @@ class Training:
                 come = f"epoch {epoch} has come to {done + count} by its step {self._steps - first}"
                 raise ValueError(f"samples must be those of a whole epoch, got {samples}, but {come}")
             total, done, waiting = total + loss * count, done + count, waiting + 1
-            if waiting == self.accumulate:
+            if waiting == self._options.accumulate:
                 clipped += self._update(epoch - 1 + begun / size, waiting)
                 waiting = 0
             self._progress.update(count, total / max(done, 1))
@@ -258,61 +246,57 @@ class Training:
 
     def _update(self, epochs: float, batches: int) -> bool:
         """One step of the optimizers, after so many batches; whether the gradients were clipped for it."""
-        owners = self._owners()
-        gradients = self._gradients(owners)
+        gradients = self._take_gradients()
         if batches > 1:
             for array in gradients.values():
                 array /= batches
         norm = grad_norm(gradients)
         if not math.isfinite(norm):
             self._finite(_name_not_finite(gradients), norm)
-        clipped = self.clip_norm is not None and norm > self.clip_norm
-        if self.clip_norm is not None and clipped:
-            clip_grad_norm(gradients, self.clip_norm)
-        use = self.schedule if callable(self.schedule) else SCHEDULES[self.schedule]
-        part = use(self._done(epochs))
-        for optimizer, peak, names in zip(self.optimizers, self._peaks, owners, strict=True):
+        limit, schedule = self._options.clip_norm, self._options.schedule
+        clipped = limit is not None and norm > limit
+        if clipped:
+            clip_grad_norm(gradients, limit)
+        part = (schedule if callable(schedule) else SCHEDULES[schedule])(self._done(epochs))
+        for optimizer, peak, names in zip(self.optimizers, self._peaks, self._names, strict=True):
             optimizer.lr = peak * part
             optimizer.step({own: gradients[name] for own, name in names.items()})
         return clipped
 
-    def _owners(self) -> list[dict[str, str]]:
+    def _names_of_arrays(self) -> list[dict[str, str]]:
         """For each optimizer the network's names of its arrays, by its own.
 
         Raises a ValueError if one is over an array that is not the network's, or that another one has.
         """
         parameters = self.network.parameters
-        by_array = {id(array): name for name, array in parameters.items()}
-        owners: list[dict[str, str]] = []
+        names = {id(array): name for name, array in parameters.items()}
         taken: set[int] = set()
         for optimizer in self.optimizers:
             arrays = optimizer.parameters
-            strange = [name for name, array in arrays.items() if id(array) not in by_array]
+            strange = [name for name, array in arrays.items() if id(array) not in names]
             if strange or not arrays:
-                which = f", got one over {', '.join(map(repr, strange)) or 'none'}"
                 raise ValueError(
                     "the optimizer must be over the network's own arrays, as Adam(network.parameters) is, or "
-                    f"some of them{which}"
+                    f"some of them, got one over {', '.join(map(repr, strange)) or 'none'}"
                 )
             ids = set(map(id, arrays.values()))
             if ids & taken:
                 raise ValueError("optimizers must be over different arrays, got two that share some")
             taken |= ids
-            known = {own for own, array in arrays.items() if parameters.get(own) is array}
-            owners.append(
-                {own: own if own in known else by_array[id(array)] for own, array in arrays.items()}
-            )
-        return owners
+        return [
+            {own: own if parameters.get(own) is array else names[id(array)] for own, array in each.items()}
+            for each in (optimizer.parameters for optimizer in self.optimizers)
+        ]
 
-    def _gradients(self, owners: list[dict[str, str]]) -> dict[str, Array]:
-        """Those of the arrays that are trained, handed over by the network."""
-        trained = {name for names in owners for name in names.values()}
+    def _take_gradients(self) -> dict[str, Array]:
+        """Those of the arrays that are trained, by the network's names; others are forgotten."""
+        trained = {name for names in self._names for name in names.values()}
         if trained >= self.network.parameters.keys():
             return dict(self.network.take_gradients())
         found = {name: array for name, array in self.network.gradients.items() if name in trained}
         if missing := sorted(trained - found.keys()):
             raise RuntimeError(f"the network has no gradients of {', '.join(missing)}: back must run")
-        self.network.clear_gradients()  # those of what is frozen too
+        self.network.clear_gradients()
         return found
 
     # -- between epochs
@@ -332,8 +316,9 @@ class Training:
 
     def _done(self, epochs: float) -> float:
         """How much of the training is done when so many epochs and the steps before this one are."""
-        done = ((epochs, self.epochs), (self._steps - 1, self.max_steps), (self._seconds(), self.max_seconds))
-        return max(min(count / limit, 1.0) for count, limit in done if limit is not None)
+        done = {"epochs": epochs, "max_steps": self._steps - 1, "max_seconds": self._seconds()}
+        limits = {name: getattr(self._options, name) for name in done}
+        return float(max(min(done[name] / limit, 1) for name, limit in limits.items() if limit is not None))
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a training to go on."""
@@ -342,8 +327,10 @@ class Training:
         for place, (optimizer, peak) in enumerate(zip(self.optimizers, self._peaks, strict=True)):
             of = {"optimizer": type(optimizer).__name__, "learning_rate": peak, **in_json(optimizer.options)}
             settings |= {f"{name} of optimizer {place}" if several else name: of[name] for name in of}
-        name = "a function" if callable(self.schedule) else self.schedule
-        return settings | {"schedule": name, "clip_norm": self.clip_norm, "accumulate": self.accumulate}
+        for name in ("schedule", "clip_norm", "accumulate"):
+            value = getattr(self._options, name)
+            settings[name] = "a function" if callable(value) else value
+        return settings
 
     def _snapshot(self) -> dict[str, Array]:
         """Copies of the weights and of the optimizers' states, which belong together."""
@@ -377,8 +364,8 @@ class Training:
     def _finished(self) -> bool:
         epochs = len(self.history)
         waited = epochs - self.best_epoch if self.best_epoch is not None else 0
-        out_of_patience = self.patience is not None and waited >= self.patience
-        enough = self.epochs is not None and epochs >= self.epochs
+        out_of_patience = self._options.patience is not None and waited >= self._options.patience
+        enough = self._options.epochs is not None and epochs >= self._options.epochs
         return enough or out_of_patience or (epochs > 0 and self._out_of_budget())
 
     def _best_score(self) -> float:
@@ -388,7 +375,7 @@ class Training:
         return time.perf_counter() - self._start
 
     def _out_of_budget(self) -> bool:
-        done = ((self._steps, self.max_steps), (self._seconds(), self.max_seconds))
+        done = ((self._steps, self._options.max_steps), (self._seconds(), self._options.max_seconds))
         return any(limit is not None and count >= limit for count, limit in done)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
-
-from fastrnn import checks
+from typing import TypeAlias
 
 Schedule: TypeAlias = Callable[[float], float]
 
@@ -36,8 +34,3 @@ def warmup(progress: float) -> float:
 
 
 SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine, "step": step, "warmup": warmup}
-
-
-def checked(name: str, value: Any) -> str | Schedule:
-    """The check of an argument of this name: one of `SCHEDULES`, or a function of one's own."""
-    return value if callable(value) else checks.one_of(name, value, tuple(SCHEDULES))

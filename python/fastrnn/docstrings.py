@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections.abc import Iterator
 
 SHARED = ("Parameters", "Attributes")
 
 
-def complete(cls: type) -> None:
-    """Add to a class's docstring the parameters and attributes of its bases that it does not describe."""
+def complete(cls: type, *bases: type) -> None:
+    """Add to a class's docstring what bases of it, by default all, say of parameters and attributes."""
     text, own = _sections(cls)
-    for name in reversed(SHARED):
+    places = {name: place for place, name in enumerate(inspect.signature(cls).parameters)}
+    for title in reversed(SHARED):
         entries: dict[str, str] = {}  # each by its names
         known: set[str] = set()
-        for section in [own.pop(name, ""), *(_sections(base)[1].get(name, "") for base in cls.__mro__[1:])]:
-            for names, rest in _entries(section):
-                new = [each for each in names if each not in known]
-                known.update(new)
-                if new:
-                    entries[", ".join(new)] = rest
+        said = [own.pop(title, ""), *(_sections(base)[1].get(title, "") for base in bases or cls.__mro__[1:])]
+        for names, rest in itertools.chain(*map(_entries, said)):
+            new = [name for name in names if name not in known]
+            known.update(new)
+            if new:
+                entries[", ".join(new)] = rest
+        ordered = sorted(entries, key=lambda names: places.get(names.split(", ")[0], -1))
         if entries:
-            own = {name: "\n".join(key + rest for key, rest in entries.items()), **own}
+            own = {title: "\n".join(names + entries[names] for names in ordered), **own}
     if text:
-        cls.__doc__ = "\n\n".join([text, *(f"{name}\n{'-' * len(name)}\n{own[name]}" for name in own)])
+        cls.__doc__ = "\n\n".join([text, *(f"{title}\n{'-' * len(title)}\n{own[title]}" for title in own)])
 
 
 def _sections(cls: type) -> tuple[str, dict[str, str]]:
