@@ -177,7 +177,10 @@ def _input(x: npt.ArrayLike, w_ih: Array) -> Array:
 
 def _states(name: str, value: Any, cell: str, shape: tuple[int, ...]) -> dict[str, Array | None]:
     """The cell's states, or their gradients, by the names that errors call them."""
-    return {key: _optional(key, each, shape) for key, each in states.named(cell, name, value).items()}
+    given = states.named(cell, name, value)
+    for key, each in given.items():
+        given[key] = _optional(key, each, shape)
+    return given
 
 
 def _optional(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:

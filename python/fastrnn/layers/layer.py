@@ -62,10 +62,12 @@ class Layer:
         gradients : mapping of str to ndarray
             With the keys of `parameters`.
         """
-        before = self._gradients
-        with np.errstate(all="ignore"):
-            sums = {name: before[name] + each if name in before else each for name, each in gradients.items()}
-        self._gradients = Arrays({**before, **sums})
+        found = dict(gradients)
+        if self._gradients:
+            with np.errstate(all="ignore"):
+                for name, before in self._gradients.items():
+                    found[name] = before + found[name] if name in found else before
+        self._gradients = Arrays(found)
 
     def take_gradients(self) -> dict[str, Array]:
         """Hand the gradients over, for a step of an optimizer: the layer has none then until a `back` runs

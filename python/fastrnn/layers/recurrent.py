@@ -379,8 +379,7 @@ class Recurrent(Layer, Generic[StateT]):
         if self.learned_state:
             state, started = self._states.started("state", state, self._start(), B)
         current = self._states.by_place("state", state, B)
-        several = self._states.members > 1
-        all_c = (T, B, self.hidden_size) if states is not None and several else None
+        all_c = None if states is None or self._states.members == 1 else (T, B, self.hidden_size)
         kept = _Kept([], [], [], started)
         for layer in range(self.num_layers):
             if training and layer:
@@ -403,7 +402,7 @@ class Recurrent(Layer, Generic[StateT]):
                 for start, mask, y in zip(initial, masks, outputs, strict=True):
                     kept.passes.append(Pass(x, start, lengths, mask, y, np.zeros_like(y)))
             if states is not None:
-                states.extend(zip(outputs, cells, strict=True) if several else outputs)
+                states.extend(outputs if all_c is None else zip(outputs, cells, strict=True))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         return self._swap(x), self._states.whole(current), kept
 

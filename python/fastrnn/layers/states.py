@@ -5,6 +5,7 @@ Letters: B batch, H hidden, L layers, D directions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,14 +31,17 @@ class States(NamedTuple):
 
     def by_place(self, name: str, state: Any, batch: int) -> list[Any]:
         """What the functions take at each place: checked, and None for what is left out."""
+        if state is None:
+            return [None] * self.places
         given = states.named(self.cell, name, state)
         rows = [self._rows(key, member, batch) for key, member in given.items()]
         return [states.joined(each) for each in zip(*rows, strict=True)]
 
     def whole(self, by_place: list[Any]) -> Any:
         """What `by_place` took apart, put together again."""
-        rows = zip(*map(states.members, by_place), strict=True)
-        return states.joined([_stacked(member) for member in rows])
+        if not isinstance(by_place[0], tuple):
+            return _stacked(by_place)
+        return states.joined([_stacked(rows) for rows in zip(*by_place, strict=True)])
 
     def started(self, name: str, state: Any, start: dict[str, Array], batch: int) -> tuple[Any, list[str]]:
         """A state with what it leaves out taken from `start`, (L*D, H) each; and the names of those taken."""
@@ -60,6 +64,6 @@ class States(NamedTuple):
         return list(floats(name, array, self.dtype, shape))
 
 
-def _stacked(arrays: tuple[Array, ...]) -> Array:
+def _stacked(arrays: Sequence[Array]) -> Array:
     """The arrays as one, with an axis more; of a single one a view."""
     return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
