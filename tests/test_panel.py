@@ -114,9 +114,11 @@ def test_a_column_of_stamps_is_an_index():
 # -- steps
 
 
+BEIRUT = pd.date_range("2024-03-10", "2024-05-17 23:00", freq="h", tz="Asia/Beirut")
 INDEXES = {
     "hours without a freq": pd.DatetimeIndex(HOURS.to_list()),
     "days over a change of the clocks": pd.date_range("2024-03-20", periods=69, freq="D", tz="Europe/Berlin"),
+    "days of a clock that skips a midnight": pd.Series(0, BEIRUT).resample("D").sum().index,
     "working days": pd.date_range("2024-01-01", periods=69, freq="B"),
     "ends of months": pd.DatetimeIndex(pd.date_range("2000-01-31", periods=69, freq="ME").to_list()),
     "quarters": pd.period_range("2000Q1", periods=69, freq="Q"),
@@ -162,7 +164,26 @@ WRONG = {
     "a gap": (irregular([*range(20), *range(21, 50)]), "but {21} follows {19}"),
     "twice the same": (irregular([*range(20), *range(19, 50)]), "but {19} follows {19}"),
     "the last first": (irregular(range(40)[::-1]), "but {38} follows {39}"),
-    "two in each other's place": (irregular([*range(9), 10, 9, *range(11, 50)]), "but {10} follows {8}"),
+    "two in each other's place": (
+        irregular([*range(9), 10, 9, *range(11, 50)]),
+        "y must have each stamp once, in ascending order, but {9} follows {10}",
+    ),
+    "a month left out": (
+        pd.Series(A, pd.date_range("2000-01-01", periods=T + 1, freq="MS").delete(30)),
+        "in ascending steps of MS, but 2002-08-01 00:00:00 follows 2002-06-01 00:00:00",
+    ),
+    "a day of a local clock left out": (
+        pd.Series(A, pd.date_range("2024-03-20", periods=T + 1, tz="Europe/Berlin").delete(30)),
+        "in ascending steps of D, but 2024-04-20 00:00:00+02:00 follows 2024-04-18 00:00:00+02:00",
+    ),
+    "holidays": (
+        pd.Series(A, pd.date_range("2024-01-01", periods=T + 3, freq="B").delete([10, 40, 50])),
+        "in ascending steps of B, but 2024-01-16 00:00:00 follows 2024-01-12 00:00:00",
+    ),
+    "a long frame in disorder": (
+        long()[::-1],
+        "y['a'] must have each stamp once, in ascending order, but {58} follows {59}",
+    ),
     "all the same": (irregular([3] * 40), "but {3} follows {3}"),
     "integers with a gap": (pd.Series(A).drop(7), "ascending steps of 1, but 8 follows 6; y.to_numpy() goes"),
     "words": (pd.Series(A, map(str, range(T))), "an index of dates, periods, times or integers, got"),

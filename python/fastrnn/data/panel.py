@@ -37,10 +37,6 @@ class Form:
         ends = pandas().Index(self.ends, dtype=object).astype(self.dtype)
         return [stamps_from(end, count + 1, self.step)[1:] for end in ends]
 
-    def steps_ahead(self, series: int, count: int) -> Steps:
-        """So many steps that follow each of so many series."""
-        return Steps([count] * series, self.following(count), self.names, "ahead")
-
     def place(self, name: str, k: int) -> str:
         """What errors call a series of an argument."""
         if self.several is None:

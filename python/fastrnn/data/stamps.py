@@ -30,15 +30,16 @@ def pandas() -> Any:
 
 
 def stamps_from(first: Any, count: int, step: str | int) -> Any:
-    """An index of so many stamps, each a step after the one before."""
+    """An index of so many stamps, each a step after the one before; by a local clock as by ``resample``."""
     kinds = {"Timestamp": "date_range", "Period": "period_range", "Timedelta": "timedelta_range"}
-    if (kind := type(first).__name__) in kinds:
-        return getattr(pandas(), kinds[kind])(first, periods=count, freq=step)
-    return pandas().RangeIndex(first, first + count * step, step)
+    if (kind := type(first).__name__) not in kinds:
+        return pandas().RangeIndex(first, first + count * step, step)
+    clock = {"ambiguous": True, "nonexistent": "shift_forward"} if kind == "Timestamp" else {}
+    return getattr(pandas(), kinds[kind])(first, periods=count, freq=step, **clock)
 
 
 def stamps_of(place: str, index: Any) -> Any:
-    """An index that something can follow, of integers in int64; `place` is for errors."""
+    """An index that ascends and that something can follow, of integers in int64; `place` is for errors."""
     if index.dtype.kind not in "Mmiu" and not str(index.dtype).startswith("period"):
         came = f"{index.dtype}; pandas.to_datetime makes dates of words, {place}.to_numpy() goes without"
         raise TypeError(f"{place} must have an index of dates, periods, times or integers, got {came}")
@@ -49,30 +50,38 @@ def stamps_of(place: str, index: Any) -> Any:
         raise TypeError(f"{place} must have {expected}, got {index.dtype}") from None
     if index.hasnans:
         raise ValueError(f"{place} must have an index without gaps, got {index[index.isna()][0]}")
-    return index.astype("int64") if index.dtype.kind in "iu" else index
+    index = index.astype("int64") if index.dtype.kind in "iu" else index
+    _require(index[1:] > index[:-1], place, index, "each stamp once, in ascending order")
+    return index
 
 
 def step_of(place: str, index: Any) -> str | int:
-    """That of its freq, or the one that all of it goes in, or else the usual one, from which some differ."""
+    """That of its freq, or the one that all of it goes in, or a part, or else the usual one."""
     if index.dtype.kind == "i":
-        return max(1, int(np.median(np.abs(np.diff(index))))) if len(index) > 1 else 1
-    named = index.freqstr or (pandas().infer_freq(index) if len(index) > 2 else None)
+        return int(np.median(np.diff(index))) if len(index) > 1 else 1
+    sizes = [size for k in range(5) if (size := len(index) // 4**k) > (5 if k else 2)]
+    parts = (index[at : at + size] for size in sizes for at in range(0, len(index) - size + 1, size))
+    named = index.freqstr or next(filter(None, map(pandas().infer_freq, parts)), None)
     if named is None:
-        usual, day = pandas().Series(index[1:] - index[:-1]).abs().median(), pandas().Timedelta(days=1)
-        named = pandas().tseries.frequencies.to_offset(usual if usual > 0 * day else day).freqstr
+        usual = pandas().Series(index[1:] - index[:-1]).median() if len(index) > 1 else "D"
+        named = pandas().tseries.frequencies.to_offset(usual).freqstr
     elif named.startswith("<"):
         raise ValueError(f"{place} must have an index whose freq pandas has a name for, got {named}")
-    return str(named).lstrip("-")  # of one that descends, which is refused
+    return str(named)
 
 
 def require_steps(place: str, index: Any, step: str | int, wanted: str) -> None:
     """Raise unless each stamp is a step after the one before; `wanted` says in the error where it is from."""
     follows = index[1:] == stamps_from(index[0], len(index), step)[1:]
-    good = np.asarray(follows & (index[1:] > index[:-1]))
-    if not good.all():
+    _require(follows, place, index, f"an index in ascending steps of {step}{wanted}")
+
+
+def _require(good: Any, place: str, index: Any, expected: str) -> None:
+    """Raise unless every stamp but the first is good after the one before."""
+    if not np.all(good):
         at = int(np.argmin(good))
         came = f"{index[at + 1]} follows {index[at]}; {place}.to_numpy() goes without"
-        raise ValueError(f"{place} must have an index in ascending steps of {step}{wanted}, but {came}")
+        raise ValueError(f"{place} must have {expected}, but {came}")
 
 
 def rows_at(place: str, index: Any, stamps: Any, which: str) -> npt.NDArray[np.intp]:

@@ -215,9 +215,10 @@ class ForecastWindows:
         training = ForecastWindows(values, covariates, self.reach)
         return training, replace(self, units=training.units, held_out=held_out)
 
-    def cut(self, arrays: list[Array], places: npt.NDArray[np.int64], steps: int) -> Array:
-        """So many steps of some arrays from these places on, (steps, B, ·)."""
-        return np.stack([arrays[series][start : start + steps] for series, start in places], axis=1)
+    def cut(self, places: npt.NDArray[np.int64], steps: int) -> list[Array]:
+        """The values and the covariates of so many steps from these places on, (steps, B, ·)."""
+        each = self.values, self.covariates
+        return [np.stack([arrays[k][at : at + steps] for k, at in places], axis=1) for arrays in each]
 
     def __post_init__(self) -> None:
         """Find the windows' `places`, (N, 2): the series, and the step where what comes before one starts."""
@@ -235,7 +236,7 @@ class ForecastWindows:
         origins = int(self._origins[places[:, 0]].min())
         last, end = reach.context - 1, reach.context - 1 + origins
         steps = reach.before + end + reach.ahead
-        values, covariates = (self.cut(arrays, places, steps) for arrays in (self.values, self.covariates))
+        values, covariates = self.cut(places, steps)
         scaled = covariates if self.scale is None else self.scale.apply(covariates)
         windows = Windows(reach, values, scaled)
         paths = windows.paths(last, end, reach.ahead)

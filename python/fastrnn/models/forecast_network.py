@@ -49,7 +49,9 @@ class ForecastNetwork(Composite):
         self.single_loss = loss
         self.quantiles = quantiles
         self.bptt_steps = bptt_steps
-        self.shape = (horizon, channels, len(quantiles) if quantiles else 1)
+        self.levels = quantiles or (0.5,)  # a mean takes the median's place
+        self.middle = self.levels.index(0.5)
+        self.shape = (horizon, channels, len(self.levels))
         self.recurrent = layer
         self.dropout = Dropout(dropout, seed=rng)
         self.head = Linear(layer.hidden_size, int(np.prod(self.shape)), dtype=layer.dtype, seed=rng)
@@ -115,11 +117,6 @@ class ForecastNetwork(Composite):
             windows.values[following] = outputs[-1][..., self.middle].swapaxes(0, 1)
             begin, end = end, end + reach.ahead
         return np.concatenate(outputs, axis=1)[:, :horizon], windows.scale.deviation
-
-    @property
-    def middle(self) -> int:
-        """The place of the median, or the only one, among the outputs."""
-        return self.quantiles.index(0.5) if self.quantiles else 0
 
     def loss(self, batch: Batch, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
         """See `fastrnn.models.estimator.NetworkEstimator`; samples are windows, `state` is not used."""

@@ -223,7 +223,7 @@ class Forecaster(NetworkEstimator):
         RuntimeError
             If the model is not fitted.
         """
-        form, forecasts, _ = self._forecasts(y, covariates, horizon)
+        form, forecasts, _ = self._as_fitted()._forecasts(y, covariates, horizon)
         return form.forecasts(forecasts[..., self.network_.middle])
 
     def predict_quantiles(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
@@ -244,11 +244,11 @@ class Forecaster(NetworkEstimator):
             A Series becomes a frame with a column for each quantile; a frame has them below each channel, a
             long one in columns such as "y_0.1".
         """
-        self._require_fitted("history_")
-        if self.network_.quantiles is None:
+        model = self._as_fitted()
+        if model.quantiles is None:
             raise ValueError("quantiles are not forecast: set the parameter quantiles, and fit again")
-        form, forecasts, _ = self._forecasts(y, covariates, horizon)
-        return form.forecasts(forecasts, self.network_.quantiles)
+        form, forecasts, _ = model._forecasts(y, covariates, horizon)
+        return form.forecasts(forecasts, model.quantiles)
 
     def predict_interval(
         self, y: Any = None, covariates: Any = None, *, horizon: int | None = None, coverage: float = 0.8
@@ -280,11 +280,10 @@ class Forecaster(NetworkEstimator):
         TypeError, ValueError, RuntimeError
             As `predict`; also where nothing, or too little for this coverage, was held out.
         """
-        self._require_fitted("history_")
-        coverage = checks.probability("coverage", coverage)
-        score = score_of(coverage, self._scores, self._steps_ahead(horizon))
-        form, forecasts, deviation = self._forecasts(y, covariates, horizon)
-        low, high = bounds(score, forecasts, deviation[:, None], self._levels)
+        model, coverage = self._as_fitted(), checks.probability("coverage", coverage)
+        score = score_of(coverage, model._scores, model._steps_ahead(horizon))
+        form, forecasts, deviation = model._forecasts(y, covariates, horizon)
+        low, high = bounds(score, forecasts, deviation[:, None], model.network_.levels)
         return form.forecasts(low), form.forecasts(high)
 
     def score(self, y: Any, covariates: Any = None) -> float:
@@ -303,11 +302,11 @@ class Forecaster(NetworkEstimator):
         -------
         float
         """
-        self._require_fitted("history_")
-        panel, given = self._given(y, covariates)
-        self._require_steps(panel.values, panel.form, self._reach.past + self._horizon)
-        truths = [array[-self._horizon :] for array in panel.values]
-        past = [array[: -self._horizon] for array in panel.values]
+        model = self._as_fitted()
+        panel, given = model._given(y, covariates)
+        model._require_steps(panel.values, panel.form, model._reach.past + model.horizon)
+        truths = [array[-model.horizon :] for array in panel.values]
+        past = [array[: -model.horizon] for array in panel.values]
         found = self.predict(past, None if covariates is None else given)
         errors = spread = 0.0
         for before, truth, forecast in zip(past, truths, found, strict=True):
@@ -326,14 +325,15 @@ class Forecaster(NetworkEstimator):
             raise ValueError(
                 f"loss must be {LOSSES[0]!r} beside quantiles, which have theirs, got {model.loss!r}"
             )
-        early = [lag for lag in model.lags if lag < model._new_reach().ahead]
+        early = [lag for lag in model.lags if lag < model._reach.ahead]
         if early:
             raise ValueError(
                 f'lags must be at least horizon = {model.horizon} with strategy="direct", got {early[0]}'
             )
         return model
 
-    def _new_reach(self) -> Reach:
+    @property
+    def _reach(self) -> Reach:
         origins = max(1, min(self.context // ORIGINS_IN_A_CONTEXT, self.bptt_steps or self.context))
         ahead = self.horizon if self.strategy == "direct" else 1
         return Reach(self.context, ahead, self.lags, self.differences, origins)
@@ -406,17 +406,15 @@ class Forecaster(NetworkEstimator):
 
     def _scores_of(self, held_out: ForecastWindows) -> Array:
         """The scores of what followed on some of the held out windows, (N, horizon, C): see `intervals`."""
-        past, steps = self._reach.past, self._reach.past + self._horizon
+        past, steps = self._reach.past, self._reach.past + self.horizon
         lengths = np.array([len(values) for values in held_out.values])
         series, starts = held_out.places.T
         whole = held_out.places[starts + steps <= lengths[series]]
         some = whole[np.linspace(0, len(whole) - 1, min(len(whole), CALIBRATING_WINDOWS)).astype(np.int64)]
-        values, covariates = (
-            held_out.cut(each, some, steps) for each in (held_out.values, held_out.covariates)
-        )
+        values, covariates = held_out.cut(some, steps)
         forecasts, deviation = self._run(values[:past], covariates)
         truth = values[past:].swapaxes(0, 1)
-        return scores(truth, forecasts, deviation[:, None], self._levels).astype(np.float32)
+        return scores(truth, forecasts, deviation[:, None], self.network_.levels).astype(np.float32)
 
     def _go_on(self, windows: ForecastWindows, steps: int) -> None:
         """Train for some more steps; whatever happens, the weights are those before or those after."""
@@ -426,11 +424,6 @@ class Forecaster(NetworkEstimator):
         except BaseException:
             self.network_.load_state_dict(before)
             raise
-
-    @property
-    def _levels(self) -> list[float]:
-        """Of the forecasts of the network: the mean takes the median's place."""
-        return self.network_.quantiles or [0.5]
 
     # -- what is given, checked
 
@@ -442,15 +435,14 @@ class Forecaster(NetworkEstimator):
         beside = _read_covariates(covariates, panel.steps(horizon))
         if learn:
             self._learn_channels({"y": panel.channels, "covariates": beside.channels})
-            self._scores = np.zeros((0, self._horizon, self.n_channels_))
+            self._scores = np.zeros((0, self.horizon, self.n_channels_))
         self._require_channels(y=panel, covariates=beside)
         return panel, beside.values
 
     def _learn_channels(self, channels: Mapping[str, Any]) -> None:
         """How many channels there are, and what they are called if they have names."""
-        self._channels = {name: channels[name] for name in ("y", "covariates")}
-        self.n_channels_, self.n_covariates_ = (count for count, _ in self._channels.values())
-        self._reach, self._horizon = self._new_reach(), self.horizon
+        self._channels = channels
+        self.n_channels_, self.n_covariates_ = channels["y"][0], channels["covariates"][0]
 
     def _require_channels(self, **panels: Panel) -> None:
         for name, panel in panels.items():
@@ -477,19 +469,19 @@ class Forecaster(NetworkEstimator):
 
     def _steps_ahead(self, horizon: int | None) -> int:
         """The steps to forecast, checked."""
-        horizon = self._horizon if horizon is None else checks.positive_int("horizon", horizon)
-        if self._fitted_with["strategy"] == "direct" and horizon > self._reach.ahead:
-            limit = f'at most {self._reach.ahead}, as fitted with strategy="direct"'
+        horizon = self.horizon if horizon is None else checks.positive_int("horizon", horizon)
+        if self.strategy == "direct" and horizon > self.horizon:
+            limit = f'at most {self.horizon}, as fitted with strategy="direct"'
             raise ValueError(f"horizon must be {limit}, got {horizon}")
         return horizon
 
     def _forecasts(self, y: Any, covariates: Any, horizon: int | None) -> tuple[Form, Array, Array]:
         """The form of N series, their forecasts, (N, horizon, C, Q), and contexts' deviations, (N, C)."""
-        self._require_fitted("history_")
         horizon = self._steps_ahead(horizon)
         if y is None:
             values, known, form = self._tails
-            beside = _read_covariates(covariates, form.steps_ahead(len(values), horizon))
+            ahead = Steps([horizon] * len(values), form.following(horizon), form.names, "ahead")
+            beside = _read_covariates(covariates, ahead)
             self._require_channels(covariates=beside)
             given = np.concatenate([known, np.stack(beside.values)], axis=1)
         else:
@@ -504,8 +496,8 @@ class Forecaster(NetworkEstimator):
 
     def _run(self, values: Array, covariates: Array) -> tuple[Array, Array]:
         """The forecasts of windows (S, N, C) with covariates (S + horizon, N, K), as of `_forecasts`."""
-        size, scaled = self._fitted_with["batch_size"], self._covariate_scale.apply(covariates)
-        batches = [slice(begin, begin + size) for begin in range(0, values.shape[1], size)]
+        scaled = self._covariate_scale.apply(covariates)
+        batches = [np.s_[at : at + self.batch_size] for at in range(0, values.shape[1], self.batch_size)]
         parts = [self.network_.forecast(self._reach, values[:, some], scaled[:, some]) for some in batches]
         forecasts, deviations = map(np.concatenate, zip(*parts, strict=True))
         return forecasts, deviations
