@@ -328,8 +328,16 @@ def test_layers_that_do_not_fit_are_refused(make, words):
 
 X = np.zeros((9, 4, 3))
 CALLS = {
-    "axes": ({"x": X[0, 0]}, "x must have shape (T, B, ...), got (3,)"),
+    "axes": ({"x": X[0, 0]}, "x must have shape (T, B, 3), got (3,)"),
     "features": ({"x": X[..., :2]}, "x must have shape (T, B, 3), got (9, 4, 2)"),
+    "integers": (
+        {"x": X.astype(int)},
+        "x must be a float32 or float64 array of shape (T, B, 3), got dtype int64",
+    ),
+    "more steps than a window": (
+        {"x": np.zeros((chain.WINDOW + 1, 4, 2))},
+        f"x must have shape (T, B, 3), got ({chain.WINDOW + 1}, 4, 2)",
+    ),
     "dtype": ({"x": X.astype("float32")}, "x must have the layer's dtype float64, got float32"),
     "no steps": ({"x": X[:0]}, "x must have at least one step, got shape (0, 4, 3)"),
     "a length of 0": ({"lengths": [3, 0, 1, 9]}, "lengths must be within 1..T = 1..9, got lengths[1] = 0"),
@@ -425,6 +433,33 @@ def test_a_copy_computes_the_same(copied, rng):
     np.testing.assert_array_equal(other(x), network(x))
     assert other.gradients == {} and repr(other) == repr(network)
     assert other.parts["0"] is not network.parts["0"]
+
+
+class Flat(Layer):
+    """Pictures, step by step, as rows of features."""
+
+    def __call__(self, x):
+        return x.reshape(*x.shape[:2], -1)
+
+    def forward(self, x):
+        return self(x), lambda dy: dy.reshape(x.shape)
+
+
+def test_steps_may_be_of_any_shape_where_a_layer_of_ones_own_takes_them(rng):
+    network = Sequential(Flat(), GRU(6, 4, dtype="float64", seed=0), Last())
+    x = batch(rng, 2, 3)
+    y, back = network.forward(x, LENGTHS)
+    np.testing.assert_array_equal(y, network(x.reshape(9, 4, 6), LENGTHS))
+    assert back(y).shape == x.shape
+    with pytest.raises(
+        ValueError, match=re.escape("what comes to Mean() must have shape (T, B, F), got (9, 4)")
+    ):
+        Sequential(Tanh(), Mean())(batch(rng))
+
+
+def test_without_layers_nothing_happens():
+    y, back = Sequential().forward(np.ones(3))
+    assert y.tolist() == back(y).tolist() == [1, 1, 1]
 
 
 def test_parts_are_attributes_and_print_a_line_each():

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Sequences
 from fastrnn.layers.layer import Layer
@@ -119,8 +120,10 @@ class Pooled(NamedTuple):
         gathered, start, undo = None, 0, list[Undo]()
         for array, valid in self._windows(x, lengths, steps):
             y, states, undo = run(self.layers, array, states, valid, training=training)
-            gathered = self.pooling._gather(gathered, self._swap(y), valid, start)
-            start += len(self._swap(y))
+            y = self._swap(y)
+            checks.require_shape(f"what comes to {self.pooling!r}", y, ("T", "B", "F"))
+            gathered = self.pooling._gather(gathered, y, valid, start)
+            start += len(y)
         return gathered, states, undo
 
     def _windows(self, x: Any, lengths: Lengths, steps: int | None) -> Iterator[tuple[Array, Lengths]]:

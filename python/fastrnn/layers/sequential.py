@@ -179,17 +179,15 @@ class Sequential(Composite):
             y, states, back_to_steps = pooled.forward(given, valid, states, self.bptt_steps)
             y, _, undo = run(head, y, training=True)
             undo.insert(0, back_to_steps)
-        shape, dtype = y.shape, y.dtype
+        shape, dtype, waiting = y.shape, y.dtype, [undo]
 
         def back(dy: npt.ArrayLike, *, input_gradient: bool = True) -> Any:
             """Once: dx of dy; adds to the layers' gradients."""
             dy = floats("dy", dy, dtype, shape)
             input_gradient = checks.boolean("input_gradient", input_gradient)
-            if not undo:
+            if not waiting:
                 raise RuntimeError("back was called before: each serves one call; run forward again")
-            waiting = undo[:]
-            undo.clear()
-            return back_through(waiting, dy, input_gradient)
+            return back_through(waiting.pop(), dy, input_gradient)
 
         return (y, tuple(states), back) if return_state else (y, back)
 
@@ -266,12 +264,15 @@ class Sequential(Composite):
                 return x, x.lengths, states
             array, lengths = x.padded()
             return array.swapaxes(0, 1) if self.batch_first else array, lengths, states
-        x = checks.array("x", x, "an array of shape (T, B, ...)")
+        axes = ("B", "T") if self.batch_first else ("T", "B")
+        x = checks.array("x", x, f"an array of shape ({', '.join(axes)}, ...)")
+        takes = next(iter(self.parts.values()))._features[0]
+        if x.dtype.kind in "iu" and x.ndim != 3:
+            checks.require_shape("x", x, axes)
+        else:
+            x = checks.float_array("x", x, x.shape if takes is None else (*axes, takes))
         if x.ndim < 2:
-            axes = "(B, T, ...)" if self.batch_first else "(T, B, ...)"
-            raise ValueError(f"x must have shape {axes}, got {x.shape}")
-        if x.dtype.kind not in "iu":
-            x = checks.float_array("x", x, x.shape)
+            raise ValueError(f"x must have shape ({', '.join(axes)}, ...), got {x.shape}")
         if pooled:
             T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
             if T == 0:
