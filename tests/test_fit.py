@@ -569,3 +569,54 @@ def test_a_network_of_ones_own_must_return_what_it_should():
         fit(Short(0), Pairs(1), epochs=1)
     with pytest.raises(TypeError, match=r"network must have forward\(x\), which returns y and back"):
         fit(Composite(a=Linear(1, 1)), (np.ones((2, 1)), np.ones(2)), loss="huber", epochs=1)
+
+
+def test_what_functions_return_that_cannot_be_used_is_told():
+    network = classifier()
+    before = weights(network)
+
+    def run(**options):
+        fit(network, (X, LABELS), **{"loss": "softmax_cross_entropy", "epochs": 2, **options})
+
+    with pytest.raises(
+        ValueError, match="what schedule returns must be a non-negative finite number, got nan"
+    ):
+        run(schedule=lambda progress: np.nan)
+    with pytest.raises(
+        TypeError, match="what schedule returns must be a non-negative finite number, got None"
+    ):
+        run(schedule=lambda progress: None)
+    assert_same(weights(network), before)
+    with pytest.raises(TypeError, match=r"metrics must return numbers by name, got 0\.5"):
+        run(metrics=lambda network: 0.5)
+    with pytest.raises(ValueError, match="metrics must return names of their own, got 'steps'"):
+        run(metrics=lambda network: {"steps": 3.0})
+    with pytest.raises(TypeError, match="data must come from a function that yields parts, got None"):
+        fit(network, lambda: None, loss="softmax_cross_entropy", epochs=1)
+    assert_same(weights(network), before)  # of the epoch that did not end
+
+    class Half(Composite):
+        def forward(self, x, lengths=None):
+            return self.parts["head"].forward(self.parts["chain"](x, lengths))[: self.returned]
+
+    half = Half(chain=classifier(), head=Linear(2, 2, dtype="float64", seed=0))
+    options = {"loss": "softmax_cross_entropy", "optimizer": Adam(half.parts["head"].parameters), "epochs": 1}
+    half.returned = 1
+    with pytest.raises(TypeError, match="the network's forward must return y and back, got"):
+        fit(half, (X, LABELS), **options)
+    half.returned = 2
+    fit(half, (X, LABELS), **options)
+    with pytest.raises(TypeError, match="network must be one that can be called, to validate, got Half"):
+        fit(half, (X, LABELS), validation=(X, LABELS), **options)
+
+
+def test_a_truth_of_numpy_stops_a_training_too():
+    network = classifier()
+    training = fit(
+        network,
+        (X, LABELS),
+        loss="softmax_cross_entropy",
+        epochs=5,
+        callbacks=lambda training: np.float64(training.history[-1]["train_loss"]) < 100,
+    )
+    assert len(training.history) == 1

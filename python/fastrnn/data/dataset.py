@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -113,7 +113,10 @@ class Parts:
 
     def batches(self, rng: np.random.Generator | None) -> Iterator[Any]:
         """An epoch."""
-        for part in self.parts():
+        parts = self.parts()
+        if not isinstance(parts, Iterable):
+            raise TypeError(f"data must come from a function that yields parts, got {checks.came(parts)}")
+        for part in parts:
             yield from self.read(part).batches(rng)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from fastrnn.models.files import Stored
 from fastrnn.models.networks import optimizers
 from fastrnn.models.splitting import held_out, warn_of_no_validation
 from fastrnn.training import Training, fit
+from fastrnn.training.fit import Callbacks, Path, listed
 from fastrnn.training.learning import epoch_of, mean_loss
 from fastrnn.training.state import held_in
 
@@ -29,8 +29,6 @@ __all__ = ["Callbacks", "Check", "NetworkEstimator", "Path", "SequenceEstimator"
 
 Self = TypeVar("Self", bound="NetworkEstimator")
 SequenceSelf = TypeVar("SequenceSelf", bound="SequenceEstimator")
-Path: TypeAlias = str | os.PathLike[str]
-Callbacks: TypeAlias = Callable[[Any], Any] | Sequence[Callable[[Any], Any]]
 
 SAMPLED = 8  # batches or windows by which a model is compared with guessing
 
@@ -128,9 +126,7 @@ class NetworkEstimator(Stored):
         callbacks: Callbacks,
     ) -> Self:
         """See `SequenceEstimator.fit`."""
-        told = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
-        for each in told:
-            checks.function("callbacks", each)
+        told = [lambda _, each=each: each(self) for each in listed(callbacks)]
         resume = checkpoints.to_resume(resume, checkpoint)
         if checkpoint is not None:
             checkpoints.require_writable(checkpoint)
@@ -159,7 +155,7 @@ class NetworkEstimator(Stored):
             self._become(model)
 
         try:
-            model._train(training, validation, state, [epoch_ended, *(_on(self, each) for each in told)])
+            model._train(training, validation, state, [epoch_ended, *told])
         except KeyboardInterrupt:
             self._become(model)
             raise
@@ -202,11 +198,11 @@ class NetworkEstimator(Stored):
         if model is checked:
             model._begin()
         model._learn_scale(examples)
-        rate, decay = checked.learning_rate, checked.weight_decay
-        if model._optimizers is None:
-            made = optimizers(model.network_, checked.optimizer, rate, decay)
-            model._optimizers = made, rate
-        made, before = model._optimizers
+        rate = checked.learning_rate
+        made, before = model._optimizers or (
+            optimizers(model.network_, checked.optimizer, rate, checked.weight_decay),
+            rate,
+        )
         for each in made:
             each.lr *= rate / before
         model._optimizers = made, rate
@@ -396,11 +392,6 @@ class SequenceEstimator(NetworkEstimator):
         This model.
         """
         return self._partial_fit((X, y, lengths, sample_weight))
-
-
-def _on(model: NetworkEstimator, callback: Callable[[Any], Any]) -> Callable[[Training], Any]:
-    """The callback of a training that calls one of a model."""
-    return lambda _: callback(model)
 
 
 def _given(data: Any) -> tuple[Any, ...]:

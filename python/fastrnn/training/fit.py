@@ -151,9 +151,7 @@ def fit(
     """
     if not hasattr(network, "take_gradients"):
         raise TypeError(f"network must have parameters and take_gradients(), got {checks.came(network)}")
-    told = [*callbacks] if isinstance(callbacks, Sequence) else [callbacks]
-    for each in told:
-        checks.function("callbacks", each)
+    told = listed(callbacks)
     if metrics is not None:
         checks.function("metrics", metrics)
     bptt = None if bptt_steps is None else checks.positive_int("bptt_steps", bptt_steps)
@@ -187,6 +185,12 @@ def fit(
         told.insert(0, lambda training: training.save(checkpoint))
     training.run(examples, held_out, metrics, told)
     return training
+
+
+def listed(callbacks: Callbacks) -> list[Callable[[Any], Any]]:
+    """Callbacks as a list, each of which can be called."""
+    several = list(callbacks) if isinstance(callbacks, Sequence) else [callbacks]
+    return [checks.function("callbacks", each) for each in several]
 
 
 def _optimizers(network: Network, given: Any) -> list[Optimizer]:

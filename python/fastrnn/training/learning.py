@@ -91,8 +91,13 @@ class Supervised:
         x, options = self._inputs(batch.x)
         if self.stateful:
             options |= {"state": state, "return_state": True}
-        found = (self.network.forward if training else self.network)(x, **options)
+        run = self.network.forward if training else self.network
+        if not callable(run):
+            raise TypeError(f"network must be one that can be called, to validate, got {checks.came(run)}")
+        found = run(x, **options)
         y, *rest = found if isinstance(found, tuple) else (found,)
+        if training and not callable(rest[-1] if rest else None):
+            raise TypeError(f"the network's forward must return y and back, got {checks.came(found)}")
         target, valid = self._targets(batch)
         value, dy = self._loss(y, target, valid)
         if training:

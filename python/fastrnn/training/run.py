@@ -130,8 +130,8 @@ class Training:
                     record["validation_loss"] = self._finite(
                         "validation loss", mean_loss(self._learn, validation)
                     )
-                for name, value in ({} if metrics is None else metrics(self.network)).items():
-                    record[name] = number(f"metric {name}", value)
+                if metrics is not None:
+                    self._measure(metrics, record)
                 if validation is not None or metrics is not None:
                     self._compare(record)
                 record["seconds"] = self._seconds()
@@ -258,6 +258,7 @@ class Training:
         if clipped:
             clip_grad_norm(gradients, limit)
         part = (schedule if callable(schedule) else SCHEDULES[schedule])(self._done(epochs))
+        part = checks.non_negative_float("what schedule returns", part)
         for optimizer, peak, names in zip(self.optimizers, self._peaks, self._names, strict=True):
             optimizer.lr = peak * part
             optimizer.step({own: gradients[name] for own, name in names.items()})
@@ -301,6 +302,16 @@ class Training:
 
     # -- between epochs
 
+    def _measure(self, metrics: Callable[[Any], Mapping[str, Any]], record: dict[str, Any]) -> None:
+        """Add what metrics return to the record."""
+        found = metrics(self.network)
+        if not isinstance(found, Mapping):
+            raise TypeError(f"metrics must return numbers by name, got {checks.came(found)}")
+        for name, value in found.items():
+            if name in record or name == "seconds":
+                raise ValueError(f"metrics must return names of their own, got {name!r}")
+            record[name] = number(f"metric {name}", value)
+
     def _compare(self, record: dict[str, Any]) -> None:
         """Keep the state if the record is the best."""
         if self.monitor not in record:
@@ -310,9 +321,10 @@ class Training:
 
     def _told_to_stop(self, callbacks: Sequence[Callable[[Any], Any]]) -> bool:
         try:
-            return any([callback(self) is True for callback in callbacks])  # every one is called
+            found = [callback(self) for callback in callbacks]
         except StopTraining:
             return True
+        return any(isinstance(each, (bool, np.bool_)) and bool(each) for each in found)
 
     def _done(self, epochs: float) -> float:
         """How much of the training is done when so many epochs and the steps before this one are."""
