@@ -814,7 +814,10 @@ def test_a_function_of_the_network_sets_the_initial_values():
         ({"layer_options": {"hidden_size": 3}}, "layer_options must be of .* got 'hidden_size'"),
         ({"layer_options": 3}, "layer_options must be a dict of options by name, got 3"),
         ({"layer_options": {"recurrent_dropout": 2}}, "recurrent_dropout must be .* got 2"),
-        ({"layer_options": {"nonlinearity": "relu"}}, "nonlinearity"),
+        (
+            {"layer_options": {"nonlinearity": "relu"}},
+            "layer_options must be of bias, .* with cell='lstm', got 'nonlinearity'",
+        ),
         ({"cell": "rnn", "forget_bias": 1.0}, "forget_bias=1.0 must go with cell='rnn'"),
         ({"initial": "identity"}, "initial='identity' must go with cell='lstm'"),
         ({"initial": "zeros"}, "initial must be one of 'orthogonal', 'identity', got 'zeros'"),

@@ -630,15 +630,16 @@ def test_parameters_keep_their_form_in_a_file(tmp_path):
     assert repr(Forecaster.load(tmp_path / "model")) == repr(model)
 
 
-def test_columns_of_frames_are_those_of_fit(tmp_path):
+@pytest.mark.parametrize("names", [["load", "wind"], [2024, 2023]], ids=str)
+def test_columns_of_frames_are_those_of_fit(names, tmp_path):
     pandas = pytest.importorskip("pandas")
-    y = pandas.DataFrame({"load": wave(80), "wind": wave(80, 7)})
+    y = pandas.DataFrame({names[0]: wave(80), names[1]: wave(80, 7)})
     x = pandas.DataFrame({"price": wave(84, 5), "hour": np.arange(84) % 24})
-    others, prices = y[["wind", "load"]], x[["hour", "price"]]
+    others, prices = y[names[::-1]], x[["hour", "price"]]
     fitted = Forecaster(horizon=4, **TINY).fit(y, x[:80])
     fitted.save(tmp_path / "model")
     expected = fitted.predict(covariates=x[80:])
-    error = r"{} must have the columns of fit, in their order: \['{}', '{}'\], got \['{}', '{}'\]"
+    error = r"{} must have the columns of fit, in their order: \[{!r}, {!r}\], got \[{!r}, {!r}\]"
     load, price = error.format("y", *y, *others), error.format("covariates", *x, *prices)
     refused = [
         (lambda model: model.predict(others, x), load),

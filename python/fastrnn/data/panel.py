@@ -87,10 +87,9 @@ class Panel(NamedTuple):
 
     @property
     def channels(self) -> list[Any]:
-        """How many, and the names of the columns of frames if they are strings, else None."""
-        names = self.form.columns[0] if self.form.columns and self.form.dimensions == 2 else []
-        named = names and all(isinstance(name, str) for name in names)
-        return [self.values[0].shape[1], names if named else None]
+        """How many, and the names of the columns of frames, else None."""
+        named = self.form.columns and self.form.dimensions == 2
+        return [self.values[0].shape[1], self.form.columns[0] if named else None]
 
     def steps(self, ahead: int) -> Steps:
         """Their own steps, and so many ahead."""

@@ -492,7 +492,8 @@ class Forecaster(NetworkEstimator):
 
     def _ends(self, arrays: list[Array], ahead: int = 0) -> Array:
         """The last steps of each, as many as a forecast needs, and so many more, (N, S, ·)."""
-        return np.stack([array[-self._reach.past - ahead :] for array in arrays])
+        count = self._reach.past + ahead
+        return np.stack([array[-count:] for array in arrays])
 
     def _run(self, values: Array, covariates: Array) -> tuple[Array, Array]:
         """The forecasts of windows (S, N, C) with covariates (S + horizon, N, K), as of `_forecasts`."""

@@ -21,6 +21,7 @@ from fastrnn.training.run import OPTIONS
 from fastrnn.training.schedules import Schedule
 
 Self = TypeVar("Self", bound="Estimator")
+NetworkSelf = TypeVar("NetworkSelf", bound="NetworkParameters")
 
 OTHERWISE = "input_size hidden_size num_layers bidirectional dropout batch_first dtype seed".split()  # told
 
@@ -194,10 +195,16 @@ class NetworkParameters(Estimator):
         **{name: check for name, check in OPTIONS.items() if name != "accumulate"},
     }
 
-    def _checked_copy(self: Self) -> Self:
+    def _checked_copy(self: NetworkSelf) -> NetworkSelf:
         """An unfitted model with the same parameters, as plain Python, which JSON can express."""
-        params, known = self.get_params(), self._checks  # type: ignore[attr-defined]
-        return type(self)(**{name: known[name](name, value) for name, value in params.items()})
+        params = self.get_params().items()
+        model = type(self)(**{name: self._checks[name](name, value) for name, value in params})
+        options = inspect.signature(CELLS[model.cell]).parameters.keys() - {*OTHERWISE}
+        for each in model.layer_options or {}:
+            if each not in options:
+                expected = f"{', '.join(sorted(options))} with cell={model.cell!r}"
+                raise ValueError(f"layer_options must be of {expected}, got {each!r}")
+        return model
 
     @classmethod
     def _plain(cls, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,10 +217,6 @@ def _options(name: str, value: Any) -> dict[str, Any]:
     """Options of recurrent layers, plain; the layers check them when they are made."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a dict of options by name, got {checks.came(value)}")
-    known = {each for cell in CELLS.values() for each in inspect.signature(cell).parameters} - {*OTHERWISE}
-    for each in value:
-        if each not in known:
-            raise ValueError(f"{name} must be of {', '.join(sorted(known))}, got {each!r}")
     plain = {each: option.item() for each, option in value.items() if isinstance(option, np.generic)}
     return {**value, **plain}
 
