@@ -12,7 +12,7 @@ from fastrnn.backend import BACKENDS
 from fastrnn.data import Examples, Sequences
 from fastrnn.losses import mean_squared_error
 from fastrnn.models import SequenceClassifier, SequenceRegressor, classifier, networks, regressor
-from fastrnn.models.weighting import Weighted
+from fastrnn.training.learning import Supervised
 
 TINY = {"hidden_size": 8, "epochs": 15, "learning_rate": 0.03, "seed": 0}
 
@@ -30,13 +30,17 @@ def network_of(cell, pooling, bptt_steps, bidirectional=False, num_layers=1):
     layer = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}[cell]
     recurrent = layer(2, 3, num_layers, bidirectional=bidirectional, dtype="float64", seed=rng)
     options = {"pooling": pooling, "dropout": 0.0, "bptt_steps": bptt_steps}
-    return networks.network_of(recurrent, 2, Weighted(mean_squared_error), **options, rng=rng)
+    return networks.network_of(recurrent, 2, **options, rng=rng)
 
 
 def batch_of(lengths=(5, 9, 1, 7)):
     rng = np.random.default_rng(1)
     x = [rng.normal(size=(length, 2)) for length in lengths]
     return Examples(Sequences(x, "float64"), rng.normal(size=(len(lengths), 2)))
+
+
+def learn(network, batch, training=True):
+    return Supervised(network, mean_squared_error, stateful=False)(batch, None, training=training)
 
 
 class TestPooling:
@@ -58,37 +62,37 @@ class TestPooling:
     def test_gradients_are_those_of_the_loss(self, backend, pooling, bidirectional, cell):
         """Against central differences in float64."""
         network, batch = network_of(cell, pooling, None, bidirectional), batch_of()
-        loss, count, _ = network.loss(batch, training=True)
-        assert count == 4 and loss == pytest.approx(network.loss(batch, training=False)[0], rel=1e-12)
+        loss, count, _ = learn(network, batch)
+        assert count == 4 and loss == pytest.approx(learn(network, batch, training=False)[0], rel=1e-12)
         assert network.gradients.keys() == network.parameters.keys()
         rng = np.random.default_rng(2)
         for name, parameter in network.parameters.items():
             direction = rng.standard_normal(parameter.shape)
             parameter += 1e-6 * direction
-            above = network.loss(batch, training=False)[0]
+            above = learn(network, batch, training=False)[0]
             parameter -= 2e-6 * direction
-            slope = (above - network.loss(batch, training=False)[0]) / 2e-6
+            slope = (above - learn(network, batch, training=False)[0]) / 2e-6
             parameter += 1e-6 * direction
             assert slope == pytest.approx((network.gradients[name] * direction).sum(), rel=1e-5, abs=1e-8)
 
     @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
     def test_windows_that_hold_all_steps_change_nothing(self, pooling):
         whole, cut, batch = network_of("gru", pooling, None), network_of("gru", pooling, 9), batch_of()
-        assert whole.loss(batch, training=True) == cut.loss(batch, training=True)
+        assert learn(whole, batch) == learn(cut, batch)
         for name, gradient in whole.gradients.items():
             np.testing.assert_array_equal(cut.gradients[name], gradient)
 
     @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
     def test_windows_change_the_gradient_alone(self, pooling):
         whole, cut, batch = network_of("lstm", pooling, None), network_of("lstm", pooling, 3), batch_of()
-        losses = [network.loss(batch, training=True)[0] for network in (whole, cut)]
+        losses = [learn(network, batch)[0] for network in (whole, cut)]
         assert losses[0] == pytest.approx(losses[1], rel=1e-12)
         np.testing.assert_allclose(cut.gradients["head.weight"], whole.gradients["head.weight"], rtol=1e-12)
 
     def test_last_goes_back_through_the_last_steps_only(self):
         """The steps before them give a state that is taken as it is."""
         network, batch = network_of("gru", "last", 4), batch_of()
-        network.loss(batch, training=True)
+        learn(network, batch)
         truth = network_of("gru", "last", None)
         layer = network_of("gru", "last", None).recurrent
         outputs, backs = [], []
@@ -105,7 +109,7 @@ class TestPooling:
 
     def test_mean_goes_back_window_by_window(self):
         network, batch = network_of("gru", "mean", 4), batch_of((10,))
-        network.loss(batch, training=True)
+        learn(network, batch)
         truth = network_of("gru", "mean", None)
         x = batch.x.items[0][:, None]
         output = truth.head(truth.recurrent(x)[0].mean(axis=0))
@@ -123,16 +127,16 @@ class TestPooling:
         rng = np.random.default_rng(0)
         layer = fastrnn.LSTM(2, 3, 2, dropout=0.5, dtype="float64", seed=rng)
         options = {"pooling": "mean", "dropout": 0.5, "bptt_steps": 3}
-        network = networks.network_of(layer, 2, Weighted(mean_squared_error), **options, rng=rng)
+        network = networks.network_of(layer, 2, **options, rng=rng)
         seen = []
         forward = layer.forward
         layer.forward = lambda *arguments: (seen.append(forward(*arguments)), seen[-1])[1]
-        network.loss(batch_of(), training=True)
+        learn(network, batch_of())
         after = rng.bit_generator.state
         assert len(seen) == 6
         for (first, *_), (second, *_) in zip(seen[:3], seen[3:], strict=True):
             np.testing.assert_array_equal(first, second)
-        network.loss(batch_of(), training=True)
+        learn(network, batch_of())
         assert rng.bit_generator.state != after
 
 

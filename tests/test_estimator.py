@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastrnn import checkpoint
-from fastrnn.layers import Linear, Recurrent
+from fastrnn.layers import Layer, Linear, Recurrent
 from fastrnn.models import (
     Forecaster,
     SequenceClassifier,
@@ -652,15 +652,15 @@ def test_a_partial_fit_that_ends_early_changes_nothing(monkeypatch, make, error)
     """Neither weights nor the optimizer, the order of the data or the masks of dropout."""
     model, given = make(batch_size=2)
     twin = copy.deepcopy(model.fit(*given).partial_fit(*given))
-    build_loss, calls = type(model.network_).loss, iter(range(100))
+    take_gradients, calls = Layer.take_gradients, iter(range(100))
 
-    def loss(self, *args, **kwargs):
+    def take(self):
         if next(calls) == 2:
             raise error
-        return build_loss(self, *args, **kwargs)
+        return take_gradients(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(model.network_), "loss", loss)
+        patch.setattr(type(model.network_), "take_gradients", take)
         with pytest.raises(error):
             model.partial_fit(*given)
     assert_same(weights(model), weights(twin))
@@ -707,7 +707,7 @@ def by_hand(model, given, steps, make):
     optimizers = make(network.parameters)
     batches = itertools.islice(untrained._dataset(training).batches(rng), steps)
     for batch in batches:
-        network.loss(batch, None, training=True)
+        untrained._learner()(batch, None, training=True)
         gradients = network.take_gradients()
         for optimizer in optimizers:
             optimizer.step({name: gradients[name] for name in optimizer.parameters})
@@ -839,7 +839,7 @@ def test_what_cannot_be_asked_for_is_told_before_training(options, error):
     assert not hasattr(model, "history_")
 
 
-def test_what_was_asked_for_is_saved_but_functions_whose_work_is_in_the_weights(tmp_path):
+def test_what_was_asked_for_is_saved_but_functions_which_are_given_again(tmp_path):
     asked = {"initial": "orthogonal", "forget_bias": 1.0, "optimizer": "sgd", "weight_decay": 0.1}
     asked |= {
         "layer_options": {"recurrent_dropout": np.float64(0.2), "recompute": True},
@@ -856,8 +856,20 @@ def test_what_was_asked_for_is_saved_but_functions_whose_work_is_in_the_weights(
     assert_same(weights(again), weights(classifier(**functions)[0].fit(*given)))
     again.save(tmp_path / "model")
     loaded = SequenceClassifier.load(tmp_path / "model")
-    assert (loaded.initial, loaded.schedule, loaded.optimizer) == (None, "cosine", "adam")
     np.testing.assert_array_equal(outputs(loaded, given), outputs(again, given))
+    with pytest.raises(ValueError, match="optimizer must be given again"):
+        loaded.partial_fit(*given)
+    with pytest.raises(ValueError, match="initial must be given again"):
+        loaded.fit(*given)
+    np.testing.assert_array_equal(outputs(loaded, given), outputs(again, given))
+    loaded.set_params(optimizer="sgd").partial_fit(*given)
+    loaded = SequenceClassifier.load(tmp_path / "model", **functions)
+    assert {name: loaded.get_params()[name] for name in functions} == functions
+    assert_same(weights(loaded.fit(*given)), weights(again))
+    with pytest.raises(ValueError, match="inconsistent"):
+        SequenceClassifier.load(tmp_path / "model", **functions, hidden_size=99)
+    with pytest.raises(ValueError, match="instead of 'adam'"):
+        classifier()[0].fit(*given, resume=tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])

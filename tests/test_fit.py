@@ -115,10 +115,10 @@ def test_every_form_of_data_is_the_same_data(form):
 
 
 class Arrays(Composite):
-    """The same as a `classifier`, of one's own, which takes arrays."""
+    """The same as a `classifier` or `tagger`, of one's own, which takes arrays."""
 
-    def __init__(self, batch_first=False):
-        self.chain = classifier(batch_first=batch_first)
+    def __init__(self, batch_first=False, make=classifier):
+        self.chain = make(batch_first=batch_first)
         self.batch_first = batch_first
         super().__init__(**self.chain.parts)
 
@@ -170,6 +170,33 @@ def test_steps_after_the_end_do_not_count():
         assert value == pytest.approx(((predicted - true) ** 2).mean())
         for name, array in each.items():
             np.testing.assert_allclose(array, found[0][1][name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [classifier, tagger])
+@pytest.mark.parametrize("batch_first", [None, False, True])
+def test_a_weight_is_as_many_copies(make, batch_first):
+    """In training and validation, whose losses are means over all samples, for any network."""
+    X, counts = ragged(), np.array([1, 3, 0, 2, 1, 5, 0, 1])
+    y = LABELS if make is classifier else [(x[:, 0] > 0).astype(int) for x in X]
+    copies = np.repeat(np.arange(8), counts)
+    once, found = (X, y, None, counts), []
+    for data in (once, ([X[k] for k in copies], [y[k] for k in copies])):
+        network = make() if batch_first is None else Arrays(batch_first, make)
+        samples = np.concatenate([np.ravel(each) for each in data[1]]).size
+        training = fit(
+            network,
+            data,
+            loss="softmax_cross_entropy",
+            validation=data,
+            optimizer=SGD(network.parameters, 0.01 * samples),
+            batch_size=99,
+            epochs=3,
+        )
+        losses = [training.history[-1][name] * samples for name in ("train_loss", "validation_loss")]
+        found.append((weights(network), losses))
+    for name, array in found[0][0].items():
+        np.testing.assert_allclose(array, found[1][0][name], rtol=0, atol=1e-12)
+    assert found[0][1] == pytest.approx(found[1][1])
 
 
 def test_single_numbers_meet_outputs_of_one_column():
@@ -494,7 +521,10 @@ X, WRONG = ragged(), ragged()
 WRONG[3] = WRONG[3].copy()
 WRONG[3][2, 1] = np.nan
 DATA = {
-    "a number": (3, r"data must be \(X, y\) or \(X, y, lengths\), a function that yields them, or a Dataset"),
+    "a number": (
+        3,
+        r"data must be \(X, y\), .* or \(X, y, lengths, sample_weight\), a function that yields them, or a",
+    ),
     "a single one": ((X,), r"data must be \(X, y\)"),
     "too few y": ((X, LABELS[:5]), "data's y must have something for each of the 8 in X, got 5"),
     "NaN": ((WRONG, LABELS), "data's X must be finite in float64, got NaN in sequence 3, step 2, feature 1"),
@@ -504,6 +534,7 @@ DATA = {
     "labels as text": ((X, np.array(["a", "b"] * 4)), "data's y must be"),
     "features": (([x[:, :2] for x in X], LABELS), "2"),
     "lengths": ((padded(X), LABELS, [10] * 8), "lengths"),
+    "weights": ((X, LABELS, None, [1, 2]), r"data's sample_weight must have shape \(8,\), got \(2,\)"),
     "no samples": (type("Data", (), {"batches": None.__init__})(), "samples"),
 }
 

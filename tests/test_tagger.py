@@ -10,7 +10,7 @@ from fastrnn.data import Examples, Sequences
 from fastrnn.losses import softmax_cross_entropy
 from fastrnn.models import SequenceTagger, tagger
 from fastrnn.models.networks import network_of
-from fastrnn.models.weighting import Weighted
+from fastrnn.training.learning import Supervised
 
 TINY = {"hidden_size": 8, "epochs": 20, "learning_rate": 0.03, "seed": 0}
 
@@ -75,18 +75,19 @@ def test_padded_labels_are_cut_like_their_sequences():
 def test_gradients_are_those_of_the_loss(backend, bidirectional):
     rng = np.random.default_rng(0)
     layer = fastrnn.GRU(2, 3, 2, bidirectional=bidirectional, dtype="float64", seed=rng)
-    network = network_of(layer, 4, Weighted(softmax_cross_entropy), dropout=0.0, rng=rng)
+    network = network_of(layer, 4, dropout=0.0, rng=rng)
+    learn = Supervised(network, softmax_cross_entropy, stateful=False)
     lengths = (3, 6, 1)
     x = Sequences([rng.normal(size=(length, 2)) for length in lengths], "float64")
     batch = Examples(x, Sequences([rng.integers(0, 4, length) for length in lengths]))
-    loss, count, _ = network.loss(batch, training=True)
-    assert count == 10 and loss == pytest.approx(network.loss(batch, training=False)[0], rel=1e-12)
+    loss, count, _ = learn(batch, None, training=True)
+    assert count == 10 and loss == pytest.approx(learn(batch, None, training=False)[0], rel=1e-12)
     for name, parameter in network.parameters.items():
         direction = rng.standard_normal(parameter.shape)
         parameter += 1e-6 * direction
-        above = network.loss(batch, training=False)[0]
+        above = learn(batch, None, training=False)[0]
         parameter -= 2e-6 * direction
-        slope = (above - network.loss(batch, training=False)[0]) / 2e-6
+        slope = (above - learn(batch, None, training=False)[0]) / 2e-6
         parameter += 1e-6 * direction
         assert slope == pytest.approx((network.gradients[name] * direction).sum(), rel=1e-5, abs=1e-8), name
 

@@ -1,6 +1,7 @@
 """The training loop on a network small enough to follow: one weight, pulled to a target."""
 
 import contextlib
+import copy
 import itertools
 import json
 import math
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from fastrnn import checkpoint
-from fastrnn.layers import LSTM, Dropout, Linear, Sequential
+from fastrnn.layers import LSTM, RNN, Composite, Dropout, Linear, Sequential
 from fastrnn.losses import mean_squared_error
 from fastrnn.optim import SGD, Adam, AdamW, RMSprop
 from fastrnn.training import SCHEDULES, StopTraining, fit, run
@@ -805,6 +806,33 @@ def test_a_step_without_back_is_an_error():
         fit(lazy, (x, y), loss=mean_squared_error, epochs=1, batch_size=4)
     for name, array in before.items():
         np.testing.assert_array_equal(lazy.parameters[name], array)
+
+
+def test_a_gradient_of_two_names_is_divided_once():
+    """A layer that goes back through one of the batches alone has one gradient for both its biases."""
+    x, cell = np.ones((4, 1, 2)), RNN(2, 3, dtype="float64", seed=0)
+    by_hand = copy.deepcopy(cell)
+
+    class Sometimes(Composite):
+        def loss(self, batch, state, *, training):
+            y, _, back = self.cell.forward(x)
+            value, dy = mean_squared_error(y, np.zeros_like(y))
+            if batch:
+                back(dy)
+            return value, 1, None
+
+    network = Sometimes(cell=cell)
+    Sometimes.loss(Composite(cell=by_hand), True, None, training=True)
+    expected = {name: by_hand.parameters[name] - g / 2 for name, g in by_hand.take_gradients().items()}
+    fit(
+        network,
+        Epochs(lambda: [1, 0], samples=2),
+        optimizer=SGD(network.parameters, 1.0),
+        epochs=1,
+        accumulate=2,
+    )
+    for name, array in expected.items():
+        np.testing.assert_allclose(cell.parameters[name], array, rtol=1e-12)
 
 
 def test_accumulated_batches_are_one_step_by_the_mean_of_their_gradients():

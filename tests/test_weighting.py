@@ -1,9 +1,12 @@
 """How much sequences and classes count: as if they were there as often; and what is minimised."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from fastrnn import losses
+from fastrnn.data import Examples, Sequences
 from fastrnn.models import (
     SequenceClassifier,
     SequenceGenerator,
@@ -11,7 +14,8 @@ from fastrnn.models import (
     SequenceTagger,
     SequenceToSequence,
 )
-from fastrnn.models.weighting import Weighted
+from fastrnn.models.weighting import weighted_cross_entropy
+from fastrnn.training.learning import Supervised, call_loss
 
 # One batch of all, in float64: what is learned depends on neither the order nor, but for rounding, on copies.
 WHOLE = {
@@ -138,9 +142,13 @@ def test_a_batch_of_little_weight_counts_less():
     rng = np.random.default_rng(0)
     outputs, targets = rng.normal(size=(6, 3)), rng.integers(0, 3, 6)
     weights, by_class = rng.random(6), np.array([0.5, 2.0, 1.0])
-    loss = Weighted(losses.softmax_cross_entropy, by_class)
-    whole, gradient = loss(outputs, targets, weights)
-    parts = [loss(outputs[part], targets[part], weights[part]) for part in (slice(0, 2), slice(2, 6))]
+    by_class_too = partial(weighted_cross_entropy, by_class=by_class, label_smoothing=0.0)
+
+    def loss(part):
+        return call_loss(by_class_too, outputs[part], targets[part], weights[part])
+
+    whole, gradient = loss(slice(None))
+    parts = [loss(slice(0, 2)), loss(slice(2, 6))]
     assert whole == pytest.approx((2 * parts[0][0] + 4 * parts[1][0]) / 6)
     np.testing.assert_allclose(gradient, np.concatenate([2 * parts[0][1], 4 * parts[1][1]]) / 6)
     logs = outputs - np.log(np.exp(outputs).sum(axis=1, keepdims=True))
@@ -148,15 +156,30 @@ def test_a_batch_of_little_weight_counts_less():
     assert whole == pytest.approx(each.mean())
 
 
+class Constant:
+    """A network that gives the same logits, whatever it gets."""
+
+    def __init__(self, logits):
+        self.logits = logits
+
+    def forward(self, x):
+        return self.logits, partial(setattr, self, "came_back")
+
+
 def test_steps_count_by_their_sequence_and_their_class():
     rng = np.random.default_rng(0)
     logits, targets, lengths = rng.normal(size=(4, 3, 2)), rng.integers(0, 2, (4, 3)), np.array([4, 0, 2])
     weights, by_class = rng.random(3), np.array([0.5, 2.0])
-    loss, gradient = Weighted(losses.softmax_cross_entropy, by_class)(logits, targets, weights, lengths)
+    steps = Sequences([targets[:length, place] for place, length in enumerate(lengths)])
+    network = Constant(logits)
+    by_class_too = partial(weighted_cross_entropy, by_class=by_class, label_smoothing=0.0)
+    learn = Supervised(network, by_class_too, stateful=False)
+    loss, count, _ = learn(Examples(np.zeros(3), steps, weights), None, training=True)
+    gradient = network.came_back
     logs = logits - np.log(np.exp(logits).sum(axis=2, keepdims=True))
     each = -np.take_along_axis(logs, targets[:, :, None], 2)[:, :, 0] * weights * by_class[targets]
     valid = np.arange(4)[:, None] < lengths
-    assert loss == pytest.approx(each[valid].mean())
+    assert count == 6 and loss == pytest.approx(each[valid].mean())
     assert not gradient[~valid].any() and gradient[valid].all()
 
 
@@ -232,9 +255,17 @@ def test_a_function_is_a_loss(tmp_path):
     own_plain = SequenceRegressor(**WHOLE, loss=plain).fit(X, y)
     np.testing.assert_array_equal(own_plain.predict(X), SequenceRegressor(**WHOLE).fit(X, y).predict(X))
     own_plain.save(tmp_path / "model")
-    loaded = SequenceRegressor.load(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.predict(X), own_plain.predict(X))
-    assert loaded.loss == "mean_squared_error"
+    loaded = SequenceRegressor.load(tmp_path / "model", loss=plain)
+    again = SequenceRegressor.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(X), own_plain.predict(X))
+    learned = loaded.partial_fit(X, y).predict(X)
+    for learn in (again.partial_fit, again.fit):
+        with pytest.raises(ValueError, match=r"loss must be given again, as load\(path, loss=...\)"):
+            learn(X, y)
+    np.testing.assert_array_equal(again.predict(X), own_plain.predict(X))
+    again.save(tmp_path / "copy")
+    loaded = SequenceRegressor.load(tmp_path / "copy", loss=plain)
+    np.testing.assert_array_equal(loaded.partial_fit(X, y).predict(X), learned)
     with pytest.raises(TypeError, match="weights"):
         SequenceRegressor(**WHOLE, loss=plain).fit(X, y, sample_weight=COUNTS)
     with pytest.raises(ValueError, match=r"loss must be one of 'mean_squared_error', .*, got 'mse'"):

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.data.examples import Batches, Examples
 from fastrnn.data.sequence import Sequences, is_list, sequences
+from fastrnn.data.weights import sample_weights
+
+FORMS = "(X, y), (X, y, lengths) or (X, y, lengths, sample_weight)"  # of data, in errors
 
 
 class Dataset(Protocol):
@@ -50,10 +53,11 @@ def dataset(
     value : Dataset, tuple or callable
         One of
 
-        - ``(X, y)`` or ``(X, y, lengths)``: sequences in any form of `fastrnn.data.sequences`, of tokens if
-          their steps are single integers; and what is to be learned of them. That is an array (N, ...) with
-          something for each sequence; or for each step, as a list of arrays (T_i,) or (T_i, M), or where X is
-          padded an array (N, T) or (N, T, M);
+        - ``(X, y)``, ``(X, y, lengths)`` or ``(X, y, lengths, sample_weight)``: sequences in any form of
+          `fastrnn.data.sequences`, of tokens if their steps are single integers; and what is to be learned of
+          them. That is an array (N, ...) with something for each sequence; or for each step, as a list of
+          arrays (T_i,) or (T_i, M), or where X is padded an array (N, T) or (N, T, M). By weights, (N,), the
+          loss is the mean of weight times loss;
         - a function that returns an iterator over such tuples, parts of data that may be larger than memory,
           each time it is called: once for each epoch;
         - a `Dataset`, as it is.
@@ -77,22 +81,23 @@ def dataset(
     if callable(value):
         read = partial(dataset, name, batch_size=batch_size, bptt_steps=bptt_steps, dtype=dtype, rows=rows)
         return Parts(read, value)
-    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
-        expected = "(X, y) or (X, y, lengths), a function that yields them, or a Dataset"
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3, 4):
+        expected = f"{FORMS}, a function that yields them, or a Dataset"
         raise TypeError(f"{name} must be {expected}, got {checks.came(value)}")
-    X, y, *lengths = value
+    X, y, lengths, weights = (*value, None, None)[:4]
     x: Any
     if rows:
         x = _array(f"{name}'s X", X, dtype)
-        if lengths:
+        if lengths is not None:
             raise ValueError(f"{name} must be without lengths, as the network has no recurrent layers")
     else:
         kind = np.iinfo(np.int64).max if _tokens(X) else None
-        x = sequences(f"{name}'s X", X, lengths=lengths[0] if lengths else None, dtype=dtype, n_tokens=kind)
+        x = sequences(f"{name}'s X", X, lengths=lengths, dtype=dtype, n_tokens=kind)
     target = _targets(f"{name}'s y", y, X, x, dtype)
     if bptt_steps is not None and not isinstance(target, Sequences):
         raise ValueError(f"bptt_steps must be None unless y has something for each step, got {bptt_steps}")
-    return Batches(Examples(x, target), batch_size, bptt_steps)
+    examples = Examples(x, target, sample_weights(f"{name}'s sample_weight", weights, len(x)))
+    return Batches(examples, batch_size, bptt_steps)
 
 
 @dataclass

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastrnn.checks import Array
+from fastrnn.layers import Sequential
 from fastrnn.models import labels
 from fastrnn.models.estimator import Check
 from fastrnn.models.labelled import LabelEstimator
-from fastrnn.models.networks import SupervisedNetwork
 from fastrnn.models.supervised import PooledEstimator
 
 
@@ -42,5 +42,5 @@ class SequenceClassifier(LabelEstimator, PooledEstimator):
     def _labels(self, y: Any, lengths: Array) -> Array:
         return labels.per_sequence("y", y, len(lengths))
 
-    def _build(self, rng: np.random.Generator) -> SupervisedNetwork:
-        return self._network_of(len(self.classes_), self._loss(), rng)
+    def _build(self, rng: np.random.Generator) -> Sequential:
+        return self._network_of(len(self.classes_), rng)

@@ -15,14 +15,14 @@ import numpy as np
 from fastrnn import checkpoint as checkpoints
 from fastrnn import checks, optim
 from fastrnn.checks import Array, Check, optional
-from fastrnn.data import Batches, Dataset, Examples, Sequences
+from fastrnn.data import FORMS, Batches, Dataset, Examples, Sequences
 from fastrnn.layers import Recurrent, initial
 from fastrnn.models.files import Stored
 from fastrnn.models.networks import optimizers
 from fastrnn.models.splitting import held_out, warn_of_no_validation
 from fastrnn.training import Training, fit
 from fastrnn.training.fit import Callbacks, Path, listed
-from fastrnn.training.learning import epoch_of, mean_loss
+from fastrnn.training.learning import Learn, epoch_of, learn_by, mean_loss
 from fastrnn.training.state import held_in
 
 __all__ = ["Callbacks", "Check", "NetworkEstimator", "Path", "SequenceEstimator", "optional"]
@@ -48,7 +48,7 @@ class NetworkEstimator(Stored):
       `learn` it also sets the attributes that say what the data is like (classes, scaling, vocabulary);
       without, it uses them.
     - ``_build(rng)``: the untrained network for these attributes, all of whose randomness, dropout's
-      included, comes from the generator: with a method ``loss``, as `fastrnn.training.fit` wants it.
+      included, comes from the generator.
     - ``_format()`` and ``_restore(metadata)``: the learned attributes as a dict, whose values are arrays or
       what JSON can express, and back.
 
@@ -56,6 +56,7 @@ class NetworkEstimator(Stored):
 
     - ``_dataset(examples) -> Dataset``: how examples go through the network, in training and validation. By
       default in batches, samples being sequences; see `fastrnn.data.Batches` for steps and for windows.
+    - ``_loss()``: what is minimised, as `fastrnn.training.fit` wants it; None if the network has a ``loss``.
     - ``_classes(examples)``: the classes that each example has, and validation must not have the last of.
     - ``_split(examples)``: the examples to train on, and those to validate on or None. By default a random
       part, with as much of each class.
@@ -86,6 +87,9 @@ class NetworkEstimator(Stored):
         raise NotImplementedError
 
     # -- what it may replace
+
+    def _loss(self) -> Any:
+        return None
 
     def _dataset(self, examples: Any) -> Dataset:
         return Batches(examples, self.batch_size)
@@ -139,10 +143,11 @@ class NetworkEstimator(Stored):
             )
         examples = model._read(*data, learn=True)
         model._begin()
+        model._initialise()
         if validation_data is None:
             training, validation = model._split(examples)
         else:
-            training, validation = examples, model._read(*validation_data, learn=False)
+            training, validation = examples, model._read_validation(validation_data)
         model._learn_scale(training)
         samples = model._dataset(training).samples
         state = None if resume is None else model._read_checkpoint(resume, samples)
@@ -161,6 +166,13 @@ class NetworkEstimator(Stored):
             raise
         self._become(model)._warn_of_divergence(training)
         return self
+
+    def _read_validation(self, data: tuple[Any, ...]) -> Any:
+        try:
+            return self._read(*data, learn=False)
+        except (TypeError, ValueError) as error:
+            error.args = (f"validation_data: {error}",)
+            raise
 
     def _train(
         self, training: Any, validation: Any, state: Any, callbacks: list[Callable[[Training], Any]]
@@ -183,6 +195,8 @@ class NetworkEstimator(Stored):
         fit(
             self.network_,
             self._dataset(examples),
+            loss=self._loss(),
+            bptt_steps=self.bptt_steps,
             optimizer=optimizers(self.network_, self.optimizer, learning_rate, self.weight_decay),
             schedule=self.schedule,
             clip_norm=self.clip_norm,
@@ -197,6 +211,7 @@ class NetworkEstimator(Stored):
         examples = model._read(*data, learn=model is checked)
         if model is checked:
             model._begin()
+            model._initialise()
         model._learn_scale(examples)
         rate = checked.learning_rate
         made, before = model._optimizers or (
@@ -209,6 +224,8 @@ class NetworkEstimator(Stored):
         fit(
             model.network_,
             model._dataset(examples),
+            loss=model._loss(),
+            bptt_steps=model.bptt_steps,
             optimizer=made,
             epochs=1,
             schedule="constant",
@@ -229,7 +246,6 @@ class NetworkEstimator(Stored):
         self._fitted_with = self.get_params()
         self._rng = np.random.default_rng(self.seed)
         self.network_ = self._build(self._rng)
-        self._initialise()
         self._optimizers: tuple[list[optim.Optimizer], float] | None = None  # of `partial_fit`; and the rate
         self.history_ = []
         self.best_epoch_ = None
@@ -257,7 +273,7 @@ class NetworkEstimator(Stored):
         """The first step of an epoch on data as of `fit`, but for the update; for `fastrnn.diagnostics`."""
         model = self._as_fitted()
         dataset = model._dataset(model._examples(*data, **named))
-        next(epoch_of(model.network_.loss, dataset, model._rng))
+        next(epoch_of(model._learner(), dataset, model._rng))
 
     def _examples(self, *data: Any, **named: Any) -> Any:
         """Data as of `fit`, with what is left out as there, as examples."""
@@ -273,7 +289,10 @@ class NetworkEstimator(Stored):
 
     def _mean_loss(self, examples: Any, most: int | None = None) -> float:
         """Of all batches, or windows, or of at most so many."""
-        return mean_loss(self.network_.loss, self._dataset(examples), most)
+        return mean_loss(self._learner(), self._dataset(examples), most)
+
+    def _learner(self) -> Learn:
+        return learn_by(self.network_, self._loss(), True)
 
     def _warn_of_divergence(self, examples: Any) -> None:
         """Training can diverge and stay finite: then all weights 0, and so outputs of 0, are far better."""
@@ -396,6 +415,5 @@ class SequenceEstimator(NetworkEstimator):
 
 def _given(data: Any) -> tuple[Any, ...]:
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3, 4):
-        expected = "(X, y), (X, y, lengths) or (X, y, lengths, sample_weight)"
-        raise TypeError(f"validation_data must be {expected}, got {checks.came(data)}")
+        raise TypeError(f"validation_data must be {FORMS}, got {checks.came(data)}")
     return (*data, None, None)[:4]

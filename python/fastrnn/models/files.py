@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,12 +20,14 @@ Self = TypeVar("Self", bound="Stored")
 
 BUDGET = {"epochs", "max_steps", "patience", "max_seconds", "verbose"}  # may differ when a training goes on
 
+FUNCTION = "<function>"  # what a file has of one
+
 STATE = "training."  # what the names of a checkpoint begin with where they are not the model's own
 LEARNED = "learned."  # and those of arrays of a model that are not weights
 
 
 class Stored(NetworkParameters):
-    """A model that can be saved. Functions among its parameters are not: see `load`."""
+    """A model that can be saved; functions among its parameters are not: see `load`."""
 
     network_: Any
     history_: list[dict[str, Any]]
@@ -38,10 +41,15 @@ class Stored(NetworkParameters):
         checkpoint.save(path, {**self.network_.parameters, **arrays}, metadata)
 
     @classmethod
-    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
+    def load(cls: type[Self], path: str | os.PathLike[str], **parameters: Any) -> Self:
         """The model that `save` wrote, or a checkpoint of `fit`.
 
-        A parameter that was a function has its default then: the weights have what it did.
+        Parameters
+        ----------
+        path : path
+        **parameters
+            Those to have others than in the file, which holds no functions: ``loss=my_loss``. Without one the
+            model predicts, but where training needs it a ValueError says so.
 
         Raises
         ------
@@ -53,7 +61,8 @@ class Stored(NetworkParameters):
         tensors, metadata = checkpoint.load(path)
         cls._require_own(path, metadata)
         try:
-            model = cls(**metadata["parameters"])._checked_copy()
+            lost = {name: Lost(name) for name, each in metadata["parameters"].items() if each == FUNCTION}
+            model = cls(**{**metadata["parameters"], **lost, **parameters})._checked_copy()
             model._restore({**metadata, **part_of(tensors, LEARNED)})
             model._begin()
             weights = (name for name in tensors if not name.startswith((STATE, LEARNED)))
@@ -79,7 +88,7 @@ class Stored(NetworkParameters):
         arrays = {name: value for name, value in learned.items() if isinstance(value, np.ndarray)}
         metadata = {
             "model": type(self).__name__,
-            "parameters": self._plain(self._fitted_with),
+            "parameters": _storable(self._fitted_with),
             **{name: value for name, value in learned.items() if name not in arrays},
             "history": self.history_,
             "best_epoch": self.best_epoch_,
@@ -104,7 +113,7 @@ class Stored(NetworkParameters):
         if "training" not in metadata:
             hint = f"{type(self).__name__}.load takes it, and partial_fit trains it further"
             raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training: {hint}")
-        learned = {**self._format(), "parameters": self._plain(self._fitted_with)}
+        learned = {**self._format(), "parameters": _storable(self._fitted_with)}
         metadata.update(part_of(tensors, LEARNED))
         found: dict[str, Any] = {name: _as_json(metadata.get(name)) for name in learned}
         wanted: dict[str, Any] = {name: _as_json(value) for name, value in learned.items()}
@@ -120,6 +129,23 @@ class Stored(NetworkParameters):
     def _require_own(cls, path: str | os.PathLike[str], metadata: Mapping[str, Any]) -> None:
         if metadata.get("model") != cls.__name__:
             raise ValueError(f"{os.fspath(path)!r} holds no {cls.__name__}, but {metadata.get('model')!r}")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A parameter that was a function when the model was saved."""
+
+    name: str
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        raise ValueError(
+            f"{self.name} must be given again, as load(path, {self.name}=...): it was a function when the "
+            "model was saved, which no file holds"
+        )
+
+
+def _storable(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: FUNCTION if callable(value) else value for name, value in parameters.items()}
 
 
 def _as_json(value: Any) -> Any:

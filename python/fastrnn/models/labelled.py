@@ -11,14 +11,14 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import Array
-from fastrnn.data import Examples, Sequences
-from fastrnn.losses import softmax_cross_entropy
+from fastrnn.data import Examples, Sequences, sample_weights, shares
+from fastrnn.losses import Loss, softmax_cross_entropy
 from fastrnn.models import labels
 from fastrnn.models.decoding import log_softmax
 from fastrnn.models.estimator import Check
 from fastrnn.models.metadata import request
 from fastrnn.models.supervised import SupervisedEstimator
-from fastrnn.models.weighting import Weighted, check_class_weight, sample_weights, shares
+from fastrnn.models.weighting import check_class_weight, weighted_cross_entropy
 
 Self = TypeVar("Self", bound="LabelEstimator")
 
@@ -80,7 +80,7 @@ class LabelEstimator(SupervisedEstimator):
         found = self.predict(X, lengths)
         steps = np.array([np.size(each) for each in found])
         right = _joined(found) == _joined(self._labels(y, steps))
-        weights = sample_weights(sample_weight, len(steps))
+        weights = sample_weights("sample_weight", sample_weight, len(steps))
         return float(np.average(right, weights=None if weights is None else np.repeat(weights, steps)))
 
     def partial_fit(
@@ -141,10 +141,12 @@ class LabelEstimator(SupervisedEstimator):
         scaled: list[float] = (weights * counts.sum() / (weights @ counts)).tolist()
         return scaled
 
-    def _loss(self) -> Weighted:
-        weights = None if self._class_weights is None else np.array(self._class_weights)
-        smoothed = partial(softmax_cross_entropy, label_smoothing=self.label_smoothing)
-        return Weighted(smoothed if self.label_smoothing else softmax_cross_entropy, weights)
+    def _loss(self) -> Loss:
+        smoothing = self.label_smoothing
+        if self._class_weights is None:
+            return partial(softmax_cross_entropy, label_smoothing=smoothing)
+        weights = np.array(self._class_weights)
+        return partial(weighted_cross_entropy, by_class=weights, label_smoothing=smoothing)
 
     def _format(self) -> dict[str, Any]:
         by_label = self._fitted_with["class_weight"]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastrnn import optim
-from fastrnn.data import Examples, Sequences
 from fastrnn.layers import (
     CELLS,
     Composite,
@@ -22,7 +21,6 @@ from fastrnn.layers import (
     Recurrent,
     Sequential,
 )
-from fastrnn.models.weighting import Weighted
 
 TOKEN_RATE = 10.0  # times the learning rate: see `recurrent`
 
@@ -78,42 +76,15 @@ def optimizers(network: Composite, optimizer: Any, lr: float, weight_decay: floa
     return optim.make(optimizer, network.parameters, lr, weight_decay, rates)
 
 
-class SupervisedNetwork(Sequential):
-    """A `Sequential` that knows what it is to learn: an output for each sequence, or for each step.
-
-    Parameters
-    ----------
-    loss : Weighted
-    bptt_steps, **layers
-        As of `Sequential`.
-    """
-
-    def __init__(self, loss: Weighted, *, bptt_steps: int | None = None, **layers: Layer) -> None:
-        super().__init__(bptt_steps=bptt_steps, **layers)
-        self._loss = loss
-
-    def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
-        """See `fastrnn.models.estimator.NetworkEstimator`."""
-        run = self.forward if training else self
-        outputs, state, *back = run(batch.x, state=state, return_state=True)
-        by_step = isinstance(batch.y, Sequences)
-        targets, lengths = batch.y.padded() if by_step else (batch.y, None)
-        loss, doutputs = self._loss(outputs, targets, batch.weights, lengths)
-        for each in back:
-            each(doutputs, input_gradient=False)
-        return loss, len(batch) if lengths is None else int(lengths.sum()), state if by_step else None
-
-
 def network_of(
     recurrent: Recurrent[Any],
     outputs: int,
-    loss: Weighted,
     *,
     pooling: str | None = None,
     dropout: float,
     bptt_steps: int | None = None,
     rng: np.random.Generator,
-) -> SupervisedNetwork:
+) -> Sequential:
     """Recurrent layers, what is pooled of their steps if it is, dropout, and a linear layer."""
     layers: dict[str, Layer] = {"recurrent": recurrent}
     if pooling is not None:
@@ -121,4 +92,4 @@ def network_of(
     layers["dropout"] = Dropout(dropout, seed=rng)
     width = recurrent.hidden_size * (2 if recurrent.bidirectional else 1)
     layers["head"] = Linear(width, outputs, dtype=recurrent.dtype, seed=rng)
-    return SupervisedNetwork(loss, bptt_steps=bptt_steps, **layers)
+    return Sequential(bptt_steps=bptt_steps, **layers)

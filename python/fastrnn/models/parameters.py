@@ -23,7 +23,7 @@ from fastrnn.training.schedules import Schedule
 Self = TypeVar("Self", bound="Estimator")
 NetworkSelf = TypeVar("NetworkSelf", bound="NetworkParameters")
 
-OTHERWISE = "input_size hidden_size num_layers bidirectional dropout batch_first dtype seed".split()  # told
+OTHERWISE = {*"input_size hidden_size num_layers bidirectional dropout batch_first dtype seed".split()}
 
 
 def named_or_function(*names: str) -> Check:
@@ -199,18 +199,12 @@ class NetworkParameters(Estimator):
         """An unfitted model with the same parameters, as plain Python, which JSON can express."""
         params = self.get_params().items()
         model = type(self)(**{name: self._checks[name](name, value) for name, value in params})
-        options = inspect.signature(CELLS[model.cell]).parameters.keys() - {*OTHERWISE}
+        options = inspect.signature(CELLS[model.cell]).parameters.keys() - OTHERWISE
         for each in model.layer_options or {}:
             if each not in options:
                 expected = f"{', '.join(sorted(options))} with cell={model.cell!r}"
                 raise ValueError(f"layer_options must be of {expected}, got {each!r}")
         return model
-
-    @classmethod
-    def _plain(cls, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters for a file: functions are the default there, as what they did is in the weights."""
-        defaults = inspect.signature(cls).parameters
-        return {name: defaults[name].default if callable(each) else each for name, each in params.items()}
 
 
 def _options(name: str, value: Any) -> dict[str, Any]:

@@ -10,12 +10,11 @@ import numpy as np
 
 from fastrnn import checks, losses
 from fastrnn.checks import Array
-from fastrnn.data import Batches, Examples, Scaling
+from fastrnn.data import Batches, Examples, Scaling, sample_weights, shares
+from fastrnn.layers import Sequential
 from fastrnn.models.estimator import Check
-from fastrnn.models.networks import SupervisedNetwork
 from fastrnn.models.parameters import named_or_function
 from fastrnn.models.supervised import PooledEstimator
-from fastrnn.models.weighting import Weighted, sample_weights, shares
 
 LOSSES = ("mean_squared_error", "mean_absolute_error", "huber")
 
@@ -71,7 +70,7 @@ class SequenceRegressor(PooledEstimator):
         true = self._targets(y, len(predicted)).reshape(len(predicted), -1)
         if true.shape[1] != self._count:
             raise ValueError(f"y must have {self._count} target(s), as in fit, got {true.shape[1]}")
-        weights = sample_weights(sample_weight, len(true))
+        weights = sample_weights("sample_weight", sample_weight, len(true))
         errors = np.average((true - predicted.reshape(true.shape)) ** 2, axis=0, weights=weights)
         mean = np.average(true, axis=0, weights=weights)
         spread = np.average((true - mean) ** 2, axis=0, weights=weights)
@@ -116,8 +115,11 @@ class SequenceRegressor(PooledEstimator):
             raise ValueError(f"y must be finite, got NaN or inf for sequence {place}")
         return targets.astype(np.float64)
 
-    def _build(self, rng: np.random.Generator) -> SupervisedNetwork:
-        return self._network_of(self._count, Weighted(losses.get(self.loss)), rng)
+    def _loss(self) -> str | losses.Loss:
+        return self.loss
+
+    def _build(self, rng: np.random.Generator) -> Sequential:
+        return self._network_of(self._count, rng)
 
     def _format(self) -> dict[str, Any]:
         return {**super()._format(), "y_single": self._single, "y_scaling": self.target_scaling_.to_json()}

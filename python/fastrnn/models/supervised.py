@@ -20,15 +20,16 @@ from fastrnn.data import (
     batches,
     begins_with_str,
     is_list,
+    sample_weights,
     sequences,
+    shares,
     symbol_sequences,
 )
-from fastrnn.layers import Recurrent
+from fastrnn.layers import Recurrent, Sequential
 from fastrnn.models.columns import KnowsColumns
 from fastrnn.models.estimator import Check, SequenceEstimator, optional
 from fastrnn.models.metadata import TakesMetadata
-from fastrnn.models.networks import POOLINGS, SupervisedNetwork, network_of, recurrent
-from fastrnn.models.weighting import Weighted, sample_weights, shares
+from fastrnn.models.networks import POOLINGS, network_of, recurrent
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -85,7 +86,9 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
 
     def _read_x(self, X: Any, lengths: Any, learn: bool) -> Sequences:
         """X, of the features that the model was fitted with."""
-        if learn:
+        if not learn:
+            self._require_lengths(X, lengths)
+        else:
             texts = self.n_tokens is None and begins_with_str(X)
             given = symbol_sequences("X", X, shortest=1) if texts else []
             self._symbols = Symbols(each for sequence in given for each in sequence) if texts else None
@@ -105,7 +108,6 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
             self._padded = lengths is not None
             self.n_features_in_ = x.features if columns is None else columns
         else:
-            self._require_lengths(X, lengths)
             one = getattr(X, "ndim", 0) == 2 and X.shape[1] == self._features != x.features
             hint = "; a single sequence goes into a list" if one else ""
             self._require_features(x.features, self._features, hint)
@@ -141,7 +143,7 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
 
     def _weighted(self, x: Sequences, y: Any, sample_weight: Any) -> Examples:
         """What there is to learn: a sequence of weight 0 is as if it were not there."""
-        weights = sample_weights(sample_weight, len(x))
+        weights = sample_weights("sample_weight", sample_weight, len(x))
         return Examples(x, y) if weights is None else Examples(x, y, weights)[np.flatnonzero(weights)]
 
     def _learn_scale(self, examples: Examples) -> None:
@@ -209,11 +211,10 @@ class PooledEstimator(SupervisedEstimator):
         "pooling": lambda name, value: checks.one_of(name, value, tuple(POOLINGS)),
     }
 
-    def _network_of(self, outputs: int, loss: Weighted, rng: np.random.Generator) -> SupervisedNetwork:
+    def _network_of(self, outputs: int, rng: np.random.Generator) -> Sequential:
         return network_of(
             self._recurrent(rng),
             outputs,
-            loss,
             pooling=self.pooling,
             dropout=self.dropout,
             bptt_steps=self.bptt_steps,
@@ -224,7 +225,7 @@ class PooledEstimator(SupervisedEstimator):
         """The network's outputs, (N, O), for sequences to predict for."""
         model = self._as_fitted()
         x = model._inputs(X, lengths)
-        network: SupervisedNetwork = model.network_
+        network: Sequential = model.network_
         outputs = np.empty((len(x), network.head.out_features), network.head.dtype)
         for places in batches(x.lengths, model.batch_size):
             outputs[places] = network(x[places])

@@ -10,10 +10,11 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.data import Batches, Examples, Sequences, batches
+from fastrnn.layers import Sequential
 from fastrnn.layers.chain import WINDOW
 from fastrnn.models import labels
 from fastrnn.models.labelled import LabelEstimator
-from fastrnn.models.networks import SupervisedNetwork, network_of
+from fastrnn.models.networks import network_of
 from fastrnn.models.splitting import cut_end
 
 
@@ -73,7 +74,5 @@ class SequenceTagger(LabelEstimator):
             return cut_end(examples, self.validation_fraction)
         return super()._split(examples)
 
-    def _build(self, rng: np.random.Generator) -> SupervisedNetwork:
-        return network_of(
-            self._recurrent(rng), len(self.classes_), self._loss(), dropout=self.dropout, rng=rng
-        )
+    def _build(self, rng: np.random.Generator) -> Sequential:
+        return network_of(self._recurrent(rng), len(self.classes_), dropout=self.dropout, rng=rng)

@@ -63,13 +63,15 @@ def fit(
           number of samples that it is the mean of, and what the next batch gets as `state` if it ``follows``;
           with `training` it also runs back. Other batches get None.
     data : tuple, callable or Dataset
-        ``(X, y)``, ``(X, y, lengths)``, a function that yields such, for data larger than memory, or a
-        `fastrnn.data.Dataset`: see `fastrnn.data.dataset`. If the network holds a recurrent layer or a
-        pooling, X are sequences, else rows, an array (N, ...). A `Sequential` gets a batch of sequences as
-        `fastrnn.data.Sequences`, another network an array, time first or as its ``batch_first`` says.
+        ``(X, y)``, ``(X, y, lengths)``, ``(X, y, lengths, sample_weight)``, a function that yields such, for
+        data larger than memory, or a `fastrnn.data.Dataset`: see `fastrnn.data.dataset`. If the network holds
+        a recurrent layer or a pooling, X are sequences, else rows, an array (N, ...). A `Sequential` gets a
+        batch of sequences as `fastrnn.data.Sequences`, another network an array, time first or as its
+        ``batch_first`` says.
     loss : str or callable, optional
-        A name of `fastrnn.losses.LOSSES`, or a function ``(y, target) -> (value, dy)``. Steps after a
-        sequence's end have been taken out of its arguments.
+        A name of `fastrnn.losses.LOSSES`, or a function ``(y, target) -> (value, dy)``, which gets the
+        ``weights`` of targets too if there are some. Steps after a sequence's end have been taken out of its
+        arguments.
     validation : tuple, callable or Dataset, optional
         As `data`; after each epoch the loss of it is taken, without dropout.
     optimizer : Optimizer or sequence of Optimizer, optional

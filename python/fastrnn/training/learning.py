@@ -99,7 +99,7 @@ class Supervised:
         if training and not callable(rest[-1] if rest else None):
             raise TypeError(f"the network's forward must return y and back, got {checks.came(found)}")
         target, valid = self._targets(batch)
-        value, dy = self._loss(y, target, valid)
+        value, dy = self._loss(y, target, valid, batch.weights)
         if training:
             rest[-1](dy, **({"input_gradient": False} if self.chain else {}))
         count = len(batch) if valid is None else int(valid.sum())
@@ -121,7 +121,9 @@ class Supervised:
         valid = np.arange(len(target))[:, None] < lengths
         return (target.swapaxes(0, 1), valid.T) if self.batch_first else (target, valid)
 
-    def _loss(self, y: Array, target: Array, valid: Array | None) -> tuple[float, Array]:
+    def _loss(
+        self, y: Array, target: Array, valid: Array | None, weights: Array | None
+    ) -> tuple[float, Array]:
         """The loss and its gradient, of the steps that have a target."""
         axes = 1 if valid is None else 2
         if y.shape[:axes] != target.shape[:axes]:
@@ -134,20 +136,31 @@ class Supervised:
             target = target.astype(y.dtype, copy=False)
             if target.ndim == y.ndim - 1 and y.shape[-1] == 1:
                 target = target[..., None]
+        if valid is not None and weights is not None:
+            weights = np.broadcast_to(weights[:, None] if self.batch_first else weights, valid.shape)
         if valid is None or valid.all():
-            return call_loss(self.loss, y, target)
+            return call_loss(self.loss, y, target, weights)
         dy = np.zeros_like(y)
-        value, dy[valid] = call_loss(self.loss, y[valid], target[valid])
+        some = None if weights is None else weights[valid]
+        value, dy[valid] = call_loss(self.loss, y[valid], target[valid], some)
         return value, dy
 
 
-def call_loss(loss: losses.Loss, y: Array, target: Any, **options: Any) -> tuple[float, Array]:
-    """The value and the gradient of a loss, whoever wrote it: an error unless they are what they must be."""
-    found = loss(y, target, **options)
+def call_loss(loss: losses.Loss, y: Array, target: Any, weights: Array | None = None) -> tuple[float, Array]:
+    """The value and the gradient of a loss, whoever wrote it: an error unless they are what they must be.
+
+    With weights of targets, which it gets too, they are of the mean of weight times loss, not divided by the
+    sum of the weights: a batch of little weight counts less.
+    """
+    found = loss(y, target) if weights is None else loss(y, target, weights=weights)
     if not isinstance(found, tuple) or len(found) != 2:
         raise TypeError(f"loss must return a pair, its value and its gradient, got {checks.came(found)}")
     value, dy = found
     if np.shape(dy) != y.shape:
         expected = f"a gradient of the shape of the network's output, {y.shape}"
         raise ValueError(f"loss must return {expected}, got {checks.came(dy)} of shape {np.shape(dy)}")
-    return number("loss", value), np.asarray(dy, y.dtype)
+    value, dy = number("loss", value), np.asarray(dy, y.dtype)
+    if weights is None:
+        return value, dy
+    mean = float(weights.mean())
+    return value * mean, dy * mean
