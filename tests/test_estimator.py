@@ -15,6 +15,7 @@ import pytest
 
 from fastrnn import checkpoint
 from fastrnn.layers import Layer, Linear, Recurrent
+from fastrnn.layers.layer import held_in
 from fastrnn.models import (
     Forecaster,
     SequenceClassifier,
@@ -26,7 +27,6 @@ from fastrnn.models import (
 )
 from fastrnn.optim import SGD, Adam, AdamW
 from fastrnn.training import StopTraining
-from fastrnn.training.state import held_in
 
 TINY = {"hidden_size": 5, "epochs": 5, "batch_size": 6, "num_layers": 2, "dropout": 0.3, "seed": 0}
 LABELS = np.array([3, 7])

@@ -13,6 +13,7 @@ from fastrnn.layers import (
     GRU,
     LSTM,
     Attention,
+    Composite,
     Dropout,
     Embedding,
     Last,
@@ -263,6 +264,67 @@ def test_the_last_of_directions_that_a_layer_has_mixed_is_that_of_the_last_step(
     np.testing.assert_array_equal(both, np.tanh(np.concatenate([y[-1, :, :4], y[0, :, 4:]], -1)))
 
 
+@pytest.mark.parametrize("kind", [Last, Mean])
+def test_the_layers_of_a_sequential_within_stand_in_the_row(kind, rng):
+    x, made = batch(rng, 3), {"dtype": "float64", "seed": 0}
+
+    def layers():
+        return [GRU(3, 4, **made), Dropout(0.5, seed=1), LSTM(4, 4, **made), kind(), Linear(4, 2, **made)]
+
+    gru, dropout, lstm, pooling, head = layers()
+    within = Sequential(Sequential(gru, Sequential(dropout)), lstm, Sequential(pooling, head), bptt_steps=2)
+    row = Sequential(*layers(), bptt_steps=2)
+    (y, states, back), (z, expected, other) = (
+        each.forward(x, LENGTHS, return_state=True) for each in (within, row)
+    )
+    np.testing.assert_array_equal(y, z)
+    np.testing.assert_array_equal(states[0], expected[0])
+    back(y), other(z)
+    for a, b in zip(within.gradients.values(), row.gradients.values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(within(x, LENGTHS), row(x, LENGTHS))
+
+
+class Dropping(Composite):
+    """A layer of one's own with masks."""
+
+    def __call__(self, x):
+        return x
+
+    def forward(self, x):
+        return self.parts["dropout"].forward(x)
+
+
+def test_masks_of_a_part_are_the_same_when_windows_are_gone_through_again(rng):
+    x, made = batch(rng, 3), {"dtype": "float64", "seed": 0}
+    found = []
+    for dropout in Dropout(0.5, seed=1), Dropping(dropout=Dropout(0.5, seed=1)):
+        network = Sequential(GRU(3, 4, **made), dropout, Mean(), bptt_steps=2)
+        y, back = network.forward(x)
+        back(y)
+        found.append(network.gradients["0.weight_hh_l0"])
+    np.testing.assert_array_equal(*found)
+
+
+def test_padding_beyond_the_longest_sequence_takes_no_window(rng):
+    network, x = Sequential(GRU(3, 4, dtype="float64", seed=0), Last(), bptt_steps=3), batch(rng, 3)
+    lengths = [3, 1, 2, 3]
+    y, back = network.forward(x, lengths)
+    np.testing.assert_array_equal(y, network(x, lengths))
+    back(y)
+    got = dict(network.take_gradients())
+    y, back = network.forward(x[:3], lengths)
+    back(y)
+    for name, array in network.gradients.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-12)
+
+
+def test_a_composite_hands_gradients_to_its_parts():
+    network = Composite(one=Linear(2, 1, bias=False), two=Composite(inner=Linear(2, 1, bias=False)))
+    network.add_gradients({name: np.full((1, 2), k) for k, name in enumerate(network.parameters)})
+    assert [array[0, 0] for array in network.take_gradients().values()] == [0, 1]
+
+
 # -- what fits and what does not
 
 MISFITS = {
@@ -308,15 +370,32 @@ MISFITS = {
         "bptt_steps must be a positive integer, got 0",
     ),
     "attention": (lambda: Sequential(Attention(3, 4)), "layer 0, Attention(3, 4), takes two sequences"),
-    "nested": (
-        lambda: Sequential(Sequential(GRU(3, 4), Tanh()), Linear(4, 2)),
-        "layer 0 is a Sequential with recurrent layers or a pooling: put its layers here",
+    "bptt_steps of directions": (
+        lambda: Sequential(GRU(3, 4, bidirectional=True), Mean(), bptt_steps=5),
+        "bptt_steps goes with layers of one direction only",
+    ),
+    "bptt_steps within": (
+        lambda: Sequential(Sequential(GRU(3, 4), Last(), bptt_steps=5), Linear(4, 2)),
+        "layer 0 has bptt_steps: they are the whole row's",
+    ),
+    "memory within": (
+        lambda: Sequential(GRU(3, 4), Composite(gru=GRU(4, 4))),
+        "has layers that take lengths or a state",
+    ),
+    "dtypes of nested ones": (
+        lambda: Sequential(GRU(3, 4), Sequential(Linear(4, 2, dtype="float64"))),
+        "layer 0 has dtype float32, layer 1.0, Linear(4, 2, dtype='float64'), has float64",
+    ),
+    "tokens of nested ones": (
+        lambda: Sequential(GRU(3, 4), Sequential(Embedding(4, 4))),
+        "layer 1.0, Embedding(4, 4), expects tokens: it must",
     ),
     "features of nested ones": (
         lambda: Sequential(GRU(3, 4), head=Sequential(Tanh(), Linear(5, 2), Tanh())),
-        "layer 0 gives 4 features, layer head, Sequential(\n",
+        "layer 0 gives 4 features, layer head.1, Linear(5, 2), expects 5",
     ),
     "no layer": (lambda: Sequential(np.tanh), "part 0 must be a layer, got"),
+    "a dot": (lambda: Sequential(**{"a.b": Tanh()}), "part a.b must have a name without dots"),
 }
 
 

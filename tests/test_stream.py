@@ -18,7 +18,6 @@ import fastrnn
 from fastrnn import GRU, LSTM, RNN
 from fastrnn.layers import (
     CELLS,
-    Composite,
     Dropout,
     Embedding,
     Last,
@@ -593,7 +592,6 @@ def test_a_stream_after_last_is_at_the_last_step_so_far(backend):
         ((LSTM(3, 4), Max(), Linear(4, 2)), "Max has no stream: it is of all steps"),
         ((LSTM(3, 4, bidirectional=True), Linear(8, 2)), "bidirectional"),
         ((Linear(3, 4), Tanh()), "needs a recurrent layer"),
-        ((LSTM(3, 4), Composite(inner=GRU(4, 4))), "Composite has no stream"),
     ],
 )
 def test_networks_without_a_stream_are_refused(layers, message):

@@ -13,7 +13,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Sequences
-from fastrnn.layers.layer import Layer
+from fastrnn.layers.layer import Layer, held_in
 from fastrnn.layers.pooling import Last, Lengths, Pooling
 from fastrnn.layers.recurrent import Recurrent
 
@@ -85,9 +85,10 @@ class Pooled(NamedTuple):
         if limit is not None and cut and isinstance(self.pooling, Last):
             whole = self._sequences(x, lengths)
             x, start = whole.tail(limit), whole.head(limit)
-            _, states, _ = self._gather(start, start.lengths, WINDOW, states, True)
+            if start.steps:  # else only padding is longer
+                _, states, _ = self._gather(start, start.lengths, WINDOW, states, True)
             lengths = x.lengths
-        generators = [g for each in self.layers for g in vars(each).values() if _draws(g)]
+        generators = [each for each in held_in(self.layers) if isinstance(each, np.random.Generator)]
         before = [each.bit_generator.state for each in generators]
         gathered, states_n, undo = self._gather(x, lengths, limit, states, True)
 
@@ -148,10 +149,6 @@ class Pooled(NamedTuple):
     def _swap(self, array: Array) -> Array:
         """From the order of the recurrent layers to time first, or back."""
         return array.swapaxes(0, 1) if self.batch_first else array
-
-
-def _draws(value: Any) -> bool:
-    return isinstance(value, np.random.Generator)
 
 
 def _set(generators: Sequence[np.random.Generator], states: Sequence[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -167,8 +168,8 @@ class Composite(Layer):
 
     Raises
     ------
-    TypeError
-        If a part is not a layer.
+    TypeError, ValueError
+        If a part is not a layer, or its name has a dot.
 
     Examples
     --------
@@ -182,6 +183,8 @@ class Composite(Layer):
         for name, layer in parts.items():
             if not isinstance(layer, Layer):
                 raise TypeError(f"part {name} must be a layer, got {checks.came(layer)}")
+            if "." in name:
+                raise ValueError(f"part {name} must have a name without dots: they stand before its arrays'")
         super().__init__()
         self.parts = parts
 
@@ -197,13 +200,6 @@ class Composite(Layer):
         parts = "".join(f"\n({name}): {layer!r}" for name, layer in self.parts.items()).replace("\n", "\n  ")
         return f"{type(self).__name__}({parts}\n)" if parts else f"{type(self).__name__}()"
 
-    def _stages(self, batch: int) -> list[Any]:
-        stages = [stage for layer in self.parts.values() for stage in layer._stages(batch)]
-        if any(getattr(stage, "start", ()) for stage in stages):
-            name = type(self).__name__
-            raise ValueError(f"{name} has no stream: it has recurrent layers and no way to keep their state")
-        return [self]
-
     @property
     def parameters(self) -> Arrays:
         """The parts' own arrays, not copies."""
@@ -214,10 +210,37 @@ class Composite(Layer):
         """What the parts have: those whose `back` has run."""
         return Joined({name: layer.gradients for name, layer in self.parts.items()})
 
+    def add_gradients(self, gradients: Mapping[str, Array]) -> None:
+        """Add to the parts' gradients."""
+        for part, layer in self.parts.items():
+            names = {name: name.partition(".") for name in gradients}
+            own = {own: gradients[name] for name, (first, _, own) in names.items() if first == part}
+            layer.add_gradients(own)
+
     def clear_gradients(self) -> None:
         """Forget the parts' gradients."""
         for layer in self.parts.values():
             layer.clear_gradients()
+
+
+def held_in(*holders: Any) -> list[Any]:
+    """Some objects, what is in their attributes and collections, and in these in turn, each once."""
+    waiting: list[Any] = list(holders)
+    seen: dict[int, Any] = {}
+    for value in waiting:  # which grows meanwhile
+        if id(value) not in seen:
+            seen[id(value)] = value
+            waiting += _held_by(value)
+    return list(seen.values())
+
+
+def _held_by(value: Any) -> list[Any]:
+    """What a collection holds, or an object, such as a layer, but for modules, which hold everything."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if isinstance(value, ModuleType) else list(getattr(value, "__dict__", {}).values())
 
 
 def generator(seed: Seed, *owner: object) -> np.random.Generator:

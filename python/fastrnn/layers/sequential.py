@@ -5,7 +5,7 @@ Letters: T time, B batch, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from fastrnn.data import Sequences
 from fastrnn.layers.attention import Attention
 from fastrnn.layers.chain import Pooled, back_through, run
 from fastrnn.layers.feedforward import Embedding
-from fastrnn.layers.layer import Composite, Layer, floats
+from fastrnn.layers.layer import Composite, Layer, floats, held_in
 from fastrnn.layers.pooling import Last, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.stream import Stream
@@ -32,13 +32,14 @@ class Sequential(Composite):
     Parameters
     ----------
     *layers : Layer
-        `Embedding`, recurrent layers, `Last`, `Mean` or `Max`, `Linear`, `Dropout`, activations, and layers
-        of one's own, whose ``forward(x)`` returns y and back. Parameters are named by their places, as in
-        PyTorch: ``0.weight``.
+        `Embedding`, recurrent layers, `Last`, `Mean` or `Max`, `Linear`, `Dropout`, activations, other
+        `Sequential`, whose layers then stand in this row, and layers of one's own without memory, whose
+        ``forward(x)`` returns y and back. Parameters are named by their places, as in PyTorch: ``0.weight``.
     bptt_steps : int, optional
         Where there is a pooling: training goes back through at most so many steps, in memory for as many.
         With `Last` these are the last ones; with `Mean` and `Max` each window of so many steps gets its part
-        of the gradient, and passes none to the window before it. None is all steps.
+        of the gradient, and passes none to the window before it. None is all steps, as it must be where a
+        layer is bidirectional.
     **named : Layer
         More layers, after those, by names of their own: ``head.weight``.
 
@@ -81,16 +82,24 @@ class Sequential(Composite):
 
     def __init__(self, *layers: Layer, bptt_steps: int | None = None, **named: Layer) -> None:
         super().__init__(**{str(place): layer for place, layer in enumerate(layers)}, **named)
-        _require_fit(self.parts)
-        parts = self.parts.values()
-        self.batch_first = any(isinstance(layer, Recurrent) and layer.batch_first for layer in parts)
-        known = [layer._features for layer in parts if layer._features != (None, None)]
+        row = dict(_row(self.parts))
+        _require_fit(row)
+        recurrent = [layer for layer in row.values() if isinstance(layer, Recurrent)]
+        self.batch_first = any(layer.batch_first for layer in recurrent)
+        known = [layer._features for layer in row.values() if layer._features != (None, None)]
         self._features = (known[0][0], known[-1][1]) if known else (None, None)
         self.bptt_steps = None if bptt_steps is None else checks.positive_int("bptt_steps", bptt_steps)
-        if self.bptt_steps is not None and self._split()[1] is None:
+        if self.bptt_steps is None:
+            return
+        if self._split()[1] is None:
             raise ValueError(
                 "bptt_steps goes with Last, Mean or Max: without one, data come in windows and the state is "
                 f"carried on; got bptt_steps={bptt_steps}"
+            )
+        if any(layer.bidirectional for layer in recurrent):
+            raise ValueError(
+                "bptt_steps goes with layers of one direction only: another starts at the end, which windows "
+                f"reach last; got bptt_steps={bptt_steps}"
             )
 
     def __call__(
@@ -229,14 +238,9 @@ class Sequential(Composite):
     def _stages(self, batch: int) -> list[Any]:
         return [stage for layer in self.parts.values() for stage in layer._stages(batch)]
 
-    @property
-    def _remembers(self) -> bool:
-        """Whether something looks at more than one step."""
-        return any(isinstance(layer, (Recurrent, Pooling)) for layer in self.parts.values())
-
     def _split(self) -> tuple[list[Layer], Pooled | None, list[Layer]]:
         """All layers; or none, those up to the pooling, and the others."""
-        layers = list(self.parts.values())
+        layers = [layer for _, layer in _row(self.parts)]
         for place, layer in enumerate(layers, 1):
             if isinstance(layer, Pooling):
                 before = layers[: place - 1]
@@ -247,13 +251,14 @@ class Sequential(Composite):
     def _given(self, x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
         """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked, as far
         as no layer does it."""
-        count = sum(isinstance(layer, Recurrent) for layer in self.parts.values())
-        pooled = any(isinstance(layer, Pooling) for layer in self.parts.values())
+        row = [layer for _, layer in _row(self.parts)]
+        count = sum(isinstance(layer, Recurrent) for layer in row)
+        pooled = any(isinstance(layer, Pooling) for layer in row)
         if state is not None and (not isinstance(state, (tuple, list)) or len(state) != count):
             expected = f"a tuple of the states of the recurrent layers, of which there are {count}"
             raise TypeError(f"state must be {expected}, got {checks.came(state)}")
         states = [None] * count if state is None else list(state)
-        if not self._remembers:
+        if not (count or pooled):
             if lengths is not None:
                 raise ValueError("lengths must be None: there is no recurrent layer or pooling to take them")
             return x, None, states
@@ -266,7 +271,7 @@ class Sequential(Composite):
             return array.swapaxes(0, 1) if self.batch_first else array, lengths, states
         axes = ("B", "T") if self.batch_first else ("T", "B")
         x = checks.array("x", x, f"an array of shape ({', '.join(axes)}, ...)")
-        takes = next(iter(self.parts.values()))._features[0]
+        takes = row[0]._features[0]
         if x.dtype.kind in "iu" and x.ndim != 3:
             checks.require_shape("x", x, axes)
         else:
@@ -280,6 +285,17 @@ class Sequential(Composite):
             lengths = np.full(B, T) if lengths is None else lengths
             lengths = checks.int_array("lengths", lengths, (B,), 1, T, "1..T")
         return x, lengths, states
+
+
+def _row(parts: Mapping[str, Layer]) -> Iterator[tuple[str, Layer]]:
+    """The layers by name, one by one those of a `Sequential` among them."""
+    for name, layer in parts.items():
+        if type(layer) is not Sequential:
+            yield name, layer
+        elif layer.bptt_steps is None:
+            yield from ((f"{name}.{inner}", each) for inner, each in _row(layer.parts))
+        else:
+            raise ValueError(f"layer {name} has bptt_steps: they are the whole row's to have")
 
 
 def _halves(layers: Sequence[Layer]) -> bool:
@@ -298,13 +314,15 @@ def _require_fit(parts: Mapping[str, Layer]) -> None:
         here = f"layer {name}, {layer!r},"
         if isinstance(layer, Attention):
             raise TypeError(f"{here} takes two sequences, and cannot stand in a row of layers")
-        if isinstance(layer, Sequential) and layer._remembers:
+        known = isinstance(layer, (Recurrent, Pooling))
+        if not known and any(isinstance(each, (Recurrent, Pooling)) for each in held_in(layer)):
             raise TypeError(
-                f"layer {name} is a Sequential with recurrent layers or a pooling: put its layers here"
+                f"{here} has layers that take lengths or a state, which only a network of one's own "
+                "passes on to such: put them into the row, or write a Composite that is the network"
             )
         if isinstance(layer, Embedding) and place:
             raise ValueError(f"{here} expects tokens: it must be the first layer")
-        if isinstance(layer, (Recurrent, Pooling)) and pooled:
+        if known and pooled:
             raise ValueError(f"{here} expects sequences, but layer {pooled} has left one vector of each")
         takes, gives = layer._features
         if features is not None and takes is not None and takes != features[1]:

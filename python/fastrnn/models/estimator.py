@@ -17,13 +17,13 @@ from fastrnn import checks, optim
 from fastrnn.checks import Array, Check, optional
 from fastrnn.data import FORMS, Batches, Dataset, Examples, Sequences
 from fastrnn.layers import Recurrent, initial
+from fastrnn.layers.layer import held_in
 from fastrnn.models.files import Stored
 from fastrnn.models.networks import optimizers
 from fastrnn.models.splitting import held_out, warn_of_no_validation
 from fastrnn.training import Training, fit
 from fastrnn.training.fit import Callbacks, Path, listed
 from fastrnn.training.learning import Learn, epoch_of, learn_by, mean_loss
-from fastrnn.training.state import held_in
 
 __all__ = ["Callbacks", "Check", "NetworkEstimator", "Path", "SequenceEstimator", "optional"]
 

@@ -13,11 +13,11 @@ from fastrnn import checkpoint as files
 from fastrnn import checks
 from fastrnn.data import dataset
 from fastrnn.layers import Pooling, Recurrent
+from fastrnn.layers.layer import held_in
 from fastrnn.optim import Adam, Optimizer
 from fastrnn.training.learning import learn_by
 from fastrnn.training.run import Network, Training
 from fastrnn.training.schedules import Schedule
-from fastrnn.training.state import held_in
 
 Path: TypeAlias = str | os.PathLike[str]
 Callbacks: TypeAlias = Callable[[Any], Any] | Sequence[Callable[[Any], Any]]

@@ -15,11 +15,12 @@ import numpy as np
 from fastrnn import checkpoint, checks
 from fastrnn.checks import Array, Check, optional
 from fastrnn.data import Dataset
+from fastrnn.layers.layer import held_in
 from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
 from fastrnn.training.learning import Learn, epoch_of, mean_loss, number
 from fastrnn.training.progress import Progress
 from fastrnn.training.schedules import SCHEDULES
-from fastrnn.training.state import from_json, held_in, in_json, part_of, same_settings
+from fastrnn.training.state import from_json, in_json, part_of, same_settings
 
 
 def _verbose(name: str, value: Any) -> bool | Callable[[float], str]:

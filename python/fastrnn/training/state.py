@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import Array
-
-
-def held_in(*holders: Any) -> list[Any]:
-    """Some objects, what is in their attributes and collections, and in these in turn, each once."""
-    waiting: list[Any] = list(holders)
-    seen: dict[int, Any] = {}
-    for value in waiting:  # which grows meanwhile
-        if id(value) not in seen:
-            seen[id(value)] = value
-            waiting += _held_by(value)
-    return list(seen.values())
 
 
 def same_settings(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -54,12 +42,3 @@ def from_json(value: Any, like: Any) -> Any:
     if isinstance(like, Mapping):
         return {name: from_json(value[name], each) for name, each in like.items()}
     return np.array(value, like.dtype) if isinstance(like, np.ndarray) else value
-
-
-def _held_by(value: Any) -> list[Any]:
-    """What a collection holds, or an object, such as a layer, but for modules, which hold everything."""
-    if isinstance(value, Mapping):
-        return list(value.values())
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return [] if isinstance(value, ModuleType) else list(getattr(value, "__dict__", {}).values())
