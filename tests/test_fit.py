@@ -563,6 +563,14 @@ def test_rows_have_no_lengths_and_windows_need_targets_by_step():
         fit(classifier(), (X, LABELS), loss="softmax_cross_entropy", epochs=1, bptt_steps=2)
 
 
+def test_windows_are_not_of_a_direction_that_begins_at_the_end():
+    both = Sequential(GRU(3, 4, bidirectional=True, seed=0), Linear(8, 1, seed=0))
+    data = [np.ones((6, 3))], [np.ones((6, 1))]
+    with pytest.raises(ValueError, match="bptt_steps must be None for a network with a bidirectional layer"):
+        fit(both, data, loss="mean_squared_error", epochs=1, bptt_steps=2)
+    fit(both, data, loss="mean_squared_error", epochs=1)
+
+
 def test_a_parameter_that_was_rebound_to_another_shape_is_told():
     class Plain:
         """Arrays in a dict, which anybody may replace."""

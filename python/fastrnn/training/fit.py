@@ -170,7 +170,13 @@ def fit(
     rng = seed if isinstance(seed, np.random.Generator) else _generator(seed)
     learn = learn_by(network, loss, bptt is not None)
     training = Training(network, learn, _optimizers(network, optimizer), rng, monitor, options)
-    memory = any(isinstance(each, (Recurrent, Pooling)) for each in held_in(network))
+    held = held_in(network)
+    memory = any(isinstance(each, (Recurrent, Pooling)) for each in held)
+    if bptt is not None and any(isinstance(each, Recurrent) and each.bidirectional for each in held):
+        raise ValueError(
+            f"bptt_steps must be None for a network with a bidirectional layer, got {bptt}: its second "
+            "direction begins at the end of a sequence, not of a window"
+        )
     dtype = next(iter(network.parameters.values())).dtype
     size = checks.positive_int("batch_size", batch_size)
     read = partial(dataset, batch_size=size, bptt_steps=bptt, dtype=dtype, rows=not memory)
