@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -61,13 +62,22 @@ def step_of(place: str, index: Any) -> str | int:
         return int(np.median(np.diff(index))) if len(index) > 1 else 1
     sizes = [size for k in range(5) if (size := len(index) // 4**k) > (5 if k else 2)]
     parts = (index[at : at + size] for size in sizes for at in range(0, len(index) - size + 1, size))
-    named = index.freqstr or next(filter(None, map(pandas().infer_freq, parts)), None)
+    named = index.freqstr or next(filter(None, map(_inferred, parts)), None)
     if named is None:
         usual = pandas().Series(index[1:] - index[:-1]).median() if len(index) > 1 else "D"
         named = pandas().tseries.frequencies.to_offset(usual).freqstr
     elif named.startswith("<"):
         raise ValueError(f"{place} must have an index whose freq pandas has a name for, got {named}")
     return str(named)
+
+
+def _inferred(index: Any) -> str | None:
+    """The name of what pandas takes its steps for, if they are all one; one day it is to return an offset."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*infer_freq")
+        found = pandas().infer_freq(index)
+    name: str | None = getattr(found, "freqstr", found)
+    return name
 
 
 def require_steps(place: str, index: Any, step: str | int, wanted: str) -> None:
