@@ -1,6 +1,6 @@
 """What comes in, in the forms that networks take: sequences in batches, text as tokens."""
 
-from fastrnn.data.dataset import FORMS, Dataset, Parts, dataset
+from fastrnn.data.dataset import Dataset, Parts, dataset
 from fastrnn.data.examples import Batches, Examples, batches
 from fastrnn.data.scaling import Scaling
 from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
@@ -9,7 +9,6 @@ from fastrnn.data.vocabulary import Bytes, Tokens, Vocabulary, Words, nonempty_t
 from fastrnn.data.weights import sample_weights, shares
 
 __all__ = [
-    "FORMS",
     "LAYOUTS",
     "Batches",
     "Bytes",

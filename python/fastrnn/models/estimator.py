@@ -15,7 +15,8 @@ import numpy as np
 from fastrnn import checkpoint as checkpoints
 from fastrnn import checks, optim
 from fastrnn.checks import Array, Check, optional
-from fastrnn.data import FORMS, Batches, Dataset, Examples, Sequences
+from fastrnn.data import Batches, Dataset, Examples, Sequences
+from fastrnn.data.dataset import FORMS
 from fastrnn.layers import Recurrent, initial
 from fastrnn.layers.layer import held_in
 from fastrnn.models.files import Stored
