@@ -97,16 +97,12 @@ def _plot(model: TextGenerator, score: float, baseline: float, path: str) -> Non
         print(error)
         return
     seconds = [record["seconds"] for record in model.history_]
+    bits = {
+        part: [record[f"{part}_bits_per_character"] for record in model.history_]
+        for part in ("train", "validation")
+    }
     with figures.style():
-        axes = figure.add_subplot()
-        for part in ("train", "validation"):
-            bits = [record[f"{part}_bits_per_character"] for record in model.history_]
-            axes.plot(seconds, bits, marker=".", label=part)
-        axes.plot(seconds[-1:], [score], "k*", markersize=12, label=f"held out: {score:.2f}")
-        axes.axhline(baseline, color="0.4", linestyle=":", label=f"5-gram, held out: {baseline:.2f}")
-        axes.set(xlabel="seconds of training", ylabel="bits per character")
-        axes.set_title("An LSTM learns to write Python's help")
-        axes.set_xlim(left=0)
-        axes.legend()
+        title = "An LSTM learns to write Python's help"
+        figures.learning_curve(figure, seconds, bits, score, baseline, 5, title)
         figure.savefig(path)
     print(f"the learning curve is in {path}")

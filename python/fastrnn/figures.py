@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastrnn import checks
@@ -36,3 +37,24 @@ def new(width: float, height: float) -> Figure:
     with checks.package("matplotlib", "plot", "the figure"):
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def learning_curve(
+    figure: Figure,
+    seconds: Sequence[float],
+    bits: Mapping[str, Sequence[float]],
+    score: float,
+    baseline: float,
+    order: int,
+    title: str,
+) -> None:
+    """Bits per character against the seconds of training: curves by name, then the score on text that was
+    held out, and an n-gram's of such an order beside it."""
+    axes = figure.add_subplot()
+    for part, values in bits.items():
+        axes.plot(seconds, values, marker=".", label=part)
+    axes.plot(seconds[-1:], [score], "k*", markersize=12, label=f"held out: {score:.2f}")
+    axes.axhline(baseline, color="0.4", linestyle=":", label=f"{order}-gram, held out: {baseline:.2f}")
+    axes.set(xlabel="seconds of training", ylabel="bits per character", title=title)
+    axes.set_xlim(left=0)
+    axes.legend()

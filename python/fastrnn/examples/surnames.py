@@ -124,15 +124,11 @@ def _plot(
     model: SequenceGenerator, bits: float, order: int, baseline: float, directory: str | os.PathLike[str]
 ) -> None:
     figure = figures.new(8, 4.5)
-    axes = figure.add_subplot()
     seconds = [record["seconds"] for record in model.history_]
-    for part in ("train", "validation"):
-        bits_then = [record[f"{part}_loss"] / math.log(2) for record in model.history_]
-        axes.plot(seconds, bits_then, marker=".", label=part)
-    axes.plot(seconds[-1:], [bits], "k*", markersize=12, label=f"held out: {bits:.2f}")
-    axes.axhline(baseline, color="0.4", linestyle=":", label=f"{order}-gram, held out: {baseline:.2f}")
-    axes.set(xlabel="seconds of training", ylabel="bits per character")
-    axes.set_title("Surnames, given their first letters")
-    axes.set_xlim(left=0)
-    axes.legend()
+    bits_then = {
+        part: [record[f"{part}_loss"] / math.log(2) for record in model.history_]
+        for part in ("train", "validation")
+    }
+    title = "Surnames, given their first letters"
+    figures.learning_curve(figure, seconds, bits_then, bits, baseline, order, title)
     save_figure(figure, directory, "surnames")

@@ -82,16 +82,16 @@ class Sequential(Composite):
 
     def __init__(self, *layers: Layer, bptt_steps: int | None = None, **named: Layer) -> None:
         super().__init__(**{str(place): layer for place, layer in enumerate(layers)}, **named)
-        row = dict(_row(self.parts))
-        _require_fit(row)
-        recurrent = [layer for layer in row.values() if isinstance(layer, Recurrent)]
+        _require_fit(dict(_row(self.parts)))
+        row = self._row()
+        recurrent = [layer for layer in row if isinstance(layer, Recurrent)]
         self.batch_first = any(layer.batch_first for layer in recurrent)
-        known = [layer._features for layer in row.values() if layer._features != (None, None)]
+        known = [layer._features for layer in row if layer._features != (None, None)]
         self._features = (known[0][0], known[-1][1]) if known else (None, None)
         self.bptt_steps = None if bptt_steps is None else checks.positive_int("bptt_steps", bptt_steps)
         if self.bptt_steps is None:
             return
-        if self._split()[1] is None:
+        if not any(isinstance(layer, Pooling) for layer in row):
             raise ValueError(
                 "bptt_steps goes with Last, Mean or Max: without one, data come in windows and the state is "
                 f"carried on; got bptt_steps={bptt_steps}"
@@ -140,8 +140,9 @@ class Sequential(Composite):
             As of the layers; if `state` is not one for each recurrent layer; or if there are lengths or a
             state, and nothing that takes them.
         """
-        given, valid, states = self._given(x, lengths, state)
-        layers, pooled, head = self._split()
+        row = self._row()
+        given, valid, states = self._given(row, x, lengths, state)
+        layers, pooled, head = self._split(row)
         if pooled is None:
             y, states, _ = run(layers, given, states, valid, training=False)
         else:
@@ -180,8 +181,9 @@ class Sequential(Composite):
         RuntimeError
             By `back`, if it was called before.
         """
-        given, valid, states = self._given(x, lengths, state)
-        layers, pooled, head = self._split()
+        row = self._row()
+        given, valid, states = self._given(row, x, lengths, state)
+        layers, pooled, head = self._split(row)
         if pooled is None:
             y, states, undo = run(layers, given, states, valid, training=True)
         else:
@@ -238,9 +240,12 @@ class Sequential(Composite):
     def _stages(self, batch: int) -> list[Any]:
         return [stage for layer in self.parts.values() for stage in layer._stages(batch)]
 
-    def _split(self) -> tuple[list[Layer], Pooled | None, list[Layer]]:
+    def _row(self) -> list[Layer]:
+        """The layers that x goes through, those of a `Sequential` among them one by one."""
+        return [layer for _, layer in _row(self.parts)]
+
+    def _split(self, layers: list[Layer]) -> tuple[list[Layer], Pooled | None, list[Layer]]:
         """All layers; or none, those up to the pooling, and the others."""
-        layers = [layer for _, layer in _row(self.parts)]
         for place, layer in enumerate(layers, 1):
             if isinstance(layer, Pooling):
                 before = layers[: place - 1]
@@ -248,10 +253,9 @@ class Sequential(Composite):
                 return [], Pooled(before, pooling, self.batch_first), layers[place:]
         return layers, None, []
 
-    def _given(self, x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
+    def _given(self, row: list[Layer], x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
         """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked, as far
         as no layer does it."""
-        row = [layer for _, layer in _row(self.parts)]
         count = sum(isinstance(layer, Recurrent) for layer in row)
         pooled = any(isinstance(layer, Pooling) for layer in row)
         if state is not None and (not isinstance(state, (tuple, list)) or len(state) != count):

@@ -180,7 +180,7 @@ class NetworkEstimator(Stored):
     ) -> None:
         self._learn(
             training,
-            self.learning_rate,
+            self._make_optimizers(self.learning_rate),
             validation=None if validation is None else self._dataset(validation),
             epochs=self.epochs,
             max_steps=self.max_steps,
@@ -191,19 +191,21 @@ class NetworkEstimator(Stored):
             verbose=self._describe if self.verbose else False,
         )
 
-    def _learn(self, examples: Any, learning_rate: float, **options: Any) -> None:
-        """Train the network on examples, at such a rate."""
+    def _learn(self, examples: Any, made: list[optim.Optimizer], **options: Any) -> None:
+        """Train the network on examples, by these optimizers."""
+        usual = {"schedule": self.schedule, "clip_norm": self.clip_norm}
         fit(
             self.network_,
             self._dataset(examples),
             loss=self._loss(),
             bptt_steps=self.bptt_steps,
-            optimizer=optimizers(self.network_, self.optimizer, learning_rate, self.weight_decay),
-            schedule=self.schedule,
-            clip_norm=self.clip_norm,
+            optimizer=made,
             seed=self._rng,
-            **options,
+            **usual | options,
         )
+
+    def _make_optimizers(self, learning_rate: float) -> list[optim.Optimizer]:
+        return optimizers(self.network_, self.optimizer, learning_rate, self.weight_decay)
 
     def _partial_fit(self: Self, data: tuple[Any, ...]) -> Self:
         """See `SequenceEstimator.partial_fit`."""
@@ -222,17 +224,7 @@ class NetworkEstimator(Stored):
         for each in made:
             each.lr *= rate / before
         model._optimizers = made, rate
-        fit(
-            model.network_,
-            model._dataset(examples),
-            loss=model._loss(),
-            bptt_steps=model.bptt_steps,
-            optimizer=made,
-            epochs=1,
-            schedule="constant",
-            clip_norm=checked.clip_norm,
-            seed=model._rng,
-        )
+        model._learn(examples, made, epochs=1, schedule="constant", clip_norm=checked.clip_norm)
         return self._become(model)
 
     def _as_fitted(self: Self) -> Self:
@@ -300,14 +292,13 @@ class NetworkEstimator(Stored):
         if not self.history_:
             return
         learned, weights = self._mean_loss(examples, SAMPLED), self.network_.parameters
-        kept = {name: array.copy() for name, array in weights.items()}
+        kept = self.network_.state_dict()
         try:
             for array in weights.values():
                 array[...] = 0
             guessed = self._mean_loss(examples, SAMPLED)
         finally:
-            for name, array in kept.items():
-                weights[name][...] = array
+            self.network_.load_state_dict(kept)
         if 0 < 2 * guessed < learned:
             checks.warn(
                 f"the training has diverged: its loss is {learned:.4g}, where guessing has {guessed:.4g}; "

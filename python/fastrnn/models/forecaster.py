@@ -420,7 +420,7 @@ class Forecaster(NetworkEstimator):
         """Train for some more steps; whatever happens, the weights are those before or those after."""
         before = self.network_.state_dict()
         try:
-            self._learn(windows, self.learning_rate / 10, max_steps=steps)
+            self._learn(windows, self._make_optimizers(self.learning_rate / 10), max_steps=steps)
         except BaseException:
             self.network_.load_state_dict(before)
             raise
