@@ -73,8 +73,8 @@ inline const Index* indices(const py::array& array, const Shape& shape, Index lo
   return data;
 }
 
-// The functions of a training step, in bindings_step.cpp.
-void bind_step(py::module_& module);
+// The functions of a training step, in bindings_training.cpp.
+void bind_training(py::module_& module);
 
 // Streams, in bindings_stream.cpp.
 void bind_stream(py::module_& module);

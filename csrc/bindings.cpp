@@ -338,7 +338,7 @@ PYBIND11_MODULE(_core, module) {
              "bias"_a.noconvert(), "packed"_a = py::none());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
              "weight"_a.noconvert(), "dy"_a.noconvert());
-  bind_step(module);
+  bind_training(module);
   bind_stream(module);
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");

@@ -206,7 +206,7 @@ struct Drop {
 // What a training step does besides products, for rows n0 .. n1-1 or for elements first .. last-1: no result depends
 // on how they are split.
 template <class R>
-struct StepKernel {
+struct TrainingKernel {
   void (*cross_entropy)(const CrossEntropy<R>&, Index n0, Index n1) noexcept;
   void (*sgd)(const Update<R>&, Index first, Index last) noexcept;
   void (*rmsprop)(const Update<R>&, Index first, Index last) noexcept;
@@ -232,8 +232,8 @@ struct Isa {
   LinearKernel<double> linear_f64;
   void (*activate_f32)(Activation, const float* x, float* y, Index n) noexcept;
   void (*activate_f64)(Activation, const double* x, double* y, Index n) noexcept;
-  StepKernel<float> step_f32;
-  StepKernel<double> step_f64;
+  TrainingKernel<float> training_f32;
+  TrainingKernel<double> training_f64;
   void (*stir)(Chains&, const void* data, Index bytes) noexcept;
 };
 

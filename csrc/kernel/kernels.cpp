@@ -26,7 +26,7 @@ constexpr LinearKernel<R> linear() {
 }
 
 template <class R>
-constexpr StepKernel<R> step() {
+constexpr TrainingKernel<R> training() {
   return {cross_entropy<R>, sgd<R>, rmsprop<R>, adam<R>, scale<R>, sum_of_squares<R>, drop<R>};
 }
 
@@ -60,6 +60,6 @@ void activate(Activation activation, const R* x, R* y, Index n) noexcept {
 
 extern const Isa isa;
 const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), Table<Cells>::cells, Table<Cells>::count, linear<float>(), linear<double>(),
-                 activate<float>, activate<double>, step<float>(), step<double>(), stir};
+                 activate<float>, activate<double>, training<float>(), training<double>(), stir};
 
 }  // namespace fastrnn::FASTRNN_ISA

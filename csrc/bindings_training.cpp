@@ -2,17 +2,17 @@
 // been checked in Python, and what is checked again is what would crash.
 #include "arrays.h"
 #include "dispatch.h"
-#include "step.h"
+#include "training.h"
 
 namespace fastrnn {
 namespace {
 
 template <class R>
-const StepKernel<R>& kernel() {
+const TrainingKernel<R>& kernel() {
   if constexpr (sizeof(R) == sizeof(float))
-    return isa().step_f32;
+    return isa().training_f32;
   else
-    return isa().step_f64;
+    return isa().training_f64;
 }
 
 Shape shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
@@ -40,7 +40,7 @@ struct Options {
 };
 
 template <class R>
-using Rule = void (*StepKernel<R>::*)(const Update<R>&, Index, Index) noexcept;
+using Rule = void (*TrainingKernel<R>::*)(const Update<R>&, Index, Index) noexcept;
 
 template <class R>
 void update(Rule<R> rule, py::array& p, const py::array& g, py::array* m, py::array* v, const Options& options) {
@@ -50,7 +50,7 @@ void update(Rule<R> rule, py::array& p, const py::array& g, py::array* m, py::ar
                        options.rate, options.decay, options.beta1, options.beta2, options.eps};
   const auto size = p.size();
   const WithoutGil release;
-  split(size, 32.0, poll, [&](Index first, Index last) { (kernel<R>().*rule)(task, first, last); });
+  in_parts(size, 32.0, poll, [&](Index first, Index last) { (kernel<R>().*rule)(task, first, last); });
 }
 
 void update(Rule<float> f32, Rule<double> f64, py::array& p, const py::array& g, py::array* m, py::array* v,
@@ -59,18 +59,18 @@ void update(Rule<float> f32, Rule<double> f64, py::array& p, const py::array& g,
 }
 
 void sgd(py::array p, py::array g, Optional m, double lr, double momentum, double weight_decay) {
-  update(&StepKernel<float>::sgd, &StepKernel<double>::sgd, p, g, m ? &*m : nullptr, nullptr,
+  update(&TrainingKernel<float>::sgd, &TrainingKernel<double>::sgd, p, g, m ? &*m : nullptr, nullptr,
          {.rate = lr, .decay = weight_decay, .beta1 = momentum});
 }
 
 void rmsprop(py::array p, py::array g, py::array v, double lr, double alpha, double eps) {
-  update(&StepKernel<float>::rmsprop, &StepKernel<double>::rmsprop, p, g, nullptr, &v,
+  update(&TrainingKernel<float>::rmsprop, &TrainingKernel<double>::rmsprop, p, g, nullptr, &v,
          {.rate = lr, .beta2 = alpha, .eps = eps});
 }
 
 void adam(py::array p, py::array g, py::array m, py::array v, double rate, double kept, double beta1, double beta2,
           double eps) {
-  update(&StepKernel<float>::adam, &StepKernel<double>::adam, p, g, &m, &v,
+  update(&TrainingKernel<float>::adam, &TrainingKernel<double>::adam, p, g, &m, &v,
          {.rate = rate, .decay = kept, .beta1 = beta1, .beta2 = beta2, .eps = eps});
 }
 
@@ -87,7 +87,7 @@ void multiply(py::array& x, double factor) {
   R* data = target<R>(x, shape_of(x), "x");
   const auto size = x.size();
   const WithoutGil release;
-  split(size, 8.0, poll, [&](Index first, Index last) { kernel<R>().scale(data, R(factor), first, last); });
+  in_parts(size, 8.0, poll, [&](Index first, Index last) { kernel<R>().scale(data, R(factor), first, last); });
 }
 
 template <class R>
@@ -99,14 +99,14 @@ py::array drop(const py::array& x, const py::array& random, int threshold, doubl
                      threshold, R(scale)};
   {
     const WithoutGil release;
-    split(size, 16.0, poll, [&](Index first, Index last) { kernel<R>().drop(task, first, last); });
+    in_parts(size, 16.0, poll, [&](Index first, Index last) { kernel<R>().drop(task, first, last); });
   }
   return y;
 }
 
 }  // namespace
 
-void bind_step(py::module_& module) {
+void bind_training(py::module_& module) {
   module.def(
       "softmax_cross_entropy",
       [](const py::array& logits, const py::array& targets) {

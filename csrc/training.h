@@ -10,15 +10,15 @@ namespace fastrnn {
 
 // Runs fn(first, last) over parts of 0 .. n-1. Each element costs as much as so many `flops`; no result may depend on the cut.
 // Denormal numbers are kept: results are the bits of NumPy's.
-void split(Index n, double flops, const Poll& poll, const std::function<void(Index first, Index last)>& fn);
+void in_parts(Index n, double flops, const Poll& poll, const std::function<void(Index first, Index last)>& fn);
 
 // The mean of the losses, added up in the order of the rows. `task` is set but for its count and memory for losses;
 // std::invalid_argument if a target is not below V.
 template <class R>
-double softmax_cross_entropy(const StepKernel<R>& kernel, CrossEntropy<R> task, const Poll& poll);
+double softmax_cross_entropy(const TrainingKernel<R>& kernel, CrossEntropy<R> task, const Poll& poll);
 
 // Of blocks of fixed size, added up in their order.
 template <class R>
-double sum_of_squares(const StepKernel<R>& kernel, const R* x, Index n, const Poll& poll);
+double sum_of_squares(const TrainingKernel<R>& kernel, const R* x, Index n, const Poll& poll);
 
 }  // namespace fastrnn
