@@ -20,6 +20,7 @@ extern "C" int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak)
 
 #include "barrier.h"
 #include "cpus.h"
+#include "lessons.h"
 
 namespace fastrnn {
 namespace {
@@ -31,32 +32,6 @@ std::atomic<int> most_given{most_threads};  // that the system has been found to
 std::atomic<bool> one_thread_only{false};
 std::atomic<bool> always_teams{false};
 std::atomic<std::int64_t> alone{0};
-
-// Sets the CPU to flush denormals, which cost up to a hundred cycles each, and back again.
-class FlushDenormals {
-#if defined(__x86_64__)
-  unsigned before_ = _mm_getcsr();
-
- public:
-  explicit FlushDenormals(Denormals denormals) {
-    if (denormals == Denormals::flush) _mm_setcsr(before_ | 0x8040);  // FTZ | DAZ
-  }
-  ~FlushDenormals() { _mm_setcsr(before_); }
-#elif defined(__aarch64__)
-  std::uint64_t before_;
-
- public:
-  explicit FlushDenormals(Denormals denormals) {
-    asm volatile("mrs %0, fpcr" : "=r"(before_));
-    const bool flush = denormals == Denormals::flush;
-    asm volatile("msr fpcr, %0" ::"r"(before_ | (std::uint64_t(flush) << 24)));  // FZ
-  }
-  ~FlushDenormals() { asm volatile("msr fpcr, %0" ::"r"(before_)); }
-#else
- public:
-  explicit FlushDenormals(Denormals) {}
-#endif
-};
 
 #if defined(_OPENMP)
 // Threads that OpenMP has for this one, itself among them; and another one of them, which wakes and sleeps as all do.
@@ -132,35 +107,7 @@ int openmp_version() {
 #if defined(_OPENMP)
 namespace {
 
-// A team whose members have to wait for a core is slower than one thread, up to a hundred times. When that shows,
-// one thread works alone for twice as long as was lost, since most disturbances are over by then, and for twice as long
-// again each time that it happens once more soon after, up to 32 times as long or 100 ms: to try costs little then.
-// Where members may be asleep, until they have woken up does not count: being alone would only put them to sleep again.
-// For the same reason, what was lost after a sleep is forgiven until it happens in the next call too.
-std::atomic<Clock::rep> alone_until{0};
-std::atomic<Clock::rep> forgiven{0};
-std::atomic<int> failures{0};
-std::atomic<Clock::rep> soon_until{0};
 std::atomic<Clock::rep> team_ended{0};
-
-void learn(int size, Clock::duration total, Clock::duration waited, bool asleep) {
-  Clock::duration lost = waited - (size - 1) * (total - waited);  // against one thread doing everything
-  const auto now = Clock::now();
-  if (lost < std::chrono::microseconds(50)) {
-    forgiven = 0;
-    if (now.time_since_epoch().count() > soon_until) failures = 0;
-    return;
-  }
-  if (asleep && forgiven == 0) {
-    forgiven = lost.count();
-    return;
-  }
-  lost += Clock::duration(forgiven.exchange(0));
-  const Clock::duration pause = lost * (2 << std::min(failures++, 4));
-  const auto end = now + std::min<Clock::duration>(pause, std::chrono::milliseconds(100));
-  alone_until = end.time_since_epoch().count();
-  soon_until = (end + std::chrono::milliseconds(100)).time_since_epoch().count();
-}
 
 // Another library's pool that spins on after a call, or another program, takes turns of milliseconds with a member, while
 // all the others wait for it. So cores that others have are left to them. A look takes some microseconds, and what it sees
@@ -184,8 +131,9 @@ int look(int size) {
 // How many of `size` threads could have a core each.
 int that_can_run(int size) {
   using namespace std::chrono_literals;
-  const Clock::rep now = Clock::now().time_since_epoch().count();
-  if (now < alone_until) return 1;
+  const Clock::time_point start = Clock::now();
+  const Clock::rep now = start.time_since_epoch().count();
+  if (better_alone(start)) return 1;
   const bool at_work = seen == 0 && recently(team_ended, now, 3ms);
   if (!recently(looked, now, seen == 1 ? 100us : at_work ? 4ms : 1ms)) {
     int found = look(size);

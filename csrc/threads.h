@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "denormals.h"
 #include "fastrnn.h"
 
 namespace fastrnn {
@@ -31,10 +32,8 @@ int openmp_version();
 // the first one's exception is thrown on.
 void together(const std::function<void()>& first, const std::function<void()>& second);
 
-// Denormal numbers are flushed to zero within `parallel` and only there, or kept: each costs up to a hundred cycles.
-enum class Denormals { flush, keep };
-
-// Runs fn on `size` threads, or fewer if the system gives fewer. fn must not throw.
+// Runs fn on `size` threads, or fewer if the system gives fewer, with denormal numbers flushed to zero or kept. fn must
+// not throw.
 void parallel(int size, const std::function<void(const Team&)>& fn, Denormals denormals = Denormals::flush);
 
 }  // namespace fastrnn
