@@ -311,8 +311,10 @@ std::vector<std::string> cells() {
 }
 
 py::dict config() {
+  const auto [first, second, last] = caches();
   return py::dict("isa"_a = isa().name, "isas"_a = available_isas(), "compiler"_a = FASTRNN_COMPILER,
-                  "openmp"_a = openmp_version(), "alone"_a = times_alone(), "cached"_a = cached_bytes());
+                  "openmp"_a = openmp_version(), "alone"_a = times_alone(), "cached"_a = cached_bytes(),
+                  "caches"_a = py::make_tuple(first, second, last));
 }
 
 }  // namespace

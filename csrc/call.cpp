@@ -13,7 +13,8 @@ namespace {
 // Rows whose slots the input's product writes before the steps read them: enough for full speed or, where the weights
 // do not stay near, as many as do.
 Index project_rows(Index weight_bytes, Index row_bytes) {
-  constexpr Index enough = 64, near = 1 << 20;
+  constexpr Index enough = 64;
+  const Index near = caches().second;
   return weight_bytes <= near / 2 ? enough : std::clamp<Index>(near / row_bytes, enough, 8 * enough);
 }
 
@@ -94,9 +95,9 @@ double Call<R>::step_flops() const {
 
 template <class R>
 bool Call<R>::better_side_by_side() const {
-  constexpr Index near = 1 << 20, small = 1 << 16;  // bytes, and operations: see kernel/share.h
+  constexpr Index small = 1 << 16;  // operations: see kernel/share.h
   const Index weights = kernel_.gates * layer_.H * layer_.H;
-  if (max_threads() == 2) return weights * Index(sizeof(R)) <= near;
+  if (max_threads() == 2) return weights * Index(sizeof(R)) <= caches().second;
   return layer_.steps.B < 4 && 2 * layer_.steps.B * weights < small;
 }
 

@@ -26,6 +26,12 @@ struct Team {
   void wait() const;  // until every member has come here
 };
 
+// Bytes of this machine's data caches: a core's first and second, and the last one, which cores may share.
+struct Caches {
+  Index first, second, last;
+};
+const Caches& caches();
+
 // A layer's parameters in PyTorch's layout. A linear one has one gate, and no recurrence.
 template <class R>
 struct Parameters {

@@ -66,8 +66,13 @@ def test_a_limit_of_memory_that_is_no_number_is_an_error_at_import(megabytes):
 def test_show_config_tells_all(capsys):
     fastrnn.show_config()
     text = capsys.readouterr().out
-    words = "threads", "compiler", "openmp", "backend", "cache"
+    words = "threads", "compiler", "openmp", "backend", "caches", "memory"
     assert all(word in text for word in (fastrnn.__version__, _core.config()["isa"], *words))
+
+
+def test_the_caches_of_this_machine_grow_from_level_to_level():
+    first, second, last = _core.config()["caches"]
+    assert 0 < first <= second <= last
 
 
 def test_import_needs_numpy_alone():

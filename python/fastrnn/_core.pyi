@@ -24,6 +24,7 @@ class _Config(TypedDict):
     openmp: int
     alone: int
     cached: int
+    caches: tuple[int, int, int]
 
 def forward(
     cell: str,

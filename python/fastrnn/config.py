@@ -92,6 +92,7 @@ def show_config() -> None:
     chosen = "FASTRNN_ISA" if os.environ.get("FASTRNN_ISA") else "the best available"
     print(f"isa       {config['isa']} ({chosen}; available: {', '.join(config['isas'])})")
     print(f"threads   {get_num_threads()}")
-    print(f"cache     {config['cached'] >> 20} MB kept for the next calls (fastrnn.empty_cache)")
+    print(f"caches    {', '.join(f'{size >> 10} KB' for size in config['caches'])}")
+    print(f"memory    {config['cached'] >> 20} MB kept for the next calls (fastrnn.empty_cache)")
     print(f"compiler  {config['compiler']}")
     print(f"openmp    {config['openmp'] or 'no: one thread'}")
