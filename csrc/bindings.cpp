@@ -11,6 +11,7 @@
 #include "call.h"
 #include "dispatch.h"
 #include "linear.h"
+#include "tally.h"
 #include "threads.h"
 
 namespace fastrnn {
@@ -312,8 +313,10 @@ std::vector<std::string> cells() {
 
 py::dict config() {
   const auto [first, second, last] = caches();
+  py::dict teams;
+  for (std::size_t i = 0; i < tally.size(); ++i) teams[outcome_names[i]] = tally[i].load();
   return py::dict("isa"_a = isa().name, "isas"_a = available_isas(), "compiler"_a = FASTRNN_COMPILER,
-                  "openmp"_a = openmp_version(), "alone"_a = times_alone(), "cached"_a = cached_bytes(),
+                  "teams"_a = teams, "cached"_a = cached_bytes(),
                   "caches"_a = py::make_tuple(first, second, last));
 }
 

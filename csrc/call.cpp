@@ -102,8 +102,14 @@ bool Call<R>::better_side_by_side() const {
 }
 
 template <class R>
+int Call<R>::threads_for(double flops) const {
+  const Index units = padded(layer_.H, kernel_.lanes) / kernel_.lanes;
+  return team_for(flops, std::max<Index>(1, layer_.steps.B / 4) * units);
+}
+
+template <class R>
 int Call<R>::forward_threads() const {
-  return team_for(step_flops() * double(layer_.steps.count));
+  return threads_for(step_flops() * double(layer_.steps.count));
 }
 
 template <class R>
@@ -177,7 +183,7 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
   const bool has_cells = kernel_.states > 1;
-  const int size = team_for(2 * step_flops() * double(steps.count));
+  const int size = threads_for(2 * step_flops() * double(steps.count));
   const Index Ip = padded(layer_.I, kernel_.lanes);
   Buffer<R> packed_hh{G * H, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
   Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});

@@ -56,6 +56,7 @@ class Call {
  private:
   void sort_rows(const Index* lengths);
   double step_flops() const;
+  int threads_for(double flops) const;
   int forward_threads() const;
   R* start(Index s);  // of starts_, for the block of step s
   void keep_block();

@@ -16,11 +16,20 @@ std::atomic<Clock::rep> forgiven{0};
 std::atomic<int> failures{0};
 std::atomic<Clock::rep> soon_until{0};
 
+// How long one thread would take for what the team has done. No member has more to do than the first one: what took
+// another one longer was without a core.
+Clock::duration work_of(const Barrier& team) {
+  Clock::duration sum{0};
+  for (int rank = 0; rank < team.size(); ++rank) sum += std::min(team.busy(rank), team.busy(0));
+  return sum;
+}
+
 }  // namespace
 
-void learn(int size, Clock::duration total, Clock::duration waited, bool asleep) {
-  Clock::duration lost = waited - (size - 1) * (total - waited);  // against one thread doing everything
+void learn(const Barrier& team, Clock::time_point start, bool asleep) {
   const auto now = Clock::now();
+  const Clock::duration to_wake_up = std::chrono::microseconds(asleep ? 300 : 0), excused = std::min(team.late(), to_wake_up);
+  Clock::duration lost = now - start - excused - work_of(team);
   if (lost < std::chrono::microseconds(50)) {
     forgiven = 0;
     if (now.time_since_epoch().count() > soon_until) failures = 0;
@@ -37,6 +46,6 @@ void learn(int size, Clock::duration total, Clock::duration waited, bool asleep)
   soon_until = (end + std::chrono::milliseconds(100)).time_since_epoch().count();
 }
 
-bool better_alone(Clock::time_point now) { return now.time_since_epoch().count() < alone_until; }
+bool better_alone() { return Clock::now().time_since_epoch().count() < alone_until; }
 
 }  // namespace fastrnn

@@ -5,10 +5,10 @@
 
 namespace fastrnn {
 
-// A team of `size` has worked for so long, of which the first member has waited; the others may have been asleep before.
-void learn(int size, Clock::duration total, Clock::duration waited, bool asleep);
+// A team has been at work since `start`; its threads may have been asleep before.
+void learn(const Barrier& team, Clock::time_point start, bool asleep);
 
 // Whether one thread is to work alone for now.
-bool better_alone(Clock::time_point now);
+bool better_alone();
 
 }  // namespace fastrnn

@@ -10,6 +10,9 @@ namespace {
 
 double flops(Index N, Index I, Index O) { return 2.0 * double(N) * double(I) * double(O); }
 
+// What members may have of their own: some rows, or some outputs.
+Index parts(Index N, Index O) { return std::max(N, O) / few_rows + 1; }
+
 // Calls fn(n0, n1, team) on all threads for pieces of N rows.
 template <class F>
 void each_piece(Index N, double row_flops, int size, const Poll& poll, const F& fn) {
@@ -23,7 +26,7 @@ void each_piece(Index N, double row_flops, int size, const Poll& poll, const F& 
 
 }  // namespace
 
-int linear_threads(Index N, Index I, Index O) { return team_for(flops(N, I, O)); }
+int linear_threads(Index N, Index I, Index O) { return team_for(flops(N, I, O), parts(N, O)); }
 
 template <class R>
 void linear_forward(const LinearKernel<R>& kernel, Linear<R> task, const Poll& poll,
@@ -44,7 +47,7 @@ void linear_backward(const LinearKernel<R>& kernel, LinearGradients<R> task, con
   const Index Op = padded(task.O, kernel.lanes);
   Buffer<R> packed{padded(task.I, kernel.lanes), Op}, dbias = Buffer<R>::zeros({2, Op});
   const double row_flops = 2 * flops(1, task.I, task.O);
-  const int size = team_for(row_flops * double(task.N));
+  const int size = team_for(row_flops * double(task.N), parts(task.N, task.O));
   Buffer<char> workspace{size, kernel.workspace(task)};
   task.packed = packed, task.dbias = dbias, task.workspace = workspace;
   if (task.N == 0) {  // nothing is added up

@@ -38,7 +38,7 @@ Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R
       std::copy_n(layer.w_ih, layer.I * layer.H, static_cast<R*>(*table));
     } else {
       const Packing<R>& packing = layer.cell ? static_cast<const Packing<R>&>(*layer.cell) : linear;
-      weights = std::make_shared<Weights<R>>(packing, layer, team_for(flops_ * 8));
+      weights = std::make_shared<Weights<R>>(packing, layer, team_for(step_flops(layer, B), layer.H / linear.lanes));
     }
     add_level(layer.cell, std::move(weights), std::move(table), layer.I, layer.H);
   }
@@ -99,25 +99,23 @@ void Stream<R>::advance(const Team& team) noexcept {
   }
 }
 
-// Threads that have just worked are still awake. Where steps are far apart, as in audio, waking one up would take
-// longer than a step.
 template <class R>
-int Stream<R>::team_now(int threads) const {
-  if (threads == 1) return 1;
-  return std::chrono::steady_clock::now() - last_ < std::chrono::milliseconds(4) ? threads : 1;
+int Stream<R>::threads() const {
+  Index parts = 0;
+  for (const Level& level : levels_) parts = std::max(parts, padded(level.task.H, linear_.lanes) / linear_.lanes);
+  return team_for(flops_, parts * std::max<Index>(1, B() / 4));
 }
 
 template <class R>
 void Stream<R>::step(const R* x, const Index* tokens, R* y) {
-  const int threads = team_for(flops_ * 8);
+  const int threads = this->threads();
   make_room(threads);
   Level& last = levels_.back();
   levels_[0].task.x = x;
   levels_[0].task.tokens = tokens;
   for (std::size_t l = 1; l < levels_.size(); ++l) levels_[l].task.x = levels_[l - 1].next_h;
   if (!last.cell) last.task.y = y;
-  parallel(team_now(threads), [&](const Team& team) { advance(team); });
-  if (threads > 1) last_ = std::chrono::steady_clock::now();
+  parallel(threads, [&](const Team& team) { advance(team); });
   for (Level& level : levels_) {
     if (!level.cell) continue;
     level.h.swap(level.next_h);

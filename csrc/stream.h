@@ -2,7 +2,6 @@
 // way.
 #pragma once
 
-#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -62,14 +61,13 @@ class Stream {
                  Index H);
   void make_room(int threads);
   void advance(const Team& team) noexcept;
-  int team_now(int threads) const;
+  int threads() const;  // that a step is worth
 
   const LinearKernel<R>& linear_;
   std::vector<Index> order_, length_, offset_;
   Steps steps_;
   double flops_ = 0;
   int room_ = 0;  // threads that there are workspaces for
-  std::chrono::steady_clock::time_point last_{};  // when a step ended
   std::vector<Level> levels_;
 };
 

@@ -49,13 +49,14 @@ void fold(const Chains& chains, Fingerprint& state) {
 // Of the parameters, or where there is memory for them, of the copy that it makes there, one after the other.
 template <class R>
 Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) {
-  constexpr std::size_t shared = 4;  // pieces that are worth waking up others
   std::vector<Piece> pieces;
+  double bytes = 0;  // each takes as long as two operations
   each_array(p, gates, [&](const R* array, Index count) {
     cut(array, copy, count * Index(sizeof(R)), pieces);
     if (copy) copy += count;
+    bytes += double(count) * sizeof(R);
   });
-  parallel(pieces.size() < shared ? 1 : max_threads(), [&](const Team& team) {
+  parallel(team_for(2 * bytes, Index(pieces.size())), [&](const Team& team) {
     for (std::size_t i = std::size_t(team.rank); i < pieces.size(); i += std::size_t(team.size)) {
       Piece& piece = pieces[i];
       if (piece.copy) std::memcpy(piece.copy, piece.data, std::size_t(piece.bytes));

@@ -21,8 +21,7 @@ class _Config(TypedDict):
     isa: str
     isas: list[str]
     compiler: str
-    openmp: int
-    alone: int
+    teams: dict[str, int]
     cached: int
     caches: tuple[int, int, int]
 

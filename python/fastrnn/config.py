@@ -26,9 +26,9 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `set_num_threads` has set, or else what OpenMP allows (processor affinity, ``OMP_NUM_THREADS``,
-        threadpoolctl) within the CPU quota of the process's control group, at most 1024. Small calls use
-        one.
+        What `set_num_threads` has set, or else ``OMP_NUM_THREADS``, read when fastrnn is imported, or as many
+        as there are cores that the process may use (two processors that share a core count once); both within
+        the CPU quota of the process's control group, at most 1024. Small calls use fewer.
     """
     return int(_core.get_num_threads()) if _core else 1
 
@@ -42,7 +42,7 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         The number of threads, at most 1024; 0 goes back to the automatic choice. Where the system cannot
-        start as many, or other programs have the cores, a call uses fewer.
+        start as many, has not as many processors, or other programs have the cores, a call uses fewer.
 
     Raises
     ------
@@ -78,8 +78,26 @@ if _core and os.environ.get("FASTRNN_CACHE_MB"):
     _core.set_cache_limit(_cache_limit(os.environ["FASTRNN_CACHE_MB"]))
 
 
+def _teams(counts: dict[str, int]) -> str:
+    """What has become of the calls, and pieces of long calls, that threads might have shared."""
+    reasons = {
+        "small": "too small",
+        "others": "others had the cores",
+        "lost": "time was lost before",
+        "busy": "another call was at work",
+    }
+    alone = ", ".join(f"{counts[key]} {words}" for key, words in reasons.items())
+    return f"{counts['team']} at work; one thread alone: {alone}; {counts['refused']} threads refused"
+
+
 def show_config() -> None:
-    """Print the versions, the backend, the ISA of the kernels, the threads, the memory and the compiler."""
+    """Print the versions, the backend, the ISA of the kernels, the threads, the memory and the compiler.
+
+    Where several threads may be used, the line ``teams`` counts since the start of the process how often they
+    have shared a call, or a piece of a long one, and how often one thread did it alone and why: it was too
+    small; others had the cores; a team had lost time shortly before, waiting for a core; another thread's
+    call was at work. Last, how often the system has refused to start a thread.
+    """
     from fastrnn import __version__
 
     print(f"fastrnn   {__version__}")
@@ -92,7 +110,7 @@ def show_config() -> None:
     chosen = "FASTRNN_ISA" if os.environ.get("FASTRNN_ISA") else "the best available"
     print(f"isa       {config['isa']} ({chosen}; available: {', '.join(config['isas'])})")
     print(f"threads   {get_num_threads()}")
+    print(f"teams     {_teams(config['teams'])}")
     print(f"caches    {', '.join(f'{size >> 10} KB' for size in config['caches'])}")
     print(f"memory    {config['cached'] >> 20} MB kept for the next calls (fastrnn.empty_cache)")
     print(f"compiler  {config['compiler']}")
-    print(f"openmp    {config['openmp'] or 'no: one thread'}")

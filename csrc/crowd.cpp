@@ -1,0 +1,36 @@
+#include "crowd.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+#include "cpus.h"
+#include "pool.h"
+
+namespace fastrnn {
+namespace {
+
+// How many of the cores that `size` threads need others have now. Those of the pool that spin are ours.
+int taken(int size) {
+  const Load load = load_now();
+  const int others = std::max(0, load.others - awake()), left_over = std::max(0, load.cpus - size);
+  return std::max(0, others - left_over);
+}
+
+}  // namespace
+
+// Another library's pool that spins on after a call, or another program, takes turns of milliseconds with a member, while
+// all the others wait for it. So cores that others have are left to them. Who has just handed work over may be waiting for
+// this very core, to go to sleep.
+int that_can_run(int size) {
+  static const int most = usable_processors().processors;
+  size = std::min(size, most);
+  int found = size > 1 ? taken(size) : 0;
+  if (found) {
+    sched_yield();
+    found = std::min(found, taken(size));
+  }
+  return std::max(1, size - found);
+}
+
+}  // namespace fastrnn

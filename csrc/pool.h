@@ -1,0 +1,39 @@
+// Threads that wait for work, one pool in the process.
+#pragma once
+
+#include <functional>
+
+namespace fastrnn {
+
+// This thread and others of the pool, while one of these lives. There are fewer than asked for where the system starts no
+// more, and only this one while another thread has the pool, or on one that works for a pool already.
+class Workers {
+  int size_ = 1;
+  bool busy_ = false;
+
+ public:
+  explicit Workers(int size);
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  int size() const { return size_; }
+  bool busy() const { return busy_; }  // the pool is somebody else's
+
+  // Calls fn(rank) on each of them, this one is rank 0. fn must not throw.
+  void run(const std::function<void(int rank)>& fn);
+
+  // Wakes them up, for calls that will come soon, and does not wait until they are.
+  void wake();
+};
+
+// Whether this thread works for a pool.
+bool at_work();
+
+// Threads that have worked a moment ago, and are not asleep yet.
+int awake();
+
+// The system is asked again for threads that it once refused.
+void forget_refusals();
+
+}  // namespace fastrnn
