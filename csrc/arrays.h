@@ -60,7 +60,31 @@ py::array_t<R> empty(const Shape& shape) {
   return py::array_t<R>(shape, data, owner);
 }
 
-inline bool is_float(const py::array& array) { return py::dtype::of<float>().equal(array.dtype()); }
+// Calls fn with a zero of the array's dtype, or of double if it is neither: then the kernels' door refuses it.
+template <class F>
+auto by_dtype(const py::array& array, const F& fn) {
+  return py::dtype::of<float>().equal(array.dtype()) ? fn(0.0f) : fn(0.0);
+}
+
+// An array or None, of a record's field of this name; nothing is converted.
+inline Optional optional_array(const py::object& object, const char* name) {
+  if (object.is_none()) return std::nullopt;
+  if (!py::isinstance<py::array>(object)) throw std::invalid_argument(std::string(name) + ": not an array");
+  return py::reinterpret_borrow<py::array>(object);
+}
+
+inline Optional optional_field(const py::handle& record, const char* name) {
+  return optional_array(record.attr(name), name);
+}
+
+inline py::array array_field(const py::handle& record, const char* name) {
+  Optional found = optional_field(record, name);
+  if (!found) throw std::invalid_argument(std::string(name) + ": missing");
+  return *found;
+}
+
+// The class of a record of fastrnn.reference.
+inline py::object record(const char* name) { return py::module_::import("fastrnn.reference").attr(name); }
 
 inline bool within(const Index* indices, Index count, Index low, Index high) {
   return std::all_of(indices, indices + count, [=](Index index) { return index >= low && index <= high; });

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "arrays.h"
@@ -17,16 +18,43 @@
 namespace fastrnn {
 namespace {
 
+// What a `fastrnn.reference.Call` has.
 struct Arguments {
-  py::array x, w_ih, w_hh;
+  std::string cell;
+  py::array x;
+  py::array w_ih, w_hh;
   Optional b_ih, b_hh;
   std::vector<Optional> states;
   Optional lengths;
-  bool reverse;
+  bool reverse, training, recompute;
+  std::optional<py::dict> packed;
   Optional mask, all_c;
 
   bool tokens() const { return x.ndim() == 2; }
 };
+
+Arguments arguments_of(const py::handle& call) {
+  const py::object parameters = call.attr("parameters");
+  Arguments arguments{
+      .cell = call.attr("cell").cast<std::string>(),
+      .x = array_field(call, "x"),
+      .w_ih = array_field(parameters, "w_ih"),
+      .w_hh = array_field(parameters, "w_hh"),
+      .b_ih = optional_field(parameters, "b_ih"),
+      .b_hh = optional_field(parameters, "b_hh"),
+      .states = {},
+      .lengths = optional_field(call, "lengths"),
+      .reverse = call.attr("reverse").cast<bool>(),
+      .training = call.attr("training").cast<bool>(),
+      .recompute = call.attr("recompute").cast<bool>(),
+      .packed = call.attr("packed").cast<std::optional<py::dict>>(),
+      .mask = optional_field(call, "mask"),
+      .all_c = optional_field(call, "all_c"),
+  };
+  for (const py::handle state : call.attr("states"))
+    arguments.states.push_back(optional_array(py::reinterpret_borrow<py::object>(state), "state"));
+  return arguments;
+}
 
 struct BackwardArguments {
   Optional dy;
@@ -50,12 +78,11 @@ struct Reserve {
   virtual ~Reserve() = default;
   virtual void start_forward() = 0;
   virtual void run_forward(const Poll& poll) = 0;
-  virtual py::tuple end_forward() = 0;
+  virtual py::tuple end_forward() = 0;  // y, the states
   virtual void start_backward(const BackwardArguments& arguments) = 0;
   virtual void run_backward(const Poll& poll) = 0;
-  virtual py::tuple end_backward() = 0;
+  virtual py::object end_backward() = 0;  // a record Gradients
   virtual bool better_side_by_side() const = 0;
-  virtual std::shared_ptr<AnyWeights> weights() const = 0;
 
   // Forward's results are used up by one backward.
   void use() {
@@ -94,8 +121,7 @@ class TypedCall : public Reserve {
   Inputs<R> inputs_;
   Index gates_;
   bool has_cells_;
-  const bool keeps_weights_;
-  std::shared_ptr<Weights<R>> weights_;  // if it keeps them: those of the layer's last call, then those of this one
+  std::shared_ptr<Weights<R>> weights_;  // if they are kept: those of the layer's last call, then those of this one
   Call<R> call_;
 
   // Between start and end: arrays, and where they are.
@@ -114,8 +140,12 @@ class TypedCall : public Reserve {
     if (a.x.ndim() < 2 || a.w_ih.ndim() != 2 || a.w_hh.ndim() != 2 || a.states.empty())
       throw std::invalid_argument("x, w_ih, w_hh or states: wrong rank for the kernels");
     const Index T = a.x.shape(0), B = a.x.shape(1), I = a.w_ih.shape(1), H = a.w_hh.shape(1), rows = gates * H;
-    return {{I, H, pointer<R>(a.w_ih, {rows, I}, "w_ih"), pointer<R>(a.w_hh, {rows, H}, "w_hh"),
-             pointer<R>(a.b_ih, {rows}, "b_ih"), pointer<R>(a.b_hh, {rows}, "b_hh")},
+    return {{.I = I,
+             .H = H,
+             .w_ih = pointer<R>(a.w_ih, {rows, I}, "w_ih"),
+             .w_hh = pointer<R>(a.w_hh, {rows, H}, "w_hh"),
+             .b_ih = pointer<R>(a.b_ih, {rows}, "b_ih"),
+             .b_hh = pointer<R>(a.b_hh, {rows}, "b_hh")},
             T, B,
             a.tokens() ? nullptr : pointer<R>(a.x, {T, B, I}, "x"),
             a.tokens() ? indices(a.x, {T, B}, 0, I - 1, "x") : nullptr,
@@ -127,14 +157,11 @@ class TypedCall : public Reserve {
   }
 
  public:
-  TypedCall(const Kernel<R>& kernel, Arguments arguments, bool training, bool recompute,
-            const std::optional<py::dict>& packed)
+  TypedCall(const Kernel<R>& kernel, Arguments arguments)
       : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
-        has_cells_(kernel.states > 1), keeps_weights_(packed), call_(kernel, inputs_, training, recompute) {
-    if (packed) weights_ = kept<R>(*packed);
+        has_cells_(kernel.states > 1), call_(kernel, inputs_, arguments_.training, arguments_.recompute) {
+    if (arguments_.packed) weights_ = kept<R>(*arguments_.packed);
   }
-
-  std::shared_ptr<AnyWeights> weights() const override { return weights_; }
 
   py::tuple states(const py::array& h, const py::array& c) const {
     if (has_cells_) return py::make_tuple(h, c);
@@ -151,10 +178,13 @@ class TypedCall : public Reserve {
     to_ = {y_.mutable_data(), all_c, h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
   }
   void run_forward(const Poll& poll) override {
-    if (keeps_weights_) weights_ = call_.weights(std::move(weights_));
+    if (arguments_.packed) weights_ = call_.weights(std::move(weights_));
     call_.forward(to_.y, to_.all_c, to_.h, to_.c, poll, weights_);
   }
-  py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }
+  py::tuple end_forward() override {
+    if (arguments_.packed) keep(*arguments_.packed, std::move(weights_));
+    return py::make_tuple(y_, states(h_, c_));
+  }
 
   void start_backward(const BackwardArguments& arguments) override {
     const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H, rows = gates_ * H;
@@ -174,39 +204,34 @@ class TypedCall : public Reserve {
   void run_backward(const Poll& poll) override {
     call_.backward(from_.dy, from_.dh_n, from_.dc_n, gradients_, poll);
   }
-  py::tuple end_backward() override { return py::make_tuple(dx_, dw_ih_, dw_hh_, db_ih_, db_hh_, states(h_, c_)); }
+  py::object end_backward() override {
+    return record("Gradients")(dx_, record("Parameters")(dw_ih_, dw_hh_, db_ih_, db_hh_), states(h_, c_));
+  }
 };
 
-// The arguments of the module's forward and backward for one direction, in their order.
-using ForwardCall = std::tuple<std::string, py::array, py::array, py::array, Optional, Optional, std::vector<Optional>,
-                               Optional, bool, bool, bool, std::optional<py::dict>, Optional, Optional>;
-using BackwardCall = std::tuple<std::shared_ptr<Reserve>, Optional, std::vector<Optional>, bool, Optional>;
-
-template <class R>
-std::shared_ptr<Reserve> make_call(const Cell& cell, Arguments arguments, bool training, bool recompute,
-                                   const std::optional<py::dict>& packed) {
-  return std::make_shared<TypedCall<R>>(kernel_of<R>(cell), std::move(arguments), training, recompute, packed);
-}
-
-py::list forward_all(const std::vector<ForwardCall>& directions) {
+py::list forward_all(const std::vector<py::object>& directions) {
   Calls calls;
-  for (const auto& [cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed, mask,
-                    all_c] : directions) {
-    Arguments arguments{x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, mask, all_c};
-    const auto make = is_float(w_ih) ? make_call<float> : make_call<double>;
-    calls.push_back(make(find_cell(cell), std::move(arguments), training, recompute, packed));
+  std::vector<bool> training;
+  for (const py::object& direction : directions) {
+    Arguments arguments = arguments_of(direction);
+    training.push_back(arguments.training);
+    const int cell = find_cell(arguments.cell);
+    calls.push_back(by_dtype(arguments.w_ih, [&]<class R>(R) -> std::shared_ptr<Reserve> {
+      return std::make_shared<TypedCall<R>>(isa().table<R>().cells[cell], std::move(arguments));
+    }));
     calls.back()->start_forward();
   }
   run_all(calls, &Reserve::run_forward);
   py::list results;
   for (std::size_t i = 0; i < calls.size(); ++i) {
-    const bool training = std::get<9>(directions[i]);
-    if (const auto& packed = std::get<11>(directions[i])) keep(*packed, calls[i]->weights());
     const py::tuple y_states = calls[i]->end_forward();
-    results.append(py::make_tuple(y_states[0], y_states[1], training ? calls[i] : nullptr));
+    results.append(py::make_tuple(y_states[0], y_states[1], training[i] ? calls[i] : nullptr));
   }
   return results;
 }
+
+// One call of the module's backward_all: a reserve, dy, dstates, input_gradient, dhidden.
+using BackwardCall = std::tuple<std::shared_ptr<Reserve>, Optional, std::vector<Optional>, bool, Optional>;
 
 py::list backward_all(const std::vector<BackwardCall>& directions) {
   Calls calls;
@@ -219,18 +244,6 @@ py::list backward_all(const std::vector<BackwardCall>& directions) {
   py::list results;
   for (const auto& call : calls) results.append(call->end_backward());
   return results;
-}
-
-py::object forward(const std::string& cell, py::array x, py::array w_ih, py::array w_hh, Optional b_ih, Optional b_hh,
-                   std::vector<Optional> states, Optional lengths, bool reverse, bool training, bool recompute,
-                   std::optional<py::dict> packed, Optional mask, Optional all_c) {
-  return forward_all({{cell, x, w_ih, w_hh, b_ih, b_hh, states, lengths, reverse, training, recompute, packed, mask,
-                       all_c}})[0];
-}
-
-py::object backward(std::shared_ptr<Reserve> reserve, const Optional& dy, const std::vector<Optional>& dstates,
-                    bool input_gradient, const Optional& dhidden) {
-  return backward_all({{reserve, dy, dstates, input_gradient, dhidden}})[0];
 }
 
 // The letters and arrays that y and the gradients have in common, of `Linear` or `LinearGradients`.
@@ -255,7 +268,7 @@ py::array run_linear(const py::array& x, const py::array& w, const Optional& b, 
   if (keeps) weights = kept<R>(*packed);
   {
     const WithoutGil release;
-    const LinearKernel<R>& kernel = linear_kernel<R>();
+    const LinearKernel<R>& kernel = isa().table<R>().linear;
     if (keeps)
       weights = up_to_date(std::move(weights), kernel, parameters_of(task), linear_threads(task.N, task.I, task.O));
     linear_forward(kernel, task, poll, weights);
@@ -272,17 +285,17 @@ py::tuple run_linear_backward(const py::array& x, const py::array& w, const py::
   task.dx = dx.mutable_data(), task.dw = dw.mutable_data(), task.db = db.mutable_data();
   {
     const WithoutGil release;
-    linear_backward(linear_kernel<R>(), task, poll);
+    linear_backward(isa().table<R>().linear, task, poll);
   }
   return py::make_tuple(dx, dw, db);
 }
 
 py::array linear(const py::array& x, const py::array& w, const Optional& b, const std::optional<py::dict>& packed) {
-  return is_float(w) ? run_linear<float>(x, w, b, packed) : run_linear<double>(x, w, b, packed);
+  return by_dtype(w, [&]<class R>(R) { return run_linear<R>(x, w, b, packed); });
 }
 
 py::tuple linear_gradients(const py::array& x, const py::array& w, const py::array& dy) {
-  return is_float(w) ? run_linear_backward<float>(x, w, dy) : run_linear_backward<double>(x, w, dy);
+  return by_dtype(w, [&]<class R>(R) { return run_linear_backward<R>(x, w, dy); });
 }
 
 Activation activation_of(const std::string& name) {
@@ -293,23 +306,15 @@ Activation activation_of(const std::string& name) {
   throw std::invalid_argument("unknown activation '" + name + "'");
 }
 
-template <class R, class Activate>
-py::array activate(Activate* activate, const std::string& name, const py::array& x) {
-  py::array_t<R> y(x.size());
-  activate(activation_of(name), pointer<R>(x, {x.size()}, "x"), y.mutable_data(), x.size());
-  return y;
-}
-
 py::array activation(const std::string& name, const py::array& x) {
-  if (is_float(x)) return activate<float>(isa().activate_f32, name, x);
-  return activate<double>(isa().activate_f64, name, x);
+  return by_dtype(x, [&]<class R>(R) -> py::array {
+    py::array_t<R> y(x.size());
+    isa().table<R>().activate(activation_of(name), pointer<R>(x, {x.size()}, "x"), y.mutable_data(), x.size());
+    return y;
+  });
 }
 
-std::vector<std::string> cells() {
-  std::vector<std::string> names;
-  for (int i = 0; i < isa().cell_count; ++i) names.push_back(isa().cells[i].name);
-  return names;
-}
+std::vector<std::string> cells() { return {isa().cells, isa().cells + isa().cell_count}; }
 
 py::dict config() {
   const auto [first, second, last] = caches();
@@ -331,14 +336,9 @@ PYBIND11_MODULE(_core, module) {
 
   py::class_<Reserve, std::shared_ptr<Reserve>>(module, "Reserve", "What forward leaves for backward.");
   py::class_<AnyWeights, std::shared_ptr<AnyWeights>>(module, "Weights", "Packed weights.");
-  module.def("forward", &forward, "See fastrnn.functional.lstm.", "cell"_a, "x"_a.noconvert(), "w_ih"_a.noconvert(),
-             "w_hh"_a.noconvert(), "b_ih"_a.noconvert(), "b_hh"_a.noconvert(), "states"_a, "lengths"_a.noconvert(),
-             "reverse"_a, "training"_a, "recompute"_a = false, "packed"_a = py::none(),
-             "mask"_a.noconvert() = py::none(), "all_c"_a.noconvert() = py::none());
-  module.def("backward", &backward, "See fastrnn.functional.lstm_backward. A reserve serves once.", "reserve"_a,
-             "dy"_a.noconvert(), "dstates"_a, "input_gradient"_a = true, "dhidden"_a.noconvert() = py::none());
-  module.def("forward_all", &forward_all, "What forward does for each of one or two directions.", "directions"_a);
-  module.def("backward_all", &backward_all, "What backward does for each of one or two directions.", "directions"_a);
+  module.def("forward_all", &forward_all, "See fastrnn.reference.forward, for each of one or two directions.", "calls"_a);
+  module.def("backward_all", &backward_all, "See fastrnn.reference.backward, likewise. A reserve serves once.",
+             "calls"_a);
   module.def("linear", &linear, "See fastrnn.functional.linear.", "x"_a.noconvert(), "weight"_a.noconvert(),
              "bias"_a.noconvert(), "packed"_a = py::none());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),

@@ -77,7 +77,7 @@ class TypedStream : public AnyStream {
 
  public:
   TypedStream(const std::vector<StreamLayer<R>>& layers, std::vector<Stack> stacks, Index B)
-      : stream_(linear_kernel<R>(), layers, B), stacks_(std::move(stacks)), tokens_(B) {}
+      : stream_(isa().table<R>().linear, layers, B), stacks_(std::move(stacks)), tokens_(B) {}
   TypedStream(const TypedStream& other) : stream_(other.stream_), stacks_(other.stacks_), tokens_(other.tokens_) {}
 
   py::object step(const py::handle& x, const py::handle& out) override {
@@ -154,24 +154,33 @@ class TypedStream : public AnyStream {
   }
 };
 
-using LayerArrays = std::tuple<py::array, Optional, Optional, Optional>;  // w_ih, w_hh, b_ih, b_hh
-using Stages = std::vector<std::pair<std::string, std::vector<LayerArrays>>>;
+using Stages = std::vector<std::pair<std::string, std::vector<py::object>>>;  // a kind, and records Parameters
 
 template <class R>
-StreamLayer<R> layer_of(const std::string& kind, const LayerArrays& arrays) {
-  const auto& [w_ih, w_hh, b_ih, b_hh] = arrays;
+StreamLayer<R> layer_of(const std::string& kind, const py::object& parameters) {
+  const py::array w_ih = array_field(parameters, "w_ih");
+  const Optional w_hh = optional_field(parameters, "w_hh");
+  const Optional b_ih = optional_field(parameters, "b_ih"), b_hh = optional_field(parameters, "b_hh");
   if (w_ih.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
   const Index rows = w_ih.shape(0), columns = w_ih.shape(1);
-  if (kind == "embedding")
-    return {{rows, columns, pointer<R>(w_ih, {rows, columns}, "table"), nullptr, nullptr, nullptr}, nullptr, true};
-  if (kind == "linear")
-    return {{columns, rows, pointer<R>(w_ih, {rows, columns}, "weight"), nullptr, pointer<R>(b_ih, {rows}, "bias"),
-             nullptr}, nullptr};
-  const Kernel<R>& cell = kernel_of<R>(find_cell(kind));
-  const Index H = rows / cell.gates;
-  if (!w_hh) throw std::invalid_argument("w_hh: missing");
-  return {{columns, H, pointer<R>(w_ih, {cell.gates * H, columns}, "w_ih"), pointer<R>(w_hh, {rows, H}, "w_hh"),
-           pointer<R>(b_ih, {rows}, "b_ih"), pointer<R>(b_hh, {rows}, "b_hh")}, &cell};
+  StreamLayer<R> layer{};
+  layer.I = columns, layer.H = rows;
+  if (kind == "embedding") {
+    layer.I = rows, layer.H = columns, layer.table = true;
+    layer.w_ih = pointer<R>(w_ih, {rows, columns}, "table");
+  } else if (kind == "linear") {
+    layer.w_ih = pointer<R>(w_ih, {rows, columns}, "weight");
+    layer.b_ih = pointer<R>(b_ih, {rows}, "bias");
+  } else {
+    layer.cell = &isa().table<R>().cells[find_cell(kind)];
+    if (!w_hh) throw std::invalid_argument("w_hh: missing");
+    const Index H = layer.H = rows / layer.cell->gates, used = layer.cell->gates * H;
+    layer.w_ih = pointer<R>(w_ih, {used, columns}, "w_ih");
+    layer.w_hh = pointer<R>(w_hh, {used, H}, "w_hh");
+    layer.b_ih = pointer<R>(b_ih, {used}, "b_ih");
+    layer.b_hh = pointer<R>(b_hh, {used}, "b_hh");
+  }
+  return layer;
 }
 
 template <class R>
@@ -180,7 +189,7 @@ std::unique_ptr<AnyStream> make(const Stages& stages, Index B) {
   std::vector<Stack> stacks;
   for (const auto& [kind, arrays] : stages) {
     const Stack stack{int(layers.size()), int(arrays.size())};
-    for (const LayerArrays& each : arrays) {
+    for (const py::object& each : arrays) {
       const StreamLayer<R> layer = layer_of<R>(kind, each);
       const bool fits = layers.empty() || (!layer.table && layer.I == layers.back().H);
       const bool stacked = int(layers.size()) > stack.first;  // and then all are of one size
@@ -196,8 +205,8 @@ std::unique_ptr<AnyStream> make(const Stages& stages, Index B) {
 }
 
 std::unique_ptr<AnyStream> make_stream(const Stages& stages, Index B) {
-  const bool is_single = !stages.empty() && !stages[0].second.empty() && is_float(std::get<0>(stages[0].second[0]));
-  return is_single ? make<float>(stages, B) : make<double>(stages, B);
+  if (stages.empty() || stages[0].second.empty()) return make<double>(stages, B);  // which refuses them
+  return by_dtype(array_field(stages[0].second[0], "w_ih"), [&]<class R>(R) { return make<R>(stages, B); });
 }
 
 }  // namespace

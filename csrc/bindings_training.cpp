@@ -9,10 +9,7 @@ namespace {
 
 template <class R>
 const TrainingKernel<R>& kernel() {
-  if constexpr (sizeof(R) == sizeof(float))
-    return isa().training_f32;
-  else
-    return isa().training_f64;
+  return isa().table<R>().training;
 }
 
 Shape shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
@@ -53,25 +50,25 @@ void update(Rule<R> rule, py::array& p, const py::array& g, py::array* m, py::ar
   in_parts(size, 32.0, poll, [&](Index first, Index last) { (kernel<R>().*rule)(task, first, last); });
 }
 
-void update(Rule<float> f32, Rule<double> f64, py::array& p, const py::array& g, py::array* m, py::array* v,
-            const Options& options) {
-  is_float(p) ? update<float>(f32, p, g, m, v, options) : update<double>(f64, p, g, m, v, options);
-}
-
 void sgd(py::array p, py::array g, Optional m, double lr, double momentum, double weight_decay) {
-  update(&TrainingKernel<float>::sgd, &TrainingKernel<double>::sgd, p, g, m ? &*m : nullptr, nullptr,
-         {.rate = lr, .decay = weight_decay, .beta1 = momentum});
+  by_dtype(p, [&]<class R>(R) {
+    update<R>(&TrainingKernel<R>::sgd, p, g, m ? &*m : nullptr, nullptr,
+              {.rate = lr, .decay = weight_decay, .beta1 = momentum});
+  });
 }
 
 void rmsprop(py::array p, py::array g, py::array v, double lr, double alpha, double eps) {
-  update(&TrainingKernel<float>::rmsprop, &TrainingKernel<double>::rmsprop, p, g, nullptr, &v,
-         {.rate = lr, .beta2 = alpha, .eps = eps});
+  by_dtype(p, [&]<class R>(R) {
+    update<R>(&TrainingKernel<R>::rmsprop, p, g, nullptr, &v, {.rate = lr, .beta2 = alpha, .eps = eps});
+  });
 }
 
 void adam(py::array p, py::array g, py::array m, py::array v, double rate, double kept, double beta1, double beta2,
           double eps) {
-  update(&TrainingKernel<float>::adam, &TrainingKernel<double>::adam, p, g, &m, &v,
-         {.rate = rate, .decay = kept, .beta1 = beta1, .beta2 = beta2, .eps = eps});
+  by_dtype(p, [&]<class R>(R) {
+    update<R>(&TrainingKernel<R>::adam, p, g, &m, &v,
+              {.rate = rate, .decay = kept, .beta1 = beta1, .beta2 = beta2, .eps = eps});
+  });
 }
 
 template <class R>
@@ -110,7 +107,7 @@ void bind_training(py::module_& module) {
   module.def(
       "softmax_cross_entropy",
       [](const py::array& logits, const py::array& targets) {
-        return is_float(logits) ? cross_entropy<float>(logits, targets) : cross_entropy<double>(logits, targets);
+        return by_dtype(logits, [&]<class R>(R) { return cross_entropy<R>(logits, targets); });
       },
       "See fastrnn.reference.softmax_cross_entropy.", "logits"_a.noconvert(), "targets"_a.noconvert());
   module.def("sgd", &sgd, "See fastrnn.reference.sgd.", "p"_a.noconvert(), "g"_a.noconvert(), "m"_a.noconvert(),
@@ -120,16 +117,16 @@ void bind_training(py::module_& module) {
   module.def("adam", &adam, "See fastrnn.reference.adam.", "p"_a.noconvert(), "g"_a.noconvert(), "m"_a.noconvert(),
              "v"_a.noconvert(), "rate"_a, "kept"_a, "beta1"_a, "beta2"_a, "eps"_a);
   module.def(
-      "sum_of_squares", [](const py::array& x) { return is_float(x) ? squares<float>(x) : squares<double>(x); },
+      "sum_of_squares", [](const py::array& x) { return by_dtype(x, [&]<class R>(R) { return squares<R>(x); }); },
       "See fastrnn.reference.sum_of_squares.", "x"_a.noconvert());
   module.def(
       "scale",
-      [](py::array x, double factor) { is_float(x) ? multiply<float>(x, factor) : multiply<double>(x, factor); },
+      [](py::array x, double factor) { by_dtype(x, [&]<class R>(R) { multiply<R>(x, factor); }); },
       "See fastrnn.reference.scale.", "x"_a.noconvert(), "factor"_a);
   module.def(
       "drop",
       [](const py::array& x, const py::array& random, int threshold, double scale) {
-        return is_float(x) ? drop<float>(x, random, threshold, scale) : drop<double>(x, random, threshold, scale);
+        return by_dtype(x, [&]<class R>(R) { return drop<R>(x, random, threshold, scale); });
       },
       "See fastrnn.reference.drop.", "x"_a.noconvert(), "random"_a.noconvert(), "threshold"_a, "scale"_a);
 }

@@ -75,9 +75,9 @@ std::vector<std::string> available_isas() {
   return names;
 }
 
-const Cell& find_cell(const std::string& name) {
+int find_cell(const std::string& name) {
   for (int i = 0; i < isa().cell_count; ++i)
-    if (name == isa().cells[i].name) return isa().cells[i];
+    if (name == isa().cells[i]) return i;
   throw std::invalid_argument("unknown cell '" + name + "'");
 }
 

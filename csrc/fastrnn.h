@@ -137,12 +137,6 @@ struct Kernel : Packing<R> {
   void (*gradients)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // the sums over these steps
 };
 
-struct Cell {
-  const char* name;
-  Kernel<float> f32;
-  Kernel<double> f64;
-};
-
 // y = x W^T + b.
 template <class R>
 struct Linear {
@@ -229,18 +223,31 @@ struct Chains {
 
 enum class Activation { sigmoid, tanh, relu, exp };
 
+// What one ISA offers in one dtype.
+template <class R>
+struct Table {
+  const Kernel<R>* cells;
+  LinearKernel<R> linear;
+  TrainingKernel<R> training;
+  void (*activate)(Activation, const R* x, R* y, Index n) noexcept;
+};
+
 // All that one ISA offers.
 struct Isa {
   const char* name;
-  const Cell* cells;
+  const char* const* cells;  // their names, in the order of the tables'
   int cell_count;
-  LinearKernel<float> linear_f32;
-  LinearKernel<double> linear_f64;
-  void (*activate_f32)(Activation, const float* x, float* y, Index n) noexcept;
-  void (*activate_f64)(Activation, const double* x, double* y, Index n) noexcept;
-  TrainingKernel<float> training_f32;
-  TrainingKernel<double> training_f64;
+  Table<float> f32;
+  Table<double> f64;
   void (*stir)(Chains&, const void* data, Index bytes) noexcept;
+
+  template <class R>
+  const Table<R>& table() const {
+    if constexpr (sizeof(R) == sizeof(float))
+      return f32;
+    else
+      return f64;
+  }
 };
 
 }  // namespace fastrnn

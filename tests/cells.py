@@ -19,3 +19,13 @@ def torch_class(torch, name, suffix=""):
     """PyTorch's class of the same layer, or of its cell."""
     found = getattr(torch.nn, name.upper() + suffix, None)
     return found or pytest.skip(f"PyTorch has no {name}")
+
+
+def forward(backend, call):
+    """One call alone, by a backend that takes a layer's directions together."""
+    return backend.forward_all([call])[0]
+
+
+def backward(backend, reserve, dy, dstates, *, input_gradient=True, dhidden=None):
+    """Its way back."""
+    return backend.backward_all([(reserve, dy, dstates, input_gradient, dhidden)])[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cells import KEEPING, torch_class
+from cells import KEEPING, backward, forward, torch_class
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +26,7 @@ from fastrnn.models import (
     SequenceToSequence,
     TextGenerator,
 )
+from fastrnn.reference import Call, Parameters
 
 MAKERS = {**CELLS, "relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options)}
 SHAPE = {"T": 6, "B": 3, "I": 2, "H": 4}
@@ -83,7 +84,7 @@ def torch_hidden_gradients(torch, layer, cell, x, dy, lengths):
     for k in range(layer.num_layers):
         sides = []
         for suffix in layer._suffixes(k):
-            w_ih, w_hh, b_ih, b_hh = layer._weights(suffix)
+            w_ih, w_hh, b_ih, b_hh = layer._parameters_of(suffix)[:4]
             step = torch_class(torch, cell, "Cell")(w_ih.shape[1], w_hh.shape[1], dtype=torch.float64)
             for parameter, value in zip(step.parameters(), (w_ih, w_hh, b_ih, b_hh), strict=True):
                 parameter.data = torch.tensor(value)
@@ -148,9 +149,9 @@ def test_read_only_or_misshapen_output_is_refused():
     frozen = np.zeros((3, 2, 4))
     frozen.flags.writeable = False
     for out in (np.zeros((3, 2, 5)), np.zeros((3, 2, 4), "float32"), frozen):
-        *_, reserve = core.forward("rnn_tanh", x, w_ih, w_hh, None, None, (None,), None, False, True)
+        *_, reserve = forward(core, Call("rnn_tanh", x, Parameters(w_ih, w_hh), (None,), training=True))
         with pytest.raises(ValueError, match=r"dhidden|not writeable"):
-            core.backward(reserve, None, (None,), True, out)
+            backward(core, reserve, None, (None,), dhidden=out)
 
 
 # -- the flow back from the last step
@@ -174,8 +175,8 @@ def test_flow_norms_by_steps_back(cell, lengths, bidirectional, tokens):
         squares = np.zeros((max(lengths), len(lengths)))
         for b, length in enumerate(lengths):
             rows = x[:length, b : b + 1]
-            arguments = layer._cell, rows, *layer._weights(suffix), [None] * layer._states.members
-            *_, reserve = reference.forward(*arguments, None, suffix.endswith("_reverse"), True)
+            call = Call(layer._cell, rows, layer._parameters_of(suffix), [None] * layer._states.members)
+            *_, reserve = reference.forward(call._replace(reverse=place == 1, training=True))
             alone = np.zeros((length, 1, 4))
             dh = projection[b : b + 1]
             reference.backward(reserve, None, [dh, None][: layer._states.members], True, alone)
@@ -341,8 +342,8 @@ def test_gates_are_those_of_the_forward_pass(backend, cell, bias, tokens, rng):
     )
     for place, suffix in enumerate(layer._suffixes(0)):
         states = (state[place],) * layer._states.members
-        arguments = layer._weights(suffix), states, lengths, place == 1
-        *_, reserve = reference.forward(cell, x, *arguments[0], *arguments[1:], True)
+        call = Call(cell, x, layer._parameters_of(suffix), states, lengths, place == 1, training=True)
+        *_, reserve = reference.forward(call)
         for k, values in enumerate(measure._gates(layer, suffix, record[place], lengths).values()):
             truth = np.zeros((T, B, H))
             for step in reserve.steps:

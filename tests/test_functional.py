@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import functional, reference
-from fastrnn.reference import CELLS
+from fastrnn.reference import CELLS, Call, Parameters
 
 
 def good_arguments(kind="lstm", dtype="f8"):
@@ -351,9 +351,9 @@ def expected_results(cell, arrays, reverse):
     states, dstates = (
         [wide[f"{name}{k}"] for k in range(len(CELLS[cell].states))] for name in ("state", "dstate")
     )
-    weights = (wide[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+    parameters = Parameters(*(wide[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")))
     y, states_n, reserve = reference.forward(
-        cell, wide["x"], *weights, states, wide["lengths"], reverse, training=True
+        Call(cell, wide["x"], parameters, states, wide["lengths"], reverse, training=True)
     )
     return y, states_n, reference.backward(reserve, wide["dy"], dstates)
 

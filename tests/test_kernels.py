@@ -6,12 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from itertools import chain
 
 import numpy as np
 import pytest
+from cells import backward, forward
 
 from fastrnn import reference
+from fastrnn.reference import Call, Parameters
 
 _core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
 
@@ -50,26 +51,29 @@ class Problem:
         self.dstates = tuple(normal(B, H) for _ in range(states))
         self.mask = (rng.integers(0, 3, (B, H)) / 2).astype(dtype) if mask else None
 
-    def run(self, backend, convert=lambda a: a, recompute=False):
-        """All results of forward and backward, in one flat list."""
+    def call(self, convert=lambda a: a, **options):
         x = self.x if self.x.ndim == 2 else convert(self.x)
-        arrays = self.weights, self.states, self.dstates
-        weights, states, dstates = ([convert(a) for a in group] for group in arrays)
+        parameters = Parameters(*map(convert, self.weights))
         mask = None if self.mask is None else convert(self.mask)
-        arguments = self.cell, x, *weights, tuple(states), self.lengths, self.reverse
-        y, states_n, reserve = backend.forward(*arguments, True, recompute, None, mask)
+        call = Call(
+            self.cell, x, parameters, tuple(map(convert, self.states)), self.lengths, self.reverse, mask=mask
+        )
+        return call._replace(**options)
+
+    def run(self, backend, convert=lambda a: a, **options):
+        """All results of forward and backward, in one flat list."""
+        y, states_n, reserve = forward(backend, self.call(convert, training=True, **options))
         dhidden = np.zeros_like(y)
-        results = backend.backward(reserve, convert(self.dy), tuple(dstates), True, dhidden)
-        *gradients, dstates_0 = results
-        return list(chain([y], states_n, (g for g in gradients if g is not None), dstates_0, [dhidden]))
+        dstates = tuple(map(convert, self.dstates))
+        dx, dparameters, dstates_0 = backward(backend, reserve, convert(self.dy), dstates, dhidden=dhidden)
+        dx = [] if dx is None else [dx]
+        return [y, *states_n, *dx, *dparameters.arrays(), *dstates_0, dhidden]
 
     def truth(self):
         return self.run(reference, lambda a: a.astype(np.float64))
 
     def infer(self):
-        y, states_n, reserve = _core.forward(
-            self.cell, self.x, *self.weights, self.states, self.lengths, self.reverse, False
-        )
+        y, states_n, reserve = forward(_core, self.call())
         assert reserve is None
         return [y, *states_n]
 
@@ -267,15 +271,14 @@ def test_a_mask_of_ones_changes_nothing(isa, cell):
 @pytest.mark.parametrize("cell", CELLS)
 def test_what_would_crash_is_refused(cell):
     problem = Problem(cell, "float32", 3, 2, 4, 5)
-    arguments = cell, problem.x, *problem.weights, problem.states, None, False, False, False, None
     with pytest.raises(ValueError, match="mask: wrong dtype, layout or shape"):
-        _core.forward(*arguments, np.ones((2, 4), "float32"))
+        forward(_core, problem.call(mask=np.ones((2, 4), "float32")))
     with pytest.raises(ValueError, match="all_c: wrong dtype, layout or shape"):
-        _core.forward(*arguments, None, np.ones((3, 2, 5), "float64"))
+        forward(_core, problem.call(all_c=np.ones((3, 2, 5), "float64")))
     frozen = np.ones((3, 2, 5), "float32")
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match="not writeable"):
-        _core.forward(*arguments, None, frozen)
+        forward(_core, problem.call(all_c=frozen))
 
 
 @pytest.mark.parametrize("shape", SPLITS)
@@ -316,15 +319,9 @@ def test_a_row_does_not_depend_on_its_batch(isa, cell):
     problem = Problem(cell, "float32", 7, 23, 19, 37)
     y, *_ = problem.infer()
     for row in range(23):
-        alone, *_ = _core.forward(
-            cell,
-            np.ascontiguousarray(problem.x[:, row : row + 1]),
-            *problem.weights,
-            tuple(s[row : row + 1].copy() for s in problem.states),
-            None,
-            False,
-            False,
-        )
+        x = np.ascontiguousarray(problem.x[:, row : row + 1])
+        states = tuple(s[row : row + 1].copy() for s in problem.states)
+        alone, *_ = forward(_core, problem.call(x=x, states=states))
         assert alone.tobytes() == np.ascontiguousarray(y[:, row : row + 1]).tobytes()
 
 
@@ -333,10 +330,8 @@ def test_a_row_does_not_depend_on_its_batch(isa, cell):
 def test_a_sequence_cut_in_two_gives_the_same_bits(isa, cell, cut):
     problem = Problem(cell, "float32", 100, 3, 19, 37)
     whole = problem.infer()
-    y1, states, _ = _core.forward(
-        cell, problem.x[:cut].copy(), *problem.weights, problem.states, None, False, False
-    )
-    y2, states, _ = _core.forward(cell, problem.x[cut:].copy(), *problem.weights, states, None, False, False)
+    y1, states, _ = forward(_core, problem.call(x=problem.x[:cut].copy()))
+    y2, states, _ = forward(_core, problem.call(x=problem.x[cut:].copy(), states=states))
     assert_same_bits([np.concatenate([y1, y2]), *states], whole)
 
 
@@ -525,12 +520,11 @@ def test_many_equal_rows_add_up(isa, dtype):
     *_, db = _core.linear_backward(np.ones((n, 1), dtype), np.ones((2, 1), dtype), dy)
     np.testing.assert_allclose(db, n * dy[0].astype(np.float64), rtol=tolerance)
     w_ih, w_hh, b = np.zeros((5, 1), dtype), np.zeros((5, 5), dtype), np.full(5, 0.3, dtype)
-    y, _, reserve = _core.forward(
-        "rnn_tanh", np.zeros((1000, 1000, 1), dtype), w_ih, w_hh, b, b, (None,), None, False, True
-    )
-    _, _, _, db_ih, db_hh, _ = _core.backward(reserve, np.full_like(y, 0.1), (None,))
+    x = np.zeros((1000, 1000, 1), dtype)
+    y, _, reserve = forward(_core, Call("rnn_tanh", x, Parameters(w_ih, w_hh, b, b), (None,), training=True))
+    gradients = backward(_core, reserve, np.full_like(y, 0.1), (None,)).parameters
     exact = n * 0.1 * (1 - np.float64(y[0, 0]) ** 2)
-    for gradient in (db_ih, db_hh):
+    for gradient in (gradients.b_ih, gradients.b_hh):
         np.testing.assert_allclose(gradient, exact, rtol=4 * tolerance)  # of which one summand has the most
 
 
@@ -558,31 +552,37 @@ def test_sums_of_rows_become_what_one_of_them_is(isa, value):
 )
 def test_the_binding_refuses_what_would_crash(change, message):
     x, w_ih, w_hh = np.zeros((3, 4, 3)), np.zeros((8, 3)), np.zeros((8, 2))
-    arguments = {"cell": "lstm", "x": x, "w_ih": w_ih, "w_hh": w_hh, "lengths": None, **change}
-    *arrays, lengths = arguments.values()
+    weights = {"w_ih": w_ih, "w_hh": w_hh}
+    parameters = Parameters(**{name: change.get(name, array) for name, array in weights.items()})
+    call = Call("lstm", x, parameters, (None, None))
     with pytest.raises(ValueError, match=message):
-        _core.forward(*arrays, None, None, (None, None), lengths, False, False)
+        forward(
+            _core, call._replace(**{name: value for name, value in change.items() if name not in weights})
+        )
 
 
 def test_the_binding_of_streams_refuses_what_would_crash():
     w_hh = np.zeros((8, 2))
-    first, second = (np.zeros((8, 3)), w_hh, None, None), (np.zeros((8, 2)), w_hh, None, None)
-    table, head = (np.zeros((9, 3)), None, None, None), (np.zeros((5, 2)), None, np.zeros(5), None)
+    first, second = Parameters(np.zeros((8, 3)), w_hh), Parameters(np.zeros((8, 2)), w_hh)
+    table, head = Parameters(np.zeros((9, 3)), None), Parameters(np.zeros((5, 2)), None, np.zeros(5))
     stream = _core.Stream([("lstm", [first, second])], 1)
     with pytest.raises(ValueError, match="x: out of range"):
         stream.steps(np.array([[0], [3]]))
-    other = np.zeros((12, 2)), np.zeros((12, 3)), None, None
+    other = Parameters(np.zeros((12, 2)), np.zeros((12, 3)))
     for stages, message in [
         ([("lstm", [first, first])], "does not fit"),
         ([("lstm", [first, other])], "does not fit"),
         ([("lstm", [first]), ("embedding", [table])], "does not fit"),
         ([("embedding", [table]), ("linear", [head])], "does not fit"),
         (
-            [("lstm", [first]), ("linear", [(np.zeros((5, 2), "f4"), None, None, None)])],
+            [("lstm", [first]), ("linear", [Parameters(np.zeros((5, 2), "f4"), None)])],
             "weight: wrong dtype",
         ),
-        ([("lstm", [first]), ("linear", [(np.zeros((5, 2)), None, np.zeros(4), None)])], "bias: wrong dtype"),
-        ([("lstm", [(np.zeros((9, 3)), w_hh, None, None)])], "w_ih: wrong dtype"),
+        (
+            [("lstm", [first]), ("linear", [Parameters(np.zeros((5, 2)), None, np.zeros(4))])],
+            "bias: wrong dtype",
+        ),
+        ([("lstm", [Parameters(np.zeros((9, 3)), w_hh)])], "w_ih: wrong dtype"),
         ([("lstm", [table])], "w_hh: missing"),
         ([("lstm", [first]), ("linear", [])], "a stage needs a layer"),
         ([], "a stream needs a layer"),
@@ -604,13 +604,13 @@ def test_the_binding_of_streams_refuses_what_would_crash():
 def test_the_binding_refuses_a_reserve_that_is_used():
     x, w_ih, w_hh = np.zeros((3, 4, 3)), np.zeros((8, 3)), np.zeros((8, 2))
 
-    def forward():
-        return _core.forward("lstm", x, w_ih, w_hh, None, None, (None, None), None, False, True)[2]
+    def reserve_of():
+        return forward(_core, Call("lstm", x, Parameters(w_ih, w_hh), (None, None), training=True))[2]
 
-    reserve = forward()
+    reserve = reserve_of()
     with pytest.raises(RuntimeError, match="used before"):
         _core.backward_all([(reserve, None, (None, None), True, None)] * 2)
-    reserve = forward()
-    _core.backward(reserve, None, (None, None))
+    reserve = reserve_of()
+    backward(_core, reserve, None, (None, None))
     with pytest.raises(RuntimeError, match="used before"):
-        _core.backward(reserve, None, (None, None))
+        backward(_core, reserve, None, (None, None))

@@ -5,7 +5,7 @@ import pytest
 from cells import torch_class
 
 from fastrnn import reference
-from fastrnn.reference import CELLS, Gradients
+from fastrnn.reference import CELLS, Call, Parameters
 
 T, B, I, H, V = 4, 3, 2, 3, 5
 
@@ -15,7 +15,7 @@ some_lengths = pytest.mark.parametrize("lengths", [None, (2, 4, 0)], ids=["equal
 
 
 def random_arguments(rng, cell, *, tokens=False, b_ih=True, b_hh=True, state=True):
-    """Arguments of `reference.forward` up to the initial states, by name."""
+    """The arrays of a `Call`, by name."""
     rows = len(CELLS[cell].gates) * H
     columns = V if tokens else I
 
@@ -32,9 +32,17 @@ def random_arguments(rng, cell, *, tokens=False, b_ih=True, b_hh=True, state=Tru
     }
 
 
-def run(cell, arguments, lengths=None, reverse=False, training=False):
+def run(cell, arguments, lengths=None, reverse=False, training=False, mask=None):
+    x, *parameters, states = arguments.values()
     lengths = None if lengths is None else np.array(lengths)
-    return reference.forward(cell, *arguments.values(), lengths, reverse, training)
+    return reference.forward(
+        Call(cell, x, Parameters(*parameters), states, lengths, reverse, training, mask=mask)
+    )
+
+
+def gradient_of(gradients, name):
+    """That of an argument that `random_arguments` has."""
+    return gradients.x if name == "x" else getattr(gradients.parameters, name)
 
 
 def random_gradients(rng, cell, T=T, B=B):
@@ -84,11 +92,11 @@ def test_gradients_are_those_of_central_differences(cell, reverse, lengths, toke
 
     as_given = arguments if options["state"] else {**arguments, "states": (None,) * len(dstates)}
     _, _, reserve = run(cell, as_given, lengths, reverse, training=True)
-    gradients = Gradients(*reference.backward(reserve, dy, dstates))
+    gradients = reference.backward(reserve, dy, dstates)
 
     assert (gradients.x is None) == tokens
     for name in ("x", "w_ih", "w_hh", "b_ih", "b_hh"):
-        gradient = getattr(gradients, name)
+        gradient = gradient_of(gradients, name)
         if gradient is None:
             assert (name == "x" and tokens) or not options.get(name, True)
         else:
@@ -104,19 +112,18 @@ def test_gradients_under_a_mask_are_those_of_central_differences(cell, reverse, 
     rng = np.random.default_rng(4)
     arguments = random_arguments(rng, cell)
     dy, dstates = random_gradients(rng, cell)
-    lengths = None if lengths is None else np.array(lengths)
     mask = rng.integers(0, 3, (B, H)) / 2
 
     def forward():
-        return reference.forward(cell, *arguments.values(), lengths, reverse, True, mask=mask)
+        return run(cell, arguments, lengths, reverse, training=True, mask=mask)
 
     def loss():
         y, states, _ = forward()
         return np.vdot(y, dy) + sum(np.vdot(*pair) for pair in zip(states, dstates, strict=True))
 
-    gradients = Gradients(*reference.backward(forward()[2], dy, dstates))
+    gradients = reference.backward(forward()[2], dy, dstates)
     for name in ("x", "w_ih", "w_hh", "b_ih", "b_hh"):
-        assert_close(getattr(gradients, name), central_differences(loss, arguments[name]), 1e-7)
+        assert_close(gradient_of(gradients, name), central_differences(loss, arguments[name]), 1e-7)
     for state, gradient in zip(arguments["states"], gradients.state, strict=True):
         assert_close(gradient, central_differences(loss, state), 1e-7)
 
@@ -128,14 +135,14 @@ def test_a_mask_of_one_row_is_one_of_the_weights_columns(cell):
     arguments |= {"x": arguments["x"][:, :1], "states": tuple(s[:1] for s in arguments["states"])}
     dy, dstates = random_gradients(rng, cell, B=1)
     mask = np.array([[0.0, 2.0, 0.5]])
-    y, states, reserve = reference.forward(cell, *arguments.values(), None, False, True, mask=mask)
-    gradients = Gradients(*reference.backward(reserve, dy, dstates))
+    y, states, reserve = run(cell, arguments, training=True, mask=mask)
+    gradients = reference.backward(reserve, dy, dstates)
     arguments["w_hh"] = arguments["w_hh"] * mask
     y_plain, states_plain, reserve = run(cell, arguments, training=True)
-    plain = Gradients(*reference.backward(reserve, dy, dstates))
+    plain = reference.backward(reserve, dy, dstates)
     assert_close(y, y_plain)
     assert_close(states, states_plain)
-    assert_close(gradients.w_hh, plain.w_hh * mask)
+    assert_close(gradients.parameters.w_hh, plain.parameters.w_hh * mask)
     assert_close(gradients.x, plain.x)
 
 
@@ -148,8 +155,8 @@ def test_gradients_left_out_are_zeros(cell):
     zeros = tuple(np.zeros((B, H)) for _ in dstates)
 
     def gradients(dy, dstates):
-        *others, states = reference.backward(run(cell, arguments, training=True)[2], dy, dstates)
-        return [*others, *states]
+        dx, parameters, states = reference.backward(run(cell, arguments, training=True)[2], dy, dstates)
+        return [dx, *parameters.arrays(), *states]
 
     for actual, expected in zip(gradients(dy, nothing), gradients(dy, zeros), strict=True):
         assert_close(actual, expected)
@@ -199,12 +206,12 @@ def test_equals_pytorch(cell, reverse, lengths, bias):
     loss.backward()
 
     y, our_states_n, reserve = run(cell, arguments, lengths, reverse, training=True)
-    gradients = Gradients(*reference.backward(reserve, dy, dstates))
+    gradients = reference.backward(reserve, dy, dstates)
     half = slice(H, None) if reverse else slice(H)
     assert_close(y, outputs.detach().numpy()[..., half], 1e-10)
     assert_close(gradients.x, x.grad.numpy(), 1e-10)
     for name, weight in weights.items():
-        assert_close(getattr(gradients, name), weight.grad.numpy(), 1e-10)
+        assert_close(gradient_of(gradients, name), weight.grad.numpy(), 1e-10)
     for k, (state, state_n) in enumerate(zip(states, states_n, strict=True)):
         assert_close(our_states_n[k], state_n.detach().numpy()[int(reverse)], 1e-10)
         assert_close(gradients.state[k], state.grad.numpy()[int(reverse)], 1e-10)
@@ -222,8 +229,8 @@ def test_tokens_are_columns_of_the_weights(cell):
     results = []
     for arguments in (tokens, one_hot):
         y, states, reserve = run(cell, arguments, (4, 1, 3), True, training=True)
-        _, *gradients, dstates_0 = reference.backward(reserve, dy, dstates)
-        results.append([y, *states, *gradients, *dstates_0])
+        gradients = reference.backward(reserve, dy, dstates)
+        results.append([y, *states, *gradients.parameters.arrays(), *gradients.state])
     for actual, expected in zip(*results, strict=True):
         assert_close(actual, expected)
 
@@ -240,7 +247,7 @@ def test_a_padded_row_runs_as_if_alone(cell, reverse):
         arguments["x"][length:, row] = np.nan
         dy[length:, row] = np.nan
     y, states, reserve = run(cell, arguments, lengths, reverse, training=True)
-    gradients = Gradients(*reference.backward(reserve, dy, dstates))
+    gradients = reference.backward(reserve, dy, dstates)
     sums = {name: np.zeros_like(arguments[name]) for name in ("w_ih", "w_hh", "b_ih", "b_hh")}
     for row, length in enumerate(lengths):
         here = slice(row, row + 1)
@@ -251,7 +258,7 @@ def test_a_padded_row_runs_as_if_alone(cell, reverse):
         }
         y_alone, states_alone, reserve = run(cell, alone, None, reverse, training=True)
         dstates_alone = tuple(dstate[here] for dstate in dstates)
-        gradients_alone = Gradients(*reference.backward(reserve, dy[:length, here], dstates_alone))
+        gradients_alone = reference.backward(reserve, dy[:length, here], dstates_alone)
         assert_close(y[:length, here], y_alone)
         assert not y[length:, here].any()
         assert_close(gradients.x[:length, here], gradients_alone.x)
@@ -261,9 +268,9 @@ def test_a_padded_row_runs_as_if_alone(cell, reverse):
         ):
             assert_close(state[here], state_alone)
         for name in sums:
-            sums[name] += getattr(gradients_alone, name)
+            sums[name] += gradient_of(gradients_alone, name)
     for name, total in sums.items():
-        assert_close(getattr(gradients, name), total)
+        assert_close(gradient_of(gradients, name), total)
 
 
 @cells
@@ -283,19 +290,19 @@ def test_a_sequence_may_be_cut_in_two(cell):
     arguments = random_arguments(rng, cell)
     dy, dstates = random_gradients(rng, cell)
     y, states, reserve = run(cell, arguments, training=True)
-    whole = Gradients(*reference.backward(reserve, dy, dstates))
+    whole = reference.backward(reserve, dy, dstates)
 
     first = {**arguments, "x": arguments["x"][:1]}
     y_1, states_1, reserve_1 = run(cell, first, training=True)
     y_2, states_2, reserve_2 = run(
         cell, {**arguments, "x": arguments["x"][1:], "states": states_1}, training=True
     )
-    late = Gradients(*reference.backward(reserve_2, dy[1:], dstates))
-    early = Gradients(*reference.backward(reserve_1, dy[:1], late.state))
+    late = reference.backward(reserve_2, dy[1:], dstates)
+    early = reference.backward(reserve_1, dy[:1], late.state)
     assert_close(np.concatenate([y_1, y_2]), y)
     assert_close(states_2, states)
     assert_close(np.concatenate([early.x, late.x]), whole.x)
-    assert_close(early.w_hh + late.w_hh, whole.w_hh)
+    assert_close(early.parameters.w_hh + late.parameters.w_hh, whole.parameters.w_hh)
     assert_close(early.state, whole.state)
 
 
@@ -312,7 +319,7 @@ def test_nothing_to_do(cell, tokens, T, B):
     arguments["states"] = tuple(state[:B] for state in arguments["states"])
     dy, dstates = random_gradients(rng, cell, T, B)
     y, states, reserve = run(cell, arguments, training=True)
-    gradients = Gradients(*reference.backward(reserve, dy, dstates))
+    gradients = reference.backward(reserve, dy, dstates)
     assert y.shape == (T, B, H)
     for state, initial in zip(states, arguments["states"], strict=True):
         assert_close(state, initial)
@@ -320,7 +327,7 @@ def test_nothing_to_do(cell, tokens, T, B):
     for dstate, final in zip(gradients.state, dstates, strict=True):
         assert_close(dstate, final)
     for name in ("w_ih", "w_hh", "b_ih", "b_hh"):
-        assert not getattr(gradients, name).any()
+        assert not gradient_of(gradients, name).any()
 
 
 @cells
@@ -329,8 +336,8 @@ def test_float32_stays_float32(cell):
     arguments = random_arguments(rng, cell)
     narrow = {name: value.astype("f4") for name, value in arguments.items() if name != "states"}
     y, states, reserve = run(cell, {**narrow, "states": (None,) * len(CELLS[cell].states)}, training=True)
-    *gradients, dstates = reference.backward(reserve, np.ones_like(y), (None,) * len(CELLS[cell].states))
-    assert {array.dtype for array in (y, *states, *gradients, *dstates)} == {np.dtype("f4")}
+    dx, parameters, dstates = reference.backward(reserve, np.ones_like(y), (None,) * len(CELLS[cell].states))
+    assert {array.dtype for array in (y, *states, dx, *parameters.arrays(), *dstates)} == {np.dtype("f4")}
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])

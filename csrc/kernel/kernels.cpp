@@ -31,12 +31,14 @@ constexpr TrainingKernel<R> training() {
 }
 
 template <class List>
-struct Table;
+struct CellTables;
 
 template <class... C>
-struct Table<List<C...>> {
+struct CellTables<List<C...>> {
   static constexpr int count = sizeof...(C);
-  static constexpr Cell cells[] = {{C::name, kernel<C, float>(), kernel<C, double>()}...};
+  static constexpr const char* names[] = {C::name...};
+  template <class R>
+  static constexpr Kernel<R> kernels[] = {kernel<C, R>()...};
 };
 
 template <class R>
@@ -53,13 +55,18 @@ void activate(Activation activation, const R* x, R* y, Index n) noexcept {
   }
 }
 
+template <class R>
+constexpr Table<R> table() {
+  return {CellTables<Cells>::kernels<R>, linear<R>(), training<R>(), activate<R>};
+}
+
 }  // namespace
 
 #define FASTRNN_STRING_(name) #name
 #define FASTRNN_STRING(name) FASTRNN_STRING_(name)
 
 extern const Isa isa;
-const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), Table<Cells>::cells, Table<Cells>::count, linear<float>(), linear<double>(),
-                 activate<float>, activate<double>, training<float>(), training<double>(), stir};
+const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), CellTables<Cells>::names, CellTables<Cells>::count,
+                 table<float>(), table<double>(), stir};
 
 }  // namespace fastrnn::FASTRNN_ISA

@@ -4,13 +4,15 @@ from typing import Any, TypedDict
 
 import numpy.typing as npt
 
+from fastrnn.reference import Call, Gradients, Parameters
+
 Array = npt.NDArray[Any]
 
 class Reserve: ...
 class Weights: ...
 
 class Stream:
-    def __init__(self, stages: list[tuple[str, list[tuple[Array, Any, Any, Any]]]], batch: int) -> None: ...
+    def __init__(self, stages: list[tuple[str, list[Parameters]]], batch: int) -> None: ...
     def step(self, x: Any, out: Any) -> Array | None: ...
     def steps(self, x: Array) -> Array: ...
     def state(self) -> tuple[tuple[Array, ...], ...]: ...
@@ -25,35 +27,10 @@ class _Config(TypedDict):
     cached: int
     caches: tuple[int, int, int]
 
-def forward(
-    cell: str,
-    x: Array,
-    w_ih: Array,
-    w_hh: Array,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    states: tuple[Array | None, ...],
-    lengths: Array | None,
-    reverse: bool,
-    training: bool,
-    recompute: bool = False,
-    packed: dict[str, Any] | None = None,
-    mask: Array | None = None,
-    all_c: Array | None = None,
-) -> tuple[Array, tuple[Array, ...], Reserve | None]: ...
-def backward(
-    reserve: Reserve,
-    dy: Array | None,
-    dstates: tuple[Array | None, ...],
-    input_gradient: bool = True,
-    dhidden: Array | None = None,
-) -> tuple[Array | None, Array, Array, Array | None, Array | None, tuple[Array, ...]]: ...
-def forward_all(
-    directions: list[tuple[Any, ...]],
-) -> list[tuple[Array, tuple[Array, ...], Reserve | None]]: ...
+def forward_all(calls: list[Call]) -> list[tuple[Array, tuple[Array, ...], Reserve | None]]: ...
 def backward_all(
-    directions: list[tuple[Any, ...]],
-) -> list[tuple[Array | None, Array, Array, Array | None, Array | None, tuple[Array, ...]]]: ...
+    calls: list[tuple[Reserve, Array | None, tuple[Array | None, ...], bool, Array | None]],
+) -> list[Gradients]: ...
 def linear(x: Array, weight: Array, bias: Array | None, packed: dict[str, Any] | None = None) -> Array: ...
 def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]: ...
 def softmax_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]: ...

@@ -18,6 +18,7 @@ from fastrnn.functional.door import run_directions, run_directions_back
 from fastrnn.layers import Composite
 from fastrnn.layers.record import Pass
 from fastrnn.layers.recurrent import Recurrent
+from fastrnn.reference import Call
 
 SATURATED = 0.05, 0.9  # a sigmoid this near to 0 or 1, and a tanh this far from 0
 
@@ -202,14 +203,14 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
             rate=decay_rate(norms, tiny) if np.isfinite(passed.y).all() else math.inf,
             gates={name: _gate(name, layer._cell, values) for name, values in gates.items()},
             time_constants=time_constants(gates[keeps]) if keeps else None,
-            not_finite=_not_finite(layer._weights(suffix), passed, lengths, received),
+            not_finite=_not_finite(layer._parameters_of(suffix).arrays(), passed, lengths, received),
         )
 
 
-def _not_finite(weights: Sequence[Array | None], passed: Pass, lengths: Array, received: Array) -> str | None:
+def _not_finite(weights: Sequence[Array], passed: Pass, lengths: Array, received: Array) -> str | None:
     """What came to a direction with NaN or infinities already in it, so that no measure means anything."""
     valid = np.arange(len(passed.x))[:, None] < lengths
-    if not all(array is None or np.isfinite(array).all() for array in weights):
+    if not all(np.isfinite(array).all() for array in weights):
         return "weights"
     if not np.isfinite(passed.x[valid]).all():
         return "input"
@@ -218,10 +219,17 @@ def _not_finite(weights: Sequence[Array | None], passed: Pass, lengths: Array, r
 
 def _flow(layer: Recurrent[Any], suffix: str, passed: Pass) -> Array:
     """The gradient (T, B, H) of a random projection of a direction's last h with respect to every h."""
-    arguments = passed.x, *layer._weights(suffix), passed.state, passed.lengths
-    ((_, state_n, reserve),) = run_directions(
-        layer._cell, [(*arguments, suffix.endswith("_reverse"), True, False, None, passed.mask)]
+    call = Call(
+        layer._cell,
+        passed.x,
+        layer._parameters_of(suffix),
+        passed.state,
+        passed.lengths,
+        reverse=suffix.endswith("_reverse"),
+        training=True,
+        mask=passed.mask,
     )
+    ((_, state_n, reserve),) = run_directions([call])
     h_n = states.members(state_n)[0]
     dh_n = np.random.default_rng(0).standard_normal(h_n.shape).astype(h_n.dtype)
     dhidden = np.zeros_like(passed.y)
@@ -284,7 +292,7 @@ def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> 
     cell = reference.CELLS[layer._cell]
     if cell.gates == "h":
         return {"h": passed.y[valid]}
-    w_ih, w_hh, b_ih, b_hh = layer._weights(suffix)
+    w_ih, w_hh, b_ih, b_hh = layer._parameters_of(suffix)[:4]
     x, previous = passed.x[valid], _previous(passed, lengths, suffix.endswith("_reverse"))[valid]
     x_gates = w_ih.T[x] if passed.x.ndim == 2 else x @ w_ih.T
     mask = 1 if passed.mask is None else np.broadcast_to(passed.mask, passed.y.shape)[valid]

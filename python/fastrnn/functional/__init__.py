@@ -17,11 +17,12 @@ from fastrnn.functional.cells import (
 )
 from fastrnn.functional.door import Reserve
 from fastrnn.functional.feedforward import linear, linear_backward
-from fastrnn.reference import Gradients
+from fastrnn.reference import Gradients, Parameters
 
 __all__ = [
     "CellFunction",
     "Gradients",
+    "Parameters",
     "Reserve",
     "gru",
     "gru_backward",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fastrnn.checks import Array, one_of
 from fastrnn.functional.door import Reserve, run_directions, run_directions_back
-from fastrnn.reference import Gradients
+from fastrnn.reference import Call, Gradients, Parameters
 
 StateT = TypeVar("StateT")
 
@@ -82,8 +82,8 @@ class CellFunction(Generic[StateT]):
         ValueError
             If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
         """
-        arguments = x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, False
-        y, state_n, _ = run_directions(self._cell(nonlinearity), [arguments])[0]
+        weights = w_ih, w_hh, b_ih, b_hh
+        y, state_n, _ = self._run(nonlinearity, x, weights, state, lengths, reverse)
         return y, state_n
 
     def forward(
@@ -124,8 +124,8 @@ class CellFunction(Generic[StateT]):
         TypeError, ValueError
             As of a call.
         """
-        arguments = x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, True, recompute
-        return run_directions(self._cell(nonlinearity), [arguments])[0]
+        weights = w_ih, w_hh, b_ih, b_hh
+        return self._run(nonlinearity, x, weights, state, lengths, reverse, True, recompute)
 
     def backward(
         self,
@@ -154,8 +154,8 @@ class CellFunction(Generic[StateT]):
         Returns
         -------
         Gradients
-            Those of the loss with respect to `x` (None for tokens, or if not wanted), `w_ih`, `w_hh`, `b_ih`
-            and `b_hh` (None where there was none) and the initial state.
+            Those of the loss with respect to `x` (None for tokens, or if not wanted), the parameters (None
+            where there was none) and the initial state.
 
         Raises
         ------
@@ -169,6 +169,10 @@ class CellFunction(Generic[StateT]):
         if not isinstance(reserve, Reserve) or reserve._cell not in self._cells.values():
             raise TypeError(f"reserve must come from {self.__name__}_forward, got {reserve!r}")
         return run_directions_back([(reserve, dy, dstate_n, input_gradient, None)])[0]
+
+    def _run(self, nonlinearity: str, x: Any, weights: Any, *options: Any) -> tuple[Array, StateT, Reserve]:
+        """Forward, of arguments that have not been checked yet."""
+        return run_directions([Call(self._cell(nonlinearity), x, Parameters(*weights), *options)])[0]
 
     def _cell(self, nonlinearity: str) -> str:
         return self._cells[one_of("nonlinearity", nonlinearity, tuple(self._cells))]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fastrnn import reference, states
 from fastrnn.backend import Backend, kernels
 from fastrnn.checks import Array, array, boolean, float_array, int_array, require_shape, same_dtype
-from fastrnn.reference import Gradients
+from fastrnn.reference import Call, Gradients, Parameters
 
 
 class Reserve:
@@ -48,65 +48,27 @@ class Reserve:
         return f"<Reserve of {self._cell}, y {self._y.shape} {self._y.dtype}>"
 
 
-def _checked(
-    cell: str,
-    x: npt.ArrayLike,
-    w_ih: npt.ArrayLike,
-    w_hh: npt.ArrayLike,
-    b_ih: npt.ArrayLike | None,
-    b_hh: npt.ArrayLike | None,
-    state: Any,
-    lengths: npt.ArrayLike | None,
-    reverse: bool,
-    training: bool,
-    recompute: bool = False,
-    packed: dict[str, Any] | None = None,
-    mask: Array | None = None,
-    all_c: Array | None = None,
-) -> tuple[Any, ...]:
-    """The arguments of a backend's ``forward``."""
-    w_ih, w_hh = _weights(cell, w_ih, w_hh)
-    rows, H = w_hh.shape
-    x = _input(x, w_ih)
-    T, B = x.shape[:2]
-    b_ih = _optional("b_ih", b_ih, (rows,))
-    b_hh = _optional("b_hh", b_hh, (rows,))
-    given = _states("state", state, cell, (B, H))
-    if lengths is not None:
-        lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
-    reverse = boolean("reverse", reverse)
-    recompute = boolean("recompute", recompute)
-    tokens = x.ndim == 2
-    same_dtype(x=None if tokens else x, w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, **given)
-    options = reverse, training, recompute, packed, mask, all_c
-    return cell, x, w_ih, w_hh, b_ih, b_hh, tuple(given.values()), lengths, *options
-
-
-def run_directions(cell: str, directions: Sequence[tuple[Any, ...]]) -> list[tuple[Array, Any, Any]]:
+def run_directions(calls: Sequence[Call]) -> list[tuple[Array, Any, Any]]:
     """Forward through a layer's directions, which the kernels may take at the same time.
 
     Parameters
     ----------
-    cell : str
-        A key of `fastrnn.reference.CELLS`.
-    directions : sequence of tuple
-        For each x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, training, recompute, and a dict in which
-        the kernels keep packed weights, or None; then, if wanted, `mask` and `all_c` of
-        `fastrnn.reference.forward`, which are plain arrays of the layer's own.
+    calls : sequence of Call
+        With `states` as users give them, h or (h, c); its `packed`, `mask` and `all_c` are the layer's own.
 
     Returns
     -------
     list of (y, state_n, reserve)
         The reserve is None if not training.
     """
-    calls = [_checked(cell, *arguments) for arguments in directions]
+    checked = [*map(_checked, calls)]
     backend = kernels()
     results = []
-    for y, states_n, inner in backend.forward_all(calls):
+    for call, (y, states_n, inner) in zip(calls, backend.forward_all(checked), strict=True):
         reserve = None
         if inner is not None:
             y.flags.writeable = False  # backward will read it
-            reserve = Reserve(cell, backend, inner, y)
+            reserve = Reserve(call.cell, backend, inner, y)
         results.append((y, states.joined(states_n), reserve))
     return results
 
@@ -129,9 +91,30 @@ def run_directions_back(
     checked = [_checked_back(*arguments) for arguments in directions]
     reserves = [reserve for reserve, *_ in directions]
     calls = [(reserve._take(), *arguments) for reserve, arguments in zip(reserves, checked, strict=True)]
-    backend = reserves[0]._backend
-    results = [Gradients(*found) for found in backend.backward_all(calls)]
+    results = reserves[0]._backend.backward_all(calls)
     return [gradients._replace(state=states.joined(gradients.state)) for gradients in results]
+
+
+def _checked(call: Call) -> Call:
+    """A call as backends take it."""
+    parameters = _parameters(call.cell, call.parameters)
+    w_ih, w_hh = parameters[:2]
+    x = _input(call.x, w_ih)
+    T, B = x.shape[:2]
+    given = _states("state", call.states, call.cell, (B, w_hh.shape[1]))
+    lengths = call.lengths
+    if lengths is not None:
+        lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
+    arrays = dict(zip(Parameters._fields[:4], parameters, strict=False))
+    same_dtype(x=None if x.ndim == 2 else x, **arrays, **given)
+    return call._replace(
+        x=x,
+        parameters=parameters,
+        states=tuple(given.values()),
+        lengths=lengths,
+        reverse=boolean("reverse", call.reverse),
+        recompute=boolean("recompute", call.recompute),
+    )
 
 
 def _checked_back(
@@ -152,18 +135,18 @@ def _checked_back(
     return dy, tuple(dstates.values()), input_gradient, dhidden
 
 
-def _weights(cell: str, w_ih: npt.ArrayLike, w_hh: npt.ArrayLike) -> tuple[Array, Array]:
-    """w_ih and w_hh, whose sizes are everyone's; H, I and V must not be 0."""
+def _parameters(cell: str, given: Parameters) -> Parameters:
+    """Those of a layer, whose sizes are everyone's; H, I and V must not be 0."""
     gates = len(reference.CELLS[cell].gates)
-    w_hh = float_array("w_hh", w_hh, (f"{gates}*H", "H"))
-    H = w_hh.shape[1]
-    rows = gates * H
-    require_shape("w_hh", w_hh, (rows, H))
-    w_ih = float_array("w_ih", w_ih, (rows, "I"))
+    w_hh = float_array("w_hh", given.w_hh, (f"{gates}*H", "H"))
+    rows = gates * w_hh.shape[1]
+    require_shape("w_hh", w_hh, (rows, w_hh.shape[1]))
+    w_ih = float_array("w_ih", given.w_ih, (rows, "I"))
     for name, weights in ("w_hh", w_hh), ("w_ih", w_ih):
         if weights.size == 0:
             raise ValueError(f"{name} must not be empty, got shape {weights.shape}")
-    return w_ih, w_hh
+    b_ih, b_hh = _optional("b_ih", given.b_ih, (rows,)), _optional("b_hh", given.b_hh, (rows,))
+    return given._replace(w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh)
 
 
 def _input(x: npt.ArrayLike, w_ih: Array) -> Array:

@@ -13,6 +13,7 @@ from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, uniform
 from fastrnn.layers.stream import Stage
+from fastrnn.reference import Parameters
 
 
 class Linear(Layer):
@@ -84,7 +85,7 @@ class Linear(Layer):
         return self._apply(array), back
 
     def _stages(self, batch: int) -> list[Stage]:
-        return [Stage("linear", [(self.parameters["weight"], None, self.parameters.get("bias"), None)])]
+        return [Stage("linear", [Parameters(self.parameters["weight"], None, self.parameters.get("bias"))])]
 
     def _input(self, x: npt.ArrayLike) -> Array:
         # What is right already is seen at once: a head is called for each row.
@@ -159,7 +160,7 @@ class Embedding(Layer):
         return self.parameters["weight"][x], back
 
     def _stages(self, batch: int) -> list[Stage]:
-        return [Stage("embedding", [(self.parameters["weight"], None, None, None)])]
+        return [Stage("embedding", [Parameters(self.parameters["weight"], None)])]
 
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, "an integer array")

@@ -23,6 +23,7 @@ from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, u
 from fastrnn.layers.record import Pass
 from fastrnn.layers.states import States
 from fastrnn.layers.stream import Stage, Stream
+from fastrnn.reference import Call, Parameters
 from fastrnn.states import members
 
 StateT = TypeVar("StateT")
@@ -298,10 +299,10 @@ class Recurrent(Layer, Generic[StateT]):
                 (kept.reserves[place], part, dstates[place], wanted, dhidden[place])
                 for place, part in zip(places, parts, strict=True)
             ]
-            found_all: list[Any] = run_directions_back(back)  # with None for biases there are not
+            found_all = run_directions_back(back)
             dx: Any = None
             for place, suffix, found in zip(places, self._suffixes(layer), found_all, strict=True):
-                gradients.update(zip(self._names(suffix), found[1:5], strict=False))
+                gradients.update(zip(self._names(suffix), found.parameters.arrays(), strict=True))
                 dstates[place] = found.state
                 dx = _sum(dx, found.x)
             dy = kept.undrop[layer - 1](dx) if layer else dx
@@ -346,16 +347,15 @@ class Recurrent(Layer, Generic[StateT]):
     def _stages(self, batch: int) -> list[Stage]:
         if self.bidirectional:
             raise ValueError("a bidirectional layer has no stream: its second direction starts at the end")
-        weights = [self._weights(f"_l{layer}") for layer in range(self.num_layers)]
+        layers = [self._parameters_of(f"_l{layer}") for layer in range(self.num_layers)]
         start = tuple(np.repeat(array[:, None], batch, axis=1) for array in self._start().values())
-        return [Stage(self._cell, weights, start)]
+        return [Stage(self._cell, layers, start)]
 
-    def _weights(self, suffix: str) -> tuple[Array, Array, Array | None, Array | None]:
-        """Those of one layer and direction; None for biases that there are not."""
+    def _parameters_of(self, suffix: str) -> Parameters:
+        """Those of one layer and direction."""
         parameters = self.parameters
-        w_ih, w_hh, *biases = [parameters[name] for name in self._names(suffix)]
-        b_ih, b_hh = biases or (None, None)
-        return w_ih, w_hh, b_ih, b_hh
+        arrays: Any = [parameters[name] for name in self._names(suffix)]
+        return Parameters(*arrays)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle of the layer has: nor a `record`."""
@@ -365,7 +365,7 @@ class Recurrent(Layer, Generic[StateT]):
         self,
         x: npt.ArrayLike,
         state: Any,
-        lengths: npt.ArrayLike | None,
+        lengths: Any,
         training: bool,
         states: list[Any] | None = None,
     ) -> tuple[Array, StateT, _Kept]:
@@ -390,11 +390,23 @@ class Recurrent(Layer, Generic[StateT]):
             packed = [None] * len(initial) if training else self._packed[places]
             masks = [self._mask(B) if training else None for _ in initial]
             cells = [None if all_c is None else np.zeros(all_c, self.dtype) for _ in initial]
-            calls = []
-            for k, suffix in enumerate(self._suffixes(layer)):
-                arguments = (x, *self._weights(suffix), initial[k], lengths, suffix.endswith("_reverse"))
-                calls.append((*arguments, training, self.recompute, packed[k], masks[k], cells[k]))
-            found = run_directions(self._cell, calls)
+            calls = [
+                Call(
+                    self._cell,
+                    x,
+                    self._parameters_of(suffix),
+                    initial[k],
+                    lengths,
+                    reverse=k == 1,
+                    training=training,
+                    recompute=self.recompute,
+                    packed=packed[k],
+                    mask=masks[k],
+                    all_c=cells[k],
+                )
+                for k, suffix in enumerate(self._suffixes(layer))
+            ]
+            found = run_directions(calls)
             outputs = [y for y, _, _ in found]
             current[places] = [state_n for _, state_n, _ in found]
             kept.reserves.extend(reserve for _, _, reserve in found)

@@ -18,7 +18,8 @@ from fastrnn import checks
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, floats
-from fastrnn.reference.stream import Weights, sizes
+from fastrnn.reference import Parameters
+from fastrnn.reference.stream import sizes
 from fastrnn.states import joined, named
 
 StateT = TypeVar("StateT")
@@ -29,7 +30,7 @@ class Stage(NamedTuple):
     """A layer as the backends' streams take it."""
 
     kind: str  # "embedding", "linear", or of a recurrent layer its cell
-    weights: Sequence[Weights]  # as `fastrnn.reference.Stream` says
+    layers: Sequence[Parameters]  # as `fastrnn.reference.Stream` says
     start: tuple[Array, ...] = ()  # a recurrent layer's first state, (L, B, H): h, or h and c
 
 
@@ -63,7 +64,7 @@ class Stream(Generic[StateT]):
         self.num_layers, _, self.hidden_size = self._recurrent[-1].start[0].shape
         takes = [sizes(*each[:2]) if isinstance(each, Stage) else each._features for each in self._stages]
         self.input_size: int = next(size for size, _ in takes if size is not None)
-        self.dtype = known[0].weights[0][0].dtype
+        self.dtype = known[0].layers[0].w_ih.dtype
         self._open()
         self.reset()
         no_steps = (0, batch, self.input_size)

@@ -1,14 +1,15 @@
 """The specification in plain NumPy, to be read: what the native kernels compute, function by function.
 
-`cells` has the cells, `loop` the loop over time, `stream` steps one at a time, `feedforward` the layers
-without memory, `training` the loss, clipping and the optimizers' updates. Everything is computed in the dtype
-given, and little is checked; `fastrnn.functional`, `fastrnn.losses`, `fastrnn.optim` and the layers are the
-checked doors.
+`cells` has the cells, `records` what is said of a call, `loop` the loop over time, `stream` steps one at a
+time, `feedforward` the layers without memory, `training` the loss, clipping and the optimizers' updates.
+Everything is computed in the dtype given, and little is checked; `fastrnn.functional`, `fastrnn.losses`,
+`fastrnn.optim` and the layers are the checked doors.
 """
 
 from fastrnn.reference.cells import CELLS, Cell, sigmoid
 from fastrnn.reference.feedforward import drop, linear, linear_backward
-from fastrnn.reference.loop import Gradients, Reserve, Step, backward, backward_all, forward, forward_all
+from fastrnn.reference.loop import Reserve, Step, backward, backward_all, forward, forward_all
+from fastrnn.reference.records import Call, Gradients, Options, Parameters
 from fastrnn.reference.stream import Stream
 from fastrnn.reference.training import (
     adam,
@@ -21,8 +22,11 @@ from fastrnn.reference.training import (
 
 __all__ = [
     "CELLS",
+    "Call",
     "Cell",
     "Gradients",
+    "Options",
+    "Parameters",
     "Reserve",
     "Step",
     "Stream",

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.reference.cells import CELLS, Array, Arrays
+from fastrnn.reference.records import Call, Gradients, Parameters
 
 
 class Step(NamedTuple):
@@ -32,82 +33,24 @@ class Step(NamedTuple):
 
 
 class Reserve(NamedTuple):
-    """What `forward` leaves for `backward`; `x` and the weights are no copies, so do not write to them."""
+    """What `forward` leaves for `backward`; the call's arrays are no copies, so do not write to them."""
 
-    cell: str
-    x: Array
-    w_ih: Array
-    w_hh: Array
-    biases: tuple[bool, bool]
+    call: Call
     steps: list[Step]
-    batch: int
-    mask: Array | None
-
-
-class Gradients(NamedTuple):
-    """The gradient of a loss with respect to each argument of a forward function, in that argument's shape.
-
-    `x` is None where the input was tokens, a bias where there was none. `state` is there even if the initial
-    state was left out: a (B, H) array, for the LSTM the pair (dh, dc).
-    """
-
-    x: Array | None
-    w_ih: Array
-    w_hh: Array
-    b_ih: Array | None
-    b_hh: Array | None
-    state: Any
 
 
 @np.errstate(all="ignore")  # infinities and NaN flow through without a word, as in the kernels
-def forward(
-    cell: str,
-    x: Array,
-    w_ih: Array,
-    w_hh: Array,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    states: Sequence[Array | None],
-    lengths: Array | None,
-    reverse: bool,
-    training: bool,
-    recompute: bool = False,
-    packed: dict[str, Any] | None = None,
-    mask: Array | None = None,
-    all_c: Array | None = None,
-) -> tuple[Array, tuple[Array, ...], Reserve | None]:
-    """Run a cell over time; the same call as the native ``_core.forward``.
+def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
+    """Run a cell over time.
+
+    `recompute` and `packed` make no difference here: they change memory and time, never results, which is
+    what this specifies. A mask with zeros, and 1 / (1 - p) elsewhere, is the recurrent dropout of Gal and
+    Ghahramani (2016); all else that a cell does with h_{t-1} is without it.
 
     Parameters
     ----------
-    cell : str
-        A key of `fastrnn.reference.CELLS`.
-    x : ndarray, (T, B, I) floats or (T, B) integers
-        The input. Integers are tokens, standing for columns of `w_ih`.
-    w_ih : ndarray, (G*H, I) or (G*H, V)
-        The input's weights.
-    w_hh : ndarray, (G*H, H)
-        The recurrent weights.
-    b_ih, b_hh : ndarray, (G*H,), or None
-        Biases.
-    states : sequence of ndarray, (B, H), or None
-        One initial value for each of the cell's states. None is zeros.
-    lengths : ndarray of integers, (B,), or None
-        How many steps of each row are valid. None is all T.
-    reverse : bool
-        Whether each row runs from its last valid step to its first.
-    training : bool
-        Whether to keep what `backward` needs.
-    recompute : bool
-        Makes no difference here: all is kept. It changes memory, never results, which is what this specifies.
-    packed : dict, optional
-        Where a backend may keep things for the next call with these weights. This one keeps nothing.
-    mask : ndarray, (B, H), optional
-        What h_{t-1} is multiplied by before W_hh multiplies it, the same in every step: with zeros, and
-        1 / (1 - p) elsewhere, the recurrent dropout of Gal and Ghahramani (2016). All else that a cell does
-        with h_{t-1} is without it.
-    all_c : ndarray, (T, B, H), optional
-        Written to: c after each step of a cell that has one. Padded positions are left as they are.
+    call : Call
+        Its arrays must not change until `backward` has run.
 
     Returns
     -------
@@ -118,13 +61,15 @@ def forward(
     reserve : Reserve or None
         For `backward`, if `training`.
     """
-    step = CELLS[cell]
+    x, mask = call.x, call.mask
+    w_ih, w_hh, b_ih, b_hh = call.parameters[:4]
+    step = CELLS[call.cell]
     T, B = x.shape[:2]
     H = w_hh.shape[1]
     y = np.zeros((T, B, H), w_hh.dtype)
-    current = tuple(_zeros_or_copy(state, (B, H), w_hh.dtype) for state in states)
+    current = tuple(_zeros_or_copy(state, (B, H), w_hh.dtype) for state in call.states)
     steps = []
-    for rows, times in _walk(T, B, lengths, reverse):
+    for rows, times in _walk(T, B, call.lengths, call.reverse):
         previous = [state[rows] for state in current]
         x_gates = _affine(x[times, rows], w_ih, b_ih)
         multiplied = previous[0] if mask is None else previous[0] * mask[rows]
@@ -134,12 +79,11 @@ def forward(
         for state, value in zip(current, following, strict=True):
             state[rows] = value
         y[times, rows] = following[0]
-        if all_c is not None and "c" in step.states:
-            all_c[times, rows] = following[1]
-        if training:
+        if call.all_c is not None and "c" in step.states:
+            call.all_c[times, rows] = following[1]
+        if call.training:
             steps.append(Step(rows, times, previous, following, kept, multiplied))
-    biases = (b_ih is not None, b_hh is not None)
-    return y, current, Reserve(cell, x, w_ih, w_hh, biases, steps, B, mask) if training else None
+    return y, current, Reserve(call, steps) if call.training else None
 
 
 @np.errstate(all="ignore")
@@ -149,8 +93,8 @@ def backward(
     dstates: Sequence[Array | None],
     input_gradient: bool = True,
     dhidden: Array | None = None,
-) -> tuple[Array | None, Array, Array, Array | None, Array | None, tuple[Array, ...]]:
-    """Undo `forward`, last step first (Werbos 1990); the same call as the native ``_core.backward``.
+) -> Gradients:
+    """Undo `forward`, last step first (Werbos 1990).
 
     Parameters
     ----------
@@ -168,16 +112,17 @@ def backward(
 
     Returns
     -------
-    tuple
-        The gradients of `x`, `w_ih`, `w_hh`, `b_ih`, `b_hh` and the tuple of initial states; None
-        for tokens, for what is not wanted and for a bias that was not there.
+    Gradients
     """
-    cell, x, w_ih, w_hh, biases, steps, B, mask = reserve
+    call, steps = reserve
+    x, mask = call.x, call.mask
+    w_ih, w_hh, b_ih, b_hh = call.parameters[:4]
+    B = x.shape[1]
     H = w_hh.shape[1]
     tokens = x.ndim == 2
     dx = np.zeros_like(x) if input_gradient and not tokens else None
     dw_ih, dw_hh = np.zeros_like(w_ih), np.zeros_like(w_hh)
-    db_ih, db_hh = (np.zeros_like(w_hh[:, 0]) if given else None for given in biases)
+    db_ih, db_hh = (None if b is None else np.zeros_like(b) for b in (b_ih, b_hh))
     dcurrent = tuple(_zeros_or_copy(dstate, (B, H), w_hh.dtype) for dstate in dstates)
     for rows, times, previous, following, kept, multiplied in reversed(steps):
         dfollowing = [dstate[rows] for dstate in dcurrent]
@@ -185,7 +130,7 @@ def backward(
             dfollowing[0] = dfollowing[0] + dy[times, rows]
         if dhidden is not None:
             dhidden[times, rows] = dfollowing[0]
-        dx_split, dh_split, dprevious = CELLS[cell].backward(kept, previous, following, dfollowing)
+        dx_split, dh_split, dprevious = CELLS[call.cell].backward(kept, previous, following, dfollowing)
         dx_gates, dh_gates = np.concatenate(dx_split, axis=1), np.concatenate(dh_split, axis=1)
 
         for dstate, value in zip(dcurrent, dprevious, strict=True):
@@ -204,17 +149,17 @@ def backward(
             dx[times, rows] = dx_gates @ w_ih
         if db_ih is not None:
             db_ih += dx_gates.sum(axis=0)
-    return dx, dw_ih, dw_hh, db_ih, db_hh, dcurrent
+    return Gradients(dx, Parameters(dw_ih, dw_hh, db_ih, db_hh), dcurrent)
 
 
-def forward_all(directions: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """`forward` for each direction of a layer; the arguments of one are a tuple."""
-    return [forward(*arguments) for arguments in directions]
+def forward_all(calls: Sequence[Call]) -> list[tuple[Array, tuple[Array, ...], Reserve | None]]:
+    """`forward` for each direction of a layer."""
+    return [forward(call) for call in calls]
 
 
-def backward_all(directions: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """`backward` for each direction of a layer."""
-    return [backward(*arguments) for arguments in directions]
+def backward_all(calls: Sequence[tuple[Any, ...]]) -> list[Gradients]:
+    """`backward` for each direction of a layer; the arguments of one are a tuple."""
+    return [backward(*arguments) for arguments in calls]
 
 
 def _walk(T: int, B: int, lengths: Array | None, reverse: bool) -> Iterator[tuple[Array, Array]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from fastrnn.checks import is_plain
 from fastrnn.reference.cells import CELLS, Array
 from fastrnn.reference.feedforward import linear
 from fastrnn.reference.loop import forward
-
-Weights: TypeAlias = tuple[Array, Any, Any, Any]
+from fastrnn.reference.records import Call, Parameters
 
 
 class Stream:
@@ -24,17 +23,17 @@ class Stream:
 
     Parameters
     ----------
-    stages : sequence of (str, list of (w_ih, w_hh, b_ih, b_hh))
-        Of a recurrent layer a key of `CELLS` and the parameters of all its layers, in which a bias may be
-        None. Of a product ``"linear"`` and (weight, None, bias or None, None). Of a table of tokens, which
-        can only be the first, ``"embedding"`` and (weight, None, None, None). No array is to change.
+    stages : sequence of (str, list of Parameters)
+        Of a recurrent layer a key of `CELLS` and the parameters of all its layers. Of a product ``"linear"``
+        and as `w_ih` and `b_ih` its weight and bias, without `w_hh`. Of a table of tokens, which can only be
+        the first, ``"embedding"`` and as `w_ih` the table. No array is to change.
     batch : int
         B.
     """
 
-    def __init__(self, stages: Sequence[tuple[str, Sequence[Weights]]], batch: int) -> None:
+    def __init__(self, stages: Sequence[tuple[str, Sequence[Parameters]]], batch: int) -> None:
         self._stages = stages
-        self._batch, self._dtype = batch, stages[0][1][0][0].dtype
+        self._batch, self._dtype = batch, stages[0][1][0].w_ih.dtype
         self._input_size, self._output_size = sizes(*stages[0])[0], sizes(*stages[-1])[1]
         self._state: list[list[Array]] = []
         for kind, layers in stages:
@@ -61,7 +60,7 @@ class Stream:
         """x (T, B, I) or tokens (T, B) to y (T, B, O)."""
         states, left = [], iter(self._state)
         for kind, layers in self._stages:
-            weight, _, bias, _ = layers[0]
+            weight, _, bias, *_ = layers[0]
             if kind == "embedding":
                 x = weight[x]
             elif kind == "linear":
@@ -87,21 +86,21 @@ class Stream:
         return other
 
 
-def sizes(kind: str, layers: Sequence[Weights]) -> tuple[int, int]:
+def sizes(kind: str, layers: Sequence[Parameters]) -> tuple[int, int]:
     """How many features, or tokens, a stage takes, and how many features it gives."""
-    rows, columns = layers[0][0].shape
+    rows, columns = layers[0].w_ih.shape
     if kind == "embedding":
         return rows, columns
     return columns, rows // len(CELLS[kind].gates) if kind in CELLS else rows
 
 
 def _recur(
-    kind: str, x: Array, layers: Sequence[Weights], state: Sequence[Array]
+    kind: str, x: Array, layers: Sequence[Parameters], state: Sequence[Array]
 ) -> tuple[Array, list[Array]]:
     """A recurrent layer's layers, one after the other, from a state: the last one's h, and the next state."""
     following = []
-    for place, weights in enumerate(layers):
-        x, reached, _ = forward(kind, x, *weights, [member[place] for member in state], None, False, False)
+    for place, parameters in enumerate(layers):
+        x, reached, _ = forward(Call(kind, x, parameters, [member[place] for member in state]))
         following.append(reached)
     return x, [np.stack(members) for members in zip(*following, strict=True)]
 
