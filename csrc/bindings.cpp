@@ -120,7 +120,7 @@ class TypedCall : public Reserve {
   Arguments arguments_;  // kept alive: the call reads them
   Inputs<R> inputs_;
   Index gates_;
-  bool has_cells_;
+  bool has_c_;
   std::shared_ptr<Weights<R>> weights_;  // if they are kept: those of the layer's last call, then those of this one
   Call<R> call_;
 
@@ -128,43 +128,43 @@ class TypedCall : public Reserve {
   BackwardArguments given_;
   py::array_t<R> y_, h_, c_, dw_ih_, dw_hh_;
   std::optional<py::array_t<R>> dx_, db_ih_, db_hh_;
-  struct {
-    R *y, *all_c, *h, *c;
-  } to_{};
-  struct {
-    const R *dy, *dh_n, *dc_n;
-  } from_{};
-  Gradients<R> gradients_{};
+  Outputs<R> to_;
+  OutputGradients<R> from_;
+  Gradients<R> gradients_;
 
   static Inputs<R> inputs_of(const Arguments& a, Index gates) {
     if (a.x.ndim() < 2 || a.w_ih.ndim() != 2 || a.w_hh.ndim() != 2 || a.states.empty())
       throw std::invalid_argument("x, w_ih, w_hh or states: wrong rank for the kernels");
     const Index T = a.x.shape(0), B = a.x.shape(1), I = a.w_ih.shape(1), H = a.w_hh.shape(1), rows = gates * H;
-    return {{.I = I,
-             .H = H,
-             .w_ih = pointer<R>(a.w_ih, {rows, I}, "w_ih"),
-             .w_hh = pointer<R>(a.w_hh, {rows, H}, "w_hh"),
-             .b_ih = pointer<R>(a.b_ih, {rows}, "b_ih"),
-             .b_hh = pointer<R>(a.b_hh, {rows}, "b_hh")},
-            T, B,
-            a.tokens() ? nullptr : pointer<R>(a.x, {T, B, I}, "x"),
-            a.tokens() ? indices(a.x, {T, B}, 0, I - 1, "x") : nullptr,
-            pointer<R>(a.states[0], {B, H}, "state"),
-            a.states.size() > 1 ? pointer<R>(a.states[1], {B, H}, "state") : nullptr,
-            a.lengths ? indices(*a.lengths, {B}, 0, T, "lengths") : nullptr,
-            a.reverse,
-            pointer<R>(a.mask, {B, H}, "mask")};
+    Inputs<R> in{{.I = I,
+                  .H = H,
+                  .P = H,
+                  .w_ih = pointer<R>(a.w_ih, {rows, I}, "w_ih"),
+                  .w_hh = pointer<R>(a.w_hh, {rows, H}, "w_hh"),
+                  .b_ih = pointer<R>(a.b_ih, {rows}, "b_ih"),
+                  .b_hh = pointer<R>(a.b_hh, {rows}, "b_hh")}};
+    in.T = T, in.B = B;
+    if (a.tokens())
+      in.tokens = series(indices(a.x, {T, B}, 0, I - 1, "x"), B, 1);
+    else
+      in.x = series(pointer<R>(a.x, {T, B, I}, "x"), B, I);
+    in.h0 = pointer<R>(a.states[0], {B, H}, "state");
+    if (a.states.size() > 1) in.c0 = pointer<R>(a.states[1], {B, H}, "state");
+    if (a.lengths) in.lengths = indices(*a.lengths, {B}, 0, T, "lengths");
+    in.reverse = a.reverse;
+    in.mask = pointer<R>(a.mask, {B, H}, "mask");
+    return in;
   }
 
  public:
   TypedCall(const Kernel<R>& kernel, Arguments arguments)
       : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
-        has_cells_(kernel.states > 1), call_(kernel, inputs_, arguments_.training, arguments_.recompute) {
+        has_c_(kernel.states > 1), call_(kernel, inputs_, arguments_.training, arguments_.recompute) {
     if (arguments_.packed) weights_ = kept<R>(*arguments_.packed);
   }
 
   py::tuple states(const py::array& h, const py::array& c) const {
-    if (has_cells_) return py::make_tuple(h, c);
+    if (has_c_) return py::make_tuple(h, c);
     return py::make_tuple(h);
   }
 
@@ -173,13 +173,14 @@ class TypedCall : public Reserve {
   void start_forward() override {
     const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
     y_ = empty<R>({T, B, H});
-    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
+    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_c_ ? B : 0, H});
     R* all_c = arguments_.all_c ? target<R>(*arguments_.all_c, {T, B, H}, "all_c") : nullptr;
-    to_ = {y_.mutable_data(), all_c, h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
+    to_ = {.y = series(y_.mutable_data(), B, H), .all_c = series(all_c, B, H), .h = h_.mutable_data()};
+    if (has_c_) to_.c = c_.mutable_data();
   }
   void run_forward(const Poll& poll) override {
     if (arguments_.packed) weights_ = call_.weights(std::move(weights_));
-    call_.forward(to_.y, to_.all_c, to_.h, to_.c, poll, weights_);
+    call_.forward(to_, poll, weights_);
   }
   py::tuple end_forward() override {
     if (arguments_.packed) keep(*arguments_.packed, std::move(weights_));
@@ -189,20 +190,30 @@ class TypedCall : public Reserve {
   void start_backward(const BackwardArguments& arguments) override {
     const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H, rows = gates_ * H;
     given_ = arguments;
-    from_ = {pointer<R>(given_.dy, {T, B, H}, "dy"), pointer<R>(given_.dstates.at(0), {B, H}, "dstate_n"),
-             has_cells_ ? pointer<R>(given_.dstates.at(1), {B, H}, "dstate_n") : nullptr};
+    from_ = {.y = series(pointer<R>(given_.dy, {T, B, H}, "dy"), B, H),
+             .h = pointer<R>(given_.dstates.at(0), {B, H}, "dstate_n")};
+    if (has_c_) from_.c = pointer<R>(given_.dstates.at(1), {B, H}, "dstate_n");
     if (inputs_.x && given_.input_gradient) dx_ = empty<R>({T, B, I});
     if (inputs_.b_ih) db_ih_ = empty<R>({rows});
     if (inputs_.b_hh) db_hh_ = empty<R>({rows});
     dw_ih_ = empty<R>({rows, I}), dw_hh_ = empty<R>({rows, H});
-    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_cells_ ? B : 0, H});
+    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_c_ ? B : 0, H});
     const auto data = [](auto& array) { return array ? array->mutable_data() : nullptr; };
     R* dhidden = given_.dhidden ? target<R>(*given_.dhidden, {T, B, H}, "dhidden") : nullptr;
-    gradients_ = {data(dx_), dhidden, dw_ih_.mutable_data(), dw_hh_.mutable_data(), data(db_ih_), data(db_hh_),
-                  h_.mutable_data(), has_cells_ ? c_.mutable_data() : nullptr};
+    gradients_ = {.x = series<R>(data(dx_), B, I),
+                  .hidden = series(dhidden, B, H),
+                  .parameters = {.I = I,
+                                 .H = H,
+                                 .P = H,
+                                 .w_ih = dw_ih_.mutable_data(),
+                                 .w_hh = dw_hh_.mutable_data(),
+                                 .b_ih = data(db_ih_),
+                                 .b_hh = data(db_hh_)},
+                  .h0 = h_.mutable_data()};
+    if (has_c_) gradients_.c0 = c_.mutable_data();
   }
   void run_backward(const Poll& poll) override {
-    call_.backward(from_.dy, from_.dh_n, from_.dc_n, gradients_, poll);
+    call_.backward(from_, gradients_, poll);
   }
   py::object end_backward() override {
     return record("Gradients")(dx_, record("Parameters")(dw_ih_, dw_hh_, db_ih_, db_hh_), states(h_, c_));

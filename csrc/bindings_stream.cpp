@@ -128,7 +128,7 @@ class TypedStream : public AnyStream {
     py::tuple states(stacks_.size());
     for (std::size_t i = 0; i < stacks_.size(); ++i) {
       const auto [first, count] = stacks_[i];
-      const Index L = count, B = stream_.B(), H = stream_.H(first), C = stream_.has_cells(first) ? L : 0;
+      const Index L = count, B = stream_.B(), H = stream_.H(first), C = stream_.has_c(first) ? L : 0;
       py::array_t<R> h({L, B, H}), c({C, B, H});
       for (Index l = 0; l < L; ++l)
         stream_.get_state(first + int(l), h.mutable_data() + l * B * H, C ? c.mutable_data() + l * B * H : nullptr);
@@ -143,7 +143,7 @@ class TypedStream : public AnyStream {
       const auto [first, count] = stacks_[i];
       const Index L = count, B = stream_.B(), H = stream_.H(first);
       const R* h = pointer<R>(states.at(i).at(0), {L, B, H}, "state");
-      const R* c = stream_.has_cells(first) ? pointer<R>(states.at(i).at(1), {L, B, H}, "state") : nullptr;
+      const R* c = stream_.has_c(first) ? pointer<R>(states.at(i).at(1), {L, B, H}, "state") : nullptr;
       for (Index l = 0; l < L; ++l) stream_.set_state(first + int(l), h + l * B * H, c ? c + l * B * H : nullptr);
     }
   }
@@ -164,9 +164,9 @@ StreamLayer<R> layer_of(const std::string& kind, const py::object& parameters) {
   if (w_ih.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
   const Index rows = w_ih.shape(0), columns = w_ih.shape(1);
   StreamLayer<R> layer{};
-  layer.I = columns, layer.H = rows;
+  layer.I = columns, layer.H = layer.P = rows;
   if (kind == "embedding") {
-    layer.I = rows, layer.H = columns, layer.table = true;
+    layer.I = rows, layer.H = layer.P = columns, layer.table = true;
     layer.w_ih = pointer<R>(w_ih, {rows, columns}, "table");
   } else if (kind == "linear") {
     layer.w_ih = pointer<R>(w_ih, {rows, columns}, "weight");
@@ -174,7 +174,7 @@ StreamLayer<R> layer_of(const std::string& kind, const py::object& parameters) {
   } else {
     layer.cell = &isa().table<R>().cells[find_cell(kind)];
     if (!w_hh) throw std::invalid_argument("w_hh: missing");
-    const Index H = layer.H = rows / layer.cell->gates, used = layer.cell->gates * H;
+    const Index H = layer.H = layer.P = rows / layer.cell->gates, used = layer.cell->gates * H;
     layer.w_ih = pointer<R>(w_ih, {used, columns}, "w_ih");
     layer.w_hh = pointer<R>(w_hh, {used, H}, "w_hh");
     layer.b_ih = pointer<R>(b_ih, {used}, "b_ih");

@@ -28,48 +28,38 @@ Index steps_at_once(double step_flops) {
   return Index(std::clamp(1e9 / step_flops, 1.0, few));
 }
 
-// Where no row has a step, nothing is added up.
-template <class R>
-void clear_weights(const Gradients<R>& gradients, Index rows, Index I, Index H) {
-  std::fill_n(gradients.w_ih, rows * I, R(0));
-  std::fill_n(gradients.w_hh, rows * H, R(0));
-  if (gradients.b_ih) std::fill_n(gradients.b_ih, rows, R(0));
-  if (gradients.b_hh) std::fill_n(gradients.b_hh, rows, R(0));
-}
-
 }  // namespace
 
 template <class R>
 Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool recompute)
-    : kernel_(kernel), parameters_(in), c0_(in.c0), length_(in.B, in.T),
-      block_(std::max<Index>(1, gradient_rows / std::max<Index>(1, in.B))), recompute_(training && recompute) {
+    : kernel_(kernel), length_(in.B, in.T), layer_{in},
+      gradient_steps_(std::max<Index>(1, gradient_rows / std::max<Index>(1, in.B))), recompute_(training && recompute) {
   const bool all = training && !recompute;
-  layer_ = {{in.T, in.B, 0, nullptr, nullptr, nullptr, in.reverse},
-            in.I, in.H, in.x, in.tokens, in.w_ih, in.w_hh, in.h0,
-            nullptr, nullptr, nullptr, all ? Keep::all : Keep::none, 1, nullptr, in.mask, nullptr};
+  layer_.keep = all ? Keep::all : Keep::none;
   sort_rows(in.lengths);
   const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
   const Index row = padded(kernel.slots * in.H, kernel.lanes), bytes = Index(sizeof(R));
   const Index together = project_rows(kernel.gates * in.H * in.I * bytes, row * bytes) / std::max<Index>(B, 1);
-  layer_.chunk = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
-  if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.H});
+  layer_.block = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
+  if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.P});
   if (in.mask) {
-    layer_.masked = masked_ = Buffer<R>{in.T + 1, B, in.H};
-    for (Index i = 0; i < B * in.H; ++i) layer_.masked[i] = layer_.h0[i] * in.mask[i];
+    layer_.masked = masked_ = Buffer<R>{in.T + 1, B, in.P};
+    for (Index i = 0; i < B * in.P; ++i) layer_.masked[i] = layer_.h0[i] * in.mask[i];
   }
-  layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.chunk * B, row};
+  layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.block * B, row};
   if (kernel.states > 1) {
-    layer_.cells = cells_ = Buffer<R>{all ? B + rows : B, Hp};
-    if (recompute_) starts_ = Buffer<R>{(layer_.steps.count + block_ - 1) / block_, B, Hp};
-    std::fill_n(layer_.cells, B * Hp, R(0));
-    if (c0_)
-      for (Index r = 0; r < B; ++r) std::copy_n(c0_ + order_[r] * in.H, in.H, layer_.cells + r * Hp);
+    layer_.c = c_ = Buffer<R>{all ? B + rows : B, Hp};
+    if (recompute_) starts_ = Buffer<R>{(layer_.steps.count + gradient_steps_ - 1) / gradient_steps_, B, Hp};
+    std::fill_n(layer_.c, B * Hp, R(0));
+    if (in.c0)
+      for (Index r = 0; r < B; ++r) std::copy_n(in.c0 + order_[r] * in.H, in.H, layer_.c + r * Hp);
   }
 }
 
 template <class R>
 void Call<R>::sort_rows(const Index* lengths) {
   Steps& steps = layer_.steps;
+  steps.T = layer_.T, steps.B = layer_.B, steps.reverse = layer_.reverse;
   order_.resize(steps.B);
   std::iota(order_.begin(), order_.end(), Index(0));
   if (lengths) {
@@ -114,29 +104,29 @@ int Call<R>::forward_threads() const {
 
 template <class R>
 std::shared_ptr<Weights<R>> Call<R>::weights(std::shared_ptr<Weights<R>> kept) const {
-  return up_to_date(std::move(kept), kernel_, parameters_, forward_threads());
+  return up_to_date(std::move(kept), kernel_, static_cast<const Parameters<R>&>(layer_), forward_threads());
 }
 
 template <class R>
-void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll, std::shared_ptr<Weights<R>> weights) {
+void Call<R>::forward(const Outputs<R>& to, const Poll& poll, std::shared_ptr<Weights<R>> weights) {
   const Steps& steps = layer_.steps;
-  const Index H = layer_.H, Hp = padded(H, kernel_.lanes);
-  layer_.y = y;
-  layer_.all_c = all_c;
+  const Index H = layer_.H, P = layer_.P, Hp = padded(H, kernel_.lanes);
+  layer_.y = to.y;
+  layer_.all_c = to.all_c;
   const int size = forward_threads();
   bool to_pack = !weights;  // with the first steps: a team takes time to come together
-  if (to_pack) weights = std::make_shared<Weights<R>>(kernel_, parameters_);
+  if (to_pack) weights = std::make_shared<Weights<R>>(kernel_, layer_);
   Buffer<char> workspace{size, kernel_.forward_workspace(layer_)};
-  const Forward<R> task{layer_, weights->packed(), workspace};
-  const Index piece = std::max(steps_at_once(step_flops()), layer_.chunk);
+  const Forward<R> task{{layer_}, weights->packed(), workspace};
+  const Index piece = std::max(steps_at_once(step_flops()), layer_.block);
   Patience patience(poll);
-  clear_padding(y, H, size);
+  clear_padding(to.y, P, size);
   for (Index s = 0, next; s < steps.count; s = next) {
     next = std::min(s + piece, steps.count);
-    if (recompute_) next = std::min(next, s / block_ * block_ + block_);
-    if (starts_ && s % block_ == 0) std::copy_n(layer_.cells, steps.active(s) * Hp, start(s));
+    if (recompute_) next = std::min(next, s / gradient_steps_ * gradient_steps_ + gradient_steps_);
+    if (starts_ && s % gradient_steps_ == 0) std::copy_n(layer_.c, steps.active(s) * Hp, start(s));
     parallel(size, [&](const Team& team) {
-      if (to_pack) weights->pack(parameters_, team);
+      if (to_pack) weights->pack(layer_, team);
       kernel_.forward(task, s, next, team);
     });
     to_pack = false;
@@ -144,73 +134,75 @@ void Call<R>::forward(R* y, R* all_c, R* h_n, R* c_n, const Poll& poll, std::sha
   }
   for (Index r = 0; r < steps.B; ++r) {
     const Index b = steps.order[r], last = steps.length[r] - 1;
-    std::copy_n(last < 0 ? layer_.h0 + b * H : y + steps.at(last, r) * H, H, h_n + b * H);
+    std::copy_n(last < 0 ? layer_.h0 + b * P : to.y.at(steps.at(last, r)), P, to.h + b * P);
     const Index row = layer_.keep == Keep::all && last >= 0 ? steps.B + steps.offset[last] + r : r;
-    if (c_n) std::copy_n(layer_.cells + row * Hp, H, c_n + b * H);
+    if (to.c) std::copy_n(layer_.c + row * Hp, H, to.c + b * H);
   }
 }
 
 template <class R>
-void Call<R>::clear_padding(R* rows, Index width, int size) const {
+void Call<R>::clear_padding(const Series<R>& rows, Index width, int size) const {
   const Steps& steps = layer_.steps;
   if (steps.offset[steps.count] == steps.T * steps.B) return;
   parallel(size, [&](const Team& team) {
     for (Index r = team.rank; r < steps.B; r += team.size)
-      for (Index t = steps.length[r]; t < steps.T; ++t)
-        std::fill_n(rows + (t * steps.B + steps.order[r]) * width, width, R(0));
+      for (Index t = steps.length[r]; t < steps.T; ++t) std::fill_n(rows.at({t, steps.order[r]}), width, R(0));
   });
 }
 
 template <class R>
 R* Call<R>::start(Index s) {
-  return starts_ + s / block_ * layer_.steps.B * padded(layer_.H, kernel_.lanes);
+  return starts_ + s / gradient_steps_ * layer_.B * padded(layer_.H, kernel_.lanes);
 }
 
-// From now on, slots and cells are those of one block of backward.
+// From now on, slots and c are those of one block of backward.
 template <class R>
 void Call<R>::keep_block() {
-  const Index B = layer_.steps.B, Hp = padded(layer_.H, kernel_.lanes);
+  const Index B = layer_.B, Hp = padded(layer_.H, kernel_.lanes);
   const Index row = padded(kernel_.slots * layer_.H, kernel_.lanes);
-  layer_.keep = Keep::chunk;
-  layer_.all_c = nullptr;
-  layer_.chunk = std::clamp<Index>(layer_.steps.count, 1, block_);
-  layer_.slots = slots_ = Buffer<R>{layer_.chunk * B, row};
-  if (kernel_.states > 1) layer_.cells = cells_ = Buffer<R>{B + layer_.chunk * B, Hp};
+  layer_.keep = Keep::block;
+  layer_.all_c = {};
+  layer_.block = std::clamp<Index>(layer_.steps.count, 1, gradient_steps_);
+  layer_.slots = slots_ = Buffer<R>{layer_.block * B, row};
+  if (kernel_.states > 1) layer_.c = c_ = Buffer<R>{B + layer_.block * B, Hp};
 }
 
 template <class R>
-void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradients<R>& gradients, const Poll& poll) {
+void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll) {
   const Steps& steps = layer_.steps;
-  const Index H = layer_.H, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
-  const bool has_cells = kernel_.states > 1;
+  const Index H = layer_.H, P = layer_.P, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
+  const bool has_c = kernel_.states > 1;
   const int size = threads_for(2 * step_flops() * double(steps.count));
   const Index Ip = padded(layer_.I, kernel_.lanes);
   Buffer<R> packed_hh{G * H, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
-  Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_cells ? B : 0, Hp});
+  Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_c ? B : 0, Hp});
   Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Hp});
   Buffer<R> dtable{layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)};
   Buffer<R> dbias = Buffer<R>::zeros({2, padded(kernel_.slots * H, kernel_.lanes)});
   Buffer<char> workspace{size, kernel_.backward_workspace(layer_)};
   for (Index r = 0; r < B; ++r) {
-    if (dh_n) std::copy_n(dh_n + steps.order[r] * H, H, dh + r * Hp);
-    if (dc_n) std::copy_n(dc_n + steps.order[r] * H, H, dc + r * Hp);
+    if (given.h) std::copy_n(given.h + steps.order[r] * P, P, dh + r * Hp);
+    if (given.c) std::copy_n(given.c + steps.order[r] * H, H, dc + r * Hp);
   }
   if (recompute_) keep_block();
   std::optional<Weights<R>> weights;
-  if (recompute_) weights.emplace(kernel_, parameters_, size);
+  if (recompute_) weights.emplace(kernel_, layer_, size);
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
-  const Forward<R> again{layer_, weights ? weights->packed() : Packed<R>{}, forward_workspace};
-  R* to_masked = layer_.mask ? static_cast<R*>(dmasked) : nullptr;
-  const Backward<R> task{layer_, dy, packed_hh, packed_ih, dh, dc, to_masked, gradients.x, gradients.hidden,
-                         gradients.w_ih, gradients.w_hh, gradients.b_ih, gradients.b_hh, dtable, dbias, workspace};
+  const Forward<R> again{{layer_}, weights ? weights->packed() : Packed<R>{}, forward_workspace};
+  Backward<R> task{{layer_}};
+  task.dy = given.y, task.gradients = gradients;
+  task.packed_hh = packed_hh, task.packed_ih = packed_ih;
+  task.dh = dh, task.dc = dc, task.dtable = dtable, task.dbias = dbias, task.workspace = workspace;
+  if (layer_.mask) task.dmasked = dmasked;
   const Index piece = steps_at_once(2 * step_flops());
   Patience patience(poll);
   if (gradients.x) clear_padding(gradients.x, layer_.I, size);
-  if (steps.count == 0) clear_weights(gradients, G * H, layer_.I, H);
+  if (steps.count == 0)  // nothing is added up
+    each_array(gradients.parameters, G, [](R* array, Index count) { std::fill_n(array, count, R(0)); });
   for (Index end = steps.count, first; end > 0; end = first) {
-    first = (end - 1) / block_ * block_;
+    first = (end - 1) / gradient_steps_ * gradient_steps_;
     if (recompute_) {
-      if (starts_) std::copy_n(start(first), steps.active(first) * Hp, layer_.cells);
+      if (starts_) std::copy_n(start(first), steps.active(first) * Hp, layer_.c);
       parallel(size, [&](const Team& team) { kernel_.rebuild(again, first, end, team); });
       patience.check();
     }
@@ -224,8 +216,8 @@ void Call<R>::backward(const R* dy, const R* dh_n, const R* dc_n, const Gradient
   }
   for (Index r = 0; r < B; ++r) {
     const Index b = steps.order[r];
-    std::copy_n(dh + r * Hp, H, gradients.h0 + b * H);
-    for (Index j = 0; layer_.mask && j < H; ++j) gradients.h0[b * H + j] += layer_.mask[b * H + j] * dmasked[r * Hp + j];
+    std::copy_n(dh + r * Hp, P, gradients.h0 + b * P);
+    for (Index j = 0; layer_.mask && j < P; ++j) gradients.h0[b * P + j] += layer_.mask[b * P + j] * dmasked[r * Hp + j];
     if (gradients.c0) std::copy_n(dc + r * Hp, H, gradients.c0 + b * H);
   }
 }

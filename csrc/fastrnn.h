@@ -32,22 +32,58 @@ struct Caches {
 };
 const Caches& caches();
 
-// A layer's parameters in PyTorch's layout. A linear one has one gate, and no recurrence.
-template <class R>
-struct Parameters {
-  Index I, H;     // with tokens, I is the size of the vocabulary
-  const R* w_ih;  // [G*H, I]
-  const R* w_hh;  // [G*H, H], or null without a recurrence
-  const R* b_ih;  // [G*H] or null
-  const R* b_hh;  // [G*H] or null
+// What a cell's pointwise functions may apply.
+enum class Activation { sigmoid, hard_sigmoid, hard_sigmoid_6, tanh, relu, linear, exp };
+
+// What the cells that take it are told.
+struct Options {
+  Activation gate = Activation::sigmoid, state = Activation::tanh, output = Activation::tanh;
+  double clip = __builtin_inf();  // every activation's argument is within -clip .. clip
+  bool coupled = false;           // f = 1 - i
 };
+
+// Rows over time and batch, of features that lie side by side.
+struct Place {
+  Index t, b;
+};
+template <class T>
+struct Series {
+  T* data = nullptr;  // of t = 0, b = 0
+  Index t = 0, b = 0;  // from step to step and from row to row
+
+  FASTRNN_INLINE T* at(Place place) const { return data + place.t * t + place.b * b; }
+  FASTRNN_INLINE operator Series<const T>() const { return {data, t, b}; }
+  FASTRNN_INLINE explicit operator bool() const { return data; }
+};
+
+// [T, B, width] without gaps.
+template <class T>
+FASTRNN_INLINE Series<T> series(T* data, Index B, Index width) {
+  return {data, B * width, width};
+}
+
+constexpr int most_vectors = 4;  // that a cell has of its own
+
+// A layer's parameters in PyTorch's layout, or their gradients. A linear one has one gate, and no recurrence.
+template <class T>
+struct ParametersOf {
+  Index I = 0, H = 0, P = 0;        // with tokens, I is the size of the vocabulary; P is the width of h
+  T* w_ih = nullptr;                // [G*H, I]
+  T* w_hh = nullptr;                // [G*H, P], or null without a recurrence
+  T* b_ih = nullptr;                // [G*H] or null
+  T* b_hh = nullptr;                // [G*H] or null
+  T* w_hr = nullptr;                // [P, H], which h goes through, or null: then P is H
+  T* vectors[most_vectors] = {};    // those of the cell, some times H long, or null
+};
+template <class R>
+using Parameters = ParametersOf<const R>;
 
 // The same as forward reads them.
 template <class R>
 struct Packed {
-  R* ih;    // [I, GHp] in panels of U units
-  R* hh;    // [H, GHp] likewise, where there is a recurrence
-  R* bias;  // [SHp]  a row of slots
+  R* ih = nullptr;    // [I, GHp] in panels of U units
+  R* hh = nullptr;    // [P, GHp] likewise, where there is a recurrence
+  R* bias = nullptr;  // [SHp]  a row of slots
 };
 
 // The steps of a batch, longest row first, so that the rows at work in a step are the first ones. Step s of
@@ -61,58 +97,67 @@ struct Steps {
   bool reverse;
 
   FASTRNN_INLINE Index active(Index s) const { return offset[s + 1] - offset[s]; }
-  FASTRNN_INLINE Index at(Index s, Index r) const {  // in [T, B]
-    return (reverse ? length[r] - 1 - s : s) * B + order[r];
-  }
+  FASTRNN_INLINE Place at(Index s, Index r) const { return {reverse ? length[r] - 1 - s : s, order[r]}; }
 };
 
-// Whose slots and cells stay for backward: no step's, those of a chunk of steps, until the next one takes their
-// place, or all. A chunk starts at a multiple of its length.
-enum class Keep { none, chunk, all };
+// Whose slots and c stay for backward: no step's, those of a block of steps, until the next one takes their place, or
+// all. A block starts at a multiple of its length.
+enum class Keep { none, block, all };
+
+// The letters of a call, and the arrays that it reads. Those of [B, ...] have no gaps.
+template <class R>
+struct Inputs : Parameters<R> {
+  Index T = 0, B = 0;
+  Series<const R> x;               // [T, B, I], or null and
+  Series<const Index> tokens;      // [T, B]
+  const R* h0 = nullptr;           // [B, P] or null
+  const R* c0 = nullptr;           // [B, H] or null
+  const Index* lengths = nullptr;  // [B] or null
+  bool reverse = false;
+  const R* mask = nullptr;         // [B, P] what h is multiplied by on its way into the recurrence's product, or null
+  Options options;
+};
 
 // One layer in one direction, and what forward leaves for backward.
 template <class R>
-struct Layer {
-  Steps steps;
-  Index I, H;           // with tokens, I is the size of the vocabulary
-  const R* x;           // [T, B, I], or null
-  const Index* tokens;  // [T, B], where x is null
-  const R* w_ih;        // [G*H, I]
-  const R* w_hh;        // [G*H, H]
-  const R* h0;          // [B, H]
-  R* y;                 // [T, B, H]
-  R* slots;             // [rows of all steps, SHp]; if not all stay: [chunk * B, SHp]
-  R* cells;             // [B + those rows, Hp], the initial ones first; if none stay: [B, Hp]
-  Keep keep;
-  Index chunk;          // steps whose input is projected at a time
-  R* all_c;             // [T, B, H] c after every step, or null
-  const R* mask;        // [B, H] what h is multiplied by on its way into the recurrence's product, or null
-  R* masked;            // [B + T*B, H] where there is a mask: h0 and y multiplied by it
+struct Layer : Inputs<R> {  // with h0
+  Steps steps{};
+  Series<R> y;              // [T, B, P]
+  Series<R> all_c;          // [T, B, H] c after every step, or null
+  R* slots = nullptr;       // [rows of all steps, SHp]; if not all stay: [block * B, SHp]
+  R* c = nullptr;           // [B + those rows, Hp], the initial ones first; if none stay: [B, Hp]
+  Keep keep = Keep::none;
+  Index block = 1;          // steps whose input is projected at a time
+  R* masked = nullptr;      // [B + T*B, P] where there is a mask: h0 and y multiplied by it
 };
 
 template <class R>
 struct Forward : Layer<R> {
-  Packed<R> packed;
-  void* workspace;  // [team, forward_workspace]
+  Packed<R> packed{};
+  void* workspace = nullptr;  // [team, forward_workspace]
+};
+
+template <class R>
+struct Gradients {
+  Series<R> x;                 // [T, B, I] or null
+  Series<R> hidden;            // [T, B, P] zeros, or null: the whole gradient of every h
+  ParametersOf<R> parameters;  // each where the parameter is
+  R* h0 = nullptr;             // [B, P]
+  R* c0 = nullptr;             // [B, H] or null
 };
 
 template <class R>
 struct Backward : Layer<R> {
-  const R* dy;      // [T, B, H] or null
-  R* packed_hh;     // [G*H, Hp] in wide panels
-  R* packed_ih;     // [G*H, Ip] in wide panels
-  R* dh;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
-  R* dc;            // [B, Hp]  likewise
-  R* dmasked;       // [B, Hp] zeros: of what the product reads, or null where that is h
-  R* dx;            // [T, B, I] or null
-  R* dhidden;       // [T, B, H] zeros, or null: the whole gradient of every h
-  R* dw_ih;         // [G*H, I]
-  R* dw_hh;         // [G*H, H]
-  R* db_ih;         // [G*H] or null
-  R* db_hh;         // [G*H] or null
-  R* dtable;        // [I, GHp] in panels of U units, with tokens
-  R* dbias;         // [2, SHp] zeros: sums, and what rounding has added to them
-  void* workspace;  // [team, backward_workspace]
+  Series<const R> dy;         // [T, B, P] or null
+  Gradients<R> gradients;
+  R* packed_hh = nullptr;     // [G*H, Hp] in wide panels
+  R* packed_ih = nullptr;     // [G*H, Ip] in wide panels
+  R* dh = nullptr;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
+  R* dc = nullptr;            // [B, Hp]  likewise
+  R* dmasked = nullptr;       // [B, Hp] zeros: of what the product reads, or null where that is h
+  R* dtable = nullptr;        // [I, GHp] in panels of U units, with tokens
+  R* dbias = nullptr;         // [2, SHp] zeros: sums, and what rounding has added to them
+  void* workspace = nullptr;  // [team, backward_workspace]
 };
 
 // n, padded to whole vectors.
@@ -132,7 +177,7 @@ struct Kernel : Packing<R> {
   Index (*forward_workspace)(const Layer<R>&);   // bytes for each member
   Index (*backward_workspace)(const Layer<R>&);
   void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1
-  void (*rebuild)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // a chunk, from y
+  void (*rebuild)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // a block, from y
   void (*backward)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // steps s1-1 .. s0
   void (*gradients)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // the sums over these steps
 };
@@ -141,11 +186,11 @@ struct Kernel : Packing<R> {
 template <class R>
 struct Linear {
   Index N, I, O;
-  const R* x;        // [N, I]
-  R* y;              // [N, O]
-  Packed<R> packed;  // or, if N is at most few_rows, nulls and
-  const R* w;        // [O, I]
-  const R* b;        // [O] or null
+  const R* x;              // [N, I]
+  R* y;                    // [N, O]
+  Packed<R> packed{};      // or, if N is at most few_rows, nulls and
+  const R* w = nullptr;    // [O, I]
+  const R* b = nullptr;    // [O] or null
 };
 
 constexpr Index few_rows = 4;  // for which weights are turned on the way in less time than they are packed
@@ -220,8 +265,6 @@ struct TrainingKernel {
 struct Chains {
   std::uint64_t of[32];
 };
-
-enum class Activation { sigmoid, tanh, relu, exp };
 
 // What one ISA offers in one dtype.
 template <class R>

@@ -11,7 +11,7 @@ namespace fastrnn {
 
 template <class R>
 Parameters<R> parameters_of(const Linear<R>& task) {
-  return {task.I, task.O, task.w, nullptr, task.b, nullptr};
+  return {.I = task.I, .H = task.O, .w_ih = task.w, .b_ih = task.b};
 }
 
 int linear_threads(Index N, Index I, Index O);

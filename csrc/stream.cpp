@@ -68,11 +68,14 @@ void Stream<R>::add_level(const Kernel<R>* cell, std::shared_ptr<Weights<R>> wei
   if (cell) {
     level.h = Buffer<R>::zeros({B, H});
     level.slots = Buffer<R>{B, padded(cell->slots * H, lanes)};
-    level.cells = Buffer<R>::zeros({level.has_cells() ? B : 0, padded(H, lanes)});
+    level.c = Buffer<R>::zeros({level.has_c() ? B : 0, padded(H, lanes)});
   }
-  const Layer<R> layer{steps_, I, H, nullptr, nullptr, nullptr, nullptr,
-                       level.h, level.next_h, level.slots, level.cells, Keep::none, 1, nullptr, nullptr, nullptr};
-  level.task = {layer, level.weights ? level.weights->packed() : Packed<R>{}, nullptr};
+  Forward<R>& task = level.task;
+  task.I = I, task.H = task.P = H, task.T = 1, task.B = B;
+  task.steps = steps_;
+  task.h0 = level.h, task.y = series<R>(level.next_h, B, H);
+  task.slots = level.slots, task.c = level.c;
+  if (level.weights) task.packed = level.weights->packed();
   levels_.push_back(std::move(level));
 }
 
@@ -93,9 +96,10 @@ void Stream<R>::advance(const Team& team) noexcept {
     if (level.cell)
       level.cell->forward(task, 0, 1, team);
     else if (!level.table)
-      linear_.forward({B(), task.I, task.H, task.x, task.y, task.packed, nullptr, nullptr}, 0, B(), team);
+      linear_.forward({.N = B(), .I = task.I, .O = task.H, .x = task.x.data, .y = task.y.data, .packed = task.packed}, 0, B(),
+                      team);
     else if (team.rank == 0)
-      look_up<R>(*level.table, task.tokens, B(), task.H, task.y);
+      look_up<R>(*level.table, task.tokens.data, B(), task.H, task.y.data);
   }
 }
 
@@ -111,16 +115,16 @@ void Stream<R>::step(const R* x, const Index* tokens, R* y) {
   const int threads = this->threads();
   make_room(threads);
   Level& last = levels_.back();
-  levels_[0].task.x = x;
-  levels_[0].task.tokens = tokens;
-  for (std::size_t l = 1; l < levels_.size(); ++l) levels_[l].task.x = levels_[l - 1].next_h;
-  if (!last.cell) last.task.y = y;
+  levels_[0].task.x = series(x, B(), I());
+  levels_[0].task.tokens = series(tokens, B(), 1);
+  for (std::size_t l = 1; l < levels_.size(); ++l) levels_[l].task.x = levels_[l - 1].task.y;
+  if (!last.cell) last.task.y.data = y;
   parallel(threads, [&](const Team& team) { advance(team); });
   for (Level& level : levels_) {
     if (!level.cell) continue;
     level.h.swap(level.next_h);
     level.task.h0 = level.h;
-    level.task.y = level.next_h;
+    level.task.y.data = level.next_h;
   }
   if (last.cell) std::copy_n(static_cast<const R*>(last.h), B() * O(), y);
 }
@@ -140,16 +144,18 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
     Buffer<R> made{last ? 0 : T, B, H};
     R* to = last ? y : static_cast<R*>(made);
     if (level.cell) {
-      auto& [before, h, c] = states[l] = {Buffer<R>{B, H}, Buffer<R>{B, H}, Buffer<R>{level.has_cells() ? B : 0, H}};
-      R* cells = level.has_cells() ? static_cast<R*>(c) : nullptr;
-      get_state(int(l), before, cells);
-      const Inputs<R> inputs{{I, H, nullptr, nullptr, nullptr, nullptr}, T, B, x, tokens, before, cells, nullptr, false,
-                             nullptr};
-      Call<R>(*level.cell, inputs, false).forward(to, nullptr, h, cells, poll, level.weights);
+      auto& [before, h, c] = states[l] = {Buffer<R>{B, H}, Buffer<R>{B, H}, Buffer<R>{level.has_c() ? B : 0, H}};
+      R* c_of = level.has_c() ? static_cast<R*>(c) : nullptr;
+      get_state(int(l), before, c_of);
+      Inputs<R> inputs{{.I = I, .H = H, .P = H}};
+      inputs.T = T, inputs.B = B;
+      inputs.x = series(x, B, I), inputs.tokens = series(tokens, B, 1);
+      inputs.h0 = before, inputs.c0 = c_of;
+      Call<R>(*level.cell, inputs, false).forward({.y = series(to, B, H), .h = h, .c = c_of}, poll, level.weights);
     } else if (level.table) {
       look_up<R>(*level.table, tokens, T * B, H, to);
     } else {
-      linear_forward(linear_, {T * B, I, H, x, to, {}, nullptr, nullptr}, poll, level.weights);
+      linear_forward(linear_, {.N = T * B, .I = I, .O = H, .x = x, .y = to}, poll, level.weights);
     }
     between = std::move(made);
     x = to, tokens = nullptr;
@@ -164,8 +170,8 @@ void Stream<R>::get_state(int layer, R* h, R* c) const {
   const Level& level = levels_[layer];
   const Index H = level.task.H, Hp = padded(H, linear_.lanes);
   std::copy_n(static_cast<const R*>(level.h), B() * H, h);
-  if (!level.has_cells()) return;
-  for (Index b = 0; b < B(); ++b) std::copy_n(level.cells + b * Hp, H, c + b * H);
+  if (!level.has_c()) return;
+  for (Index b = 0; b < B(); ++b) std::copy_n(level.c + b * Hp, H, c + b * H);
 }
 
 template <class R>
@@ -173,8 +179,8 @@ void Stream<R>::set_state(int layer, const R* h, const R* c) {
   Level& level = levels_[layer];
   const Index H = level.task.H, Hp = padded(H, linear_.lanes);
   std::copy_n(h, B() * H, static_cast<R*>(level.h));
-  if (!level.has_cells()) return;
-  for (Index b = 0; b < B(); ++b) std::copy_n(c + b * H, H, level.cells + b * Hp);
+  if (!level.has_c()) return;
+  for (Index b = 0; b < B(); ++b) std::copy_n(c + b * H, H, level.c + b * Hp);
 }
 
 template class Stream<float>;

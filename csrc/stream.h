@@ -13,7 +13,7 @@ namespace fastrnn {
 // w_ih is that table, [I, H].
 template <class R>
 struct StreamLayer : Parameters<R> {
-  const Kernel<R>* cell;
+  const Kernel<R>* cell = nullptr;
   bool table = false;
 };
 
@@ -39,7 +39,7 @@ class Stream {
   Index I() const { return levels_.front().task.I; }
   Index O() const { return levels_.back().task.H; }
   Index H(int layer) const { return levels_[layer].task.H; }
-  bool has_cells(int layer) const { return levels_[layer].has_cells(); }
+  bool has_c(int layer) const { return levels_[layer].has_c(); }
   bool takes_floats() const { return !levels_.front().table; }
   bool takes_tokens() const { return levels_.front().cell || levels_.front().table; }
   double flops() const { return flops_; }  // of a step
@@ -50,11 +50,11 @@ class Stream {
     std::shared_ptr<Weights<R>> weights;
     std::shared_ptr<Buffer<R>> table;
     bool apart;  // threads share it in another way than the one before: between the two they wait for each other
-    Buffer<R> h, next_h, slots, cells;  // of what has no state only next_h, its result
+    Buffer<R> h, next_h, slots, c;  // of what has no state only next_h, its result
     Buffer<char> workspace;
     Forward<R> task;  // of what has no cell only letters, inputs and outputs
 
-    bool has_cells() const { return cell && cell->states > 1; }
+    bool has_c() const { return cell && cell->states > 1; }
   };
 
   void add_level(const Kernel<R>* cell, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table, Index I,

@@ -11,16 +11,6 @@
 namespace fastrnn {
 namespace {
 
-// Calls fn(array, count) for each that is there.
-template <class P, class F>
-void each_array(P& p, Index gates, const F& fn) {
-  const Index rows = gates * p.H;
-  fn(p.w_ih, rows * p.I);
-  if (p.w_hh) fn(p.w_hh, rows * p.H);
-  if (p.b_ih) fn(p.b_ih, rows);
-  if (p.b_hh) fn(p.b_hh, rows);
-}
-
 // A piece of an array, where it is copied to or null, and the chains of its own that it is stirred into: threads can
 // share the pieces.
 struct Piece {
@@ -63,7 +53,7 @@ Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) 
       isa().stir(piece.chains, piece.copy ? piece.copy : piece.data, piece.bytes);
     }
   });
-  Fingerprint state{std::uint64_t(p.I), std::uint64_t(p.H), p.b_ih != nullptr, p.b_hh != nullptr};
+  Fingerprint state{std::uint64_t(p.I), std::uint64_t(p.H), std::uint64_t(p.P), p.b_ih != nullptr, p.b_hh != nullptr};
   for (const Piece& piece : pieces) fold(piece.chains, state);
   return state;
 }
@@ -73,7 +63,7 @@ Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) 
 template <class R>
 Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p)
     : packing(&packing), ih{p.I, padded(packing.gates * p.H, packing.lanes)},
-      hh{p.w_hh ? p.H : 0, padded(packing.gates * p.H, packing.lanes)}, bias{padded(packing.slots * p.H, packing.lanes)} {}
+      hh{p.w_hh ? p.P : 0, padded(packing.gates * p.H, packing.lanes)}, bias{padded(packing.slots * p.H, packing.lanes)} {}
 
 template <class R>
 Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p, int threads) : Weights(packing, p) {

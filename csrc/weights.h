@@ -10,6 +10,16 @@
 
 namespace fastrnn {
 
+// Calls fn(array, count) for each that is there.
+template <class P, class F>
+void each_array(P& p, Index gates, const F& fn) {
+  const Index rows = gates * p.H;
+  fn(p.w_ih, rows * p.I);
+  if (p.w_hh) fn(p.w_hh, rows * p.P);
+  if (p.b_ih) fn(p.b_ih, rows);
+  if (p.b_hh) fn(p.b_hh, rows);
+}
+
 // Differs if any bit differs, but for a chance of 1 in 2^64.
 using Fingerprint = std::array<std::uint64_t, 8>;
 

@@ -12,7 +12,7 @@ class BackwardPass : Sequence<C, R> {
   using Base = Sequence<C, R>;
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share, Base::Hp;
-  using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
+  using Base::U, Base::G, Base::S, Base::has_c, Base::no_width;
   using Base::enter, Base::own_units, Base::each_row, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::multiplied;
   using V = Vec<R>;
@@ -24,12 +24,12 @@ class BackwardPass : Sequence<C, R> {
     const R** da;
     const R** x;
     const R** h;
-    Index* at;  // in [T, B]
+    Place* at;
     Index count = 0;
 
     explicit Samples(Workspace& memory)
         : da(memory.take<const R*>(depth)), x(memory.take<const R*>(depth)), h(memory.take<const R*>(depth)),
-          at(memory.take<Index>(depth)) {}
+          at(memory.take<Place>(depth)) {}
   };
 
   struct Memory {
@@ -52,6 +52,7 @@ class BackwardPass : Sequence<C, R> {
   };
 
   const Backward<R>& b;
+  const Gradients<R>& d = b.gradients;
   const Memory memory;
   const Lists<R>& list = memory.list;
   const Range blocks;  // of slots, whose weights' gradient is a member's own
@@ -64,7 +65,7 @@ class BackwardPass : Sequence<C, R> {
     const Range own = part(layout.transposed(layer.H).panels(), team.rank, team.size);
     for (Index p = own.first; p < own.last; ++p)
       layout.pack_transposed(layer.w_hh, layer.H, L::h_slot, p, b.packed_hh);
-    if (b.dx) {
+    if (d.x) {
       const Range inputs = part(layout.transposed(layer.I).panels(), team.rank, team.size);
       for (Index p = inputs.first; p < inputs.last; ++p)
         layout.pack_transposed(layer.w_ih, layer.I, L::x_slot, p, b.packed_ih);
@@ -107,10 +108,10 @@ class BackwardPass : Sequence<C, R> {
     R* row = slots(s, r);
     const R* h_prev = h_before(s, r);
     const R* h_next = h(s, r);
-    const R* dy = b.dy ? b.dy + steps.at(s, r) * layer.H : nullptr;
-    R* total = b.dhidden ? b.dhidden + steps.at(s, r) * layer.H : nullptr;
-    const R* c_prev = has_cells ? c_before(s, r) : nullptr;
-    const R* c_next = has_cells ? c(s, r) : nullptr;
+    const R* dy = b.dy ? b.dy.at(steps.at(s, r)) : nullptr;
+    R* total = d.hidden ? d.hidden.at(steps.at(s, r)) : nullptr;
+    const R* c_prev = has_c ? c_before(s, r) : nullptr;
+    const R* c_next = has_c ? c(s, r) : nullptr;
     const R* factors = mask(r);
     const auto block = [&](Index u, int count) __attribute__((always_inline)) {
       R* dh = b.dh + r * Hp + u * U;
@@ -127,7 +128,7 @@ class BackwardPass : Sequence<C, R> {
       }
       if (dy) dnext[0] += load(dy + u * U, count);
       if (total) store(total + u * U, dnext[0], count);
-      if constexpr (has_cells) {
+      if constexpr (has_c) {
         prev[1] = load(c_prev + u * U);
         next[1] = load(c_next + u * U);
         dnext[1] = load(dc);
@@ -135,7 +136,7 @@ class BackwardPass : Sequence<C, R> {
       C::template backward<R>(a, prev, next, dnext, dprev);
       for (Index j = 0; j < S; ++j) store(row + u * S * U + j * count, a[j], count);
       store(dh, dprev[0]);
-      if constexpr (has_cells) store(dc, dprev[1]);
+      if constexpr (has_c) store(dc, dprev[1]);
     };
     layout.each(share.units, block);
   }
@@ -150,7 +151,7 @@ class BackwardPass : Sequence<C, R> {
         samples.da[k] = slots(s, r);
         samples.h[k] = multiplied(s, r);
         samples.at[k] = steps.at(s, r);
-        if (layer.x) samples.x[k] = layer.x + samples.at[k] * layer.I;
+        if (layer.x) samples.x[k] = layer.x.at(samples.at[k]);
       }
   }
 
@@ -170,9 +171,9 @@ class BackwardPass : Sequence<C, R> {
       some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
       pack_blocks(samples.da, samples.count, some.first * U, some.last - some.first, layout.row(),
                   b.dbias + some.first * U, memory.slots);
-      outer_product(some, memory.h, h_panels(samples), {0, layout.units(), layer.H, bias}, L::h_slot, b.dw_hh);
+      outer_product(some, memory.h, h_panels(samples), {0, layout.units(), layer.H, bias}, L::h_slot, d.parameters.w_hh);
       const WidePanels<R> inputs = x_panels(samples);
-      if (layer.x) outer_product(some, memory.x, inputs, {0, inputs.count, layer.I, bias}, L::x_slot, b.dw_ih);
+      if (layer.x) outer_product(some, memory.x, inputs, {0, inputs.count, layer.I, bias}, L::x_slot, d.parameters.w_ih);
     }
   }
 
@@ -203,7 +204,7 @@ class BackwardPass : Sequence<C, R> {
     for (Index k = 0; k < samples.count; ++k)
       for (Index u = own.first; u < own.last; ++u) {
         const Index row = layout.panel_row(u);
-        R* sum = table(u) + layer.tokens[samples.at[k]] * row;
+        R* sum = table(u) + *layer.tokens.at(samples.at[k]) * row;
         const R* da = samples.da[k] + layout.at(u, L::x_slot);
         for (Index j = 0; j < row; j += U) store(sum + j, load(sum + j) + load(da + j));
       }
@@ -213,7 +214,7 @@ class BackwardPass : Sequence<C, R> {
     const Range own = part(samples.count, team.rank, team.size);
     for (Index k = own.first; k < own.last; ++k) {
       list.a[k] = samples.da[k];
-      list.c[k] = b.dx + samples.at[k] * layer.I;
+      list.c[k] = d.x.at(samples.at[k]);
     }
     multiply(list.a + own.first, list.c + own.first, own.last - own.first, L::x_slot, b.packed_ih, layer.I,
              {0, layout.transposed(layer.I).count, layer.I, memory.zeros});
@@ -224,12 +225,12 @@ class BackwardPass : Sequence<C, R> {
     team.wait();
     const Range own = own_units();
     for (Index u = own.first; u < own.last; ++u) {
-      if (layer.tokens) layout.unpack(table(u), layer.I, u, b.dw_ih);
+      if (layer.tokens) layout.unpack(table(u), layer.I, u, d.parameters.w_ih);
       const int count = units_in<R>(u, layer.H);
       for (Index slot = 0; slot < S; ++slot) {
         const V sum = load(b.dbias + layout.at(u, slot), count);
-        if (b.db_ih && slot < G) store(b.db_ih + layout.weight_row(slot, u), sum, count);
-        if (b.db_hh && slot >= L::h_slot) store(b.db_hh + layout.weight_row(slot, u), sum, count);
+        if (d.parameters.b_ih && slot < G) store(d.parameters.b_ih + layout.weight_row(slot, u), sum, count);
+        if (d.parameters.b_hh && slot >= L::h_slot) store(d.parameters.b_hh + layout.weight_row(slot, u), sum, count);
       }
     }
   }
@@ -244,7 +245,7 @@ class BackwardPass : Sequence<C, R> {
       pack_rows(samples);
       weight_gradients(samples, bias);
       if (layer.tokens) scatter(samples);
-      if (b.dx) input_gradient(samples);
+      if (d.x) input_gradient(samples);
     }
   }
 
@@ -259,7 +260,7 @@ class BackwardPass : Sequence<C, R> {
     return workspace.taken();
   }
 
-  static void run(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
+  static void backward(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
     BackwardPass self = pass(b, s1 - 1, team);
     if (s1 == b.steps.count) self.pack();
     for (Index s = s1 - 1; s >= s0; --s) {

@@ -1,4 +1,4 @@
-// Forward through time. The input's part of a chunk of steps is one product, large enough to run at full speed;
+// Forward through time. The input's part of a block of steps is one product, large enough to run at full speed;
 // then each step adds the recurrence's part and applies the cell while its slots are near. Where y is known already,
 // the recurrence's part of many steps is one product too: so what training did not keep is rebuilt.
 #pragma once
@@ -12,7 +12,7 @@ class ForwardPass : Sequence<C, R> {
   using Base = Sequence<C, R>;
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
-  using Base::U, Base::G, Base::S, Base::has_cells, Base::no_width;
+  using Base::U, Base::G, Base::S, Base::has_c, Base::no_width;
   using Base::enter, Base::split_until, Base::each_row;
   using Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::masked, Base::multiplied;
@@ -25,21 +25,21 @@ class ForwardPass : Sequence<C, R> {
   const Forward<R>& f;
   const Lists<R> list;
 
-  static Lists<R> take(Workspace& memory, const Layer<R>& layer) { return {memory, layer.chunk * layer.steps.B}; }
+  static Lists<R> take(Workspace& memory, const Layer<R>& layer) { return {memory, layer.block * layer.steps.B}; }
 
   ForwardPass(const Forward<R>& f, Index s, const Team& team, Workspace memory)
       : Base(f, s, team), f(f), list(take(memory, f)) {}
 
-  // The pre-activations' part of the input, for a chunk of steps.
+  // The pre-activations' part of the input, for a block of steps.
   void project(Index s0, Index s1) const {
     Index n = 0;
     for (Index s = s0; s < s1; ++s)
       each_row(s, [&](Index r) {
         list.c[n] = slots(s, r);
         if (layer.tokens)
-          look_up(layer.tokens[steps.at(s, r)], list.c[n]);
+          look_up(*layer.tokens.at(steps.at(s, r)), list.c[n]);
         else
-          list.a[n] = layer.x + steps.at(s, r) * layer.I;
+          list.a[n] = layer.x.at(steps.at(s, r));
         // What only the recurrence feeds still starts from its bias.
         for (Index slot = G; slot < S; ++slot)
           for (Index u = share.units.first; u < share.units.last; ++u) {
@@ -98,22 +98,22 @@ class ForwardPass : Sequence<C, R> {
     R* row = slots(s, r);
     const R* h_prev = h_before(s, r);
     R* h_next = h(s, r);
-    const R* c_prev = has_cells ? c_before(s, r) : nullptr;
-    R* c_next = has_cells ? c(s, r) : nullptr;
-    const bool fresh = layer.keep != Keep::chunk;  // or else what leaves the step is there
+    const R* c_prev = has_c ? c_before(s, r) : nullptr;
+    R* c_next = has_c ? c(s, r) : nullptr;
+    const bool fresh = layer.keep != Keep::block;  // or else what leaves the step is there
     const R* factors = fresh ? mask(r) : nullptr;
-    R* all_c = has_cells && layer.all_c ? layer.all_c + steps.at(s, r) * layer.H : nullptr;
+    R* all_c = has_c && layer.all_c ? layer.all_c.at(steps.at(s, r)) : nullptr;
     const auto block = [&](Index u, int count) __attribute__((always_inline)) {
       V a[S], prev[2], next[2];
       for (Index j = 0; j < S; ++j) a[j] = load(row + u * S * U + j * count, count);
       prev[0] = load(h_prev + u * U, count);
-      if constexpr (has_cells) prev[1] = load(c_prev + u * U);
+      if constexpr (has_c) prev[1] = load(c_prev + u * U);
       C::template forward<R>(a, prev, next);
       if (layer.keep != Keep::none)
         for (Index j = 0; j < S; ++j) store(row + u * S * U + j * count, a[j], count);
       if (fresh) store(h_next + u * U, next[0], count);
       if (factors) store(masked(s, r) + u * U, next[0] * load(factors + u * U, count), count);
-      if constexpr (has_cells) {
+      if constexpr (has_c) {
         store(c_next + u * U, next[1]);
         if (all_c) store(all_c + u * U, next[1], count);
       }
@@ -142,11 +142,11 @@ class ForwardPass : Sequence<C, R> {
     }
   }
 
-  static void run(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
+  static void forward(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
     ForwardPass pass = member(f, s0, team);
     for (Index s = s0; s < s1;) {
       pass.enter(s);
-      const Index end = pass.split_until(s, s + f.chunk < s1 ? s + f.chunk : s1);
+      const Index end = pass.split_until(s, s + f.block < s1 ? s + f.block : s1);
       pass.project(s, end);
       for (; s < end; ++s) {
         pass.recur(s, s + 1);
@@ -155,7 +155,7 @@ class ForwardPass : Sequence<C, R> {
     }
   }
 
-  // The slots and cells of one chunk again, from y and the cells before it; the last chunk first.
+  // The slots and c of one block again, from y and the c before it; the last block first.
   static void rebuild(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
     const ForwardPass pass = member(f, s0, team);
     pass.project(s0, s1);

@@ -15,14 +15,14 @@ constexpr Kernel<R> kernel() {
   using F = ForwardPass<C, R>;
   using B = BackwardPass<C, R>;
   return {{lanes<R>, C::gates, C::slots, F::pack}, C::states, F::workspace, B::workspace,
-          F::run,  F::rebuild, B::run,   B::gradients};
+          F::forward, F::rebuild, B::backward, B::gradients};
 }
 
 template <class R>
 constexpr LinearKernel<R> linear() {
   using F = LinearForward<R>;
   using B = LinearBackward<R>;
-  return {{lanes<R>, 1, 1, F::pack}, F::run, B::workspace, B::run};
+  return {{lanes<R>, 1, 1, F::pack}, F::forward, B::workspace, B::backward};
 }
 
 template <class R>
@@ -48,8 +48,11 @@ void activate(Activation activation, const R* x, R* y, Index n) noexcept {
     const Vec<R> v = load(x + i, left);
     switch (activation) {
       case Activation::sigmoid: store(y + i, sigmoid<R>(v), left); break;
+      case Activation::hard_sigmoid: store(y + i, hard_sigmoid<R>(v, R(1) / 5), left); break;
+      case Activation::hard_sigmoid_6: store(y + i, hard_sigmoid<R>(v, R(1) / 6), left); break;
       case Activation::tanh: store(y + i, tanh<R>(v), left); break;
       case Activation::relu: store(y + i, relu<R>(v), left); break;
+      case Activation::linear: store(y + i, v, left); break;
       case Activation::exp: store(y + i, exp<R>(v), left); break;
     }
   }

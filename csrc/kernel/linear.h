@@ -71,7 +71,7 @@ class LinearForward {
   }
 
   // Rows n0 .. n1-1 of y: each member has some of them, or where there are few, some of their outputs.
-  static void run(const Linear<R>& l, Index n0, Index n1, const Team& team) noexcept {
+  static void forward(const Linear<R>& l, Index n0, Index n1, const Team& team) noexcept {
     const LinearForward self(l);
     const Range every{0, self.layout.units()}, some = part(every.last, team.rank, team.size);
     const Range own = part(n1 - n0, team.rank, team.size);
@@ -152,7 +152,7 @@ class LinearBackward {
   }
 
   // What rows n0 .. n1-1 of dy give.
-  static void run(const LinearGradients<R>& l, Index n0, Index n1, const Team& team) noexcept {
+  static void backward(const LinearGradients<R>& l, Index n0, Index n1, const Team& team) noexcept {
     const LinearBackward self(l, team, Workspace(l.workspace, team.rank * workspace(l)));
     if (n0 == 0) {
       const Range inputs = part(self.layout.transposed(l.I).panels(), team.rank, team.size);

@@ -175,6 +175,12 @@ FASTRNN_INLINE Vec<R> exp(Vec<R> x) {
   return x < splat(C::log_smallest) ? Vec<R>{} : result;
 }
 
+// The line through (0, 1/2), between 0 and 1.
+template <class R>
+FASTRNN_INLINE Vec<R> hard_sigmoid(Vec<R> x, R slope) {
+  return at_least(R(0), at_most(R(1), fma(x, splat(slope), splat(R(0.5)))));
+}
+
 // -0 stays.
 template <class R>
 FASTRNN_INLINE Vec<R> relu(Vec<R> x) {

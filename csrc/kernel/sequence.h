@@ -21,7 +21,7 @@ class Sequence {
  protected:
   using L = Layout<C, R>;
   static constexpr Index U = lanes<R>, G = C::gates, S = C::slots;
-  static constexpr bool has_cells = C::states > 1;
+  static constexpr bool has_c = C::states > 1;
   static constexpr Index no_width = Index(1) << 62;  // of a matrix that is padded to whole panels
 
   const Layer<R>& layer;
@@ -64,15 +64,18 @@ class Sequence {
   // ---- step s of sorted row r
 
   R* slots(Index s, Index r) const {
-    const Index first = layer.keep == Keep::all ? steps.offset[s] : s % layer.chunk * steps.B;
+    const Index first = layer.keep == Keep::all ? steps.offset[s] : s % layer.block * steps.B;
     return layer.slots + (first + r) * layout.row();
   }
 
-  R* h(Index s, Index r) const { return layer.y + steps.at(s, r) * layer.H; }
+  R* h(Index s, Index r) const { return layer.y.at(steps.at(s, r)); }
   const R* h_before(Index s, Index r) const { return s ? h(s - 1, r) : layer.h0 + steps.order[r] * layer.H; }
 
   // What the recurrence's product reads in the place of h.
-  R* masked(Index s, Index r) const { return layer.masked + (steps.B + steps.at(s, r)) * layer.H; }
+  R* masked(Index s, Index r) const {
+    const Place place = steps.at(s, r);
+    return layer.masked + ((place.t + 1) * steps.B + place.b) * layer.H;
+  }
   const R* multiplied(Index s, Index r) const {
     if (!layer.mask) return h_before(s, r);
     return s ? masked(s - 1, r) : layer.masked + steps.order[r] * layer.H;
@@ -81,13 +84,13 @@ class Sequence {
 
   R* c(Index s, Index r) const {
     Index first = 0;
-    if (layer.keep == Keep::chunk) first = (s % layer.chunk + 1) * steps.B;
+    if (layer.keep == Keep::block) first = (s % layer.block + 1) * steps.B;
     if (layer.keep == Keep::all) first = steps.B + steps.offset[s];
-    return layer.cells + (first + r) * Hp;
+    return layer.c + (first + r) * Hp;
   }
   const R* c_before(Index s, Index r) const {
-    const bool initial = layer.keep == Keep::chunk ? s % layer.chunk == 0 : s == 0;
-    return initial ? layer.cells + r * Hp : c(s - 1, r);
+    const bool initial = layer.keep == Keep::block ? s % layer.block == 0 : s == 0;
+    return initial ? layer.c + r * Hp : c(s - 1, r);
   }
 };
 
