@@ -332,7 +332,7 @@ py::dict config() {
   py::dict teams;
   for (std::size_t i = 0; i < tally.size(); ++i) teams[outcome_names[i]] = tally[i].load();
   return py::dict("isa"_a = isa().name, "isas"_a = available_isas(), "compiler"_a = FASTRNN_COMPILER,
-                  "teams"_a = teams, "cached"_a = cached_bytes(),
+                  "openmp"_a = openmp_version(), "teams"_a = teams, "cached"_a = cached_bytes(),
                   "caches"_a = py::make_tuple(first, second, last));
 }
 

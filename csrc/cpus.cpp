@@ -3,11 +3,15 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <set>
 #include <string>
@@ -59,6 +63,25 @@ Load load_now() {
   int runnable = 1;
   if (pread(file, text, sizeof text - 1, 0) < 0 || std::sscanf(text, "%*f %*f %*f %d/", &runnable) != 1) runnable = 1;
   return {cpus, std::max(0, runnable - 1)};
+}
+
+int this_thread() {
+#if defined(__linux__)
+  return int(syscall(SYS_gettid));
+#else
+  return 0;
+#endif
+}
+
+bool runs(int thread) {
+  char path[64], text[256] = "";  // its number, its name in brackets, its state
+  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+  if (const int file = open(path, O_RDONLY | O_CLOEXEC); file >= 0) {
+    if (read(file, text, sizeof text - 1) < 0) text[0] = 0;
+    close(file);
+  }
+  const char* name_end = std::strrchr(text, ')');
+  return name_end && name_end[1] == ' ' && name_end[2] == 'R';
 }
 
 int current_cpu() {

@@ -21,6 +21,10 @@ struct Load {
 };
 Load load_now();
 
+// A name of this thread for `runs`, which says whether one of the process's threads runs or wants to.
+int this_thread();
+bool runs(int thread);
+
 // The processor that this thread is on, or -1.
 int current_cpu();
 

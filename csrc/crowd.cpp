@@ -13,7 +13,7 @@ namespace {
 // How many of the cores that `size` threads need others have now. Those of the pool that spin are ours.
 int taken(int size) {
   const Load load = load_now();
-  const int others = std::max(0, load.others - awake()), left_over = std::max(0, load.cpus - size);
+  const int others = load.others ? std::max(0, load.others - spinning()) : 0, left_over = std::max(0, load.cpus - size);
   return std::max(0, others - left_over);
 }
 

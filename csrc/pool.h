@@ -1,4 +1,5 @@
-// Threads that wait for work, one pool in the process.
+// Threads that wait for work: OpenMP's (pool_openmp.cpp) or, where the compiler has no OpenMP, a pool of our own
+// (pool_std.cpp).
 #pragma once
 
 #include <functional>
@@ -30,8 +31,13 @@ class Workers {
 // Whether this thread works for a pool.
 bool at_work();
 
-// Threads that have worked a moment ago, and are not asleep yet.
+// Threads that have worked a moment ago, and should not be asleep yet; and those that are not, as the system says.
 int awake();
+int spinning();
+
+// How many the process has been told to use, by OMP_NUM_THREADS or in OpenMP's other ways; else as many as there are
+// processors.
+int allowed_threads();
 
 // The system is asked again for threads that it once refused.
 void forget_refusals();

@@ -20,18 +20,13 @@ constexpr int most_threads = 1024;  // see config.py
 std::atomic<int> threads_set{0};
 std::atomic<bool> always_teams{false};
 
-// As OpenMP's programs and many others are told: a number, or several for levels of nesting.
-int threads_asked_for() {
-  const char* text = std::getenv("OMP_NUM_THREADS");
-  return text ? std::clamp(std::atoi(text), 0, most_threads) : 0;
-}
+// Nobody has said how many: one for each core.
+const bool unasked = std::getenv("OMP_NUM_THREADS") == nullptr;
 
 int automatic_threads() {
-  const int asked = threads_asked_for();
-  return std::min({asked ? asked : usable_processors().cores, cpu_quota(), most_threads});
+  static const int cores = usable_processors().cores, quota = cpu_quota();
+  return std::min({allowed_threads(), unasked ? cores : most_threads, quota, most_threads});
 }
-
-const int automatic = automatic_threads();
 
 // Waking a thread takes longer than a small call. So it is done beside such calls, once they have come one after the other
 // and had so many operations that it would have paid.
@@ -69,7 +64,7 @@ void Team::wait() const {
 int max_threads() {
   if (at_work()) return 1;
   const int set = threads_set;
-  return set ? set : automatic;
+  return set ? set : automatic_threads();
 }
 
 int team_for(double flops, Index parts) {
@@ -79,6 +74,14 @@ int team_for(double flops, Index parts) {
   if (most > 1 && team == 1) count(Outcome::small);
   if (team < wanted) wake_later(wanted, flops);
   return team;
+}
+
+int openmp_version() {
+#if defined(_OPENMP)
+  return _OPENMP;
+#else
+  return 0;
+#endif
 }
 
 void set_threads(int count) {

@@ -22,6 +22,9 @@ void set_threads(int count);
 // For tests: teams are as large as they may be, whatever else the machine is doing.
 void insist_on_teams(bool insist);
 
+// The version of OpenMP as a date, 0 without it.
+int openmp_version();
+
 // Runs both at the same time where two threads may be used, each then on one; else one after the other. If they throw,
 // the first one's exception is thrown on.
 void together(const std::function<void()>& first, const std::function<void()>& second);

@@ -104,7 +104,7 @@ def test_being_alone_changes_no_bit(threads, busy_machine, rng):
 
 
 TOO_MANY = """
-import resource, sys
+import os, resource
 import numpy as np
 import fastrnn
 
@@ -123,14 +123,17 @@ for _ in range(3):
     z, _, back = layer.forward(x)
     back(z)
 counts = _core.config()["teams"]
-assert counts["refused"] == 1 and counts["team"] > 0, counts
+assert counts["team"] > 0, counts
+assert counts["refused"] > 0 or "100" not in os.environ.get("OMP_STACKSIZE", ""), counts
 print("done")
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_threads_that_the_system_refuses_make_a_smaller_team():
-    """There is memory for some forty more stacks."""
+@pytest.mark.parametrize("stack", ["", "100M", "100000", " 100000 k", "0x"])
+def test_threads_that_the_system_refuses_make_a_smaller_team(stack):
+    """Memory for some forty more stacks, or for three: OpenMP by itself would end the process."""
+    env = {**os.environ, "OMP_STACKSIZE": stack} if stack else None
     command = [sys.executable, "-c", TOO_MANY]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -26,9 +26,9 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `set_num_threads` has set, or else ``OMP_NUM_THREADS``, read when fastrnn is imported, or as many
-        as there are cores that the process may use (two processors that share a core count once); both within
-        the CPU quota of the process's control group, at most 1024. Small calls use fewer.
+        What `set_num_threads` has set, or else what OpenMP allows (processor affinity, ``OMP_NUM_THREADS``,
+        threadpoolctl), but without ``OMP_NUM_THREADS`` one for each core (two processors that share a core
+        count once); within the CPU quota of the process's control group, at most 1024. Small calls use fewer.
     """
     return int(_core.get_num_threads()) if _core else 1
 
@@ -109,7 +109,8 @@ def show_config() -> None:
     config = _core.config()
     chosen = "FASTRNN_ISA" if os.environ.get("FASTRNN_ISA") else "the best available"
     print(f"isa       {config['isa']} ({chosen}; available: {', '.join(config['isas'])})")
-    print(f"threads   {get_num_threads()}")
+    pool = f"OpenMP {config['openmp']}" if config["openmp"] else "no OpenMP: a pool of their own"
+    print(f"threads   {get_num_threads()} ({pool})")
     print(f"teams     {_teams(config['teams'])}")
     print(f"caches    {', '.join(f'{size >> 10} KB' for size in config['caches'])}")
     print(f"memory    {config['cached'] >> 20} MB kept for the next calls (fastrnn.empty_cache)")

@@ -1,3 +1,4 @@
+// A pool of our own, one in the process.
 #include "pool.h"
 
 #include <pthread.h>
@@ -5,11 +6,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <exception>
 #include <mutex>
 #include <thread>
 
+#include "cpus.h"
 #include "spin.h"
 #include "tally.h"
 
@@ -157,6 +160,17 @@ void Workers::wake() {
 bool at_work() { return working; }
 
 int awake() { return pool().awake(); }
+
+int spinning() { return awake(); }
+
+// As OpenMP's programs and many others are told: a number, or several for levels of nesting.
+int allowed_threads() {
+  static const int told = [] {
+    const char* text = std::getenv("OMP_NUM_THREADS");
+    return text ? std::atoi(text) : 0;
+  }();
+  return told > 0 ? told : usable_processors().processors;
+}
 
 void forget_refusals() { pool().limit(Pool::no_limit); }
 
