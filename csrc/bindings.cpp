@@ -327,6 +327,12 @@ py::array activation(const std::string& name, const py::array& x) {
 
 std::vector<std::string> cells() { return {isa().cells, isa().cells + isa().cell_count}; }
 
+py::tuple grid(Index rows, Index weight_bytes, Index blocks, Index members) {
+  const StepWeights weights{weight_bytes, blocks};
+  const Grid best = grid_of(rows, weights, members);
+  return py::make_tuple(best.rows, best.units, step_time(rows, weights, best));
+}
+
 py::dict config() {
   const auto [first, second, last] = caches();
   py::dict teams;
@@ -362,6 +368,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("config", &config, "The build and the machine: see fastrnn.show_config.");
   module.def("set_num_threads", &set_threads, "See fastrnn.set_num_threads.", "count"_a);
   module.def("get_num_threads", &max_threads, "See fastrnn.get_num_threads.");
+  module.def("grid", &grid, "How a team shares a step, in groups of rows and of units, and its nanoseconds.", "rows"_a,
+             "weight_bytes"_a, "blocks"_a, "members"_a);
   module.def("insist_on_teams", &insist_on_teams, "Whether teams are full in any case, for tests.", "insist"_a);
   module.def("empty_cache", &empty_cache, "See fastrnn.empty_cache.");
   module.def("set_cache_limit", &set_cache_limit, "See fastrnn.empty_cache.", "bytes"_a);

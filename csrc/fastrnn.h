@@ -24,7 +24,26 @@ struct Team {
   Barrier* barrier = nullptr;
 
   void wait() const;  // until every member has come here
+  void wait(Index first, Index last) const;  // until those members have, but every one comes
 };
+
+// How a team shares a step of the recurrence: in groups of rows, and the members of each group share the hidden units. So
+// {P, 1} is a split of the rows, {1, P} one of the units, and with {1, 1} one member does all.
+struct Grid {
+  Index rows = 1, units = 1;
+
+  FASTRNN_INLINE Index members() const { return rows * units; }
+  FASTRNN_INLINE bool operator==(const Grid& other) const { return rows == other.rows && units == other.units; }
+};
+
+// What a step multiplies with: bytes of weights, for so many blocks of hidden units.
+struct StepWeights {
+  Index bytes, blocks;
+};
+
+// The quickest for so many rows, and the nanoseconds that a step takes: an estimate, see grid.cpp.
+Grid grid_of(Index rows, const StepWeights& weights, Index members);
+double step_time(Index rows, const StepWeights& weights, const Grid& grid);
 
 // Bytes of this machine's data caches: a core's first and second, and the last one, which cores may share.
 struct Caches {

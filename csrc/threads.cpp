@@ -61,6 +61,8 @@ void Team::wait() const {
   if (size > 1) barrier->wait(rank, 0, size);
 }
 
+void Team::wait(Index first, Index last) const { barrier->wait(rank, int(first), int(last)); }
+
 int max_threads() {
   if (at_work()) return 1;
   const int set = threads_set;
@@ -70,7 +72,9 @@ int max_threads() {
 int team_for(double flops, Index parts) {
   const int most = int(std::clamp<Index>(parts, 1, max_threads()));
   const auto joined_by = [&](double each) { return 1 + int(std::min(flops / each, double(most - 1))); };
-  const int wanted = joined_by(worth), team = std::max(joined_by(worth_waking), std::min(wanted, 1 + awake()));
+  const int wanted = joined_by(worth);
+  if (always_teams) return wanted;
+  const int team = std::max(joined_by(worth_waking), std::min(wanted, 1 + awake()));
   if (most > 1 && team == 1) count(Outcome::small);
   if (team < wanted) wake_later(wanted, flops);
   return team;

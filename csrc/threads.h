@@ -19,7 +19,7 @@ int team_for(double flops, Index parts);
 // 0: automatic.
 void set_threads(int count);
 
-// For tests: teams are as large as they may be, whatever else the machine is doing.
+// For tests: teams are as large as a call is worth, whatever else the machine is doing.
 void insist_on_teams(bool insist);
 
 // The version of OpenMP as a date, 0 without it.

@@ -198,6 +198,33 @@ def test_more_threads_than_rows_or_units(threads, isa, cell, hidden, lengths):
         assert_same_bits(problem.infer(), inferred)
 
 
+# Groups of rows whose members share the units; fewer members than threads; from one to the other as rows end.
+GRIDS = [(30, 64, 40, 100), (9, 40, 130, 300), (60, 6, 20, 250), (300, 1, 300, 50)]
+
+
+@pytest.mark.parametrize("shape", GRIDS)
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("lengths, reverse", [(False, False), (True, False), (True, True)])
+def test_the_same_bits_for_many_threads(threads, cell, shape, lengths, reverse):
+    problem = Problem(cell, "float32", *shape, lengths=lengths, reverse=reverse)
+    threads(1)
+    alone, inferred = problem.run(_core), problem.infer()
+    for count in (16, 64):
+        threads(count)
+        assert_same_bits(problem.run(_core), alone)
+        assert_same_bits(problem.infer(), inferred)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_gives_the_same_bits_for_many_threads(threads, rng, dtype):
+    x, w, dy = (rng.normal(size=shape).astype(dtype) for shape in ((1500, 150), (170, 150), (1500, 170)))
+    threads(1)
+    y, gradients = _core.linear(x, w, None), _core.linear_backward(x, w, dy)
+    for count in (16, 64):
+        threads(count)
+        assert_same_bits([_core.linear(x, w, None), *_core.linear_backward(x, w, dy)], [y, *gradients])
+
+
 # Backward goes in blocks of 512 rows: part of one, one, a step more, some and a part, a step each; nothing.
 BLOCKS = [
     (9, 11, 18, 21),

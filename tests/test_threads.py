@@ -35,6 +35,37 @@ def busy_machine():
         other.communicate()
 
 
+H128 = 4 * 4 * 128 * 128, 8  # what an LSTM with 128 units multiplies with: bytes, and blocks of 16 units
+
+
+@pytest.mark.parametrize(
+    "rows, weights, threads, grid",
+    [
+        (64, H128, 1, (1, 1)),
+        (64, H128, 2, (2, 1)),  # a row needs no other
+        (1, H128, 2, (1, 2)),  # one row: its units
+        (1, (4 * 4 * 32 * 32, 2), 2, (1, 1)),  # too little for a barrier
+        (64, (4 * 4 * 1024**2, 64), 2, (1, 2)),  # each one's half of the weights is nearer
+        (8, (4 * 4 * 1024**2, 64), 64, (2, 32)),  # both
+    ],
+)
+def test_how_a_step_is_shared(rows, weights, threads, grid):
+    assert _core.grid(rows, *weights, threads)[:2] == grid
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 1000])
+@pytest.mark.parametrize("hidden", [32, 100, 1000])
+def test_more_threads_never_make_a_step_longer(rows, hidden):
+    """By its estimate: some are left out where all would only wait for each other."""
+    weights = 16 * hidden**2, (hidden + 15) // 16
+    times = [_core.grid(rows, *weights, 2**k)[2] for k in range(8)]
+    assert times == sorted(times, reverse=True)
+    for k in range(8):
+        row_groups, unit_groups, _ = _core.grid(rows, *weights, 2**k)
+        assert row_groups <= rows
+        assert row_groups * unit_groups <= 2**k
+
+
 def counted(call):
     """What has become of teams during a call."""
     before = _core.config()["teams"]
@@ -48,8 +79,7 @@ def test_a_call_goes_alone_where_others_have_the_cores(two_threads, busy_machine
     assert "others" in counted(lambda: layer(x))
 
 
-def test_a_small_call_is_no_work_for_a_team(threads):
-    threads(2)
+def test_a_small_call_is_no_work_for_a_team(two_threads):
     layer = fastrnn.LSTM(4, 4)
     assert counted(lambda: layer(np.ones((3, 1, 4), "float32"))) == {"small": 1}
 

@@ -13,7 +13,7 @@ class ForwardPass : Sequence<C, R> {
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
   using Base::U, Base::G, Base::S, Base::has_c, Base::no_width;
-  using Base::enter, Base::split_until, Base::each_row;
+  using Base::enter, Base::shared_until, Base::each_row;
   using Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::masked, Base::multiplied;
 
@@ -146,7 +146,7 @@ class ForwardPass : Sequence<C, R> {
     ForwardPass pass = member(f, s0, team);
     for (Index s = s0; s < s1;) {
       pass.enter(s);
-      const Index end = pass.split_until(s, s + f.block < s1 ? s + f.block : s1);
+      const Index end = pass.shared_until(s, s + f.block < s1 ? s + f.block : s1);
       pass.project(s, end);
       for (; s < end; ++s) {
         pass.recur(s, s + 1);

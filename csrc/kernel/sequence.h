@@ -34,21 +34,23 @@ class Sequence {
 
   Sequence(const Layer<R>& layer, Index s, const Team& team) : layer(layer), team(team), share(share_at(s)) {}
 
-  Split split_at(Index s) const {
-    return split_of(steps.active(s), {2 * weights, weights * Index(sizeof(R))}, team.size);
+  Share share_at(Index s) const {
+    const Index active = steps.active(s);
+    const Grid grid = team.size > 1 ? grid_of(active, {weights * Index(sizeof(R)), layout.units()}, team.size) : Grid{};
+    return share_of(grid, active, steps, layout.units(), team);
   }
-  Share share_at(Index s) const { return share_of(split_at(s), steps, layout.units(), team); }
+  bool shared_alike(Index s) const { return steps.active(s) == share.active || share_at(s).grid == share.grid; }
 
-  // Before step s: as rows end, or begin on the way back, another split may suit those that are left.
+  // Before step s: as rows end, or begin on the way back, another grid may suit those that are left.
   void enter(Index s) {
-    if (split_at(s) == share.split) return;
+    if (shared_alike(s)) return;
     team.wait();
     share = share_at(s);
   }
 
-  // The first step from s on, up to `end`, that is split in another way.
-  Index split_until(Index s, Index end) const {
-    while (s < end && split_at(s) == share.split) ++s;
+  // The first step from s on, up to `end`, that is shared in another way.
+  Index shared_until(Index s, Index end) const {
+    while (s < end && shared_alike(s)) ++s;
     return s;
   }
 

@@ -36,49 +36,29 @@ struct Rows {
   Index place(Index round) const { return round % 2 ? size - 1 - rank : rank; }
 };
 
-inline Rows rows_of(const Steps& steps, const Team& team) {
+inline Rows rows_of(const Steps& steps, Index group, Index groups) {
   const bool ragged = steps.length[0] != steps.length[steps.B - 1];
-  return ragged ? Rows{{}, team.rank, team.size} : Rows{part(steps.B, team.rank, team.size), 0};
+  return ragged ? Rows{{}, group, groups} : Rows{part(steps.B, group, groups), 0};
 }
-
-// How the members share a step: each has rows of its own, or blocks of hidden units, or one of them does all.
-enum class Split { rows, units, none };
 
 // The rows and the blocks of hidden units whose recurrence a member computes.
 struct Share {
-  Split split;
+  Grid grid;
+  Index active;  // rows that it was chosen for
   Rows rows;
   Range units;
+  Range group;  // of members, that need each other's part of h
 
   void hand_over(const Team& team) const {
-    if (split == Split::units) team.wait();  // the others need its part of h
+    if (grid.units > 1) team.wait(group.first, group.last);
   }
 };
 
-// What one step of the recurrence takes, for each row and in all.
-struct StepCost {
-  Index flops, weight_bytes;
-};
-
-// A split by rows needs no barrier, and pays while each member has enough rows to reuse a weight that it has
-// loaded, and a cache that holds the weights. A split by units leaves each member its own part of the weights, and
-// pays for its barrier once a step is half a microsecond long.
-//
-// One thread takes half a microsecond (Zen 4) to one (Xeon with AVX-512) for 32,768 operations on one row, and a
-// barrier between two 0.06 to 0.3.
-inline Split split_of(Index active, StepCost cost, Index members) {
-  constexpr Index rows_to_split = 4, bytes_to_share = 3 << 20, flops_to_split = 1 << 15;
-  if (active >= rows_to_split * members && cost.weight_bytes <= bytes_to_share) return Split::rows;
-  return active * cost.flops >= flops_to_split ? Split::units : Split::none;
-}
-
-inline Share share_of(Split split, const Steps& steps, Index units, const Team& team) {
-  const Range every{0, units};
-  const Rows all{{0, steps.B}, 0}, none{{0, 0}, 0};
-  if (team.size == 1) return {split, all, every};
-  if (split == Split::rows) return {split, rows_of(steps, team), every};
-  if (split == Split::units) return {split, all, part(units, team.rank, team.size)};
-  return {split, team.rank == 0 ? all : none, every};
+inline Share share_of(Grid grid, Index active, const Steps& steps, Index units, const Team& team) {
+  if (team.rank >= grid.members()) return {grid, active, {{0, 0}, 0}, {0, units}, {0, 0}};
+  const Index group = team.rank / grid.units, place = team.rank % grid.units;
+  return {grid, active, rows_of(steps, group, grid.rows), part(units, place, grid.units),
+          {group * grid.units, (group + 1) * grid.units}};
 }
 
 }  // namespace fastrnn::FASTRNN_ISA
