@@ -8,9 +8,10 @@ import sys
 import zipfile
 from pathlib import Path
 
+import cells
 import numpy as np
 import pytest
-from cells import KEEPING, backward, forward, torch_class
+from cells import KEEPING, backward, forward, members, state_of, torch_class
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,8 @@ from fastrnn.models import (
 )
 from fastrnn.reference import Call, Parameters
 
-MAKERS = {**CELLS, "relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options)}
+MAKERS = {**cells.LAYERS, "relu": lambda *args, **options: RNN(*args, nonlinearity="relu", **options)}
+UNBOUNDED = [name for name in MAKERS if "told" not in name]  # what is clipped is finite, and no gate closed
 SHAPE = {"T": 6, "B": 3, "I": 2, "H": 4}
 
 
@@ -59,6 +61,7 @@ def test_hidden_gradients_against_finite_differences(backend, cell, rng):
     """The loss of what follows, when a run is stopped after step t and goes on from another h."""
     T, B, I, H = SHAPE.values()
     layer = make(cell)
+    H = layer.output_size
     x, dy = rng.normal(size=(T, B, I)), rng.normal(size=(T, B, H))
     (passed,) = recorded(layer, x, dy)
     for t in range(T):
@@ -170,24 +173,20 @@ def test_flow_norms_by_steps_back(cell, lengths, bidirectional, tokens):
     layer = make(cell, bidirectional=bidirectional)
     x = rng.integers(0, 2, (5, len(lengths))) if tokens else rng.normal(size=(5, len(lengths), 2))
     found = diagnose(layer, x, lengths=lengths).directions
-    projection = rng_projection(len(lengths))
+    projection = np.random.default_rng(0).standard_normal((len(lengths), layer._states.widths[0]))
     for place, suffix in enumerate(layer._suffixes(0)):
         squares = np.zeros((max(lengths), len(lengths)))
         for b, length in enumerate(lengths):
             rows = x[:length, b : b + 1]
-            call = Call(layer._cell, rows, layer._parameters_of(suffix), [None] * layer._states.members)
-            *_, reserve = reference.forward(call._replace(reverse=place == 1, training=True))
-            alone = np.zeros((length, 1, 4))
-            dh = projection[b : b + 1]
-            reference.backward(reserve, None, [dh, None][: layer._states.members], True, alone)
+            states = [None] * len(layer._states.widths)
+            call = Call(layer._cell, rows, layer._parameters_of(suffix), states, options=layer._told)
+            y, _, reserve = reference.forward(call._replace(reverse=place == 1, training=True))
+            alone = np.zeros_like(y)
+            reference.backward(reserve, None, [projection[b : b + 1], *states[1:]], True, alone)
             flow = (alone**2).sum((1, 2))
             squares[:length, b] = flow if suffix.endswith("_reverse") else flow[::-1]
         rows = (np.arange(max(lengths))[:, None] < lengths).sum(1)
         np.testing.assert_allclose(found[place].flow_norms, np.sqrt(squares.sum(1) / rows), rtol=1e-9)
-
-
-def rng_projection(B):
-    return np.random.default_rng(0).standard_normal((B, 4))
 
 
 def scaled_rnn(radius, H=32):
@@ -251,7 +250,7 @@ def test_the_verdict_is_about_the_worst_layer():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("cell", MAKERS)
+@pytest.mark.parametrize("cell", UNBOUNDED)
 def test_what_is_not_finite_is_not_called_exploding(cell, bad, tmp_path):
     x = np.ones((9, 2, 2))
     layer = make(cell, num_layers=2)
@@ -276,7 +275,7 @@ def test_a_gradient_that_is_not_finite_when_it_comes_is_not_called_exploding():
     assert diagnose(layer, x, dy).verdict.startswith("not finite: NaN or infinity in the gradient; try ")
 
 
-@pytest.mark.parametrize("cell", MAKERS)
+@pytest.mark.parametrize("cell", UNBOUNDED)
 def test_gates_that_are_saturated_nearly_always_are_not_healthy(cell):
     """Inputs and weights so large that all gates are at their ends; a dead relu vanishes instead."""
     layer = make(cell)
@@ -328,34 +327,39 @@ def test_decay_rate():
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("cell", KEEPING)
 def test_gates_are_those_of_the_forward_pass(backend, cell, bias, tokens, rng):
-    T, B, I, H = SHAPE.values()
+    T, B, I, _ = SHAPE.values()
     lengths = np.array([4, 6, 0])
     layer = make(cell, bias=bias, bidirectional=True)
     x = rng.integers(0, I, (T, B)) if tokens else rng.normal(size=(T, B, I))
-    state = rng.normal(size=(2, B, H))
-    record = recorded(
-        layer,
-        x,
-        rng.normal(size=(T, B, 2 * H)),
-        lengths,
-        with_h((0, state), state) if layer._states.members == 2 else state,
-    )
+    state = state_of(layer, lambda shape, k: rng.normal(size=shape), B)
+    record = recorded(layer, x, rng.normal(size=(T, B, layer.output_size)), lengths, state)
     for place, suffix in enumerate(layer._suffixes(0)):
-        states = (state[place],) * layer._states.members
-        call = Call(cell, x, layer._parameters_of(suffix), states, lengths, place == 1, training=True)
-        *_, reserve = reference.forward(call)
-        for k, values in enumerate(measure._gates(layer, suffix, record[place], lengths).values()):
-            truth = np.zeros((T, B, H))
-            for step in reserve.steps:
-                truth[step.times, step.rows] = step.kept[k]
-            np.testing.assert_allclose(values, truth[np.arange(T)[:, None] < lengths], rtol=0, atol=1e-14)
+        states = tuple(member[place] for member in members(state))
+        call = Call(layer._cell, x, layer._parameters_of(suffix), states, lengths, place == 1, training=True)
+        *_, reserve = reference.forward(call._replace(options=layer._told))
+        gates = measure._gates(measure._call(layer, suffix, record[place]))
+        assert "".join(gates) == cells.cell_of(cell).gates
+        for k, values in enumerate(gates.values()):
+            truth = np.concatenate([step.kept[k] for step in reserve.steps])
+            np.testing.assert_allclose(values, truth, rtol=0, atol=1e-14)
+
+
+def test_gates_make_what_comes_out(backend, rng):
+    """The new state of a GRU, from its gates and the state before."""
+    layer = make("gru")
+    x = rng.normal(size=(6, 1, 2))
+    (passed,) = recorded(layer, x, rng.normal(size=(6, 1, 4)))
+    _, z, n = measure._gates(measure._call(layer, "_l0", passed)).values()
+    before = np.concatenate([np.zeros((1, 4)), passed.y[:-1, 0]])
+    np.testing.assert_allclose(passed.y[:, 0], (1 - z) * n + z * before, rtol=1e-12)
 
 
 @pytest.mark.parametrize("cell", KEEPING)
 def test_gates_and_flow_under_recurrent_dropout_are_those_of_the_pass(backend, cell, rng):
     """The same mask, as weights whose columns it is in: then nothing needs to be dropped."""
-    T, _, I, H = SHAPE.values()
+    T, _, I, _ = SHAPE.values()
     layer = make(cell, recurrent_dropout=0.5, seed=1)
+    H = layer.output_size
     x, dy = rng.normal(size=(T, 1, I)), rng.normal(size=(T, 1, H))
     (passed,) = recorded(layer, x, dy)
     while set(np.unique(passed.mask)) != {0, 2}:  # of few units all may be dropped, or none

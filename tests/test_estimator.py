@@ -816,7 +816,7 @@ def test_a_function_of_the_network_sets_the_initial_values():
         ({"layer_options": {"recurrent_dropout": 2}}, "recurrent_dropout must be .* got 2"),
         (
             {"layer_options": {"nonlinearity": "relu"}},
-            "layer_options must be of bias, .* with cell='lstm', got 'nonlinearity'",
+            "layer_options must be of activation, .* with cell='lstm', got 'nonlinearity'",
         ),
         ({"cell": "rnn", "forget_bias": 1.0}, "forget_bias=1.0 must go with cell='rnn'"),
         ({"initial": "identity"}, "initial='identity' must go with cell='lstm'"),

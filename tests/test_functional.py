@@ -6,12 +6,12 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from cells import FUNCTIONS, cell_of
+from cells import FORMS, FUNCTIONS, built, cell_of, function_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import functional, reference
-from fastrnn.reference import CELLS, Call, Parameters
+from fastrnn.reference import Call, Parameters
 
 
 def good_arguments(kind="lstm", dtype="f8"):
@@ -153,15 +153,54 @@ def test_bad_input_is_refused_before_any_kernel_runs(function, changes, error, w
             "rnn",
             of(nonlinearity="gelu"),
             ValueError,
-            "nonlinearity must be one of 'tanh', 'relu', got 'gelu'",
+            "nonlinearity must be one of 'sigmoid', 'hard_sigmoid', 'hard_sigmoid_6', 'tanh', 'relu', 'li",
         ),
-        ("rnn", of(nonlinearity=None), TypeError, "nonlinearity must be one of 'tanh', 'relu', got None"),
+        ("rnn", of(nonlinearity=None), TypeError, "'relu', 'linear', got None"),
         (
             "rnn",
             of(nonlinearity=["tanh"]),
             TypeError,
-            "nonlinearity must be one of 'tanh', 'relu', got ['tanh']",
+            "'relu', 'linear', got ['tanh']",
         ),
+        ("rnn", of(clip=0.0), ValueError, "clip must be a positive finite number, got 0"),
+        (
+            "rnn",
+            of(peephole=b_ih),
+            TypeError,
+            "rnn has no peephole; its options are w_hr, nonlinearity, clip",
+        ),
+        (
+            "gru",
+            of(w_hr=w_hh),
+            TypeError,
+            "gru has no w_hr; its options are gamma_ih, gamma_hh, reset_after, ",
+        ),
+        ("gru", of(peephole=b_ih), TypeError, "gru has no peephole"),
+        ("gru", of(layer_norm=True), TypeError, "gru has no layer_norm"),
+        ("gru", of(nonlinearity="relu"), TypeError, "gru has no nonlinearity"),
+        ("gru", of(gamma_c=c[0]), TypeError, "gru has no gamma_c"),
+        ("gru", of(reset_after=0), TypeError, "reset_after must be True or False, got 0 of type int"),
+        (
+            "gru",
+            of(gamma_ih=b_ih[:15]),
+            TypeError,
+            "gamma_hh must be a float32 or float64 array of shape (15,)",
+        ),
+        ("lstm", of(reset_after=False), TypeError, "lstm has no reset_after"),
+        ("lstm", of(peephole=b_ih), ValueError, "peephole must have shape (15,), got (20,)"),
+        ("lstm", of(peephole=b_ih[:15].astype("f4")), TypeError, "x and peephole must have the same dtype"),
+        ("lstm", of(w_hr=w_hh), ValueError, "w_hh must have shape (20, 20), got (20, 5)"),
+        ("lstm", of(w_hr=w_hh[:2]), ValueError, "w_hh must have shape (20, 2), got (20, 5)"),
+        (
+            "lstm",
+            of(w_hr=w_hh[:2], w_hh=w_hh[:, :2]),
+            ValueError,
+            "state[0] must have shape (2, 2), got (2, 5)",
+        ),
+        ("lstm", of(w_hr=w_hh[:0], w_hh=w_hh[:, :0]), ValueError, "w_hr must not be empty, got shape (0, 5)"),
+        ("lstm", of(w_hr=b_ih), ValueError, "w_hr must have shape (P, H), got (20,)"),
+        ("lstm", of(gamma_ih=b_ih, peephole=b_ih[:15]), ValueError, "goes with no other form of the cell"),
+        ("lstm", of(coupled=None), TypeError, "coupled must be True or False, got None"),
     ],
 )
 def test_every_cell_has_its_own_sizes(kind, changes, error, words):
@@ -306,18 +345,20 @@ LAYOUTS = {
     "misaligned": misaligned,
 }
 TOLERANCE = {"f4": 1e-4, "f8": 1e-11}
+AVAILABLE = [form for form in FORMS.values() if built(form)]
 
 
 @st.composite
 def problems(draw):
-    """A cell, plain arrays for a forward and a backward function, a layout for each, and a direction."""
-    cell = draw(st.sampled_from(list(CELLS)))
+    """A form of a cell, plain arrays for forward and backward, a layout for each, and a direction."""
+    form = draw(st.sampled_from(AVAILABLE))
     T, B = draw(st.integers(0, 6)), draw(st.integers(0, 4))
     I, H = draw(st.integers(1, 5)), draw(st.integers(1, 18))
     dtype = draw(st.sampled_from(["f4", "f8"]))
     token_dtype = draw(st.sampled_from([None, "i1", "u2", "i4", "i8", "u8"]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    rows, count = len(CELLS[cell].gates) * H, len(CELLS[cell].states)
+    shapes, widths = form.shapes(I, H), form.widths(H)
+    vectors = dict(zip(form.facts.vectors, shapes.pop("vectors"), strict=True))
 
     def uniform(*shape):
         return rng.uniform(-1, 1, shape).astype(dtype)
@@ -327,48 +368,48 @@ def problems(draw):
 
     arrays = {
         "x": rng.integers(I, size=(T, B)).astype(token_dtype) if token_dtype else uniform(T, B, I),
-        "w_ih": uniform(rows, I),
-        "w_hh": uniform(rows, H),
-        "b_ih": maybe(rows),
-        "b_hh": maybe(rows),
+        **{name: (maybe if name in ("b_ih", "b_hh") else uniform)(*shape) for name, shape in shapes.items()},
+        **{name: (maybe if name == "peephole" else uniform)(*shape) for name, shape in vectors.items()},
         "lengths": rng.integers(T + 1, size=B) if draw(st.booleans()) else None,
-        "dy": maybe(T, B, H),
-        **{f"state{k}": maybe(B, H) for k in range(count)},
-        **{f"dstate{k}": maybe(B, H) for k in range(count)},
+        "dy": maybe(T, B, widths[0]),
+        **{f"state{k}": maybe(B, width) for k, width in enumerate(widths)},
+        **{f"dstate{k}": maybe(B, width) for k, width in enumerate(widths)},
     }
     layouts = {
         name: draw(st.sampled_from(list(LAYOUTS))) for name, array in arrays.items() if array is not None
     }
-    return cell, dtype, arrays, layouts, draw(st.booleans())
+    return form, dtype, arrays, layouts, draw(st.booleans())
 
 
-def expected_results(cell, arrays, reverse):
+def states_among(form, arrays):
+    """The states, and the gradients of the final ones."""
+    return [
+        tuple(arrays[f"{name}{k}"] for k in range(len(form.facts.states))) for name in ("state", "dstate")
+    ]
+
+
+def expected_results(form, arrays, reverse):
     """What the float64 reference makes of the arrays."""
     wide = {
         name: array.astype("f8") if array is not None and array.dtype.kind == "f" else array
         for name, array in arrays.items()
     }
-    states, dstates = (
-        [wide[f"{name}{k}"] for k in range(len(CELLS[cell].states))] for name in ("state", "dstate")
-    )
-    parameters = Parameters(*(wide[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")))
-    y, states_n, reserve = reference.forward(
-        Call(cell, wide["x"], parameters, states, wide["lengths"], reverse, training=True)
-    )
+    states, dstates = states_among(form, wide)
+    vectors = tuple(wide[name] for name in form.facts.vectors if wide[name] is not None)
+    parameters = Parameters(*(wide.get(name) for name in Parameters._fields[:5]), vectors)
+    call = Call(form.cell, wide["x"], parameters, states, wide["lengths"], reverse, options=form.options)
+    y, states_n, reserve = reference.forward(call._replace(training=True))
     return y, states_n, reference.backward(reserve, wide["dy"], dstates)
 
 
-def actual_results(cell, arrays, reverse):
+def actual_results(form, arrays, reverse):
     """The same by way of the door; inference must say what training says."""
-    kind, _, nonlinearity = cell.partition("_")
-    states, dstates = (
-        tuple(arrays[f"{name}{k}"] for k in range(len(CELLS[cell].states))) for name in ("state", "dstate")
-    )
-    if len(cell_of(kind).states) == 1:
+    kind, options = function_of(form)
+    states, dstates = states_among(form, arrays)
+    if len(states) == 1:
         (states,), (dstates,) = states, dstates
-    inputs = {name: arrays[name] for name in ("x", "w_ih", "w_hh", "b_ih", "b_hh", "lengths")}
-    inputs |= {"state": states, "reverse": reverse}
-    inputs |= {"nonlinearity": nonlinearity} if nonlinearity else {}
+    inputs = {name: array for name, array in arrays.items() if "state" not in name and name != "dy"}
+    inputs |= {"state": states, "reverse": reverse, **options}
     y, state_n, reserve = forward(kind, **inputs)
     for trained, inferred in zip(flat(y, state_n), flat(getattr(functional, kind)(**inputs)), strict=True):
         np.testing.assert_array_equal(trained, inferred)
@@ -379,13 +420,13 @@ def test_any_shape_dtype_and_layout_gives_the_reference(backend):
     @settings(max_examples=300, deadline=None, derandomize=True)
     @given(problems())
     def check(problem):
-        cell, dtype, plain, layouts, reverse = problem
+        form, dtype, plain, layouts, reverse = problem
         arrays = {name: LAYOUTS[layouts[name]](plain[name]) if name in layouts else None for name in plain}
         before = {name: arrays[name].tobytes() for name in layouts}
 
-        actual = list(flat(actual_results(cell, arrays, reverse)))
+        actual = list(flat(actual_results(form, arrays, reverse)))
 
-        expected = list(flat(expected_results(cell, plain, reverse)))
+        expected = list(flat(expected_results(form, plain, reverse)))
         assert len(actual) == len(expected)
         for ours, theirs in zip(actual, expected, strict=True):
             assert ours.dtype == np.dtype(dtype)

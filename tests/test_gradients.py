@@ -1,10 +1,10 @@
 """Gradients that add up in a layer, however often it runs forward before the ways back, and in any order."""
 
+import cells
 import numpy as np
 import pytest
 
 from fastrnn.layers import (
-    CELLS,
     GRU,
     LSTM,
     Attention,
@@ -20,7 +20,7 @@ from fastrnn.layers import (
 
 OPTIONS = {"num_layers": 2, "bidirectional": True, "learned_state": True, "dtype": "float64", "seed": 0}
 LAYERS = {
-    **{kind: lambda kind=kind: CELLS[kind](4, 3, dropout=0.3, **OPTIONS) for kind in CELLS},
+    **{kind: lambda make=make: make(4, 3, dropout=0.3, **OPTIONS) for kind, make in cells.LAYERS.items()},
     "recompute": lambda: LSTM(4, 3, recurrent_dropout=0.3, recompute=True, **OPTIONS),
     "Linear": lambda: Linear(4, 3, dtype="float64", seed=0),
     "Attention": lambda: Attention(4, 4, dtype="float64", seed=0),

@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from cells import KEEPING, cell_of
+from cells import KEEPING, LAYERS, WITH_C, cell_of, state_of
 
 from fastrnn import LSTM, RNN, Linear
-from fastrnn.layers import CELLS, initial
+from fastrnn.layers import initial
+from fastrnn.reference import ACTIVATIONS
 
 stacked = {"num_layers": 2, "bidirectional": True}
 
@@ -16,19 +17,19 @@ def blocks(layer):
     """Every gate's recurrent matrix."""
     for name, array in layer.parameters.items():
         if name.startswith("weight_hh"):
-            yield from array.reshape(-1, layer.hidden_size, layer.hidden_size)
+            yield from array.reshape(-1, layer.hidden_size, array.shape[1])
 
 
-@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("kind", LAYERS)
 def test_orthogonal_matrices_differ_and_keep_lengths(kind):
-    layer, same = (CELLS[kind](3, 6, **stacked, dtype="float64", seed=0) for _ in range(2))
+    layer, same = (LAYERS[kind](3, 6, **stacked, dtype="float64", seed=0) for _ in range(2))
     before = layer.state_dict()
     initial.orthogonal(layer, 1.5, seed=7)
     initial.orthogonal(same, 1.5, seed=7)
     matrices = list(blocks(layer))
     assert len(matrices) == 4 * len(cell_of(kind).gates)
     for k, matrix in enumerate(matrices):
-        np.testing.assert_allclose(matrix @ matrix.T, 1.5**2 * np.eye(6), atol=1e-14)
+        np.testing.assert_allclose(matrix.T @ matrix, 1.5**2 * np.eye(matrix.shape[1]), atol=1e-14)
         assert not any(np.allclose(matrix, other) for other in matrices[:k])
     for name, array in layer.parameters.items():
         np.testing.assert_array_equal(array, same.parameters[name])
@@ -63,20 +64,23 @@ def test_an_identity_carries_h_and_its_gradient_unchanged():
 @pytest.mark.parametrize("kind", KEEPING)
 def test_the_gate_that_keeps_is_the_one_set(kind):
     """With all else 0 it alone decides what is left of the state: sigmoid(b) of it after each step."""
-    layer = CELLS[kind](2, 3, **stacked, dtype="float64", seed=0)
+    layer = LAYERS[kind](2, 3, **stacked, dtype="float64", seed=0)
     for array in layer.parameters.values():
         array[...] = 0
     initial.forget_bias(layer, 3.0)
-    start = np.random.default_rng(0).normal(size=(4, 2, 3))
-    pair = len(cell_of(kind).states) == 2
-    _, state_n = layer(np.zeros((5, 2, 2)), (np.zeros_like(start), start) if pair else start)
-    np.testing.assert_allclose(state_n[1] if pair else state_n, start / (1 + np.exp(-3)) ** 5)
+    rng = np.random.default_rng(0)
+    start = state_of(layer, lambda shape, k: rng.normal(size=shape), 2)
+    _, state_n = layer(np.zeros((5, 2, 2)), start)
+    what, is_left = (state[1] if kind in WITH_C else state for state in (start, state_n))
+    gate, bound = ACTIVATIONS[layer._told.gate], layer._told.clip or np.inf
+    np.testing.assert_allclose(is_left, what * gate.of(np.array(min(3.0, bound))) ** 5)
 
 
 @pytest.mark.parametrize("kind", KEEPING)
 def test_only_the_gates_bias_changes(kind):
-    layer = CELLS[kind](2, 3, **stacked, seed=0)
-    place = cell_of(kind).gates.index(cell_of(kind).keeps)
+    layer = LAYERS[kind](2, 3, **stacked, seed=0)
+    coupled = layer._told.coupled  # then f is 1 - i
+    place, value = cell_of(kind).gates.index("i" if coupled else cell_of(kind).keeps), -2 if coupled else 2
     before = layer.state_dict()
     initial.forget_bias(layer, 2.0)
     for name, array in layer.parameters.items():
@@ -85,7 +89,7 @@ def test_only_the_gates_bias_changes(kind):
         if name.startswith("bias"):
             gate = slice(3 * place, 3 * place + 3)
             expected[gate] = True
-            assert (array[gate] == (2 if name.startswith("bias_ih") else 0)).all()
+            assert (array[gate] == (value if name.startswith("bias_ih") else 0)).all()
         np.testing.assert_array_equal(changed, expected)
 
 

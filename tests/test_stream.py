@@ -9,15 +9,16 @@ import sys
 import threading
 import time
 
+import cells
 import numpy as np
 import pytest
+from cells import members
 from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import GRU, LSTM, RNN
 from fastrnn.layers import (
-    CELLS,
     Dropout,
     Embedding,
     Last,
@@ -32,13 +33,9 @@ from fastrnn.layers import (
 )
 
 LAYERS = {
-    **CELLS,
+    **cells.LAYERS,
     "relu": lambda *a, **k: RNN(*a, nonlinearity="relu", **k),
 }
-
-
-def members(state):
-    return state if isinstance(state, tuple) else (state,)
 
 
 def assert_states(ours, theirs):

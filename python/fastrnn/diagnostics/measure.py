@@ -20,7 +20,7 @@ from fastrnn.layers.record import Pass
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.reference import Call
 
-SATURATED = 0.05, 0.9  # a sigmoid this near to 0 or 1, and a tanh this far from 0
+EDGE = 0.05  # of the range of a sigmoid or tanh: so near to its ends it is saturated
 
 BINS = 40
 FITTED = 200  # points at most, of which the slopes of all pairs are taken
@@ -191,19 +191,20 @@ def _directions(prefix: str, layer: Recurrent[Any]) -> Iterator[Direction]:
         if not lengths.any():
             return
         reverse = suffix.endswith("_reverse")
-        norms = _flow_norms(_flow(layer, suffix, passed), lengths, reverse)
+        call = _call(layer, suffix, passed)
+        norms = _flow_norms(_flow(call, passed.y), lengths, reverse)
         received = _norms(passed.dhidden, (1, 2))
-        gates = _gates(layer, suffix, passed, lengths)
-        keeps = reference.CELLS[layer._cell].keeps
+        gates, cell = _gates(call), reference.CELLS[layer._cell](call.parameters.vectors, layer._told)
+        keeps = cell.keeps if cell.activation(cell.keeps).high == 1 else ""
         yield Direction(
             name=prefix + suffix[1:],
             cell=layer._cell,
             gradient_norms=received,
             flow_norms=norms,
             rate=decay_rate(norms, tiny) if np.isfinite(passed.y).all() else math.inf,
-            gates={name: _gate(name, layer._cell, values) for name, values in gates.items()},
+            gates={name: _gate(values, cell.activation(name)) for name, values in gates.items()},
             time_constants=time_constants(gates[keeps]) if keeps else None,
-            not_finite=_not_finite(layer._parameters_of(suffix).arrays(), passed, lengths, received),
+            not_finite=_not_finite(call.parameters.arrays(), passed, lengths, received),
         )
 
 
@@ -217,22 +218,27 @@ def _not_finite(weights: Sequence[Array], passed: Pass, lengths: Array, received
     return None if np.isfinite(received).any() else "gradient"
 
 
-def _flow(layer: Recurrent[Any], suffix: str, passed: Pass) -> Array:
-    """The gradient (T, B, H) of a random projection of a direction's last h with respect to every h."""
-    call = Call(
+def _call(layer: Recurrent[Any], suffix: str, passed: Pass) -> Call:
+    """What the layer called in one direction."""
+    return Call(
         layer._cell,
         passed.x,
         layer._parameters_of(suffix),
         passed.state,
-        passed.lengths,
+        None if passed.lengths is None else np.asarray(passed.lengths),
         reverse=suffix.endswith("_reverse"),
         training=True,
         mask=passed.mask,
+        options=layer._told,
     )
+
+
+def _flow(call: Call, y: Array) -> Array:
+    """The gradient (T, B, H) of a random projection of a direction's last h with respect to every h."""
     ((_, state_n, reserve),) = run_directions([call])
     h_n = states.members(state_n)[0]
     dh_n = np.random.default_rng(0).standard_normal(h_n.shape).astype(h_n.dtype)
-    dhidden = np.zeros_like(passed.y)
+    dhidden = np.zeros_like(y)
     run_directions_back([(reserve, None, states.of_h(state_n, dh_n), False, dhidden)])
     return dhidden
 
@@ -285,48 +291,23 @@ def time_constants(keep: Array) -> Array:
 # -- gates
 
 
-@np.errstate(all="ignore")
-def _gates(layer: Recurrent[Any], suffix: str, passed: Pass, lengths: Array) -> dict[str, Array]:
-    """The values (N, H) of every gate in all N valid steps, computed again from x and y."""
-    valid = np.arange(len(passed.y))[:, None] < lengths
-    cell = reference.CELLS[layer._cell]
-    if cell.gates == "h":
-        return {"h": passed.y[valid]}
-    w_ih, w_hh, b_ih, b_hh = layer._parameters_of(suffix)[:4]
-    x, previous = passed.x[valid], _previous(passed, lengths, suffix.endswith("_reverse"))[valid]
-    x_gates = w_ih.T[x] if passed.x.ndim == 2 else x @ w_ih.T
-    mask = 1 if passed.mask is None else np.broadcast_to(passed.mask, passed.y.shape)[valid]
-    h_gates = (previous * mask) @ w_hh.T
-    if b_ih is not None and b_hh is not None:
-        x_gates, h_gates = x_gates + b_ih, h_gates + b_hh
-    x_split, h_split = (np.split(gates, len(cell.gates), axis=1) for gates in (x_gates, h_gates))
-    _, kept = cell.forward(x_split, h_split, [previous] * len(cell.states))  # no gate looks at c
-    return dict(zip(cell.gates, kept, strict=False))
-
-
-def _previous(passed: Pass, lengths: Array, reverse: bool) -> Array:
-    """h before each step (T, B, H), where it is valid."""
-    state = states.members(passed.state)[0]
-    previous = np.zeros_like(passed.y)
-    if reverse:
-        previous[:-1] = passed.y[1:]
-    else:
-        previous[1:] = passed.y[:-1]
-    if state is not None:
-        rows = np.flatnonzero(lengths)
-        previous[lengths[rows] - 1 if reverse else 0, rows] = state[rows]
-    return previous
+def _gates(call: Call) -> dict[str, Array]:
+    """The values (N, H) of every gate in all N valid steps, by the reference, which keeps them."""
+    given = states.named(call.cell, "state", call.states).values()
+    _, _, reserve = reference.forward(call._replace(states=tuple(given)))
+    assert reserve is not None  # it is training
+    gates = enumerate(reference.CELLS[call.cell].gates)
+    return {name: np.concatenate([step.kept[k] for step in reserve.steps]) for k, name in gates}
 
 
 @np.errstate(all="ignore")
-def _gate(name: str, cell: str, values: Array) -> Gate:
-    edge, steep = SATURATED
-    low, high = -1.0, 1.0
-    saturated = np.abs(values) > steep
-    if name in reference.CELLS[cell].sigmoids:
-        low, saturated = 0.0, (values < edge) | (values > 1 - edge)
-    elif cell == "rnn_relu":
-        low, saturated = 0.0, values == 0
-        high = float(values.max(initial=0, where=np.isfinite(values))) or 1.0
+def _gate(values: Array, activation: reference.Activation) -> Gate:
+    low, high = activation.low, activation.high
+    edge = EDGE * (high - low) if math.isfinite(high - low) else 0.0
+    saturated = (values < low + edge) | (values > high - edge) if edge else values == low
+    if not edge:
+        finite = values[np.isfinite(values)]
+        low = max(low, float(finite.min(initial=0)))
+        high = float(finite.max(initial=low)) or 1.0
     counts, edges = np.histogram(values, BINS, (low, high))
     return Gate(values.mean(0), saturated.mean(0), counts / values.size, edges)

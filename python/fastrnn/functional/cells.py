@@ -1,6 +1,6 @@
 """One recurrent layer in one direction, as a function of its weights.
 
-Letters: T time, B batch, I input, H hidden, G gates, V vocabulary.
+Letters: T time, B batch, I input, H hidden, P projection, G gates, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy.typing as npt
 
-from fastrnn.checks import Array, one_of
+from fastrnn.checks import Array
 from fastrnn.functional.door import Reserve, run_directions, run_directions_back
-from fastrnn.reference import Call, Gradients, Parameters
+from fastrnn.functional.variants import OPTIONS, checked, choose, refuse_unknown
+from fastrnn.reference import CELLS, Call, Gradients, Parameters
 
 StateT = TypeVar("StateT")
 
@@ -26,11 +27,16 @@ class CellFunction(Generic[StateT]):
     of the equations.
     """
 
-    def __init__(self, name: str, cells: Mapping[str, str], equations: str) -> None:
+    def __init__(self, name: str, forms: Mapping[str, str], equations: str) -> None:
         self.__name__ = name
         _, _, arguments = cleandoc(type(self).__call__.__doc__ or "").partition("\n\n")
         self.__doc__ = f"{cleandoc(equations)}\n\n{arguments}"
-        self._cells = cells  # by nonlinearity, the usual one first; keys of `fastrnn.reference.CELLS`
+        self._family = CELLS[choose(name, OPTIONS[name]).cell]  # what all of the function's cells are
+        # Vectors that stand for an option, and are given in its place.
+        self._forms = {option: tuple(CELLS[form].vectors) for option, form in forms.items()}
+        self._arrays = ["w_hr"] * self._family.projected + [
+            each for form in self._forms.values() for each in form
+        ]
 
     def __call__(
         self,
@@ -43,7 +49,7 @@ class CellFunction(Generic[StateT]):
         *,
         lengths: npt.ArrayLike | None = None,
         reverse: bool = False,
-        nonlinearity: str = "tanh",
+        **options: Any,
     ) -> tuple[Array, StateT]:
         """Inference.
 
@@ -54,23 +60,35 @@ class CellFunction(Generic[StateT]):
             input would select.
         w_ih : array_like, (G*H, I) or (G*H, V)
             The input's weights. The dtype of all floats is one.
-        w_hh : array_like, (G*H, H)
+        w_hh : array_like, (G*H, H), or (G*H, P) with `w_hr`
             The recurrent weights.
         b_ih, b_hh : array_like, (G*H,), optional
             Biases, each of which may be left out.
         state : array_like, (B, H), or for `lstm` a pair (h, c) of them, optional
-            The initial state. Zeros if left out, and so is a member of a pair that is None.
+            The initial state. Zeros if left out, and so is a member of a pair that is None. With `w_hr` h is
+            (B, P).
         lengths : array_like of integers, (B,), optional
             How many steps of each row are valid, 0 to T, in any order; all T if left out. What `x` holds
             beyond does not matter, except that tokens must be within 0 to V-1 there too.
         reverse : bool, default False
             Run each row from its last valid step to its first.
-        nonlinearity : {"tanh", "relu"}, default "tanh"
-            "relu", for `rnn` only, is max(0, ...) in the place of tanh.
+        **options
+            What a function does not have, it refuses.
+
+            Of `rnn` ``nonlinearity="tanh"``, of the others ``gate_activation="sigmoid"`` and
+            ``activation="tanh"``, of `lstm` ``output_activation="tanh"`` too: the functions in these places,
+            by name, as of `fastrnn.LSTM`. Of all ``clip``, the bound of their arguments; of `lstm`
+            ``coupled=True``, for f = 1 - i; of `gru` ``reset_after=False``, for
+            n = tanh(W_in x_t + b_in + W_hn (r h_{t-1}) + b_hn).
+
+            Of `rnn` and `lstm` ``w_hr`` (P, H), for a projection: W_hr times what the equations call h_t is
+            the next h. Of `lstm` ``peephole`` (3*H,), in the order i f o. Of `lstm` and `gru` ``gamma_ih``
+            and ``gamma_hh`` (G*H,), and of `lstm` ``gamma_c`` and ``beta_c`` (H,), for layer normalisation:
+            all of them or none.
 
         Returns
         -------
-        y : ndarray, (T, B, H)
+        y : ndarray, (T, B, H), or (T, B, P) with `w_hr`
             h after each step, in the order of `x` also if `reverse`; 0 where a row is padded.
         state_n : as `state`
             The state after each row's last valid step; a row of length 0 returns its initial state.
@@ -78,12 +96,14 @@ class CellFunction(Generic[StateT]):
         Raises
         ------
         TypeError
-            If an argument is of another dtype, masked or None, or if floats of two dtypes are mixed.
+            If an argument is of another dtype, masked or None, if floats of two dtypes are mixed, or if the
+            function has no such option.
         ValueError
-            If an argument has another shape, if H, I or V is 0, or if a token or a length is out of range.
+            If an argument has another shape, if H, I or V is 0, if a token or a length is out of range, or if
+            options do not go together.
         """
-        weights = w_ih, w_hh, b_ih, b_hh
-        y, state_n, _ = self._run(nonlinearity, x, weights, state, lengths, reverse)
+        call = self._call(x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, options)
+        y, state_n, _ = run_directions([call])[0]
         return y, state_n
 
     def forward(
@@ -97,14 +117,14 @@ class CellFunction(Generic[StateT]):
         *,
         lengths: npt.ArrayLike | None = None,
         reverse: bool = False,
-        nonlinearity: str = "tanh",
         recompute: bool = False,
+        **options: Any,
     ) -> tuple[Array, StateT, Reserve]:
         """The same as a call, and what `backward` needs.
 
         Parameters
         ----------
-        x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, nonlinearity
+        x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, **options
             As of a call. Do not write to those of floats before the backward call.
         recompute : bool, default False
             Keep little but `y` and compute the gates again in the backward call: the same bits from a small
@@ -124,8 +144,8 @@ class CellFunction(Generic[StateT]):
         TypeError, ValueError
             As of a call.
         """
-        weights = w_ih, w_hh, b_ih, b_hh
-        return self._run(nonlinearity, x, weights, state, lengths, reverse, True, recompute)
+        call = self._call(x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, options)
+        return run_directions([call._replace(training=True, recompute=recompute)])[0]
 
     def backward(
         self,
@@ -166,16 +186,23 @@ class CellFunction(Generic[StateT]):
         RuntimeError
             If the reserve was used before.
         """
-        if not isinstance(reserve, Reserve) or reserve._cell not in self._cells.values():
+        if not isinstance(reserve, Reserve) or not issubclass(CELLS[reserve._cell], self._family):
             raise TypeError(f"reserve must come from {self.__name__}_forward, got {reserve!r}")
         return run_directions_back([(reserve, dy, dstate_n, input_gradient, None)])[0]
 
-    def _run(self, nonlinearity: str, x: Any, weights: Any, *options: Any) -> tuple[Array, StateT, Reserve]:
-        """Forward, of arguments that have not been checked yet."""
-        return run_directions([Call(self._cell(nonlinearity), x, Parameters(*weights), *options)])[0]
-
-    def _cell(self, nonlinearity: str) -> str:
-        return self._cells[one_of("nonlinearity", nonlinearity, tuple(self._cells))]
+    def _call(
+        self, x: Any, weights: Any, state: Any, lengths: Any, reverse: bool, options: dict[str, Any]
+    ) -> Call:
+        """One whose arrays have not been checked yet."""
+        known = dict.fromkeys([*self._arrays, *OPTIONS[self.__name__]])
+        refuse_unknown(self.__name__, options, [name for name in known if name != "layer_norm"])
+        arrays = {name: options.pop(name, None) for name in self._arrays}
+        for option, names in self._forms.items():
+            options[option] = any(arrays[name] is not None for name in names)
+        cell, told = choose(self.__name__, checked(self.__name__, options))
+        vectors = tuple(arrays[name] for name in CELLS[cell].vectors)
+        parameters = Parameters(*weights)._replace(w_hr=arrays.get("w_hr"), vectors=vectors)
+        return Call(cell, x, parameters, state, lengths, reverse, options=told)
 
     def __repr__(self) -> str:
         return f"<function fastrnn.{self.__name__}>"
@@ -186,14 +213,14 @@ class CellFunction(Generic[StateT]):
 
 rnn = CellFunction[Array](
     "rnn",
-    {"tanh": "rnn_tanh", "relu": "rnn_relu"},
+    {},
     "A simple recurrent layer (Elman 1990): h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).",
 )
 rnn_forward, rnn_backward = rnn.forward, rnn.backward
 
 lstm = CellFunction[tuple[Array, Array]](
     "lstm",
-    {"tanh": "lstm"},
+    {"peephole": "lstm_any", "layer_norm": "lstm_layer_norm"},
     """A long short-term memory layer (Hochreiter & Schmidhuber 1997; forget gate of Gers et al. 2000).
 
     ::
@@ -207,7 +234,7 @@ lstm_forward, lstm_backward = lstm.forward, lstm.backward
 
 gru = CellFunction[Array](
     "gru",
-    {"tanh": "gru"},
+    {"layer_norm": "gru_layer_norm"},
     """A gated recurrent layer (Cho et al. 2014) in cuDNN's form, with the reset gate after the product.
 
     ::

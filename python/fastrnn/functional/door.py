@@ -25,10 +25,13 @@ class Reserve:
     It refers to the arrays of floats given to forward: do not write to them before the backward call.
     """
 
-    __slots__ = ("_backend", "_cell", "_inner", "_y")
+    __slots__ = ("_backend", "_cell", "_inner", "_shapes", "_y")
 
-    def __init__(self, cell: str, backend: Backend, inner: object, y: Array) -> None:
+    def __init__(
+        self, cell: str, backend: Backend, inner: object, y: Array, shapes: list[tuple[int, ...]]
+    ) -> None:
         self._cell = cell
+        self._shapes = shapes  # of the states
         self._backend = backend
         self._inner = [inner]  # until it is taken
         self._y = y
@@ -68,7 +71,7 @@ def run_directions(calls: Sequence[Call]) -> list[tuple[Array, Any, Any]]:
         reserve = None
         if inner is not None:
             y.flags.writeable = False  # backward will read it
-            reserve = Reserve(call.cell, backend, inner, y)
+            reserve = Reserve(call.cell, backend, inner, y, [state.shape for state in states_n])
         results.append((y, states.joined(states_n), reserve))
     return results
 
@@ -98,15 +101,16 @@ def run_directions_back(
 def _checked(call: Call) -> Call:
     """A call as backends take it."""
     parameters = _parameters(call.cell, call.parameters)
-    w_ih, w_hh = parameters[:2]
-    x = _input(call.x, w_ih)
+    x = _input(call.x, parameters.w_ih)
     T, B = x.shape[:2]
-    given = _states("state", call.states, call.cell, (B, w_hh.shape[1]))
+    shapes = [(B, width) for width in reference.CELLS[call.cell].widths(parameters)]
+    given = _states("state", call.states, call.cell, shapes)
     lengths = call.lengths
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
-    arrays = dict(zip(Parameters._fields[:4], parameters, strict=False))
-    same_dtype(x=None if x.ndim == 2 else x, **arrays, **given)
+    arrays = dict(zip(Parameters._fields[:5], parameters, strict=False))
+    own = dict(zip(reference.CELLS[call.cell].vectors, parameters.vectors, strict=False))
+    same_dtype(x=None if x.ndim == 2 else x, **arrays, **own, **given)
     return call._replace(
         x=x,
         parameters=parameters,
@@ -129,7 +133,7 @@ def _checked_back(
         raise reserve._used()
     y = reserve._y
     dy = _optional("dy", dy, y.shape)
-    dstates = _states("dstate_n", dstate_n, reserve._cell, y.shape[1:])
+    dstates = _states("dstate_n", dstate_n, reserve._cell, reserve._shapes)
     same_dtype(y=y, dy=dy, **dstates)
     input_gradient = boolean("input_gradient", input_gradient)
     return dy, tuple(dstates.values()), input_gradient, dhidden
@@ -137,16 +141,28 @@ def _checked_back(
 
 def _parameters(cell: str, given: Parameters) -> Parameters:
     """Those of a layer, whose sizes are everyone's; H, I and V must not be 0."""
-    gates = len(reference.CELLS[cell].gates)
-    w_hh = float_array("w_hh", given.w_hh, (f"{gates}*H", "H"))
-    rows = gates * w_hh.shape[1]
-    require_shape("w_hh", w_hh, (rows, w_hh.shape[1]))
+    facts = reference.CELLS[cell]
+    gates, H, w_hr = len(facts.gates), "H", None
+    if given.w_hr is not None:
+        w_hr, H = float_array("w_hr", given.w_hr, ("P", "H")), "P"
+    w_hh = float_array("w_hh", given.w_hh, (f"{gates}*H", H))
+    units = w_hh.shape[1] if w_hr is None else w_hr.shape[1]
+    rows = gates * units
+    require_shape("w_hh", w_hh, (rows, units if w_hr is None else len(w_hr)))
     w_ih = float_array("w_ih", given.w_ih, (rows, "I"))
-    for name, weights in ("w_hh", w_hh), ("w_ih", w_ih):
-        if weights.size == 0:
+    for name, weights in ("w_hr", w_hr), ("w_hh", w_hh), ("w_ih", w_ih):
+        if weights is not None and weights.size == 0:
             raise ValueError(f"{name} must not be empty, got shape {weights.shape}")
     b_ih, b_hh = _optional("b_ih", given.b_ih, (rows,)), _optional("b_hh", given.b_hh, (rows,))
-    return given._replace(w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh)
+    own = dict(zip(facts.vectors, given.vectors, strict=False))
+    if facts.options and all(vector is None for vector in own.values()):
+        own = {}  # a peephole may be left out
+    vectors = tuple(
+        float_array(name, own[name], (len(letters) * units,))
+        for name, letters in facts.vectors.items()
+        if own
+    )
+    return Parameters(w_ih, w_hh, b_ih, b_hh, w_hr, vectors)
 
 
 def _input(x: npt.ArrayLike, w_ih: Array) -> Array:
@@ -158,12 +174,10 @@ def _input(x: npt.ArrayLike, w_ih: Array) -> Array:
     return float_array("x", x, ("T", "B", columns))
 
 
-def _states(name: str, value: Any, cell: str, shape: tuple[int, ...]) -> dict[str, Array | None]:
+def _states(name: str, value: Any, cell: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Array | None]:
     """The cell's states, or their gradients, by the names that errors call them."""
-    given = states.named(cell, name, value)
-    for key, each in given.items():
-        given[key] = _optional(key, each, shape)
-    return given
+    given = states.named(cell, name, value).items()
+    return {key: _optional(key, each, shape) for (key, each), shape in zip(given, shapes, strict=True)}
 
 
 def _optional(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:

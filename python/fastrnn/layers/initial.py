@@ -36,7 +36,8 @@ __all__ = ["forget_bias", "identity", "orthogonal"]
 
 
 def orthogonal(layer: Recurrent[Any], gain: float = 1.0, *, seed: Seed = None) -> None:
-    """Recurrent weights that keep the length of h: an orthogonal matrix for each gate (Saxe et al. 2014).
+    """Recurrent weights that keep the length of h: an orthogonal matrix for each gate (Saxe et al. 2014), or,
+    where h is projected, one with orthonormal columns.
 
     Parameters
     ----------
@@ -64,9 +65,9 @@ def orthogonal(layer: Recurrent[Any], gain: float = 1.0, *, seed: Seed = None) -
     weights = list(_of(layer, "weight_hh"))
     rng = generator(seed, "orthogonal", *(weight.shape for weight in weights))
     for weight in weights:
-        H = weight.shape[1]
-        for gate in weight.reshape(-1, H, H):
-            q, r = np.linalg.qr(rng.standard_normal((H, H)))
+        shape = layer.hidden_size, weight.shape[1]
+        for gate in weight.reshape(-1, *shape):
+            q, r = np.linalg.qr(rng.standard_normal(shape))
             gate[...] = gain * q * np.copysign(1, np.diagonal(r))  # without the signs, not uniform
 
 
@@ -106,8 +107,9 @@ def identity(layer: RNN, scale: float = 1.0) -> None:
 def forget_bias(layer: Recurrent[Any], value: float = 1.0) -> None:
     """The bias of the gate that keeps the state (Gers et al. 2000; 1 is what Jozefowicz et al. 2015 advise).
 
-    In an `LSTM` that is f; in a `GRU` it is z, which multiplies h_{t-1}. A gate of bias b is open to
-    1 / (1 + exp(-b)) on average: 0.5 at 0, 0.73 at 1, 0.95 at 3.
+    In an `LSTM` that is f, and where f = 1 - i the bias of i is the negative; in a `GRU` it is z, which
+    multiplies h_{t-1}. A gate of bias b is open to 1 / (1 + exp(-b)) on average: 0.5 at 0, 0.73 at 1, 0.95 at
+    3.
 
     Parameters
     ----------
@@ -136,7 +138,10 @@ def forget_bias(layer: Recurrent[Any], value: float = 1.0) -> None:
     value = checks.finite_float("value", value)
     if not layer.bias:
         raise ValueError("layer must have biases, got one with bias=False")
-    first = cell.gates.index(cell.keeps) * layer.hidden_size
+    gate = cell.keeps
+    if layer._told.coupled:
+        gate, value = "i", -value
+    first = cell.gates.index(gate) * layer.hidden_size
     for name, number in ("bias_ih", value), ("bias_hh", 0.0):
         for bias in _of(layer, name):
             bias[first : first + layer.hidden_size] = number

@@ -1,15 +1,16 @@
 """What recurrent layers share: stacking, directions, dropout and learned states, around the functions of one
 layer in one direction.
 
-Letters: T time, B batch, I input, H hidden, G gates, L layers, D directions, V vocabulary.
+Letters: T time, B batch, I input, H hidden, P projection, G gates, L layers, D directions, V vocabulary.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, overload
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from fastrnn import checks, reference
 from fastrnn.checks import Array
 from fastrnn.docstrings import complete
 from fastrnn.functional.door import run_directions, run_directions_back
+from fastrnn.functional.variants import checked, choose, refuse_unknown
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
@@ -27,6 +29,9 @@ from fastrnn.reference import Call, Parameters
 from fastrnn.states import members
 
 StateT = TypeVar("StateT")
+
+#: The fields of `Parameters`, by the names that PyTorch has for them.
+FIELDS = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh", "weight_hr": "w_hr"}
 
 
 class _Kept(NamedTuple):
@@ -43,8 +48,8 @@ class Recurrent(Layer, Generic[StateT]):
 
     The parameters go by PyTorch's names: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``
     and ``bias_hh_l0`` (G*H,), the same with ``_reverse`` for the second direction, and so on with ``_l1``,
-    where the input has D*H features. At the end, with `learned_state`, ``initial_h`` and for an `LSTM`
-    ``initial_c`` (L*D, H), which PyTorch has not.
+    where the input has D*H features. What a form of a cell has besides follows the biases. At the end, with
+    `learned_state`, ``initial_h`` and for an `LSTM` ``initial_c`` (L*D, H), which PyTorch has not.
 
     Parameters
     ----------
@@ -82,6 +87,8 @@ class Recurrent(Layer, Generic[StateT]):
 
     Attributes
     ----------
+    output_size : int
+        The features of y: D*H, or D*P where h is projected.
     recording : bool
         Whether the way back leaves a `record`; False at first.
     record : list of Pass
@@ -91,7 +98,7 @@ class Recurrent(Layer, Generic[StateT]):
     Raises
     ------
     TypeError, ValueError
-        If an option is of another type or out of range.
+        If an option is of another type or out of range, or the layer has none of this name.
 
     Warns
     -----
@@ -99,12 +106,21 @@ class Recurrent(Layer, Generic[StateT]):
         If there is dropout but a single layer, which has nothing between layers.
     """
 
-    _cell: str  # a key of `fastrnn.reference.CELLS`, which has what there is to know of it
+    _kind: ClassVar[str]  # a key of `fastrnn.functional.variants.OPTIONS`
+    _options: ClassVar[Mapping[str, Any]] = {}  # those of a kind's own, with their defaults
 
+    _cell: str  # a key of `fastrnn.reference.CELLS`, which has what there is to know of it
+    _told: reference.Options
+
+    proj_size = 0
     recording = False
     record: Sequence[Pass] = ()
 
     def __init_subclass__(cls) -> None:
+        shared = inspect.signature(Recurrent.__init__).parameters.values()
+        *first, last = [each for each in shared if each.name not in ("self", "options")]
+        own = [inspect.Parameter(name, first[-1].kind, default=value) for name, value in cls._options.items()]
+        cls.__signature__ = inspect.Signature([*first, last, *own])  # type: ignore[attr-defined]
         complete(cls, Recurrent)
 
     def __init__(
@@ -122,7 +138,9 @@ class Recurrent(Layer, Generic[StateT]):
         recompute: bool = False,
         dtype: npt.DTypeLike = "float32",
         seed: Seed = None,
+        **options: Any,
     ) -> None:
+        refuse_unknown(type(self).__name__, options, self._options)
         self.input_size = checks.positive_int("input_size", input_size)
         self.hidden_size = checks.positive_int("hidden_size", hidden_size)
         self.num_layers = checks.positive_int("num_layers", num_layers)
@@ -137,13 +155,29 @@ class Recurrent(Layer, Generic[StateT]):
         if self.dropout and self.num_layers == 1:
             checks.warn("dropout acts between layers: with num_layers=1 it does nothing")
 
+        if "proj_size" in options:
+            self.proj_size = _proj_size(options.pop("proj_size"), self.hidden_size)
+        own = checked(self._kind, options)
+        self._cell, self._told = choose(self._kind, own)
+        vars(self).update(own)
+
         sizes = self.input_size, self.hidden_size, self.num_layers, self._directions
-        self._features = self.input_size, self._directions * self.hidden_size
+        widths = [self.proj_size or self.hidden_size, self.hidden_size]
+        self.output_size = self._directions * widths[0]
+        self._features = self.input_size, self.output_size
         self._rng, bound = generator(seed, type(self).__name__, *sizes), 1 / math.sqrt(self.hidden_size)
         rng = self._rng
-        self._states = States(self._cell, self.num_layers * self._directions, self.hidden_size, self.dtype)
-        weights = {name: uniform(rng, bound, shape, self.dtype) for name, shape in self._shapes()}
-        super().__init__(weights | (self._zeros() if self.learned_state else {}))
+        widths = widths[: len(reference.CELLS[self._cell].states)]
+        self._bases = tuple(self._of_a_place())
+        self._states = States(self._cell, self.num_layers * self._directions, widths, self.dtype)
+        shapes = dict(self._shapes())
+        self._names = {suffix: tuple(parts) for suffix, parts in shapes.items()}
+        weights = {
+            name: self._initial(name, bound, shape)
+            for parts in shapes.values()
+            for name, shape in parts.items()
+        }
+        super().__init__(weights | (self._states.zeros() if self.learned_state else {}))
         self._packed = [Packed() for _ in range(self._states.places)]  # for each layer and direction
         self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
         self._masks = Dropout(self.recurrent_dropout, seed=rng)
@@ -302,7 +336,7 @@ class Recurrent(Layer, Generic[StateT]):
             found_all = run_directions_back(back)
             dx: Any = None
             for place, suffix, found in zip(places, self._suffixes(layer), found_all, strict=True):
-                gradients.update(zip(self._names(suffix), found.parameters.arrays(), strict=True))
+                gradients.update(zip(self._names[suffix], found.parameters.arrays(), strict=True))
                 dstates[place] = found.state
                 dx = _sum(dx, found.x)
             dy = kept.undrop[layer - 1](dx) if layer else dx
@@ -349,13 +383,14 @@ class Recurrent(Layer, Generic[StateT]):
             raise ValueError("a bidirectional layer has no stream: its second direction starts at the end")
         layers = [self._parameters_of(f"_l{layer}") for layer in range(self.num_layers)]
         start = tuple(np.repeat(array[:, None], batch, axis=1) for array in self._start().values())
-        return [Stage(self._cell, layers, start)]
+        return [Stage(self._cell, layers, start, self._told)]
 
     def _parameters_of(self, suffix: str) -> Parameters:
         """Those of one layer and direction."""
         parameters = self.parameters
-        arrays: Any = [parameters[name] for name in self._names(suffix)]
-        return Parameters(*arrays)
+        arrays: dict[str, Any] = {base: parameters[base + suffix] for base in self._bases}
+        weights = {field: arrays.pop(base, None) for base, field in FIELDS.items()}
+        return Parameters(**weights, vectors=tuple(arrays.values()))
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle of the layer has: nor a `record`."""
@@ -379,7 +414,7 @@ class Recurrent(Layer, Generic[StateT]):
         if self.learned_state:
             state, started = self._states.started("state", state, self._start(), B)
         current = self._states.by_place("state", state, B)
-        all_c = None if states is None or self._states.members == 1 else (T, B, self.hidden_size)
+        all_c = None if states is None or len(self._states.widths) == 1 else (T, B, self.hidden_size)
         kept = _Kept([], [], [], started)
         for layer in range(self.num_layers):
             if training and layer:
@@ -403,6 +438,7 @@ class Recurrent(Layer, Generic[StateT]):
                     packed=packed[k],
                     mask=masks[k],
                     all_c=cells[k],
+                    options=self._told,
                 )
                 for k, suffix in enumerate(self._suffixes(layer))
             ]
@@ -422,7 +458,7 @@ class Recurrent(Layer, Generic[StateT]):
         """What h is multiplied by in the recurrence of one layer and direction, for a whole sequence."""
         if not self.recurrent_dropout:
             return None
-        return self._masks.forward(np.ones((batch, self.hidden_size), self.dtype))[0]
+        return self._masks.forward(np.ones((batch, self._states.widths[0]), self.dtype))[0]
 
     def _input(self, x: npt.ArrayLike) -> Array:
         """x as time-major floats or tokens, whichever it is."""
@@ -442,13 +478,9 @@ class Recurrent(Layer, Generic[StateT]):
         return array.swapaxes(0, 1) if self.batch_first else array
 
     def _start(self) -> dict[str, Array]:
-        """What sequences start from where no state is given, (L*D, H) each: parameters, if it is learned."""
-        zeros = self._zeros()
+        """What sequences start from where no state is given, each member: parameters, if it is learned."""
+        zeros = self._states.zeros()
         return {name: self.parameters[name] for name in zeros} if self.learned_state else zeros
-
-    def _zeros(self) -> dict[str, Array]:
-        shape = self._states.places, self.hidden_size
-        return {f"initial_{name}": np.zeros(shape, self.dtype) for name in reference.CELLS[self._cell].states}
 
     @property
     def _directions(self) -> int:
@@ -464,28 +496,47 @@ class Recurrent(Layer, Generic[StateT]):
         """How the names of the parameters end, by direction."""
         return _suffixes(layer)[: self._directions]
 
-    def _names(self, suffix: str) -> tuple[str, ...]:
-        """The parameters of a layer and direction, in the order of the functions' arguments."""
-        return _names(suffix)[: 4 if self.bias else 2]
-
-    def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Every parameter's name and shape, in PyTorch's order."""
-        rows = len(reference.CELLS[self._cell].gates) * self.hidden_size
+    def _shapes(self) -> Iterator[tuple[str, dict[str, tuple[int, ...]]]]:
+        """Every parameter's name and shape, in PyTorch's order, by layer and direction."""
+        H, P = self.hidden_size, self._states.widths[0]
+        rows = len(reference.CELLS[self._cell].gates) * H
+        shapes: dict[str, tuple[int, ...]] = {"bias_ih": (rows,), "bias_hh": (rows,), "weight_hr": (P, H)}
+        shapes |= {name: (len(letters) * H,) for name, letters in reference.CELLS[self._cell].vectors.items()}
         for layer in range(self.num_layers):
-            inputs = self._directions * self.hidden_size if layer else self.input_size
-            shapes = (rows, inputs), (rows, self.hidden_size), (rows,), (rows,)
+            shapes |= {
+                "weight_ih": (rows, self.output_size if layer else self.input_size),
+                "weight_hh": (rows, P),
+            }
             for suffix in self._suffixes(layer):
-                yield from zip(self._names(suffix), shapes, strict=False)
+                yield suffix, {base + suffix: shapes[base] for base in self._bases}
+
+    def _of_a_place(self) -> Iterator[str]:
+        """The parameters of one layer and direction, by the first part of their names."""
+        yield from ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2]
+        if self.proj_size:
+            yield "weight_hr"
+        for name in reference.CELLS[self._cell].vectors:
+            if vars(self).get(name, True):  # but a peephole that is not wanted
+                yield name
+
+    def _initial(self, name: str, bound: float, shape: tuple[int, ...]) -> Array:
+        """What a parameter begins with."""
+        if name.startswith(("gamma", "beta")):
+            return np.full(shape, float(name.startswith("gamma")), self.dtype)
+        return uniform(self._rng, bound, shape, self.dtype)
+
+
+def _proj_size(value: object, hidden_size: int) -> int:
+    """P, or 0 for none, as in PyTorch."""
+    size = checks.non_negative_int("proj_size", value)
+    if size >= hidden_size:
+        raise ValueError(f"proj_size must be less than hidden_size = {hidden_size}, got {size}")
+    return size
 
 
 @functools.cache
 def _suffixes(layer: int) -> tuple[str, str]:
     return f"_l{layer}", f"_l{layer}_reverse"
-
-
-@functools.cache
-def _names(suffix: str) -> tuple[str, ...]:
-    return tuple(part + suffix for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 
 
 def _over_batch(dstate: Array) -> Array:

@@ -1,6 +1,6 @@
 """The states that go along with the steps of stacked layers and directions.
 
-Letters: B batch, H hidden, L layers, D directions.
+Letters: B batch, H hidden, P projection, L layers, D directions.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ class States(NamedTuple):
 
     cell: str  # a key of `fastrnn.reference.CELLS`
     places: int  # L*D
-    hidden_size: int
+    widths: Sequence[int]  # of each member of a state: H, but P where h is projected
     dtype: np.dtype[Any]
 
-    @property
-    def members(self) -> int:
-        """1, or 2 where there is more than h."""
-        return len(reference.CELLS[self.cell].states)
+    def zeros(self) -> dict[str, Array]:
+        """(L*D, H) or (L*D, P) for each member, by the names of learned ones."""
+        names = (f"initial_{letter}" for letter in reference.CELLS[self.cell].states)
+        shapes = ((self.places, width) for width in self.widths)
+        return {name: np.zeros(shape, self.dtype) for name, shape in zip(names, shapes, strict=True)}
 
     def by_place(self, name: str, state: Any, batch: int) -> list[Any]:
         """What the functions take at each place: checked, and None for what is left out."""
         if state is None:
             return [None] * self.places
-        given = states.named(self.cell, name, state)
-        rows = [self._rows(key, member, batch) for key, member in given.items()]
+        given = states.named(self.cell, name, state).items()
+        rows = [
+            self._rows(key, member, batch, width)
+            for (key, member), width in zip(given, self.widths, strict=True)
+        ]
         return [states.joined(each) for each in zip(*rows, strict=True)]
 
     def whole(self, by_place: list[Any]) -> Any:
@@ -53,14 +57,15 @@ class States(NamedTuple):
         ]
         return states.joined(filled), taken
 
-    def _rows(self, name: str, member: npt.ArrayLike | None, batch: int) -> list[Any]:
+    def _rows(self, name: str, member: npt.ArrayLike | None, batch: int, width: int) -> list[Any]:
         """One member at each place, or as many times None."""
-        shape = (self.places, batch, self.hidden_size)
+        shape = (self.places, batch, width)
         if member is None:
             return [None] * self.places
-        array = checks.array(name, member, f"a {self.dtype} array of shape (L*D, B, H)")
+        axes = f"(L*D, B, {'H' if width == self.widths[-1] else 'P'})"
+        array = checks.array(name, member, f"a {self.dtype} array of shape {axes}")
         if array.shape != shape:
-            raise ValueError(f"{name} must have shape (L*D, B, H) = {shape}, got {array.shape}")
+            raise ValueError(f"{name} must have shape {axes} = {shape}, got {array.shape}")
         return list(floats(name, array, self.dtype, shape))
 
 

@@ -18,7 +18,7 @@ from fastrnn import checks
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, floats
-from fastrnn.reference import Parameters
+from fastrnn.reference import Options, Parameters
 from fastrnn.reference.stream import sizes
 from fastrnn.states import joined, named
 
@@ -32,6 +32,11 @@ class Stage(NamedTuple):
     kind: str  # "embedding", "linear", or of a recurrent layer its cell
     layers: Sequence[Parameters]  # as `fastrnn.reference.Stream` says
     start: tuple[Array, ...] = ()  # a recurrent layer's first state, (L, B, H): h, or h and c
+    options: Options = Options()  # what its cell is told
+
+    def of_backend(self) -> tuple[Any, ...]:
+        """What a backend's stream takes."""
+        return (self.kind, self.layers, self.options)[: 2 if self.options == Options() else 3]
 
 
 class Stream(Generic[StateT]):
@@ -44,7 +49,8 @@ class Stream(Generic[StateT]):
     Attributes
     ----------
     input_size, output_size : int
-        I, the features or tokens that go in, and O, the features that come out: of a recurrent layer H.
+        I, the features or tokens that go in, and O, the features that come out: of a recurrent layer H, or
+        P where h is projected.
     hidden_size, num_layers : int
         H and L of the recurrent layer; where there are several, of the last.
     batch : int
@@ -61,7 +67,7 @@ class Stream(Generic[StateT]):
             raise ValueError("a stream needs a recurrent layer: without one a call does the same")
         first = self._stages[0].kind if isinstance(self._stages[0], Stage) else ""
         self._takes_floats, self._takes_tokens = first != "embedding", first not in ("linear", "")
-        self.num_layers, _, self.hidden_size = self._recurrent[-1].start[0].shape
+        self.num_layers, _, self.hidden_size = self._recurrent[-1].start[-1].shape
         takes = [sizes(*each[:2]) if isinstance(each, Stage) else each._features for each in self._stages]
         self.input_size: int = next(size for size, _ in takes if size is not None)
         self.dtype = known[0].layers[0].w_ih.dtype
@@ -76,7 +82,9 @@ class Stream(Generic[StateT]):
         parts: list[Any] = []
         for known, group in itertools.groupby(self._stages, lambda stage: isinstance(stage, Stage)):
             stages: list[Any] = list(group)
-            parts += [kernels().Stream([stage[:2] for stage in stages], self.batch)] if known else stages
+            parts += (
+                [kernels().Stream([stage.of_backend() for stage in stages], self.batch)] if known else stages
+            )
         self._attach(parts[0] if len(parts) == 1 else _Chain(parts))
 
     def _attach(self, inner: Any) -> None:
@@ -150,8 +158,13 @@ class Stream(Generic[StateT]):
         found = []
         for place, (stage, state) in enumerate(zip(self._recurrent, states, strict=True)):
             members = named(stage.kind, "state" if self._single else f"state[{place}]", state)
-            shape = stage.start[0].shape
-            found.append([floats(name, member, self.dtype, shape) for name, member in members.items()])
+            shapes = [member.shape for member in stage.start]
+            found.append(
+                [
+                    floats(name, member, self.dtype, shape)
+                    for (name, member), shape in zip(members.items(), shapes, strict=True)
+                ]
+            )
         self._inner.set_state(found)
 
     def reset(self) -> None:

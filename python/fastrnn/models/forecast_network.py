@@ -54,7 +54,7 @@ class ForecastNetwork(Composite):
         self.shape = (horizon, channels, len(self.levels))
         self.recurrent = layer
         self.dropout = Dropout(dropout, seed=rng)
-        self.head = Linear(layer.hidden_size, int(np.prod(self.shape)), dtype=layer.dtype, seed=rng)
+        self.head = Linear(layer.output_size, int(np.prod(self.shape)), dtype=layer.dtype, seed=rng)
         parts: dict[str, Any] = {"recurrent": layer, "head": self.head}
         self.known: Linear | None = None
         if known:

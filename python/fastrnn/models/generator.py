@@ -230,12 +230,12 @@ class ConditionedDecoder(Composite):
     def __init__(
         self, options: SequenceGenerator, features: int, vocabulary_size: int, rng: np.random.Generator
     ) -> None:
-        size, dtype = options.hidden_size, options.dtype
+        dtype = options.dtype
         self.recurrent = recurrent(options, vocabulary_size, rng, tokens=True)
-        self._members = self.recurrent._states.members
-        self.condition = Linear(features, self._members * options.num_layers * size, dtype=dtype, seed=rng)
+        size = options.num_layers * sum(self.recurrent._states.widths)
+        self.condition = Linear(features, size, dtype=dtype, seed=rng)
         self.dropout = Dropout(options.dropout, seed=rng)
-        self.head = Linear(size, vocabulary_size, dtype=dtype, seed=rng)
+        self.head = Linear(self.recurrent.output_size, vocabulary_size, dtype=dtype, seed=rng)
         super().__init__(condition=self.condition, recurrent=self.recurrent, head=self.head)
 
     def loss(self, batch: Examples, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
@@ -270,15 +270,16 @@ class ConditionedDecoder(Composite):
         return self.head(hidden[0]), state
 
     def _state(self, row: Array) -> Any:
-        """(B, members*L*H) as a state: h (L, B, H), or the pair (h, c)."""
-        layers, units = self.recurrent.num_layers, self.recurrent.hidden_size
-        return states.joined(row.reshape(len(row), self._members, layers, units).transpose(1, 2, 0, 3))
+        """Rows (B, ...) as a state: h (L, B, H), or the pair (h, c), which stand there side by side."""
+        layers = self.recurrent.num_layers
+        ends = np.cumsum([layers * width for width in self.recurrent._states.widths])
+        members = np.split(row, ends[:-1], axis=1)
+        return states.joined([each.reshape(len(row), layers, -1).swapaxes(0, 1) for each in members])
 
     def _row(self, state: Any) -> Array:
         """The reverse of `_state`."""
-        members = np.stack(states.members(state))
-        row: Array = members.transpose(2, 0, 1, 3).reshape(members.shape[2], -1)
-        return row
+        members = (member.swapaxes(0, 1) for member in states.members(state))
+        return np.concatenate([member.reshape(len(member), -1) for member in members], axis=1)
 
 
 def _vectors(array: Array, features: int, columns: Any) -> Array:

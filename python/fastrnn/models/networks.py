@@ -90,6 +90,5 @@ def network_of(
     if pooling is not None:
         layers["pooling"] = POOLINGS[pooling]()
     layers["dropout"] = Dropout(dropout, seed=rng)
-    width = recurrent.hidden_size * (2 if recurrent.bidirectional else 1)
-    layers["head"] = Linear(width, outputs, dtype=recurrent.dtype, seed=rng)
+    layers["head"] = Linear(recurrent.output_size, outputs, dtype=recurrent.dtype, seed=rng)
     return Sequential(bptt_steps=bptt_steps, **layers)

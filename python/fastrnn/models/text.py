@@ -261,7 +261,7 @@ class TextGenerator(NetworkEstimator):
             layers["embedding"] = Embedding(count, self.embedding_size, dtype=self.dtype, seed=rng)
             layers["recurrent"] = recurrent(self, self.embedding_size, rng)
         layers["dropout"] = Dropout(self.dropout, seed=rng)
-        layers["head"] = Linear(self.hidden_size, count, dtype=self.dtype, seed=rng)
+        layers["head"] = Linear(layers["recurrent"].output_size, count, dtype=self.dtype, seed=rng)
         return TextNetwork(**layers)
 
     def _split(self, tokens: Any) -> tuple[Tokens, Tokens | None]:

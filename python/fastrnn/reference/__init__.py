@@ -1,14 +1,17 @@
 """The specification in plain NumPy, to be read: what the native kernels compute, function by function.
 
-`cells` has the cells, `records` what is said of a call, `loop` the loop over time, `stream` steps one at a
-time, `feedforward` the layers without memory, `training` the loss, clipping and the optimizers' updates.
+`cells` has the cells, which stand on `activations` and `products`, `records` what is said of a call, `loop`
+the loop over time, `stream` steps one at a time, `feedforward` the layers without memory, `training` the
+loss, clipping and the optimizers' updates.
 Everything is computed in the dtype given, and little is checked; `fastrnn.functional`, `fastrnn.losses`,
 `fastrnn.optim` and the layers are the checked doors.
 """
 
-from fastrnn.reference.cells import CELLS, Cell, sigmoid
+from fastrnn.reference.activations import ACTIVATIONS, Activation, sigmoid
+from fastrnn.reference.cells import CELLS, Cell
 from fastrnn.reference.feedforward import drop, linear, linear_backward
 from fastrnn.reference.loop import Reserve, Step, backward, backward_all, forward, forward_all
+from fastrnn.reference.products import layer_norm, layer_norm_backward
 from fastrnn.reference.records import Call, Gradients, Options, Parameters
 from fastrnn.reference.stream import Stream
 from fastrnn.reference.training import (
@@ -21,7 +24,9 @@ from fastrnn.reference.training import (
 )
 
 __all__ = [
+    "ACTIVATIONS",
     "CELLS",
+    "Activation",
     "Call",
     "Cell",
     "Gradients",
@@ -36,6 +41,8 @@ __all__ = [
     "drop",
     "forward",
     "forward_all",
+    "layer_norm",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
     "rmsprop",

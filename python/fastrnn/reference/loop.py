@@ -13,11 +13,14 @@ Gal and Ghahramani, "A theoretically grounded application of dropout in recurren
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.reference.cells import CELLS, Array, Arrays
+from fastrnn.checks import Array
+from fastrnn.reference.cells import CELLS, Arrays, Cell
+from fastrnn.reference.products import Affine, Products
 from fastrnn.reference.records import Call, Gradients, Parameters
 
 
@@ -26,10 +29,10 @@ class Step(NamedTuple):
 
     rows: Array  # (R,) the rows that have not ended
     times: Array  # (R,) the position that each of them reads and writes
-    previous: Arrays  # states before, each (R, H)
-    following: Arrays  # states after
+    previous: Arrays  # states before, each (R, H), but h (R, P) where it is projected
+    following: Arrays  # states after, each (R, H)
     kept: Arrays  # what the cell kept
-    multiplied: Array  # (R, H) what W_hh multiplied: h before, under the mask if there is one
+    products: Products
 
 
 class Reserve(NamedTuple):
@@ -61,28 +64,26 @@ def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     reserve : Reserve or None
         For `backward`, if `training`.
     """
-    x, mask = call.x, call.mask
-    w_ih, w_hh, b_ih, b_hh = call.parameters[:4]
-    step = CELLS[call.cell]
-    T, B = x.shape[:2]
-    H = w_hh.shape[1]
-    y = np.zeros((T, B, H), w_hh.dtype)
-    current = tuple(_zeros_or_copy(state, (B, H), w_hh.dtype) for state in call.states)
+    x, w_hr = call.x, call.parameters.w_hr
+    cell = CELLS[call.cell](call.parameters.vectors, call.options)
+    of_x, of_h = _affines(cell, call.parameters)
+    shapes = [(x.shape[1], width) for width in cell.widths(call.parameters)]
+    y = np.zeros((len(x), *shapes[0]), of_h.w.dtype)
+    current = tuple(map(partial(_zeros_or_copy, dtype=y.dtype), call.states, shapes))
     steps = []
-    for rows, times in _walk(T, B, call.lengths, call.reverse):
+    for rows, times in _walk(len(x), x.shape[1], call.lengths, call.reverse):
         previous = [state[rows] for state in current]
-        x_gates = _affine(x[times, rows], w_ih, b_ih)
-        multiplied = previous[0] if mask is None else previous[0] * mask[rows]
-        h_gates = _affine(multiplied, w_hh, b_hh)
-        x_split, h_split = (np.split(gates, len(step.gates), axis=1) for gates in (x_gates, h_gates))
-        following, kept = step.forward(x_split, h_split, previous)
-        for state, value in zip(current, following, strict=True):
+        products = Products(cell.gates, of_h, None if call.mask is None else call.mask[rows], {})
+        x_gates = np.split(of_x.of(x[times, rows]), len(cell.gates), axis=1)
+        following, kept = cell.forward(products.multiply, x_gates, previous)
+        h = following[0] if w_hr is None else following[0] @ w_hr.T
+        for state, value in zip(current, [h, *following[1:]], strict=True):
             state[rows] = value
-        y[times, rows] = following[0]
-        if call.all_c is not None and "c" in step.states:
+        y[times, rows] = h
+        if call.all_c is not None and "c" in cell.states:
             call.all_c[times, rows] = following[1]
         if call.training:
-            steps.append(Step(rows, times, previous, following, kept, multiplied))
+            steps.append(Step(rows, times, previous, following, kept, products))
     return y, current, Reserve(call, steps) if call.training else None
 
 
@@ -115,41 +116,33 @@ def backward(
     Gradients
     """
     call, steps = reserve
-    x, mask = call.x, call.mask
-    w_ih, w_hh, b_ih, b_hh = call.parameters[:4]
-    B = x.shape[1]
-    H = w_hh.shape[1]
-    tokens = x.ndim == 2
-    dx = np.zeros_like(x) if input_gradient and not tokens else None
-    dw_ih, dw_hh = np.zeros_like(w_ih), np.zeros_like(w_hh)
-    db_ih, db_hh = (None if b is None else np.zeros_like(b) for b in (b_ih, b_hh))
-    dcurrent = tuple(_zeros_or_copy(dstate, (B, H), w_hh.dtype) for dstate in dstates)
-    for rows, times, previous, following, kept, multiplied in reversed(steps):
-        dfollowing = [dstate[rows] for dstate in dcurrent]
+    x, w_hr = call.x, call.parameters.w_hr
+    cell = CELLS[call.cell](call.parameters.vectors, call.options)
+    gradients = _zeros(call.parameters)
+    (of_x, of_h), (dof_x, dof_h) = (_affines(cell, each) for each in (call.parameters, gradients))
+    own = dict(zip(cell.vectors, gradients.vectors, strict=False))
+    dx = np.zeros_like(x) if input_gradient and x.ndim == 3 else None
+    shapes = [(x.shape[1], width) for width in cell.widths(call.parameters)]
+    dcurrent = tuple(map(partial(_zeros_or_copy, dtype=of_h.w.dtype), dstates, shapes))
+    for rows, times, previous, following, kept, products in reversed(steps):
+        dh, *others = (dstate[rows] for dstate in dcurrent)
         if dy is not None:
-            dfollowing[0] = dfollowing[0] + dy[times, rows]
+            dh = dh + dy[times, rows]
         if dhidden is not None:
-            dhidden[times, rows] = dfollowing[0]
-        dx_split, dh_split, dprevious = CELLS[call.cell].backward(kept, previous, following, dfollowing)
-        dx_gates, dh_gates = np.concatenate(dx_split, axis=1), np.concatenate(dh_split, axis=1)
-
+            dhidden[times, rows] = dh
+        if w_hr is not None and gradients.w_hr is not None:
+            gradients.w_hr[...] += dh.T @ following[0]
+            dh = dh @ w_hr
+        undo = partial(products.undo, dof_h)
+        dx_split, dprevious, dvectors = cell.backward(undo, kept, previous, following, [dh, *others])
         for dstate, value in zip(dcurrent, dprevious, strict=True):
             dstate[rows] = value
-        dmultiplied = dh_gates @ w_hh
-        dcurrent[0][rows] += dmultiplied if mask is None else dmultiplied * mask[rows]
-        dw_hh += dh_gates.T @ multiplied
-        if db_hh is not None:
-            db_hh += dh_gates.sum(axis=0)
-
-        if tokens:
-            np.add.at(dw_ih.T, x[times, rows], dx_gates)  # unlike +=, adds again where a token repeats
-        else:
-            dw_ih += dx_gates.T @ x[times, rows]
+        for name, dvector in dvectors.items():
+            own[name][...] += dvector.sum(axis=0)
+        dproduct = of_x.undo(x[times, rows], np.concatenate(dx_split, axis=1), dof_x)
         if dx is not None:
-            dx[times, rows] = dx_gates @ w_ih
-        if db_ih is not None:
-            db_ih += dx_gates.sum(axis=0)
-    return Gradients(dx, Parameters(dw_ih, dw_hh, db_ih, db_hh), dcurrent)
+            dx[times, rows] = dproduct @ of_x.w
+    return Gradients(dx, gradients, dcurrent)
 
 
 def forward_all(calls: Sequence[Call]) -> list[tuple[Array, tuple[Array, ...], Reserve | None]]:
@@ -171,10 +164,18 @@ def _walk(T: int, B: int, lengths: Array | None, reverse: bool) -> Iterator[tupl
         yield rows, lengths[rows] - 1 - step if reverse else np.full_like(rows, step)
 
 
-def _affine(x: Array, w: Array, b: Array | None) -> Array:
-    """W x + b for (R, I) floats, or for (R,) tokens, which stand for columns of W."""
-    product: Array = x @ w.T if x.ndim == 2 else w.T[x]
-    return product if b is None else product + b
+def _affines(cell: Cell, parameters: Parameters) -> tuple[Affine, Affine]:
+    """What is done to x and to h."""
+    w_ih, w_hh, b_ih, b_hh, *_ = parameters
+    own = dict(zip(cell.vectors, parameters.vectors, strict=False))
+    return Affine(w_ih, b_ih, own.get("gamma_ih")), Affine(w_hh, b_hh, own.get("gamma_hh"))
+
+
+def _zeros(parameters: Parameters) -> Parameters:
+    """Arrays to add gradients to, and None where there is no parameter."""
+    names = [name for name in parameters._fields[:5] if getattr(parameters, name) is not None]
+    zeros = {name: np.zeros_like(getattr(parameters, name)) for name in names}
+    return parameters._replace(**zeros, vectors=tuple(map(np.zeros_like, parameters.vectors)))
 
 
 def _zeros_or_copy(array: Array | None, shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fastrnn.reference.cells import Array
+from fastrnn.checks import Array
 
 
 class Parameters(NamedTuple):

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.checks import is_plain
-from fastrnn.reference.cells import CELLS, Array
+from fastrnn.checks import Array, is_plain
+from fastrnn.reference.cells import CELLS
 from fastrnn.reference.feedforward import linear
 from fastrnn.reference.loop import forward
-from fastrnn.reference.records import Call, Parameters
+from fastrnn.reference.records import Call, Options, Parameters
+
+
+class Stage(NamedTuple):
+    """One of what follow each other in a stream."""
+
+    kind: str
+    layers: Sequence[Parameters]
+    options: Options = Options()
 
 
 class Stream:
@@ -23,23 +31,23 @@ class Stream:
 
     Parameters
     ----------
-    stages : sequence of (str, list of Parameters)
-        Of a recurrent layer a key of `CELLS` and the parameters of all its layers. Of a product ``"linear"``
-        and as `w_ih` and `b_ih` its weight and bias, without `w_hh`. Of a table of tokens, which can only be
-        the first, ``"embedding"`` and as `w_ih` the table. No array is to change.
+    stages : sequence of (str, list of Parameters) or (str, list of Parameters, Options)
+        Of a recurrent layer a key of `CELLS`, the parameters of all its layers and what the cell is told. Of
+        a product ``"linear"`` and as `w_ih` and `b_ih` its weight and bias, without `w_hh`. Of a table of
+        tokens, which can only be the first, ``"embedding"`` and as `w_ih` the table. No array is to change.
     batch : int
         B.
     """
 
-    def __init__(self, stages: Sequence[tuple[str, Sequence[Parameters]]], batch: int) -> None:
-        self._stages = stages
+    def __init__(self, stages: Sequence[tuple[Any, ...]], batch: int) -> None:
+        self._stages = [Stage(*stage) for stage in stages]
         self._batch, self._dtype = batch, stages[0][1][0].w_ih.dtype
-        self._input_size, self._output_size = sizes(*stages[0])[0], sizes(*stages[-1])[1]
+        self._input_size, self._output_size = sizes(*stages[0][:2])[0], sizes(*stages[-1][:2])[1]
         self._state: list[list[Array]] = []
-        for kind, layers in stages:
+        for kind, layers, _ in self._stages:
             if kind in CELLS:
-                shape = (len(layers), batch, sizes(kind, layers)[1])
-                self._state.append([np.zeros(shape, self._dtype) for _ in CELLS[kind].states])
+                shapes = [(len(layers), batch, width) for width in CELLS[kind].widths(layers[0])]
+                self._state.append([np.zeros(shape, self._dtype) for shape in shapes])
 
     def step(self, x: Any, out: Any) -> Array | None:
         """x (B, I) or tokens (B,) to y (B, O); None, and nothing done, if an argument is not just that."""
@@ -59,14 +67,15 @@ class Stream:
     def steps(self, x: Array) -> Array:
         """x (T, B, I) or tokens (T, B) to y (T, B, O)."""
         states, left = [], iter(self._state)
-        for kind, layers in self._stages:
+        for stage in self._stages:
+            kind, layers, _ = stage
             weight, _, bias, *_ = layers[0]
             if kind == "embedding":
                 x = weight[x]
             elif kind == "linear":
                 x = linear(x.reshape(-1, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], len(weight))
             else:
-                x, state = _recur(kind, x, layers, next(left))
+                x, state = _recur(stage, x, next(left))
                 states.append(state)
         self._state = states
         return x
@@ -91,16 +100,15 @@ def sizes(kind: str, layers: Sequence[Parameters]) -> tuple[int, int]:
     rows, columns = layers[0].w_ih.shape
     if kind == "embedding":
         return rows, columns
-    return columns, rows // len(CELLS[kind].gates) if kind in CELLS else rows
+    return columns, CELLS[kind].widths(layers[0])[0] if kind in CELLS else rows
 
 
-def _recur(
-    kind: str, x: Array, layers: Sequence[Parameters], state: Sequence[Array]
-) -> tuple[Array, list[Array]]:
+def _recur(stage: Stage, x: Array, state: Sequence[Array]) -> tuple[Array, list[Array]]:
     """A recurrent layer's layers, one after the other, from a state: the last one's h, and the next state."""
     following = []
-    for place, parameters in enumerate(layers):
-        x, reached, _ = forward(Call(kind, x, parameters, [member[place] for member in state]))
+    for place, parameters in enumerate(stage.layers):
+        states = [member[place] for member in state]
+        x, reached, _ = forward(Call(stage.kind, x, parameters, states, options=stage.options))
         following.append(reached)
     return x, [np.stack(members) for members in zip(*following, strict=True)]
 
