@@ -21,7 +21,7 @@ using namespace py::literals;
 namespace fastrnn {
 
 using Optional = std::optional<py::array>;
-using Shape = std::vector<py::ssize_t>;
+using Shape = std::vector<Index>;
 
 constexpr int plain_flags = int(py::array::c_style) | int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
 
@@ -30,7 +30,7 @@ inline bool is_plain(const py::array& array) { return (array.flags() & plain_fla
 template <class R>
 const R* pointer(const py::array& array, const Shape& shape, const char* name) {
   if (!py::dtype::of<R>().equal(array.dtype()) || !is_plain(array) ||
-      array.ndim() != py::ssize_t(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
+      array.ndim() != Index(shape.size()) || !std::equal(shape.begin(), shape.end(), array.shape()))
     throw std::invalid_argument(std::string(name) + ": wrong dtype, layout or shape for the kernels");
   return static_cast<const R*>(array.data());
 }
@@ -51,7 +51,7 @@ R* target(py::array& array, const Shape& shape, const char* name) {
 template <class R>
 py::array_t<R> empty(const Shape& shape) {
   Index size = 1;
-  for (const py::ssize_t n : shape) size = product({size, n});
+  for (const Index n : shape) size = product({size, n});
   if (size < Index(least_kept / sizeof(R))) return py::array_t<R>(shape);
   auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
   R* data = *buffer;

@@ -1,10 +1,9 @@
 // The stream's bindings. A step takes a microsecond, so its arguments are looked at here, once.
-#include <pthread.h>
-
 #include <atomic>
 
 #include "arrays.h"
 #include "dispatch.h"
+#include "fork.h"
 #include "stream.h"
 
 namespace fastrnn {
@@ -12,7 +11,7 @@ namespace {
 
 // So often has this process come out of a fork, in which other threads are lost.
 std::atomic<int> forks{0};
-[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { ++forks; });
+[[maybe_unused]] const int registered = at_fork(nullptr, nullptr, [] { ++forks; });
 
 // Lets in one thread at a time: a second one is told so.
 class Gate {

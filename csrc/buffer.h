@@ -12,9 +12,9 @@
 
 namespace fastrnn {
 
-// The product, or std::bad_alloc where no memory could hold that many.
+// The product, or std::bad_alloc where no memory, which may be one of 32 bits, could hold that many.
 inline Index product(std::initializer_list<Index> factors) {
-  Index n = 1;
+  std::ptrdiff_t n = 1;
   for (const Index factor : factors)
     if (__builtin_mul_overflow(n, factor, &n)) throw std::bad_alloc();
   return n;

@@ -1,12 +1,13 @@
 // The interpreter: let go of while kernels work, and asked now and then whether Ctrl-C was pressed.
 #pragma once
 
-#include <pthread.h>
-#include <unistd.h>
-
 #include <pybind11/pybind11.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "fork.h"
 
 namespace py = pybind11;
 
@@ -27,7 +28,7 @@ class WithoutGil {
     try {
       PyEval_RestoreThread(state_);
     } catch (...) {
-      for (;;) pause();
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
     }
   }
 };
@@ -37,7 +38,7 @@ inline std::atomic<unsigned long> main_thread{0};
 
 inline void find_main_thread() {
   main_thread = py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
-  pthread_atfork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });
+  at_fork(nullptr, nullptr, [] { main_thread = PyThread_get_thread_ident(); });
 }
 
 // What long calls do now and then, on whatever thread: see whether Ctrl-C was pressed. Others than the main thread would

@@ -1,20 +1,35 @@
 #include "memory.h"
 
-#include <pthread.h>
+#if __has_include(<sys/mman.h>)
 #include <sys/mman.h>
+#endif
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
 
 #include <algorithm>
-#include <cstdlib>
 #include <mutex>
 #include <new>
+
+#include "fork.h"
 
 namespace fastrnn {
 namespace {
 
 constexpr std::size_t line = 64, huge_page = std::size_t(1) << 21;
+
+// From the system, and back to it.
+std::align_val_t alignment(std::size_t bytes) { return std::align_val_t(bytes >= huge_page ? huge_page : line); }
+
+void* obtain(std::size_t bytes) {
+  void* memory = ::operator new(bytes, alignment(bytes));
+#if defined(MADV_HUGEPAGE)
+  if (bytes >= huge_page) madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
+void release(void* memory, std::size_t bytes) noexcept { ::operator delete(memory, alignment(bytes)); }
 
 // Pieces that were given back, the latest last.
 class Kept {
@@ -37,8 +52,13 @@ class Kept {
     return memory;
   }
 
+  void release_oldest() {
+    const std::size_t bytes = pieces_[0].bytes;
+    release(remove(0), bytes);
+  }
+
   void shrink(std::size_t bytes) {
-    while (total_ > bytes) std::free(remove(0));
+    while (total_ > bytes) release_oldest();
   }
 
  public:
@@ -58,7 +78,7 @@ class Kept {
     const std::lock_guard lock(mutex_);
     if (bytes > limit_) return false;
     shrink(limit_ - bytes);
-    if (count_ == most_pieces) std::free(remove(0));
+    if (count_ == most_pieces) release_oldest();
     pieces_[count_++] = {memory, bytes};
     total_ += bytes;
     return true;
@@ -88,7 +108,7 @@ Kept& kept() {
 }
 
 [[maybe_unused]] const int registered =
-    pthread_atfork([] { kept().lock(); }, [] { kept().unlock(); }, [] { kept().unlock(); });
+    at_fork([] { kept().lock(); }, [] { kept().unlock(); }, [] { kept().unlock(); });
 
 #if defined(__has_feature)  // clang's
 #define FASTRNN_HAS_FEATURE(name) __has_feature(name)
@@ -112,22 +132,16 @@ std::size_t rounded(std::size_t bytes) {
 
 void* take_memory(std::size_t bytes) {
   const std::size_t size = rounded(bytes);
-  const bool large = size >= huge_page;
   if (size >= least_kept)
     if (void* memory = kept().take(size)) return memory;
-  void* memory = std::aligned_alloc(large ? huge_page : line, size);
-  if (!memory) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-  if (large) madvise(memory, size, MADV_HUGEPAGE);
-#endif
-  return memory;
+  return obtain(size);
 }
 
 void give_memory(void* memory, std::size_t bytes) noexcept {
   if (!memory) return;
   const std::size_t size = rounded(bytes);
   if (keep && size >= least_kept && kept().give(memory, size)) return;
-  std::free(memory);
+  release(memory, size);
 }
 
 std::size_t cached_bytes() { return kept().total(); }
