@@ -7,16 +7,16 @@
 namespace fastrnn {
 
 // Which kernels are built, CMake says.
-#if defined(FASTRNN_HAS_baseline)
+#if FASTRNN_HAS_baseline
 namespace baseline { extern const Isa isa; }
 #endif
-#if defined(FASTRNN_HAS_avx2)
+#if FASTRNN_HAS_avx2
 namespace avx2 { extern const Isa isa; }
 #endif
-#if defined(FASTRNN_HAS_avx512)
+#if FASTRNN_HAS_avx512
 namespace avx512 { extern const Isa isa; }
 #endif
-#if defined(FASTRNN_HAS_neon)
+#if FASTRNN_HAS_neon
 namespace neon { extern const Isa isa; }
 #endif
 
@@ -24,19 +24,19 @@ namespace {
 
 std::vector<const Isa*> usable() {
   std::vector<const Isa*> isas;
-#if defined(FASTRNN_HAS_baseline)
+#if FASTRNN_HAS_baseline
   isas.push_back(&baseline::isa);
 #endif
-#if defined(FASTRNN_HAS_neon)
+#if FASTRNN_HAS_neon
   isas.push_back(&neon::isa);
 #endif
 #if defined(__x86_64__)
   __builtin_cpu_init();
   [[maybe_unused]] const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#if defined(FASTRNN_HAS_avx2)
+#if FASTRNN_HAS_avx2
   if (has_avx2) isas.push_back(&avx2::isa);
 #endif
-#if defined(FASTRNN_HAS_avx512)
+#if FASTRNN_HAS_avx512
   if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     isas.push_back(&avx512::isa);

@@ -1,5 +1,6 @@
 // The product's tiles, for every height, width and dtype: a unit of their own, so that an edit of a cell does not compile
 // them again.
+#if FASTRNN_APPLIES  // to the processor that this is compiled for
 #include "gemm.h"
 
 #include <utility>
@@ -203,3 +204,5 @@ FASTRNN_TILES(lanes<float>, float);
 FASTRNN_TILES(lanes<double>, double);
 
 }  // namespace fastrnn::FASTRNN_ISA
+
+#endif

@@ -1,4 +1,5 @@
 // All of an ISA but the product (gemm.cpp): every cell in every dtype, behind one table.
+#if FASTRNN_APPLIES  // to the processor that this is compiled for
 #include "backward.h"
 #include "cells.h"
 #include "elementwise.h"
@@ -73,3 +74,5 @@ const Isa isa = {FASTRNN_STRING(FASTRNN_ISA), CellTables<Cells>::names, CellTabl
                  table<float>(), table<double>(), stir};
 
 }  // namespace fastrnn::FASTRNN_ISA
+
+#endif
