@@ -1,4 +1,6 @@
+#if __has_include(<unistd.h>)
 #include <unistd.h>
+#endif
 
 #include <fstream>
 #include <string>

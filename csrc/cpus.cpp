@@ -1,10 +1,10 @@
 #include "cpus.h"
 
+#if defined(__linux__)
 #include <fcntl.h>
 #include <sched.h>
-#include <unistd.h>
-#if defined(__linux__)
 #include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include <algorithm>
@@ -57,12 +57,16 @@ Usable usable_processors() {
 }
 
 Load load_now() {
+#if defined(__linux__)
   static const int cpus = std::max(1, int(sysconf(_SC_NPROCESSORS_ONLN)));
   static const int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);  // three means, then "runnable/all"
   char text[256] = "";
   int runnable = 1;
   if (pread(file, text, sizeof text - 1, 0) < 0 || std::sscanf(text, "%*f %*f %*f %d/", &runnable) != 1) runnable = 1;
   return {cpus, std::max(0, runnable - 1)};
+#else
+  return {usable_processors().processors, 0};
+#endif
 }
 
 int this_thread() {
@@ -73,7 +77,8 @@ int this_thread() {
 #endif
 }
 
-bool runs(int thread) {
+bool runs([[maybe_unused]] int thread) {
+#if defined(__linux__)
   char path[64], text[256] = "";  // its number, its name in brackets, its state
   std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
   if (const int file = open(path, O_RDONLY | O_CLOEXEC); file >= 0) {
@@ -82,6 +87,9 @@ bool runs(int thread) {
   }
   const char* name_end = std::strrchr(text, ')');
   return name_end && name_end[1] == ' ' && name_end[2] == 'R';
+#else
+  return false;
+#endif
 }
 
 int current_cpu() {

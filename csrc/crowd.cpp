@@ -1,8 +1,7 @@
 #include "crowd.h"
 
-#include <sched.h>
-
 #include <algorithm>
+#include <thread>
 
 #include "cpus.h"
 #include "pool.h"
@@ -27,7 +26,7 @@ int that_can_run(int size) {
   size = std::min(size, most);
   int found = size > 1 ? taken(size) : 0;
   if (found) {
-    sched_yield();
+    std::this_thread::yield();
     found = std::min(found, taken(size));
   }
   return std::max(1, size - found);

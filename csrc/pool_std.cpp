@@ -1,8 +1,6 @@
 // A pool of our own, one in the process.
 #include "pool.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -13,6 +11,7 @@
 #include <thread>
 
 #include "cpus.h"
+#include "fork.h"
 #include "spin.h"
 #include "tally.h"
 
@@ -131,7 +130,7 @@ Pool& pool() {
   return *other;
 }
 
-[[maybe_unused]] const int registered = pthread_atfork(nullptr, nullptr, [] { the_pool = nullptr; });
+[[maybe_unused]] const int registered = at_fork(nullptr, nullptr, [] { the_pool = nullptr; });
 
 }  // namespace
 

@@ -1,8 +1,6 @@
 // How a thread waits for another one that should be there in a moment, and on a busy machine may not even be running.
 #pragma once
 
-#include <sched.h>
-
 #include <chrono>
 #include <thread>
 
@@ -36,7 +34,7 @@ Clock::duration wait_until(const F& there, Clock::duration most = Clock::duratio
     if (waited < microseconds(2))
       pause_briefly();
     else if (waited < microseconds(2000))
-      sched_yield();
+      std::this_thread::yield();
     else
       std::this_thread::sleep_for(microseconds(50));
     waited = Clock::now() - start;

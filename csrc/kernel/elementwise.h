@@ -7,6 +7,13 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
+// Arrays of the next loop do not overlap.
+#if defined(__clang__)
+#define FASTRNN_APART _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define FASTRNN_APART _Pragma("GCC ivdep")
+#endif
+
 FASTRNN_INLINE float root(float x) { return __builtin_sqrtf(x); }
 FASTRNN_INLINE double root(double x) { return __builtin_sqrt(x); }
 
@@ -14,7 +21,7 @@ template <class R>
 void sgd(const Update<R>& task, Index first, Index last) noexcept {
   R *p = task.p, *m = task.m;
   const R *g = task.g, lr = R(task.rate), weight_decay = R(task.decay), momentum = R(task.beta1);
-#pragma GCC ivdep
+  FASTRNN_APART
   for (Index i = first; i < last; ++i) {
     R direction = weight_decay != 0 ? p[i] * weight_decay + g[i] : g[i];
     if (m) direction = m[i] = m[i] * momentum + direction;
@@ -27,7 +34,7 @@ void rmsprop(const Update<R>& task, Index first, Index last) noexcept {
   R *p = task.p, *v = task.v;
   const R *g = task.g, lr = R(task.rate), eps = R(task.eps);
   const R beta = R(task.beta2), rest = R(1 - task.beta2);
-#pragma GCC ivdep
+  FASTRNN_APART
   for (Index i = first; i < last; ++i) {
     v[i] = v[i] * beta + g[i] * g[i] * rest;
     p[i] -= g[i] / (root(v[i]) + eps) * lr;
@@ -39,7 +46,7 @@ void adam(const Update<R>& task, Index first, Index last) noexcept {
   R *p = task.p, *m = task.m, *v = task.v;
   const R *g = task.g, lr = R(task.rate), kept = R(task.decay), eps = R(task.eps);
   const R rest1 = R(1 - task.beta1), beta2 = R(task.beta2), rest2 = R(1 - task.beta2);
-#pragma GCC ivdep
+  FASTRNN_APART
   for (Index i = first; i < last; ++i) {
     m[i] += (g[i] - m[i]) * rest1;
     v[i] = v[i] * beta2 + g[i] * g[i] * rest2;
@@ -72,8 +79,10 @@ void drop(const Drop<R>& task, Index first, Index last) noexcept {
   const std::uint16_t* random = task.random;
   const int threshold = task.threshold;
   R* y = task.y;
-#pragma GCC ivdep
+  FASTRNN_APART
   for (Index i = first; i < last; ++i) y[i] = x[i] * (random[i] >= threshold ? scale : R(0));
 }
+
+#undef FASTRNN_APART
 
 }  // namespace fastrnn::FASTRNN_ISA
