@@ -19,8 +19,8 @@ class ForwardPass : Sequence<C, R> {
 
   using V = Vec<R>;
 
-  // Blocks whose product and pointwise part follow each other: 16 vectors or more, in whole tiles of any height.
-  static constexpr Index units_at_once = (16 / G + 3) / 4 * 4;
+  // Blocks whose product and pointwise part follow each other: 32 vectors or more, in whole tiles of any height.
+  static constexpr Index units_at_once = (32 / G + 3) / 4 * 4;
 
   const Forward<R>& f;
   const Lists<R> list;
@@ -48,17 +48,18 @@ class ForwardPass : Sequence<C, R> {
           }
         ++n;
       });
-    if (!layer.tokens) multiply(n, layer.I, f.packed.ih, share.units, L::x_slot, f.packed.bias);
+    if (!layer.tokens) multiply(n, layer.I, f.packed.ih, share.units, false, L::x_slot, f.packed.bias);
   }
 
-  // Rows of [K] times panels of blocks of units, into the G slots from first_slot on.
-  void multiply(Index rows, Index K, const R* packed, Range units, Index first_slot, const R* bias) const {
+  // Rows of [K] times panels of blocks of units, first or last one first, into the G slots from first_slot on.
+  void multiply(Index rows, Index K, const R* packed, Range units, bool backwards, Index first_slot, const R* bias) const {
     const Index whole = layout.whole_units(), panel = K * G * U;
     const Index count = (units.last < whole ? units.last : whole) - units.first;
-    if (count > 0)
-      gemm<G>(list.a, list.c, rows, {1, K, 0},
-              {packed + units.first * panel, G * U, panel, count, layout.at(units.first, first_slot), S * U, no_width,
-               bias});
+    if (count > 0) {
+      const Panels<R> panels{packed + units.first * panel, G * U, panel, count, layout.at(units.first, first_slot),
+                             S * U, no_width, bias};
+      gemm<G>(list.a, list.c, rows, {1, K, 0}, backwards ? panels.backwards() : panels);
+    }
     if (units.last > whole) {
       const Index row = layout.panel_row(whole), at = layout.at(whole, first_slot);
       gemm_of<G>(row / U, list.a, list.c, rows, {1, K, 0},
@@ -87,9 +88,10 @@ class ForwardPass : Sequence<C, R> {
     const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
     for (Index turn = 0; turn < turns; ++turn) {
       // Back and forth: a cache that does not hold all weights has the last ones of the step before.
-      const Index u = share.units.first + (s0 % 2 ? turns - 1 - turn : turn) * units_at_once;
+      const bool back = s0 % 2;
+      const Index u = share.units.first + (back ? turns - 1 - turn : turn) * units_at_once;
       const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
-      multiply(n, layer.H, f.packed.hh, units, L::h_slot, nullptr);
+      multiply(n, layer.H, f.packed.hh, units, back, L::h_slot, nullptr);
       for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { activate(s, r, units); });
     }
   }

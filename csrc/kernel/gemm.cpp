@@ -12,11 +12,12 @@ namespace {
 template <int MR, int NV>
 constexpr int tile_vectors = MR * NV > most_sums ? 2 : NV;
 
-// Panels side by side in a tile of MR rows: few rows need several, or the FMA's latency shows.
+// Panels side by side in a tile of MR rows: few rows need several, or the FMA's latency shows. Not more than that takes:
+// of a matrix that goes back and forth through the nearest cache, what was last stays there in whole tiles.
 template <int MR, int NV>
 constexpr int tile_panels() {
   const int fit = most_sums / (MR * NV);
-  return fit >= 8 && NV == 1 ? 8 : fit >= 4 ? 4 : fit >= 2 ? 2 : 1;
+  return fit >= 8 && NV == 1 ? 8 : fit >= 4 && NV < 4 ? 4 : fit >= 2 ? 2 : 1;
 }
 
 template <class R, int MR, int N>
@@ -161,7 +162,9 @@ FASTRNN_INLINE void panel_group(const Blocks<R>& blocks, const Runs& runs, const
     depth = slice.depth();
     const R* w = panels.w + p * panels.stride + k * panels.row;
     const Index offset = runs.offset(k) * STEP, column = panels.column + p * panels.columns;
-    const char* next = reinterpret_cast<const char*>(w + depth * NP * NV * lanes<R>);
+    const bool turn = panels.stride < 0 && k + depth == runs.depth();
+    const R* following = turn ? panels.w + (p + 2 * NP - 1) * panels.stride : w + depth * NP * NV * lanes<R>;
+    const char* next = reinterpret_cast<const char*>(following);
     for (int v = 0; v < NV; v += at_once, next += depth * NP * at_once * vector_bytes)
       block_rows<STEP, MR, NP, at_once, R>(blocks, offset, w + v * lanes<R>, bias, slice, panels,
                                            column + v * lanes<R>, next);
@@ -190,8 +193,8 @@ constexpr std::array<RowBlocks<R>, sizeof...(less)> heights(std::index_sequence<
 }  // namespace
 
 template <int NV, int STEP, class R>
-constinit const std::array<RowBlocks<R>, tile_rows<NV>> Tiles<NV, STEP, R>::of =
-    heights<STEP, NV, R>(std::make_index_sequence<tile_rows<NV>>());
+constinit const std::array<RowBlocks<R>, most_rows<NV>> Tiles<NV, STEP, R>::of =
+    heights<STEP, NV, R>(std::make_index_sequence<most_rows<NV>>());
 
 #define FASTRNN_TILES(STEP, R)    \
   template struct Tiles<1, STEP, R>; \

@@ -35,14 +35,23 @@ struct Panels {
   Index columns;   // from panel to panel in C
   Index width;     // of C: the last panel may hang over
   const R* bias;   // what each row of C starts from, or null: C itself
+
+  // The same from the last one to the first.
+  Panels backwards() const {
+    const Index last = count - 1;
+    return {w + last * stride, row, -stride, count, column + last * columns, -columns, width, bias};
+  }
 };
 
 // Sums of a tile in registers; what is left is for W and A to pass through.
 constexpr int most_sums = vector_registers == 32 ? 24 : 12;
 
-// Rows of a full tile.
+// Rows of a tile where there are many. The least is read for each k where rows and vectors are about as many: 3 x 4
+// beside 16 registers, not 6 x 2. A few rows, up to most_rows, are one tile all the same.
 template <int NV>
-constexpr int tile_rows = NV == 3 ? most_sums / NV : 6;
+constexpr int tile_rows = vector_registers == 32 ? (NV == 3 ? 8 : 6) : NV == 3 ? 4 : 3;
+template <int NV>
+constexpr int most_rows = tile_rows<NV> == 3 ? 5 : tile_rows<NV>;
 
 // Blocks of rows: `many` of MR, then `less` of MR - 1, so that no block is left with a few.
 template <class R>
@@ -54,21 +63,21 @@ struct Blocks {
   FASTRNN_INLINE R* const* end() const { return c + rows; }
 };
 
-// Tiles of 1 to tile_rows<NV> rows, in this order. They are compiled in gemm.cpp, which takes longer than all cells do.
+// Tiles of 1 to most_rows<NV> rows, in this order. They are compiled in gemm.cpp, which takes longer than all cells do.
 template <class R>
 using RowBlocks = void (*)(const Blocks<R>&, const Runs&, const Panels<R>&);
 
 template <int NV, int STEP, class R>
 struct Tiles {
-  static const std::array<RowBlocks<R>, tile_rows<NV>> of;
+  static const std::array<RowBlocks<R>, most_rows<NV>> of;
 };
 
 // C[m] += A[m] W for the rows that a and c point to. Elements of A that follow in k stand STEP apart.
 template <int NV, int STEP = 1, class R>
 FASTRNN_INLINE void gemm(const R* const* a, R* const* c, Index rows, const Runs& runs, const Panels<R>& panels) {
-  constexpr int most = tile_rows<NV>;
+  constexpr int best = tile_rows<NV>, most = most_rows<NV>;
   if (rows == 0) return;
-  const Index count = (rows + most - 1) / most, largest = (rows + count - 1) / count;
+  const Index count = rows <= most ? 1 : (rows + best - 1) / best, largest = (rows + count - 1) / count;
   const Index less = count * largest - rows;
   Tiles<NV, STEP, R>::of[largest - 1]({a, c, rows, count - less, less}, runs, panels);
 }
