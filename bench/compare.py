@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
 import statistics
 from pathlib import Path
@@ -26,13 +27,28 @@ REQUIRED = {"infer": {"y"}, "stream": {"y"}, "weights": {"y"}, "text": {"losses"
 TRAINING = {"y", "dx", "dw_ih", "dw_hh", "db_ih"}
 OURS = "fastrnn"
 AGAINST = "against"
+# What keeps everyone from using a better ISA, as on a processor without one; ONNX Runtime cannot be kept.
+RESTRICTIONS = {
+    "avx2": {
+        "FASTRNN_ISA": "avx2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        "NUMBA_CPU_NAME": "haswell",
+        "BLIS_ARCH_TYPE": "haswell",
+        "BENCH_ARCH": "haswell",
+    }
+}
 
 
 def main() -> None:
     options = _options()
+    os.environ |= RESTRICTIONS.get(options.isa, {})
     cases = [case for case in (QUICK if options.quick else CASES) if case.set in options.sets]
     run: dict[str, Any] = {
-        "cpu": probe.cpu_name(),
+        "cpu": probe.cpu_name() + (f", {options.isa.upper()} only" if options.isa else ""),
         "cores": probe.processors(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "rounds": options.rounds,
@@ -78,6 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", type=_list_of(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--isa", choices=RESTRICTIONS, help="as on a processor that has no better one")
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, all threads only")
     parser.add_argument(
         "--against", metavar="PATH", help="only another fastrnn: the folder that holds the package"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ def build(source: str, *flags: str) -> Path:
         raise RuntimeError(f"{source} needs a C++ compiler")
     path = HERE / source
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    identity = [path.read_text(), *flags, version, platform.node(), platform.machine()]
+    architecture = "-march=" + os.environ.get("BENCH_ARCH", "native")
+    identity = [path.read_text(), architecture, *flags, version, platform.node(), platform.machine()]
     folder = CACHE / hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     target = folder / path.stem
     if not target.exists():
@@ -28,7 +30,7 @@ def build(source: str, *flags: str) -> Path:
         if path.suffix == ".pyx":
             path = _cython(path, folder)
         partial = target.with_suffix(".partial")
-        command = [compiler, "-std=c++17", "-O3", "-march=native", str(path), "-o", str(partial), *flags]
+        command = [compiler, "-std=c++17", "-O3", architecture, str(path), "-o", str(partial), *flags]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{source} does not compile:\n{done.stderr}")
