@@ -345,7 +345,8 @@ py::dict config() {
 }  // namespace
 }  // namespace fastrnn
 
-PYBIND11_MODULE(_core, module) {
+// No lock of the interpreter is needed: what calls share is constant, atomic, or has a lock of its own.
+PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   using namespace fastrnn;
   module.doc() = "The kernels. Private: fastrnn.functional is the checked door to them.";
   isa();  // an unusable FASTRNN_ISA is an error here, at import

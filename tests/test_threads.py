@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 
 import numpy as np
@@ -167,3 +168,56 @@ def test_threads_that_the_system_refuses_make_a_smaller_team(stack):
     command = [sys.executable, "-c", TOO_MANY]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(sys, "_is_gil_enabled"), reason="this Python has one lock in any case")
+def test_the_kernels_do_not_bring_back_the_lock_of_a_python_without():
+    code = "import sys, numpy; before = sys._is_gil_enabled(); import fastrnn._core; "
+    code += "print(before == sys._is_gil_enabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_threads_share_layers_while_their_weights_change(threads, rng):
+    """Without a global lock they run at the same time; what they leave is as if nobody had been there."""
+    threads(2)
+    x = rng.standard_normal((6, 9, 5)).astype("float32")
+    layer, head = fastrnn.LSTM(5, 40, bidirectional=True, seed=0), fastrnn.Linear(80, 7, seed=0)
+    first = {part: part.state_dict() for part in (layer, head)}
+    second = {part: {name: array + 1 for name, array in state.items()} for part, state in first.items()}
+    expected = head(layer(x)[0])
+
+    def change(_):
+        for values in [second, first] * 20:
+            for part, state in values.items():
+                part.load_state_dict(state)
+
+    def read(_):
+        for _ in range(40):
+            assert np.isfinite(head(layer(x)[0])).all()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda task: task(x), [change, read, read, read, read]))
+    np.testing.assert_array_equal(head(layer(x)[0]), expected)
+
+
+def test_of_threads_that_want_one_way_back_one_gets_it(threads, rng):
+    threads(2)
+    x = rng.standard_normal((6, 9, 5))
+    layer = fastrnn.GRU(5, 12, seed=0, dtype="float64")
+
+    def gradients(workers):
+        y, _, back = layer.forward(x)
+
+        def run(_):
+            try:
+                return back(y)
+            except RuntimeError:
+                return None
+
+        with ThreadPoolExecutor(workers) as pool:
+            (found,) = [dx for dx in pool.map(run, range(workers)) if dx is not None]
+        return found, layer.take_gradients()
+
+    (dx, alone), (got, contested) = gradients(1), gradients(4)
+    np.testing.assert_equal((got, contested), (dx, alone))
