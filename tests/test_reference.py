@@ -5,7 +5,7 @@ import pytest
 from cells import FORMS, every_activation, flat, torch_class
 
 from fastrnn import reference
-from fastrnn.reference import ACTIVATIONS, CELLS, Call
+from fastrnn.reference import ACTIVATIONS, CELLS, Call, Options
 
 T, B, I, H, V = 4, 3, 2, 3, 5
 
@@ -241,6 +241,64 @@ def test_equals_pytorch(name, reverse, lengths, bias):
     for k, (state, state_n) in enumerate(zip(states, states_n, strict=True)):
         assert_close(our_states_n[k], state_n.detach().numpy()[int(reverse)], 1e-10)
         assert_close(gradients.state[k], state.grad.numpy()[int(reverse)], 1e-10)
+
+
+# -- what PyTorch does not have, written anew
+
+
+def test_layer_norm_equals_pytorchs_autograd():
+    """haste's LSTM and GRU in PyTorch's operations, results and all gradients."""
+    torch = pytest.importorskip("torch")
+    norm = torch.nn.functional.layer_norm
+
+    def lstm(x, h, c, w_ih, w_hh, b_ih, b_hh, gamma_ih, gamma_hh, gamma_c, beta_c):
+        a = norm(x @ w_ih.T, (4 * H,)) * gamma_ih + norm(h @ w_hh.T, (4 * H,)) * gamma_hh + b_ih + b_hh
+        i, f, g, o = a.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * (norm(c, (H,)) * gamma_c + beta_c).tanh(), c
+
+    def gru(x, h, w_ih, w_hh, b_ih, b_hh, gamma_ih, gamma_hh):
+        x_r, x_z, x_n = (norm(x @ w_ih.T, (3 * H,)) * gamma_ih + b_ih).chunk(3, 1)
+        h_r, h_z, h_n = (norm(h @ w_hh.T, (3 * H,)) * gamma_hh + b_hh).chunk(3, 1)
+        z = (x_z + h_z).sigmoid()
+        return ((1 - z) * (x_n + (x_r + h_r).sigmoid() * h_n).tanh() + z * h,)
+
+    for cell, step in ("lstm_layer_norm", lstm), ("gru_layer_norm", gru):
+        rng, form = np.random.default_rng(11), FORMS[cell]
+        call, (dy, dstates) = random_call(rng, form), random_gradients(rng, form)
+        arrays = [torch.tensor(array, requires_grad=True) for array in arrays_of(call)]
+        x, parameters, states = arrays[0], arrays[1 : -len(dstates)], arrays[-len(dstates) :]
+        outputs = []
+        for x_t in x:
+            states = step(x_t, *states, *parameters)
+            outputs.append(states[0])
+        loss = (torch.stack(outputs) * torch.tensor(dy)).sum()
+        loss = loss + sum((s * torch.tensor(d)).sum() for s, d in zip(states, dstates, strict=True))
+        loss.backward()
+        y, _, reserve = run(call)
+        assert_close(y, torch.stack(outputs).detach().numpy(), 1e-10)
+        for ours, theirs in zip(flat(reference.backward(reserve, dy, dstates)), arrays, strict=True):
+            assert_close(ours, theirs.grad.numpy(), 1e-9)
+
+
+def test_a_clip_bounds_what_every_activation_is_applied_to():
+    """Of an LSTM with a peephole and coupled gates, step by step; c itself is carried on as it is."""
+    rng, clip = np.random.default_rng(12), 0.4
+    form = FORMS["lstm_any"]
+    call = random_call(rng, form, options=Options(clip=clip, coupled=True))
+    y, (_, c_n), _ = run(call)
+    h, c = call.states
+    w_ih, w_hh, b_ih, b_hh, _, (peephole,) = call.parameters
+    p_i, _, p_o = np.split(peephole, 3)
+    for x_t, y_t in zip(call.x, y, strict=True):
+        a_i, _, a_g, a_o = np.split(x_t @ w_ih.T + b_ih + h @ w_hh.T + b_hh, 4, axis=1)
+        i = reference.sigmoid(np.clip(a_i + p_i * c, -clip, clip))
+        c = (1 - i) * c + i * np.tanh(np.clip(a_g, -clip, clip))
+        o = reference.sigmoid(np.clip(a_o + p_o * c, -clip, clip))
+        h = o * np.tanh(np.clip(c, -clip, clip))
+        assert_close(y_t, h)
+    assert np.abs(c).max() > clip
+    assert_close(c_n, c)
 
 
 # -- the same thing said differently

@@ -115,11 +115,13 @@ class SequenceToSequence(SequenceWriter):
         return sum(list(a) == b for a, b in zip(found, expected, strict=True)) / len(found)
 
     def _read_inputs(self, X: Any, *, learn: bool) -> Sequences:
-        if learn and self.bidirectional and self.hidden_size % 2:
-            raise ValueError(
-                "hidden_size must be even if bidirectional, half of it for each direction of the encoder, "
-                f"got {self.hidden_size}"
-            )
+        sizes = {"hidden_size": self.hidden_size, "proj_size": (self.layer_options or {}).get("proj_size", 0)}
+        for name, size in sizes.items() if learn and self.bidirectional else ():
+            if isinstance(size, int) and size % 2:
+                raise ValueError(
+                    f"{name} must be even if bidirectional, half of it for each direction of the encoder, "
+                    f"got {size}"
+                )
         inputs = symbol_sequences("X", X, shortest=1)
         if learn:
             self._inputs = Symbols(symbol for sequence in inputs for symbol in sequence)
@@ -160,10 +162,12 @@ class EncoderDecoder(Composite):
     def __init__(
         self, options: SequenceToSequence, source_size: int, target_size: int, rng: np.random.Generator
     ) -> None:
-        size, dtype, both = options.hidden_size, options.dtype, options.bidirectional
-        halves = replace(options, hidden_size=size // 2) if both else options
-        self.encoder = recurrent(halves, source_size, rng, tokens=True, bidirectional=both)
+        dtype, both = options.dtype, options.bidirectional
+        self.encoder = recurrent(
+            _halves(options) if both else options, source_size, rng, tokens=True, bidirectional=both
+        )
         self.decoder = recurrent(options, target_size, rng, tokens=True)
+        size = self.decoder.output_size
         self.attention = Attention(size, size, dtype=dtype, seed=rng)
         self.head = Linear(size, target_size, dtype=dtype, seed=rng)
         self._dropouts = [Dropout(options.dropout, seed=rng) for _ in range(3)]
@@ -226,6 +230,15 @@ class EncoderDecoder(Composite):
         """The gradient of what `_across` was given from that of what it made."""
         if isinstance(dstate, tuple):
             return tuple(map(self._back, dstate))
-        units = self.encoder.hidden_size
-        layers, batch, _ = dstate.shape
-        return dstate.reshape(layers, batch, -1, units).swapaxes(1, 2).reshape(-1, batch, units)
+        layers, batch, units = dstate.shape
+        directions = 1 + self.encoder.bidirectional
+        units //= directions
+        parts = dstate.reshape(layers, batch, directions, units).swapaxes(1, 2)
+        return parts.reshape(layers * directions, batch, units)
+
+
+def _halves(options: SequenceToSequence) -> SequenceToSequence:
+    """What each direction of an encoder has of the units and of the features that they are projected to."""
+    own = dict(options.layer_options or {})
+    own |= {"proj_size": own["proj_size"] // 2} if own.get("proj_size") else {}
+    return replace(options, hidden_size=options.hidden_size // 2, layer_options=own)
