@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import GRU, LSTM, RNN, Linear, checkpoint, cli, reference
+from fastrnn.backend import use_backend
 from fastrnn.diagnostics import diagnose, diagnose_model, diagnose_network, measure
 from fastrnn.layers import CELLS
 from fastrnn.models import (
@@ -753,3 +754,13 @@ def test_the_command_names_the_extra_after_its_table(files, tmp_path, capsys, mo
     assert cli.main(["diagnose", str(files / "text"), str(files / "cat.txt"), "-o", where]) == 1
     said = capsys.readouterr()
     assert "recurrent.l0" in said.out and "pip install matplotlib, or the extra fastrnn[plot]" in said.err
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_gates_without_bounds_have_no_time_constants(kind):
+    layer = kind(2, 4, gate_activation="relu", seed=0)
+    with use_backend("reference"):
+        found = diagnose(layer, np.ones((60, 2, 2), "float32"))
+    assert found.directions[0].time_constants is None
+    assert found.directions[0].cell == f"{kind.__name__.lower()}_any"
+    assert 'gate_activation="sigmoid"' in found.verdict

@@ -37,8 +37,8 @@ class Gate:
         The share of values at which it hardly passes a gradient: for a sigmoid those below 0.05 or above
         0.95, for a tanh those beyond ±0.9, for a relu those that are 0.
     shares, edges : ndarray, (40,) and (41,)
-        A histogram over all units: from 0 to 1 for a sigmoid, from -1 to 1 for a tanh, and for a relu from 0
-        to its largest value.
+        A histogram over all units: from 0 to 1 for a sigmoid, from -1 to 1 for a tanh, for a relu from 0
+        to its largest value, and where there is no activation from its least to its largest.
     """
 
     mean: Array
@@ -56,7 +56,8 @@ class Direction:
     name : str
         ``l0``, ``l0_reverse``, ``l1`` and so on, as in the parameters' names; in a network after the layer's
         own name, as in ``recurrent.l0``.
-    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru"}
+    cell : str
+        A key of `fastrnn.reference.CELLS`.
     gradient_norms : ndarray, (T,)
         ‖∂L/∂h_t‖ over all sequences and units, for each t, with L the loss that was given.
     flow_norms : ndarray, (T,)
@@ -70,7 +71,8 @@ class Direction:
         By PyTorch's letters: i f g o, or r z n; for a plain RNN only h itself, under ``h``.
     time_constants : ndarray, (H,), or None
         For each unit the steps in which what it remembers falls to 1/e, if its gate goes on as it did:
-        -1 / mean(ln f) of the `LSTM`, z in the place of f for the `GRU`.
+        -1 / mean(ln f) of the `LSTM`, z in the place of f for the `GRU`. None without such a gate, or where
+        its activation does not end at 1.
     not_finite : {"weights", "input", "gradient"} or None
         What had NaN or infinities in it before anything was measured.
     """
@@ -213,6 +215,8 @@ def _advice(direction: Direction) -> str:
         return f"a larger forget_bias (half of the units forget within {steps:.1f} steps)"
     if direction.cell == "rnn_relu":
         return 'initial="identity" or "orthogonal", or cell="lstm" or "gru"'
+    if "h" not in direction.gates:
+        return 'gates that are between 0 and 1: gate_activation="sigmoid" in layer_options'
     if direction.gates["h"].saturation.mean() > 0.5:
         return 'smaller weights or inputs (most of tanh is saturated), or cell="lstm" or "gru"'
     return 'cell="lstm" or "gru", or initial="orthogonal"'
