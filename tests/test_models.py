@@ -10,10 +10,18 @@ import pytest
 
 import fastrnn
 from fastrnn import checkpoint
-from fastrnn.backend import BACKENDS
+from fastrnn.backend import BACKENDS, use_backend
 from fastrnn.examples.ngram import NGram
 from fastrnn.losses import softmax_cross_entropy
-from fastrnn.models import TextGenerator
+from fastrnn.models import (
+    Forecaster,
+    SequenceClassifier,
+    SequenceGenerator,
+    SequenceRegressor,
+    SequenceTagger,
+    SequenceToSequence,
+    TextGenerator,
+)
 from fastrnn.models import text as text_module
 from fastrnn.models.sampling import Sampler
 
@@ -494,3 +502,36 @@ class TestBadInput:
 def test_the_examples_in_the_docstrings():
     results = doctest.testmod(text_module)
     assert results.attempted and not results.failed
+
+
+FORMS = [
+    ("lstm", {"proj_size": 4}),
+    ("lstm", {"peephole": True, "clip": 2.0, "gate_activation": "hard_sigmoid"}),
+    ("lstm", {"layer_norm": True}),
+    ("gru", {"reset_after": False}),
+    ("rnn", {"nonlinearity": "hard_sigmoid_6"}),
+]
+
+
+@pytest.mark.parametrize(("cell", "options"), FORMS)
+def test_every_model_takes_every_form_of_a_cell(cell, options, tmp_path):
+    """Trained, used, and back from a file."""
+    rng = np.random.default_rng(0)
+    X, y = [rng.normal(size=(length, 3)) for length in (5, 7, 9, 6) * 5], list("abab") * 5
+    given = {"cell": cell, "hidden_size": 8, "layer_options": options, "epochs": 1, "seed": 0}
+    words, others = ["abc", "cba"] * 10, ["xyz", "zzx"] * 10
+    series = np.sin(np.arange(100) / 3)
+    with use_backend("reference"):
+        text = TextGenerator(**given).fit("hello world " * 60)
+        text.save(tmp_path / "text")
+        assert TextGenerator.load(tmp_path / "text").generate("he", 5, seed=1) == text.generate(
+            "he", 5, seed=1
+        )
+        SequenceClassifier(bidirectional=True, **given).fit(X, y).predict(X)
+        SequenceRegressor(num_layers=2, **given).fit(X, np.arange(20.0)).predict(X)
+        SequenceTagger(bidirectional=True, **given).fit(X, [[0] * len(x) for x in X]).predict(X)
+        SequenceGenerator(**given).fit(["a", "b"] * 10, others).generate(["a"])
+        for both in (False, True):
+            model = SequenceToSequence(bidirectional=both, num_layers=2, **given).fit(words, others)
+            assert len(model.predict(["abc"])) == 1
+        assert len(Forecaster(horizon=3, context=10, **given).fit(series).predict()) == 3

@@ -213,6 +213,11 @@ REFUSED = [
     ({}, (["a", "b"], ["", ""]), "y must have at least one symbol, got empty sequences only"),
     ({}, (WORDS, REVERSED, [3] * 10), "lengths must be None"),
     ({"hidden_size": 7}, (WORDS, REVERSED), "hidden_size must be even if bidirectional.*got 7"),
+    (
+        {"layer_options": {"proj_size": 3}},
+        (WORDS, REVERSED),
+        "proj_size must be even if bidirectional.*got 3",
+    ),
     ({"bptt_steps": 5}, (WORDS, REVERSED), "bptt_steps must be None"),
     ({"bidirectional": 1}, (WORDS, REVERSED), "bidirectional must be True or False, got 1"),
 ]
