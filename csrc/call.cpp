@@ -179,7 +179,7 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
   Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Hp});
   Buffer<R> dtable{layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)};
   Buffer<R> dbias = Buffer<R>::zeros({2, padded(kernel_.slots * H, kernel_.lanes)});
-  Buffer<char> workspace{size, kernel_.backward_workspace(layer_)};
+  Buffer<char> workspace{kernel_.backward_workspace(layer_, size)};
   for (Index r = 0; r < B; ++r) {
     if (given.h) std::copy_n(given.h + steps.order[r] * P, P, dh + r * Hp);
     if (given.c) std::copy_n(given.c + steps.order[r] * H, H, dc + r * Hp);

@@ -176,7 +176,7 @@ struct Backward : Layer<R> {
   R* dmasked = nullptr;       // [B, Hp] zeros: of what the product reads, or null where that is h
   R* dtable = nullptr;        // [I, GHp] in panels of U units, with tokens
   R* dbias = nullptr;         // [2, SHp] zeros: sums, and what rounding has added to them
-  void* workspace = nullptr;  // [team, backward_workspace]
+  void* workspace = nullptr;  // [backward_workspace]
 };
 
 // n, padded to whole vectors.
@@ -194,7 +194,7 @@ template <class R>
 struct Kernel : Packing<R> {
   Index states;
   Index (*forward_workspace)(const Layer<R>&);   // bytes for each member
-  Index (*backward_workspace)(const Layer<R>&);
+  Index (*backward_workspace)(const Layer<R>&, Index members);  // bytes for all
   void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1
   void (*rebuild)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // a block, from y
   void (*backward)(const Backward<R>&, Index s0, Index s1, const Team&) noexcept;  // steps s1-1 .. s0
@@ -226,13 +226,13 @@ struct LinearGradients {
   R* db;            // [O]
   R* packed;        // [O, Ip] in wide panels
   R* dbias;         // [2, Op] zeros: sums, and what rounding has added to them
-  void* workspace;  // [team, workspace]
+  void* workspace;  // [workspace]
 };
 
 template <class R>
 struct LinearKernel : Packing<R> {
   void (*forward)(const Linear<R>&, Index n0, Index n1, const Team&) noexcept;  // rows n0 .. n1-1
-  Index (*workspace)(const LinearGradients<R>&);                                // bytes for each member
+  Index (*workspace)(const LinearGradients<R>&, Index members);                 // bytes for all
   void (*backward)(const LinearGradients<R>&, Index n0, Index n1, const Team&) noexcept;  // in order
 };
 

@@ -48,7 +48,7 @@ void linear_backward(const LinearKernel<R>& kernel, LinearGradients<R> task, con
   Buffer<R> packed{padded(task.I, kernel.lanes), Op}, dbias = Buffer<R>::zeros({2, Op});
   const double row_flops = 2 * flops(1, task.I, task.O);
   const int size = team_for(row_flops * double(task.N), parts(task.N, task.O));
-  Buffer<char> workspace{size, kernel.workspace(task)};
+  Buffer<char> workspace{kernel.workspace(task, size)};
   task.packed = packed, task.dbias = dbias, task.workspace = workspace;
   if (task.N == 0) {  // nothing is added up
     std::fill_n(task.dw, task.O * task.I, R(0));

@@ -210,7 +210,7 @@ def test_more_threads_than_rows_or_units(threads, isa, cell, hidden, lengths):
 
 
 # Groups of rows whose members share the units; fewer members than threads; from one to the other as rows end.
-GRIDS = [(30, 64, 40, 100), (9, 40, 130, 300), (60, 6, 20, 250), (300, 1, 300, 50)]
+GRIDS = [(30, 64, 40, 100), (25, 3, 40, 130), (9, 40, 130, 300), (60, 6, 20, 250), (300, 1, 300, 50)]
 
 
 @pytest.mark.parametrize("shape", GRIDS)

@@ -36,18 +36,18 @@ class BackwardPass : Sequence<C, R> {
     Lists<R> list;
     Samples samples;
     R* slots;  // [outer_blocks, depth, U]
-    R* h;      // [Hp, depth] in wide panels
-    R* x;      // [Ip, depth] in wide panels
+    R* h;      // [Hp, depth] in wide panels, for all members
+    R* x;      // [Ip, depth] likewise
     Index width;
     R* zeros;  // [width]: what the first sums start from
 
-    Memory(Workspace& workspace, Index B, Index Hp, Index Ip)
+    Memory(Workspace& packed, Workspace& workspace, Index B, Index Hp, Index Ip)
         : list(workspace, B > depth ? B : depth), samples(workspace),
-          slots(workspace.take<R>(outer_blocks * depth * U)), h(workspace.take<R>(Hp * depth)),
-          x(workspace.take<R>(Ip * depth)), width(Hp > Ip ? Hp : Ip), zeros(workspace.take<R>(width)) {}
+          slots(workspace.take<R>(outer_blocks * depth * U)), h(packed.take<R>(Hp * depth)),
+          x(packed.take<R>(Ip * depth)), width(Hp > Ip ? Hp : Ip), zeros(workspace.take<R>(width)) {}
 
-    static Memory of(const Layer<R>& layer, Workspace& workspace) {
-      return {workspace, layer.steps.B, padded(layer.H, U), layer.x ? padded(layer.I, U) : 0};
+    static Memory of(const Layer<R>& layer, Workspace& packed, Workspace& workspace) {
+      return {packed, workspace, layer.steps.B, padded(layer.H, U), layer.x ? padded(layer.I, U) : 0};
     }
   };
 
@@ -57,8 +57,8 @@ class BackwardPass : Sequence<C, R> {
   const Lists<R>& list = memory.list;
   const Range blocks;  // of slots, whose weights' gradient is a member's own
 
-  BackwardPass(const Backward<R>& b, Index s, const Team& team, Workspace workspace)
-      : Base(b, s, team), b(b), memory(Memory::of(b, workspace)),
+  BackwardPass(const Backward<R>& b, Index s, const Team& team, Workspace packed, Workspace workspace)
+      : Base(b, s, team), b(b), memory(Memory::of(b, packed, workspace)),
         blocks(part(layout.row() / U, team.rank, team.size)) {}
 
   void pack() const {
@@ -155,11 +155,12 @@ class BackwardPass : Sequence<C, R> {
       }
   }
 
-  // Rows of x and of h as the right sides of the products. Every member packs all of them for itself: it would wait
-  // longer for the others.
+  // Rows of x and of h as the right sides of the products.
   void pack_rows(const Samples& samples) const {
-    pack_columns(samples.h, h_panels(samples), layer.H, memory.h);
-    if (layer.x) pack_columns(samples.x, x_panels(samples), layer.I, memory.x);
+    TeamWorkspace::fill(team, samples.count, [&](Range some) {
+      pack_columns(samples.h, some, h_panels(samples), layer.H, memory.h);
+      if (layer.x) pack_columns(samples.x, some, x_panels(samples), layer.I, memory.x);
+    });
   }
 
   WidePanels<R> h_panels(const Samples& samples) const { return {layout.units(), samples.count}; }
@@ -249,16 +250,19 @@ class BackwardPass : Sequence<C, R> {
     }
   }
 
+  static TeamWorkspace sizes(const Layer<R>& layer) {
+    Workspace packed, own;
+    Memory::of(layer, packed, own);
+    return {packed.taken(), own.taken()};
+  }
+
   static BackwardPass pass(const Backward<R>& b, Index s, const Team& team) {
-    return {b, s, team, Workspace(b.workspace, team.rank * workspace(b))};
+    const TeamWorkspace memory = sizes(b);
+    return {b, s, team, memory.packed_of(b.workspace, team), memory.own_of(b.workspace, team)};
   }
 
  public:
-  static Index workspace(const Layer<R>& layer) {
-    Workspace workspace;
-    Memory::of(layer, workspace);
-    return workspace.taken();
-  }
+  static Index workspace(const Layer<R>& layer, Index members) { return sizes(layer).all(members); }
 
   static void backward(const Backward<R>& b, Index s0, Index s1, const Team& team) noexcept {
     BackwardPass self = pass(b, s1 - 1, team);

@@ -13,7 +13,7 @@ class ForwardPass : Sequence<C, R> {
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
   using Base::U, Base::G, Base::S, Base::has_c, Base::no_width;
-  using Base::enter, Base::shared_until, Base::each_row;
+  using Base::enter, Base::shared_until, Base::each_row, Base::each_dealt_row;
   using Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::masked, Base::multiplied;
 
@@ -32,23 +32,34 @@ class ForwardPass : Sequence<C, R> {
 
   // The pre-activations' part of the input, for a block of steps.
   void project(Index s0, Index s1) const {
+    const Range units = dealt_out() ? Range{0, layout.units()} : share.units;
     Index n = 0;
-    for (Index s = s0; s < s1; ++s)
-      each_row(s, [&](Index r) {
-        list.c[n] = slots(s, r);
-        if (layer.tokens)
-          look_up(*layer.tokens.at(steps.at(s, r)), list.c[n]);
-        else
-          list.a[n] = layer.x.at(steps.at(s, r));
-        // What only the recurrence feeds still starts from its bias.
-        for (Index slot = G; slot < S; ++slot)
-          for (Index u = share.units.first; u < share.units.last; ++u) {
-            const Index at = layout.at(u, slot);
-            store(list.c[n] + at, load(f.packed.bias + at, layout.width(u)), layout.width(u));
-          }
-        ++n;
-      });
-    if (!layer.tokens) multiply(n, layer.I, f.packed.ih, share.units, false, L::x_slot, f.packed.bias);
+    const auto add = [&](Index s, Index r) {
+      list.c[n] = slots(s, r);
+      if (layer.tokens)
+        look_up(*layer.tokens.at(steps.at(s, r)), list.c[n]);
+      else
+        list.a[n] = layer.x.at(steps.at(s, r));
+      // What only the recurrence feeds still starts from its bias.
+      for (Index slot = G; slot < S; ++slot)
+        for (Index u = units.first; u < units.last; ++u) {
+          const Index at = layout.at(u, slot);
+          store(list.c[n] + at, load(f.packed.bias + at, layout.width(u)), layout.width(u));
+        }
+      ++n;
+    };
+    if (dealt_out())
+      each_dealt_row(s0, s1, add);
+    else
+      for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { add(s, r); });
+    if (!layer.tokens) multiply(n, layer.I, f.packed.ih, units, false, L::x_slot, f.packed.bias);
+  }
+
+  // Where some members have no part in the recurrence, all share the rows of a wide input: its product takes longer than
+  // to fetch the slots from where they were written.
+  bool dealt_out() const {
+    constexpr Index wide_input = 32;
+    return share.grid.members() < team.size && layer.I >= wide_input && layer.x;
   }
 
   // Rows of [K] times panels of blocks of units, first or last one first, into the G slots from first_slot on.
@@ -77,12 +88,18 @@ class ForwardPass : Sequence<C, R> {
     }
   }
 
+  static void fetch(const R* row, Index width) {
+    constexpr Index line = 64 / Index(sizeof(R));
+    for (Index j = 0; j < width; j += line) __builtin_prefetch(row + j);
+  }
+
   // The recurrence's part, and the cell: one step, or several where h before each is known.
   void recur(Index s0, Index s1) const {
     Index n = 0;
     for (Index s = s0; s < s1; ++s)
       each_row(s, [&](Index r) {
         list.a[n] = multiplied(s, r);
+        if (share.grid.units > 1) fetch(list.a[n], layer.H);  // others have just written most of it
         list.c[n++] = slots(s, r);
       });
     const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
@@ -149,11 +166,14 @@ class ForwardPass : Sequence<C, R> {
     for (Index s = s0; s < s1;) {
       pass.enter(s);
       const Index end = pass.shared_until(s, s + f.block < s1 ? s + f.block : s1);
+      const bool dealt_out = pass.dealt_out();
       pass.project(s, end);
+      if (dealt_out) team.wait();
       for (; s < end; ++s) {
         pass.recur(s, s + 1);
         pass.share.hand_over(team);
       }
+      if (dealt_out && f.keep == Keep::none) team.wait();  // the next rows take the place of these
     }
   }
 
@@ -161,6 +181,7 @@ class ForwardPass : Sequence<C, R> {
   static void rebuild(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
     const ForwardPass pass = member(f, s0, team);
     pass.project(s0, s1);
+    if (pass.dealt_out()) team.wait();
     pass.recur(s0, s1);
   }
 };

@@ -90,22 +90,23 @@ class LinearBackward {
     R** c;
     const R** rows;
     R* dy;     // [outer_blocks, outer_depth, U]
-    R* x;      // [Ip, outer_depth] in wide panels
+    R* x;      // [Ip, outer_depth] in wide panels, for all members
     R* zeros;  // [Ip]
 
-    Memory(Workspace& workspace, Index I)
+    Memory(Workspace& packed, Workspace& workspace, Index I)
         : a(workspace.take<const R*>(outer_depth)), c(workspace.take<R*>(outer_depth)),
           rows(workspace.take<const R*>(outer_depth)), dy(workspace.take<R>(outer_blocks * outer_depth * U)),
-          x(workspace.take<R>(padded(I, U) * outer_depth)), zeros(workspace.take<R>(padded(I, U))) {}
+          x(packed.take<R>(padded(I, U) * outer_depth)), zeros(workspace.take<R>(padded(I, U))) {}
   };
 
   const LinearGradients<R>& l;
+  const Team& team;
   const Layout<OneGate, R> layout{l.O};
   const Range blocks;  // of outputs
   const Memory memory;
 
-  LinearBackward(const LinearGradients<R>& l, const Team& team, Workspace workspace)
-      : l(l), blocks(part(layout.units(), team.rank, team.size)), memory(workspace, l.I) {}
+  LinearBackward(const LinearGradients<R>& l, const Team& team, Workspace packed, Workspace workspace)
+      : l(l), team(team), blocks(part(layout.units(), team.rank, team.size)), memory(packed, workspace, l.I) {}
 
   void input_gradient(Range rows) const {
     const WidePanels<R> panels = layout.transposed(l.I);
@@ -119,7 +120,7 @@ class LinearBackward {
     each(first, last, [&](Index n, Index count) {
       const WidePanels<R> panels{(l.I + U - 1) / U, count};
       for (Index k = 0; k < count; ++k) memory.rows[k] = l.x + (n + k) * l.I;
-      pack_columns(memory.rows, panels, l.I, memory.x);
+      TeamWorkspace::fill(team, count, [&](Range some) { pack_columns(memory.rows, some, panels, l.I, memory.x); });
       for (Index k = 0; k < count; ++k) memory.rows[k] = l.dy + (n + k) * l.O;
       for (Range some{blocks.first, 0}; some.first < blocks.last; some.first = some.last) {
         some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
@@ -144,16 +145,21 @@ class LinearBackward {
     for (Index n = first; n < last; n += outer_depth) fn(n, last - n < outer_depth ? last - n : outer_depth);
   }
 
+  static TeamWorkspace sizes(const LinearGradients<R>& l) {
+    Workspace packed, own;
+    Memory(packed, own, l.I);
+    return {packed.taken(), own.taken()};
+  }
+
  public:
-  static Index workspace(const LinearGradients<R>& l) {
-    Workspace workspace;
-    Memory(workspace, l.I);
-    return workspace.taken();
+  static Index workspace(const LinearGradients<R>& l, Index members) {
+    return sizes(l).all(members);
   }
 
   // What rows n0 .. n1-1 of dy give.
   static void backward(const LinearGradients<R>& l, Index n0, Index n1, const Team& team) noexcept {
-    const LinearBackward self(l, team, Workspace(l.workspace, team.rank * workspace(l)));
+    const TeamWorkspace memory = sizes(l);
+    const LinearBackward self(l, team, memory.packed_of(l.workspace, team), memory.own_of(l.workspace, team));
     if (n0 == 0) {
       const Range inputs = part(self.layout.transposed(l.I).panels(), team.rank, team.size);
       for (Index p = inputs.first; p < inputs.last; ++p) self.layout.pack_transposed(l.w, l.I, 0, p, l.packed);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "gemm.h"
+#include "share.h"
 
 namespace fastrnn::FASTRNN_ISA {
 
@@ -49,14 +50,15 @@ void pack_blocks(const R* const* rows, Index depth, Index column, Index count, I
   }
 }
 
-// The columns of B, which is `width` wide, in wide panels.
+// Some rows of B, which is `width` wide, in wide panels of its columns.
 template <class R>
-void pack_columns(const R* const* rows, const WidePanels<R>& layout, Index width, R* packed) {
+void pack_columns(const R* const* rows, Range some, const WidePanels<R>& layout, Index width, R* to) {
   for (Index q = 0; q < layout.count; q += wide) {
     const Index row = layout.row(q), column = q * lanes<R>;
-    for (Index k = 0; k < layout.K; ++k, packed += row)
+    R* packed = to + layout.start(q) + some.first * row;
+    for (Index k = some.first; k < some.last; ++k, packed += row)
       for (Index j = 0; j < row; j += lanes<R>) {
-        prefetch_row(rows, k, layout.K, column + j);
+        prefetch_row(rows, k, some.last, column + j);
         store(packed + j, load(rows[k] + column + j, width - column - j));
       }
   }

@@ -63,6 +63,16 @@ class Sequence {
     for (Index i = 0; i < count; ++i) fn(share.rows.at(i));
   }
 
+  // Calls fn(s, r) for part of the rows of steps s0 .. s1-1, dealt out to all members.
+  template <class F>
+  FASTRNN_INLINE void each_dealt_row(Index s0, Index s1, const F& fn) const {
+    const Range own = part(steps.offset[s1] - steps.offset[s0], team.rank, team.size);
+    for (Index s = s0; s < s1; ++s) {
+      const Index before = steps.offset[s] - steps.offset[s0], last = own.last - before;
+      for (Index r = own.first > before ? own.first - before : 0; r < last && r < steps.active(s); ++r) fn(s, r);
+    }
+  }
+
   // ---- step s of sorted row r
 
   R* slots(Index s, Index r) const {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "../fastrnn.h"
+#include "share.h"
 
 namespace fastrnn::FASTRNN_ISA {
 
@@ -18,6 +18,31 @@ class Workspace {
     return piece;
   }
   Index taken() const { return Index(next_); }
+};
+
+// A workspace for the members of a team: what is packed for all of them, each a part of it, and what each has for itself. Two
+// members pack for themselves, as they would wait longer for each other.
+struct TeamWorkspace {
+  Index packed, own;  // bytes
+
+  // Calls pack(some) for the rows that a member packs.
+  template <class F>
+  static void fill(const Team& team, Index rows, const F& pack) {
+    if (!shared(team)) return pack(Range{0, rows});
+    team.wait();  // until nobody reads those before
+    pack(part(rows, team.rank, team.size));
+    team.wait();
+  }
+
+  Index all(Index members) const { return start(members); }
+  Workspace packed_of(void* memory, const Team& team) const {
+    return Workspace(memory, shared(team) || team.rank == 0 ? 0 : packed + own);
+  }
+  Workspace own_of(void* memory, const Team& team) const { return Workspace(memory, start(team.rank)); }
+
+ private:
+  static bool shared(const Team& team) { return team.size > 2; }
+  Index start(Index rank) const { return (rank == 0 ? packed : 2 * packed) + rank * own; }
 };
 
 }  // namespace fastrnn::FASTRNN_ISA
