@@ -1,7 +1,7 @@
 """fastrnn where it does not have the machine to itself.
 
-`python bench/beside.py` prints how many times as long a call on all threads takes as the same call on one thread, beside
-the same. More than 1.15 would be a fault: others should be left their cores.
+`python bench/beside.py` prints how many times as long a call on all threads takes as the same call on one
+thread, beside the same. More than 1.15 would be a fault: others should be left their cores.
 """
 
 from __future__ import annotations

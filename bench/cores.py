@@ -1,8 +1,8 @@
 """What more cores would give: a model of the cost, by the formula that the kernels use.
 
-`python bench/cores.py` measures what a core multiplies, a barrier, the start of a team, and the packing of rows; predicts
-how many times as fast P = 1 … 128 threads are for the shapes of `cases.py`; and sets what is predicted for one and two
-threads beside what is measured. docs/cores.md says what this can show, and what not.
+`python bench/cores.py` measures what a core multiplies, a barrier, the start of a team, and the packing of
+rows; predicts how many times as fast P = 1 … 128 threads are for the shapes of `cases.py`; and sets what is
+predicted for one and two threads beside what is measured. docs/cores.md says what this can show.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def _nanoseconds(call: Callable[[], Any]) -> float:
 def predicted(case: Case, members: int, constants: Constants) -> float:
     """Nanoseconds of a call on so many threads.
 
-    The steps are what the kernels themselves estimate, `_core.grid`, which chooses how they share a step. The input's
-    product, and in training the weights' gradients and the input's, are dealt out evenly, in whole vectors or rows; the
-    rows for the weights' gradients are packed once for all, or by each of two for itself.
+    The steps are what the kernels themselves estimate, `_core.grid`, which chooses how they share a step. The
+    input's product, and in training the weights' gradients and the input's, are dealt out evenly, in whole
+    vectors or rows; the rows for the weights' gradients are packed once for all, or by each of two.
     """
     from fastrnn import _core
 
