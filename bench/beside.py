@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import statistics
 import subprocess
 import sys
@@ -80,46 +81,48 @@ def seconds(call: Call, before: Call | None, burst: int) -> float:
     return took / calls
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    rounds = parser.parse_args().rounds
+def measure(rounds: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each case, and its ratio in each setting."""
     import fastrnn
-    from fastrnn import _core
 
     n = processors()
-    heads = [
-        "call",
-        "alone",
-        "after ONNX Runtime",
-        "beside a process",
-        f"{2 * n} threads",
-        "bursts after sleeps",
-    ]
-    print(f"{n} threads against one:\n\n| {' | '.join(heads)} |\n| --- |{' --: |' * 5}")
-    worst = 0.0
+    quiet = contextlib.nullcontext
     for case in CASES:
         call = call_of(case)
-        settings: list[tuple[str, int, Call | None, int, contextlib.AbstractContextManager[None]]] = [
-            ("alone", n, None, 10, contextlib.nullcontext()),
-            ("onnxruntime", n, onnxruntime_before(n), 1, contextlib.nullcontext()),
-            ("process", n, None, 10, another_process()),
-            ("twice", 2 * n, None, 10, contextlib.nullcontext()),
-            ("bursts", n, lambda: time.sleep(0.02), 3, contextlib.nullcontext()),
-        ]
-        ratios = []
-        for _, threads, before, burst, beside in settings:
+        settings: dict[str, tuple[int, Call | None, int, Any]] = {
+            "alone": (n, None, 10, quiet),
+            "after ONNX Runtime": (n, onnxruntime_before(n), 1, quiet),
+            "beside a process": (n, None, 10, another_process),
+            f"{2 * n} threads": (2 * n, None, 10, quiet),
+            "after sleeps": (n, lambda: time.sleep(0.02), 3, quiet),
+        }
+        ratios = {}
+        for name, (threads, before, burst, beside) in settings.items():
             ones, alls = [], []
-            with beside:
+            with beside():
                 for _ in range(rounds):  # interleaved: what else the machine does meets both
                     fastrnn.set_num_threads(1)
                     ones.append(seconds(call, before, burst))
                     fastrnn.set_num_threads(threads)
                     alls.append(seconds(call, before, burst))
-            ratios.append(statistics.median(alls) / statistics.median(ones))
-        worst = max(worst, *ratios)
-        print(f"| {case} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |", flush=True)
-    print(f"\nworst {worst:.2f}, to be at most {BOUND}; {_core.config()['teams']}")
+            ratios[name] = statistics.median(alls) / statistics.median(ones)
+        yield f"{case.set} {case}", ratios
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--json", action="store_true", help="for compare.py")
+    options = parser.parse_args()
+    found = {}
+    for case, ratios in measure(options.rounds):
+        found[case] = ratios
+        if not options.json:
+            print(case, *(f"{name} {ratio:.2f}" for name, ratio in ratios.items()), sep=", ", flush=True)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        print(f"worst {max(max(ratios.values()) for ratios in found.values()):.2f}, to be at most {BOUND}")
 
 
 if __name__ == "__main__":

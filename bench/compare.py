@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ REQUIRED = {"infer": {"y"}, "stream": {"y"}, "weights": {"y"}, "text": {"losses"
 TRAINING = {"y", "dx", "dw_ih", "dw_hh", "db_ih"}
 OURS = "fastrnn"
 AGAINST = "against"
+ALL_SETS = (*SETS, "beside")
 # What keeps everyone from using a better ISA, as on a processor without one; ONNX Runtime cannot be kept.
 RESTRICTIONS = {
     "avx2": {
@@ -73,6 +76,8 @@ def main() -> None:
         _save(run, options.out)
     for worker in (oracle, *workers.values()):
         worker.close()
+    if "beside" in options.sets and options.against is None:
+        run["beside"] = _beside(options.rounds)
     if "train" in options.sets and not options.quick and options.against is None:
         run["memory"] = [_memory(case, max(options.threads)) for case in MEMORY]
 
@@ -90,7 +95,9 @@ def _save(run: dict[str, Any], folder: Path) -> None:
 def _options() -> argparse.Namespace:
     processors = probe.processors()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=_list_of(SETS), default=list(SETS), help=f"of {','.join(SETS)}")
+    parser.add_argument(
+        "--sets", type=_list_of(ALL_SETS), default=list(ALL_SETS), help=f"of {','.join(ALL_SETS)}"
+    )
     parser.add_argument("--peers", type=_list_of(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--rounds", type=int)
@@ -216,6 +223,13 @@ def _fault(case: Case, results: dict[str, np.ndarray], expected: dict[str, np.nd
         if not error <= TOLERANCE:
             return f"{name} is off by {error:.0e} of its largest value"
     return None
+
+
+def _beside(rounds: int) -> dict[str, dict[str, float]]:
+    """For each call and setting, how many times as long it takes as on one thread: see beside.py."""
+    command = [sys.executable, str(Path(__file__).parent / "beside.py"), "--json", "--rounds", str(rounds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _memory(case: Case, threads: int) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def write(run: Run, folder: Path) -> None:
 
 
 def _most_threads(run: Run) -> int:
-    return max(record["threads"] for record in run["records"])
+    return max((record["threads"] for record in run["records"]), default=1)
 
 
 def _of(run: Run, name: str) -> list[Record]:
@@ -120,7 +120,7 @@ def _rates(records: Iterable[Record]) -> dict[str, float]:
 
 
 def _fma_share(run: Run) -> list[tuple[float, str]]:
-    peak = run["peak"][str(_most_threads(run))] * 1e9
+    peak = run["peak"].get(str(_most_threads(run)), 0) * 1e9
     return [
         (record["flops"] / seconds(record) / peak, record["case"])
         for record in _of(run, "train")
@@ -219,6 +219,8 @@ def _markdown(run: Run) -> str:
         for n in threads:
             records = [r for r in run["records"] if r["set"] == name and r["threads"] == n]
             parts += [f"## {TITLES[name]}, {_threads(n)}\n", _shapes(run, records)]
+    if run.get("beside"):
+        parts += ["## Beside others: times as long as on one thread\n", _beside(run)]
     if run["memory"]:
         parts += ["## Memory of one call\n", _memory(run)]
     if notes := _notes(run):
@@ -269,6 +271,12 @@ def _shapes(run: Run, records: list[Record]) -> str:
         ratio = [f"{those[name]:.2f}×" if name in those else "–" for name in peers]
         rows.append([record["case"], _time(ours), f"{rate:.1f}", f"{share:.0%}", *ratio])
     return _table(heads, rows)
+
+
+def _beside(run: Run) -> str:
+    found = run["beside"]
+    rows = [[case, *(f"{ratio:.2f}" for ratio in ratios.values())] for case, ratios in found.items()]
+    return _table(["call", *next(iter(found.values()))], rows)
 
 
 def _memory(run: Run) -> str:
