@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -26,6 +27,28 @@ using Shape = std::vector<Index>;
 constexpr int plain_flags = int(py::array::c_style) | int(py::detail::npy_api::NPY_ARRAY_ALIGNED_);
 
 inline bool is_plain(const py::array& array) { return (array.flags() & plain_flags) == plain_flags; }
+
+// No subclass, which may mean something else by its numbers.
+inline bool is_ndarray(const py::handle& object) {
+  return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+}
+
+template <class T>
+bool has_dtype(const py::array& array) {
+  const py::dtype wanted = py::dtype::of<T>(), dtype = array.dtype();  // equal ones are often the same, but not always
+  return dtype.is(wanted) || dtype.equal(wanted);
+}
+
+// The numbers of an array of this shape and dtype that is just as the kernels want it, or null.
+template <class T>
+const T* plain_data(const py::handle& object, std::initializer_list<Index> shape) {
+  if (!is_ndarray(object)) return nullptr;
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  if (!is_plain(array) || array.ndim() != py::ssize_t(shape.size()) ||
+      !std::equal(shape.begin(), shape.end(), array.shape()) || !has_dtype<T>(array))
+    return nullptr;
+  return static_cast<const T*>(array.data());
+}
 
 template <class R>
 const R* pointer(const py::array& array, const Shape& shape, const char* name) {
@@ -99,6 +122,9 @@ inline const Index* indices(const py::array& array, const Shape& shape, Index lo
 
 // The functions of a training step, in bindings_training.cpp.
 void bind_training(py::module_& module);
+
+// Layers' parameters, in bindings_layers.cpp.
+void bind_layers(py::module_& module);
 
 // Streams, in bindings_stream.cpp.
 void bind_stream(py::module_& module);

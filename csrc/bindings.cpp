@@ -12,6 +12,7 @@
 #include "call.h"
 #include "dispatch.h"
 #include "linear.h"
+#include "records.h"
 #include "tally.h"
 #include "threads.h"
 
@@ -22,32 +23,25 @@ namespace {
 struct Arguments {
   std::string cell;
   py::array x;
-  py::array w_ih, w_hh;
-  Optional b_ih, b_hh;
+  py::object parameters;  // a record, which holds their arrays
   std::vector<Optional> states;
   Optional lengths;
   bool reverse, training, recompute;
-  std::optional<py::dict> packed;
   Optional mask, all_c;
 
   bool tokens() const { return x.ndim() == 2; }
 };
 
 Arguments arguments_of(const py::handle& call) {
-  const py::object parameters = call.attr("parameters");
   Arguments arguments{
       .cell = call.attr("cell").cast<std::string>(),
       .x = array_field(call, "x"),
-      .w_ih = array_field(parameters, "w_ih"),
-      .w_hh = array_field(parameters, "w_hh"),
-      .b_ih = optional_field(parameters, "b_ih"),
-      .b_hh = optional_field(parameters, "b_hh"),
+      .parameters = call.attr("parameters"),
       .states = {},
       .lengths = optional_field(call, "lengths"),
       .reverse = call.attr("reverse").cast<bool>(),
       .training = call.attr("training").cast<bool>(),
       .recompute = call.attr("recompute").cast<bool>(),
-      .packed = call.attr("packed").cast<std::optional<py::dict>>(),
       .mask = optional_field(call, "mask"),
       .all_c = optional_field(call, "all_c"),
   };
@@ -62,15 +56,6 @@ struct BackwardArguments {
   bool input_gradient;
   Optional dhidden;  // an output
 };
-
-// Packed weights of a call before this one, in the place that a layer has for them.
-template <class R>
-std::shared_ptr<Weights<R>> kept(const py::dict& packed) {
-  if (!packed.contains("native")) return nullptr;
-  return std::dynamic_pointer_cast<Weights<R>>(packed["native"].cast<std::shared_ptr<AnyWeights>>());
-}
-
-void keep(const py::dict& packed, std::shared_ptr<AnyWeights> weights) { packed["native"] = std::move(weights); }
 
 // A call of a cell, and what its forward leaves for backward. Both have three parts, of which the middle one does not
 // need the interpreter.
@@ -95,24 +80,11 @@ struct Reserve {
 
 using Calls = std::vector<std::shared_ptr<Reserve>>;
 
-// One call or two, which may go side by side. Ctrl-C, which only the thread that called sees, ends both.
+// One call or two.
 void run_all(const Calls& calls, void (Reserve::*run)(const Poll&)) {
   const WithoutGil release;
-  if (calls.size() != 2 || !calls[0]->better_side_by_side()) {
-    for (const auto& call : calls) (*call.*run)(poll);
-    return;
-  }
-  std::atomic<bool> ended{false};
-  const Poll watch = [&] {
-    if (ended) throw std::runtime_error("the other direction was ended");
-    try {
-      poll();
-    } catch (...) {
-      ended = true;
-      throw;
-    }
-  };
-  together([&] { (*calls[0].*run)(watch); }, [&] { (*calls[1].*run)(watch); });
+  each_direction(int(calls.size()), calls.size() == 2 && calls[0]->better_side_by_side(), poll,
+                 [&](int d, const Poll& watch) { (*calls[std::size_t(d)].*run)(watch); });
 }
 
 template <class R>
@@ -121,7 +93,6 @@ class TypedCall : public Reserve {
   Inputs<R> inputs_;
   Index gates_;
   bool has_c_;
-  std::shared_ptr<Weights<R>> weights_;  // if they are kept: those of the layer's last call, then those of this one
   Call<R> call_;
 
   // Between start and end: arrays, and where they are.
@@ -132,17 +103,10 @@ class TypedCall : public Reserve {
   OutputGradients<R> from_;
   Gradients<R> gradients_;
 
-  static Inputs<R> inputs_of(const Arguments& a, Index gates) {
-    if (a.x.ndim() < 2 || a.w_ih.ndim() != 2 || a.w_hh.ndim() != 2 || a.states.empty())
-      throw std::invalid_argument("x, w_ih, w_hh or states: wrong rank for the kernels");
-    const Index T = a.x.shape(0), B = a.x.shape(1), I = a.w_ih.shape(1), H = a.w_hh.shape(1), rows = gates * H;
-    Inputs<R> in{{.I = I,
-                  .H = H,
-                  .P = H,
-                  .w_ih = pointer<R>(a.w_ih, {rows, I}, "w_ih"),
-                  .w_hh = pointer<R>(a.w_hh, {rows, H}, "w_hh"),
-                  .b_ih = pointer<R>(a.b_ih, {rows}, "b_ih"),
-                  .b_hh = pointer<R>(a.b_hh, {rows}, "b_hh")}};
+  static Inputs<R> inputs_of(const Arguments& a, const Kernel<R>& kernel) {
+    if (a.x.ndim() < 2 || a.states.empty()) throw std::invalid_argument("x or states: wrong rank for the kernels");
+    Inputs<R> in{parameters_of(kernel, a.parameters)};
+    const Index T = a.x.shape(0), B = a.x.shape(1), I = in.I, H = in.H;
     in.T = T, in.B = B;
     if (a.tokens())
       in.tokens = series(indices(a.x, {T, B}, 0, I - 1, "x"), B, 1);
@@ -158,10 +122,8 @@ class TypedCall : public Reserve {
 
  public:
   TypedCall(const Kernel<R>& kernel, Arguments arguments)
-      : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel.gates)), gates_(kernel.gates),
-        has_c_(kernel.states > 1), call_(kernel, inputs_, arguments_.training, arguments_.recompute) {
-    if (arguments_.packed) weights_ = kept<R>(*arguments_.packed);
-  }
+      : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel)), gates_(kernel.gates),
+        has_c_(kernel.states > 1), call_(kernel, inputs_, arguments_.training, arguments_.recompute) {}
 
   py::tuple states(const py::array& h, const py::array& c) const {
     if (has_c_) return py::make_tuple(h, c);
@@ -178,14 +140,8 @@ class TypedCall : public Reserve {
     to_ = {.y = series(y_.mutable_data(), B, H), .all_c = series(all_c, B, H), .h = h_.mutable_data()};
     if (has_c_) to_.c = c_.mutable_data();
   }
-  void run_forward(const Poll& poll) override {
-    if (arguments_.packed) weights_ = call_.weights(std::move(weights_));
-    call_.forward(to_, poll, weights_);
-  }
-  py::tuple end_forward() override {
-    if (arguments_.packed) keep(*arguments_.packed, std::move(weights_));
-    return py::make_tuple(y_, states(h_, c_));
-  }
+  void run_forward(const Poll& poll) override { call_.forward(to_, poll); }
+  py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }
 
   void start_backward(const BackwardArguments& arguments) override {
     const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H, rows = gates_ * H;
@@ -227,7 +183,7 @@ py::list forward_all(const std::vector<py::object>& directions) {
     Arguments arguments = arguments_of(direction);
     training.push_back(arguments.training);
     const int cell = find_cell(arguments.cell);
-    calls.push_back(by_dtype(arguments.w_ih, [&]<class R>(R) -> std::shared_ptr<Reserve> {
+    calls.push_back(by_dtype(array_field(arguments.parameters, "w_ih"), [&]<class R>(R) -> std::shared_ptr<Reserve> {
       return std::make_shared<TypedCall<R>>(isa().table<R>().cells[cell], std::move(arguments));
     }));
     calls.back()->start_forward();
@@ -269,22 +225,15 @@ Task linear_task(const py::array& x, const py::array& w) {
 }
 
 template <class R>
-py::array run_linear(const py::array& x, const py::array& w, const Optional& b, const std::optional<py::dict>& packed) {
+py::array run_linear(const py::array& x, const py::array& w, const Optional& b) {
   auto task = linear_task<Linear<R>, R>(x, w);
   task.b = pointer<R>(b, {task.O}, "bias");
   py::array_t<R> y = empty<R>({task.N, task.O});
   task.y = y.mutable_data();
-  const bool keeps = packed && task.N > few_rows;
-  std::shared_ptr<Weights<R>> weights;
-  if (keeps) weights = kept<R>(*packed);
   {
     const WithoutGil release;
-    const LinearKernel<R>& kernel = isa().table<R>().linear;
-    if (keeps)
-      weights = up_to_date(std::move(weights), kernel, parameters_of(task), linear_threads(task.N, task.I, task.O));
-    linear_forward(kernel, task, poll, weights);
+    linear_forward(isa().table<R>().linear, task, poll);
   }
-  if (keeps) keep(*packed, std::move(weights));
   return y;
 }
 
@@ -301,8 +250,8 @@ py::tuple run_linear_backward(const py::array& x, const py::array& w, const py::
   return py::make_tuple(dx, dw, db);
 }
 
-py::array linear(const py::array& x, const py::array& w, const Optional& b, const std::optional<py::dict>& packed) {
-  return by_dtype(w, [&]<class R>(R) { return run_linear<R>(x, w, b, packed); });
+py::array linear(const py::array& x, const py::array& w, const Optional& b) {
+  return by_dtype(w, [&]<class R>(R) { return run_linear<R>(x, w, b); });
 }
 
 py::tuple linear_gradients(const py::array& x, const py::array& w, const py::array& dy) {
@@ -353,15 +302,15 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   find_main_thread();
 
   py::class_<Reserve, std::shared_ptr<Reserve>>(module, "Reserve", "What forward leaves for backward.");
-  py::class_<AnyWeights, std::shared_ptr<AnyWeights>>(module, "Weights", "Packed weights.");
   module.def("forward_all", &forward_all, "See fastrnn.reference.forward, for each of one or two directions.", "calls"_a);
   module.def("backward_all", &backward_all, "See fastrnn.reference.backward, likewise. A reserve serves once.",
              "calls"_a);
   module.def("linear", &linear, "See fastrnn.functional.linear.", "x"_a.noconvert(), "weight"_a.noconvert(),
-             "bias"_a.noconvert(), "packed"_a = py::none());
+             "bias"_a.noconvert());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
              "weight"_a.noconvert(), "dy"_a.noconvert());
   bind_training(module);
+  bind_layers(module);
   bind_stream(module);
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");

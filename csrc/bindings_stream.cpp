@@ -4,6 +4,7 @@
 #include "arrays.h"
 #include "dispatch.h"
 #include "fork.h"
+#include "records.h"
 #include "stream.h"
 
 namespace fastrnn {
@@ -62,18 +63,6 @@ class TypedStream : public AnyStream {
   Gate gate_;
   std::vector<Index> tokens_;  // [B]  of this step: the caller's may change
 
-  // The numbers of an array of this shape and dtype that is just as the kernels want it, or null.
-  template <class T>
-  static const T* data(const py::handle& object, std::initializer_list<Index> shape) {
-    if (Py_TYPE(object.ptr()) != py::detail::npy_api::get().PyArray_Type_) return nullptr;
-    const auto array = py::reinterpret_borrow<py::array>(object);
-    if (!is_plain(array) || array.ndim() != py::ssize_t(shape.size()) ||
-        !std::equal(shape.begin(), shape.end(), array.shape()))
-      return nullptr;
-    const py::dtype wanted = py::dtype::of<T>(), dtype = array.dtype();  // equal ones are often the same, but not always
-    return dtype.is(wanted) || dtype.equal(wanted) ? static_cast<const T*>(array.data()) : nullptr;
-  }
-
  public:
   TypedStream(const std::vector<StreamLayer<R>>& layers, std::vector<Stack> stacks, Index B)
       : stream_(isa().table<R>().linear, layers, B), stacks_(std::move(stacks)), tokens_(B) {}
@@ -81,8 +70,8 @@ class TypedStream : public AnyStream {
 
   py::object step(const py::handle& x, const py::handle& out) override {
     const Index B = stream_.B(), I = stream_.I(), O = stream_.O();
-    const R* floats = stream_.takes_floats() ? data<R>(x, {B, I}) : nullptr;
-    const Index* tokens = !floats && stream_.takes_tokens() ? data<Index>(x, {B}) : nullptr;
+    const R* floats = stream_.takes_floats() ? plain_data<R>(x, {B, I}) : nullptr;
+    const Index* tokens = !floats && stream_.takes_tokens() ? plain_data<Index>(x, {B}) : nullptr;
     if (!floats && !tokens) return py::none();
     const auto stay = gate_.enter();
     if (tokens) {
@@ -94,7 +83,7 @@ class TypedStream : public AnyStream {
       advance(floats, tokens, y.mutable_data());
       return y;
     }
-    const R* y = data<R>(out, {B, O});
+    const R* y = plain_data<R>(out, {B, O});
     if (!y || !py::reinterpret_borrow<py::array>(out).writeable()) return py::none();
     advance(floats, tokens, const_cast<R*>(y));
     return py::reinterpret_borrow<py::object>(out);
@@ -157,29 +146,15 @@ using Stages = std::vector<std::pair<std::string, std::vector<py::object>>>;  //
 
 template <class R>
 StreamLayer<R> layer_of(const std::string& kind, const py::object& parameters) {
-  const py::array w_ih = array_field(parameters, "w_ih");
-  const Optional w_hh = optional_field(parameters, "w_hh");
-  const Optional b_ih = optional_field(parameters, "b_ih"), b_hh = optional_field(parameters, "b_hh");
-  if (w_ih.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
-  const Index rows = w_ih.shape(0), columns = w_ih.shape(1);
-  StreamLayer<R> layer{};
-  layer.I = columns, layer.H = layer.P = rows;
+  if (kind == "linear") return {linear_parameters_of<R>(parameters), nullptr};
   if (kind == "embedding") {
-    layer.I = rows, layer.H = layer.P = columns, layer.table = true;
-    layer.w_ih = pointer<R>(w_ih, {rows, columns}, "table");
-  } else if (kind == "linear") {
-    layer.w_ih = pointer<R>(w_ih, {rows, columns}, "weight");
-    layer.b_ih = pointer<R>(b_ih, {rows}, "bias");
-  } else {
-    layer.cell = &isa().table<R>().cells[find_cell(kind)];
-    if (!w_hh) throw std::invalid_argument("w_hh: missing");
-    const Index H = layer.H = layer.P = rows / layer.cell->gates, used = layer.cell->gates * H;
-    layer.w_ih = pointer<R>(w_ih, {used, columns}, "w_ih");
-    layer.w_hh = pointer<R>(w_hh, {used, H}, "w_hh");
-    layer.b_ih = pointer<R>(b_ih, {used}, "b_ih");
-    layer.b_hh = pointer<R>(b_hh, {used}, "b_hh");
+    const py::array table = array_field(parameters, "w_ih");
+    if (table.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
+    const Index V = table.shape(0), E = table.shape(1);
+    return {{.I = V, .H = E, .P = E, .w_ih = pointer<R>(table, {V, E}, "table")}, nullptr, true};
   }
-  return layer;
+  const Kernel<R>& cell = isa().table<R>().cells[find_cell(kind)];
+  return {parameters_of(cell, parameters), &cell};
 }
 
 template <class R>

@@ -1,8 +1,10 @@
 #include "call.h"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include "threads.h"
@@ -220,6 +222,24 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
     for (Index j = 0; layer_.mask && j < P; ++j) gradients.h0[b * P + j] += layer_.mask[b * P + j] * dmasked[r * Hp + j];
     if (gradients.c0) std::copy_n(dc + r * Hp, H, gradients.c0 + b * H);
   }
+}
+
+void each_direction(int count, bool side_by_side, const Poll& poll, const std::function<void(int, const Poll&)>& fn) {
+  if (count != 2 || !side_by_side) {
+    for (int d = 0; d < count; ++d) fn(d, poll);
+    return;
+  }
+  std::atomic<bool> ended{false};
+  const Poll watch = [&] {
+    if (ended) throw std::runtime_error("the other direction was ended");
+    try {
+      poll();
+    } catch (...) {
+      ended = true;
+      throw;
+    }
+  };
+  together([&] { fn(0, watch); }, [&] { fn(1, watch); });
 }
 
 template class Call<float>;

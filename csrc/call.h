@@ -1,6 +1,7 @@
 // One call of a cell: the memory that its kernel works in, and the steps in pieces that can be interrupted.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -64,5 +65,9 @@ class Call {
   const bool recompute_;
   Buffer<R> starts_;  // [blocks, B, Hp]  c before each block of backward's, to recompute from
 };
+
+// Runs fn(direction, poll) for one direction of a layer or two, these at the same time if that is better. Ctrl-C, which only
+// the thread that called sees, ends both.
+void each_direction(int count, bool side_by_side, const Poll& poll, const std::function<void(int, const Poll&)>& fn);
 
 }  // namespace fastrnn

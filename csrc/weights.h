@@ -23,12 +23,8 @@ void each_array(P& p, Index gates, const F& fn) {
 // Differs if any bit differs, but for a chance of 1 in 2^64.
 using Fingerprint = std::array<std::uint64_t, 8>;
 
-struct AnyWeights {
-  virtual ~AnyWeights() = default;
-};
-
 template <class R>
-struct Weights : AnyWeights {
+struct Weights {
   const Packing<R>* packing;
   Fingerprint fingerprint{};  // of the parameters, where they are kept for other calls
   Buffer<R> ih, hh, bias;     // see Packed

@@ -13,6 +13,7 @@ import pytest
 from cells import FORMS, backward, built, flat, forward
 
 from fastrnn import reference
+from fastrnn.arrays import Arrays
 from fastrnn.reference import Call, Parameters
 
 _core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
@@ -342,10 +343,9 @@ def test_linear(threads, isa, rng, shape, dtype):
     for count in (2, 3):
         threads(count)
         assert_same_bits([_core.linear(x, w, b), *_core.linear_backward(x, w, dy)], [y, *gradients])
-        packed = {}
+        layer = _core.Linear(Arrays({"weight": w, "bias": b}), Parameters(w, None, b))
         for _ in range(2):  # anew, and what was kept
-            assert_same_bits([_core.linear(x, w, b, packed)], [y])
-        assert_same_bits([_core.linear(x, w, None, packed)], [_core.linear(x, w, None)])
+            assert_same_bits([layer.run(x)], [y])
 
 
 @pytest.mark.parametrize("cell", CELLS)

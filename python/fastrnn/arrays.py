@@ -36,15 +36,26 @@ class Arrays(MutableMapping[str, Array]):
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._arrays = dict(arrays)
+        self._handed_out = object()
+
+    # Who has packed the arrays keeps the token `_handed_out`, and looks whether it is still the same one
+    # (`csrc/kept.h`). A new one is made after an array is taken, before anybody else can have it and before
+    # anything is written: so who sees a new token sees the reference, too, or all that has been done with it.
 
     def __getitem__(self, name: str) -> Array:
+        array = self._arrays[name]
+        self._handed_out = object()
+        return array
+
+    def look_at(self, name: str) -> Array:
+        """The array for its owner, who reads it at once and passes it on to nobody."""
         return self._arrays[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self._arrays:
-            known = ", ".join(map(repr, self._arrays)) or "none"
+        if name not in set(self):
+            known = ", ".join(map(repr, self)) or "none"
             raise KeyError(f"there is no array {name!r} to assign to, and names are fixed: {known}")
-        array = self._arrays[name]
+        array = self[name]
         if value is not array:  # which an in-place operator assigns
             array[...] = checks.matching_arrays("what is assigned", {name: value}, {name: array})[name]
 
@@ -60,6 +71,16 @@ class Arrays(MutableMapping[str, Array]):
     def __repr__(self) -> str:
         return f"<{', '.join(f'{name} {array.dtype}{array.shape}' for name, array in self.items())}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A shallow copy has the same arrays, and a pickle arrays that are its own."""
+        return _restored, (dict(self),)
+
+
+def _restored(arrays: Mapping[str, Array]) -> Arrays:
+    """As `Arrays`, which hold arrays of their own memory: those from a pickle are views of what was read."""
+    views = [name for name, array in arrays.items() if array.flags.writeable and not array.flags.owndata]
+    return Arrays({**arrays, **{name: arrays[name].copy() for name in views}})
+
 
 class Joined(Arrays):
     """The arrays of several owners, each by its owner's name and its own: ``head.bias``. An owner that comes
@@ -72,9 +93,17 @@ class Joined(Arrays):
             for prefix, owner in arrays._owners if isinstance(arrays, Joined) else [("", arrays)]:
                 owners.setdefault(id(owner), (f"{part}.{prefix}", owner))
         self._owners: list[tuple[str, Arrays]] = list(owners.values())
-        super().__init__(
-            {prefix + name: array for prefix, owner in self._owners for name, array in owner._arrays.items()}
-        )
+        self._places = {prefix + name: (owner, name) for prefix, owner in self._owners for name in owner}
+
+    def __getitem__(self, name: str) -> Array:
+        owner, own = self._places[name]
+        return owner[own]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy looks its arrays up again, in the copies of their owners'."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, functional
-from fastrnn.backend import kernels
+from fastrnn.backend import Backend, kernels
 from fastrnn.checks import Array
-from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, uniform
+from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.stream import Stage
 from fastrnn.reference import Parameters
 
@@ -62,11 +63,12 @@ class Linear(Layer):
         rng = generator(seed, type(self).__name__, *shape)
         shapes = {"weight": shape, "bias": shape[:1]} if self.bias else {"weight": shape}
         super().__init__({name: uniform(rng, bound, shape, self.dtype) for name, shape in shapes.items()})
-        self._packed = Packed()
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Inference: y, (..., out_features), of x, (..., in_features)."""
-        return self._apply(self._input(x), self._packed)
+        made = self._for_inference()
+        y: Array | None = made.run(x)
+        return made.run(self._input(x)) if y is None else y
 
     def forward(self, x: npt.ArrayLike) -> tuple[Array, Back]:
         """The same as a call, and ``back(dy)``, which adds to `gradients` and returns dx, (..., in_features).
@@ -82,23 +84,18 @@ class Linear(Layer):
             self.add_gradients({"weight": dweight} | ({"bias": dbias} if self.bias else {}))
             return dx
 
-        return self._apply(array), back
+        return functional.linear(array, *self.parameters.values()), back
 
     def _stages(self, batch: int) -> list[Stage]:
         return [Stage("linear", [Parameters(self.parameters["weight"], None, self.parameters.get("bias"))])]
 
     def _input(self, x: npt.ArrayLike) -> Array:
-        # What is right already is seen at once: a head is called for each row.
-        if checks.is_plain(x, self.dtype) and x.shape[-1:] == (self.in_features,):
-            return x
         array = checks.array("x", x, f"a {self.dtype} array of shape (..., {self.in_features})")
         return floats("x", array, self.dtype, (*array.shape[:-1], self.in_features))
 
-    def _apply(self, x: Array, packed: Packed | None = None) -> Array:
-        parameters = self._parameters
-        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
-        y = kernels().linear(rows, parameters["weight"], parameters["bias"] if self.bias else None, packed)
-        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
+    def _make(self, backend: Backend) -> Any:
+        weight, *bias = map(self._parameters.look_at, self._parameters)
+        return backend.Linear(self._parameters, Parameters(weight, None, bias[0] if bias else None))
 
 
 class Embedding(Layer):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastrnn import checks
 from fastrnn.arrays import Arrays, Joined
+from fastrnn.backend import Backend, kernels
 from fastrnn.checks import Array
 
 Seed: TypeAlias = "int | np.random.Generator | None"  # a string: numpy.random loads when it is needed
@@ -37,6 +38,9 @@ class Layer:
     #: How many times the learning rate some of its arrays need, by name.
     _rates: Mapping[str, float] = {}
 
+    #: What a backend has made of the parameters, and which one.
+    _made: tuple[Backend, Any] | None = None
+
     def __init__(self, parameters: Mapping[str, Array] | None = None) -> None:
         self._parameters = Arrays(parameters or {})
         self._gradients = Arrays({})
@@ -44,7 +48,11 @@ class Layer:
     @property
     def parameters(self) -> Arrays:
         """The arrays by name, for an optimizer to update in place. What is assigned to a name is copied into
-        its array."""
+        its array.
+
+        Calls see whatever is written to an array, at any time, by whoever holds it or a view, buffer or
+        tensor of it. What writes by an address alone, kept from an array that was dropped, must take the
+        array from here once more afterwards."""
         return self._parameters
 
     @property
@@ -140,15 +148,18 @@ class Layer:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle has: no gradients."""
-        return {**self.__dict__, "_gradients": Arrays({})}
+        """What a copy or a pickle has: no gradients, and nothing that a backend has made."""
+        return {**self.__dict__, "_gradients": Arrays({}), "_made": None}
 
+    def _for_inference(self) -> Any:
+        """What the backend in use makes of the parameters, which is made once."""
+        backend, made = kernels(), self._made
+        if made is None or made[0] is not backend:
+            self._made = made = backend, self._make(backend)
+        return made[1]
 
-class Packed(dict[str, Any]):
-    """Where the kernels keep packed weights from call to call. A copy or a pickle has none."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Packed, ()
+    def _make(self, backend: Backend) -> Any:
+        raise NotImplementedError
 
 
 class Composite(Layer):

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks, reference
+from fastrnn.backend import Backend
 from fastrnn.checks import Array
 from fastrnn.docstrings import complete
 from fastrnn.functional.door import run_directions, run_directions_back
 from fastrnn.functional.variants import checked, choose, refuse_unknown
 from fastrnn.layers.feedforward import Dropout
-from fastrnn.layers.layer import Back, Layer, Packed, Seed, floats, generator, uniform
+from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
 from fastrnn.layers.states import States
 from fastrnn.layers.stream import Stage, Stream
@@ -178,7 +179,6 @@ class Recurrent(Layer, Generic[StateT]):
             for name, shape in parts.items()
         }
         super().__init__(weights | (self._states.zeros() if self.learned_state else {}))
-        self._packed = [Packed() for _ in range(self._states.places)]  # for each layer and direction
         self._dropouts = [Dropout(self.dropout, seed=rng) for _ in range(self.num_layers - 1)]
         self._masks = Dropout(self.recurrent_dropout, seed=rng)
 
@@ -252,9 +252,15 @@ class Recurrent(Layer, Generic[StateT]):
         >>> h.shape, c.shape, bool((h[-1] == y).all()), bool((c[:, -1] == state_n[1]).all())
         ((2, 7, 4, 5), (2, 7, 4, 5), True, True)
         """
-        states: list[Any] | None = [] if checks.boolean("return_all_states", return_all_states) else None
-        y, state_n, _ = self._run(x, state, lengths, training=False, states=states)
-        return (y, state_n) if states is None else (y, state_n, self._states.whole(states))
+        stack, all_states = self._for_inference(), checks.boolean("return_all_states", return_all_states)
+        found: Any = None
+        if not self.learned_state:
+            found = stack.run(x, state, lengths, self.batch_first, all_states)
+        if found is None:  # something about the arguments is not just as the kernels want it
+            found = stack.run(*self._plain(x, state, lengths), self.batch_first, all_states)
+        if found is None:
+            raise ValueError("an argument was changed by another thread")
+        return found  # type: ignore[no-any-return]
 
     def forward(
         self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
@@ -300,7 +306,7 @@ class Recurrent(Layer, Generic[StateT]):
         >>> dx.shape, dh_0.shape, sorted(layer.gradients) == sorted(layer.parameters)
         ((7, 4, 3), (1, 4, 5), True)
         """
-        y, state_n, *kept = self._run(x, state, lengths, training=True)  # emptied when it is taken
+        y, state_n, *kept = self._train(x, state, lengths)  # emptied when it is taken
         shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
 
         def back(
@@ -387,8 +393,8 @@ class Recurrent(Layer, Generic[StateT]):
 
     def _parameters_of(self, suffix: str) -> Parameters:
         """Those of one layer and direction."""
-        parameters = self.parameters
-        arrays: dict[str, Any] = {base: parameters[base + suffix] for base in self._bases}
+        look_at = self._parameters.look_at
+        arrays: dict[str, Any] = {base: look_at(base + suffix) for base in self._bases}
         weights = {field: arrays.pop(base, None) for base, field in FIELDS.items()}
         return Parameters(**weights, vectors=tuple(arrays.values()))
 
@@ -396,35 +402,38 @@ class Recurrent(Layer, Generic[StateT]):
         """What a copy or a pickle of the layer has: nor a `record`."""
         return {**super().__getstate__(), "record": ()}
 
-    def _run(
-        self,
-        x: npt.ArrayLike,
-        state: Any,
-        lengths: Any,
-        training: bool,
-        states: list[Any] | None = None,
-    ) -> tuple[Array, StateT, _Kept]:
-        """Layer by layer, direction by direction.
+    def _make(self, backend: Backend) -> Any:
+        suffixes = [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
+        places = [*map(self._parameters_of, suffixes)]
+        return backend.Stack(self._parameters, self._cell, places, self._directions, self._told)
 
-        Those of all steps are appended to `states`.
-        """
+    def _plain(self, x: npt.ArrayLike, state: Any, lengths: Any) -> tuple[Array, Any, Array | None]:
+        """The arguments of a call, checked, as plain arrays."""
         x = self._input(x)
-        T, B = x.shape[:2]
+        T, B = self._swap(x).shape[:2]
+        if self.learned_state:
+            state, _ = self._states.started("state", state, self._start(), B)
+        state = self._states.checked("state", state, B)
+        if lengths is not None:
+            lengths = checks.int_array("lengths", lengths, (B,), 0, T, "0..T")
+        return x, state, lengths
+
+    def _train(self, x: npt.ArrayLike, state: Any, lengths: Any) -> tuple[Array, StateT, _Kept]:
+        """Layer by layer, direction by direction."""
+        x = self._swap(self._input(x))
+        B = x.shape[1]
         started: list[str] = []
         if self.learned_state:
             state, started = self._states.started("state", state, self._start(), B)
         current = self._states.by_place("state", state, B)
-        all_c = None if states is None or len(self._states.widths) == 1 else (T, B, self.hidden_size)
         kept = _Kept([], [], [], started)
         for layer in range(self.num_layers):
-            if training and layer:
+            if layer:
                 x, undrop = self._dropouts[layer - 1].forward(x)
                 kept.undrop.append(undrop)
             places = slice(layer * self._directions, (layer + 1) * self._directions)
             initial = current[places]
-            packed = [None] * len(initial) if training else self._packed[places]
-            masks = [self._mask(B) if training else None for _ in initial]
-            cells = [None if all_c is None else np.zeros(all_c, self.dtype) for _ in initial]
+            masks = [self._mask(B) for _ in initial]
             calls = [
                 Call(
                     self._cell,
@@ -433,11 +442,9 @@ class Recurrent(Layer, Generic[StateT]):
                     initial[k],
                     lengths,
                     reverse=k == 1,
-                    training=training,
+                    training=True,
                     recompute=self.recompute,
-                    packed=packed[k],
                     mask=masks[k],
-                    all_c=cells[k],
                     options=self._told,
                 )
                 for k, suffix in enumerate(self._suffixes(layer))
@@ -446,11 +453,9 @@ class Recurrent(Layer, Generic[StateT]):
             outputs = [y for y, _, _ in found]
             current[places] = [state_n for _, state_n, _ in found]
             kept.reserves.extend(reserve for _, _, reserve in found)
-            if training and self.recording:
+            if self.recording:
                 for start, mask, y in zip(initial, masks, outputs, strict=True):
                     kept.passes.append(Pass(x, start, lengths, mask, y, np.zeros_like(y)))
-            if states is not None:
-                states.extend(outputs if all_c is None else zip(outputs, cells, strict=True))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         return self._swap(x), self._states.whole(current), kept
 
@@ -461,14 +466,14 @@ class Recurrent(Layer, Generic[StateT]):
         return self._masks.forward(np.ones((batch, self._states.widths[0]), self.dtype))[0]
 
     def _input(self, x: npt.ArrayLike) -> Array:
-        """x as time-major floats or tokens, whichever it is."""
+        """x as floats or tokens, whichever it is."""
         axes = ("B", "T") if self.batch_first else ("T", "B")
         array = x if type(x) is np.ndarray else self._input_array(x, axes)
         if array.dtype.kind in "iu" and array.ndim != 3:
             array = checks.int_array("x", array, axes, 0, self.input_size - 1, "0..input_size-1")
         else:
             array = floats("x", array, self.dtype, (*axes, self.input_size))
-        return self._swap(array)
+        return array
 
     def _input_array(self, x: npt.ArrayLike, axes: tuple[str, str]) -> Array:
         return checks.array("x", x, f"a {self.dtype} array of shape ({', '.join(axes)}, {self.input_size})")
@@ -480,7 +485,7 @@ class Recurrent(Layer, Generic[StateT]):
     def _start(self) -> dict[str, Array]:
         """What sequences start from where no state is given, each member: parameters, if it is learned."""
         zeros = self._states.zeros()
-        return {name: self.parameters[name] for name in zeros} if self.learned_state else zeros
+        return {name: self._parameters.look_at(name) for name in zeros} if self.learned_state else zeros
 
     @property
     def _directions(self) -> int:

@@ -34,12 +34,14 @@ class States(NamedTuple):
         """What the functions take at each place: checked, and None for what is left out."""
         if state is None:
             return [None] * self.places
-        given = states.named(self.cell, name, state).items()
-        rows = [
-            self._rows(key, member, batch, width)
-            for (key, member), width in zip(given, self.widths, strict=True)
-        ]
+        whole = states.members(self.checked(name, state, batch))
+        rows = [[None] * self.places if member is None else list(member) for member in whole]
         return [states.joined(each) for each in zip(*rows, strict=True)]
+
+    def checked(self, name: str, state: Any, batch: int) -> Any:
+        """A state whose members are plain arrays, or None where one is left out."""
+        given = zip(states.named(self.cell, name, state).items(), self.widths, strict=True)
+        return states.joined([self._checked(key, member, batch, width) for (key, member), width in given])
 
     def whole(self, by_place: list[Any]) -> Any:
         """What `by_place` took apart, put together again."""
@@ -57,16 +59,15 @@ class States(NamedTuple):
         ]
         return states.joined(filled), taken
 
-    def _rows(self, name: str, member: npt.ArrayLike | None, batch: int, width: int) -> list[Any]:
-        """One member at each place, or as many times None."""
+    def _checked(self, name: str, member: npt.ArrayLike | None, batch: int, width: int) -> Array | None:
         shape = (self.places, batch, width)
         if member is None:
-            return [None] * self.places
+            return None
         axes = f"(L*D, B, {'H' if width == self.widths[-1] else 'P'})"
         array = checks.array(name, member, f"a {self.dtype} array of shape {axes}")
         if array.shape != shape:
             raise ValueError(f"{name} must have shape {axes} = {shape}, got {array.shape}")
-        return list(floats(name, array, self.dtype, shape))
+        return floats(name, array, self.dtype, shape)
 
 
 def _stacked(arrays: Sequence[Array]) -> Array:

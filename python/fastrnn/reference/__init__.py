@@ -1,15 +1,16 @@
 """The specification in plain NumPy, to be read: what the native kernels compute, function by function.
 
 `cells` has the cells, which stand on `activations` and `products`, `records` what is said of a call, `loop`
-the loop over time, `stream` steps one at a time, `feedforward` the layers without memory, `training` the
-loss, clipping and the optimizers' updates.
-Everything is computed in the dtype given, and little is checked; `fastrnn.functional`, `fastrnn.losses`,
-`fastrnn.optim` and the layers are the checked doors.
+the loop over time, `layers` layers that are made once and called, `stream` steps one at a time, `feedforward`
+the layers without memory, `training` the loss, clipping and the optimizers' updates. Everything is computed in
+the dtype given, and little is checked; `fastrnn.functional`, `fastrnn.losses`, `fastrnn.optim` and the layers
+are the checked doors.
 """
 
 from fastrnn.reference.activations import ACTIVATIONS, Activation, sigmoid
 from fastrnn.reference.cells import CELLS, Cell
 from fastrnn.reference.feedforward import drop, linear, linear_backward
+from fastrnn.reference.layers import Linear, Stack
 from fastrnn.reference.loop import Reserve, Step, backward, backward_all, forward, forward_all
 from fastrnn.reference.products import layer_norm, layer_norm_backward
 from fastrnn.reference.records import Call, Gradients, Options, Parameters
@@ -30,9 +31,11 @@ __all__ = [
     "Call",
     "Cell",
     "Gradients",
+    "Linear",
     "Options",
     "Parameters",
     "Reserve",
+    "Stack",
     "Step",
     "Stream",
     "adam",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fastrnn.checks import Array
 
 
 @np.errstate(all="ignore")  # infinities and NaN flow through without a word, as in the kernels
-def linear(x: Array, weight: Array, bias: Array | None = None, packed: dict[str, Any] | None = None) -> Array:
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """y = x W^T + b.
 
     Parameters
@@ -18,8 +16,6 @@ def linear(x: Array, weight: Array, bias: Array | None = None, packed: dict[str,
     x : ndarray, (N, I) float32 or float64
     weight : ndarray, (O, I)
     bias : ndarray, (O,), optional
-    packed : dict, optional
-        For the native kernels, which keep packed weights there from call to call.
 
     Returns
     -------

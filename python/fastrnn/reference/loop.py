@@ -46,8 +46,8 @@ class Reserve(NamedTuple):
 def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     """Run a cell over time.
 
-    `recompute` and `packed` make no difference here: they change memory and time, never results, which is
-    what this specifies. A mask with zeros, and 1 / (1 - p) elsewhere, is the recurrent dropout of Gal and
+    `recompute` makes no difference here: it changes memory and time, never results, which is what this
+    specifies. A mask with zeros, and 1 / (1 - p) elsewhere, is the recurrent dropout of Gal and
     Ghahramani (2016); all else that a cell does with h_{t-1} is without it.
 
     Parameters

@@ -47,7 +47,6 @@ class Call(NamedTuple):
     reverse: bool = False  # whether each row runs from its last valid step to its first
     training: bool = False  # whether to keep what `backward` needs,
     recompute: bool = False  # or little of it, in less memory, and compute the rest again
-    packed: dict[str, Any] | None = None  # where a backend may keep things for calls with these parameters
     mask: Array | None = None  # (B, H): what h_{t-1} is multiplied by before w_hh is, the same in every step
     all_c: Array | None = None  # (T, B, H), written to where there is a step: c after it
     options: Options = Options()
