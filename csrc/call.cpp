@@ -170,7 +170,7 @@ void Call<R>::keep_block() {
 }
 
 template <class R>
-void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll) {
+void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll, bool again) {
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, P = layer_.P, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
   const bool has_c = kernel_.states > 1;
@@ -190,8 +190,11 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
   std::optional<Weights<R>> weights;
   if (recompute_) weights.emplace(kernel_, layer_, size);
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
-  const Forward<R> again{{layer_}, weights ? weights->packed() : Packed<R>{}, forward_workspace};
+  const Forward<R> forward_task{{layer_}, weights ? weights->packed() : Packed<R>{}, forward_workspace};
   Backward<R> task{{layer_}};
+  const Index copied = again && !recompute_ ? offset_.back() * padded(kernel_.slots * H, kernel_.lanes) : 0;
+  Buffer<R> slots{copied};
+  if (copied) task.slots = std::copy_n(layer_.slots, copied, static_cast<R*>(slots)) - copied;
   task.dy = given.y, task.gradients = gradients;
   task.packed_hh = packed_hh, task.packed_ih = packed_ih;
   task.dh = dh, task.dc = dc, task.dtable = dtable, task.dbias = dbias, task.workspace = workspace;
@@ -205,7 +208,7 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
     first = (end - 1) / gradient_steps_ * gradient_steps_;
     if (recompute_) {
       if (starts_) std::copy_n(start(first), steps.active(first) * Hp, layer_.c);
-      parallel(size, [&](const Team& team) { kernel_.rebuild(again, first, end, team); });
+      parallel(size, [&](const Team& team) { kernel_.rebuild(forward_task, first, end, team); });
       patience.check();
     }
     for (Index s1 = end, s0; s1 > first; s1 = s0) {

@@ -45,8 +45,9 @@ class Call {
   // a near cache holds the weights, or a step is too small to be shared.
   bool better_side_by_side() const;
 
-  // Once, after forward in training.
-  void backward(const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll);
+  // After forward in training. Once, as slots become their gradients; or any number of times if it is to be possible
+  // `again`, which copies them.
+  void backward(const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll, bool again = false);
 
  private:
   void sort_rows(const Index* lengths);

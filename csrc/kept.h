@@ -34,6 +34,7 @@ class Watch {
     for (const py::array& array : arrays) arrays_.push_back({array, array.data(), array.nbytes()});
   }
 
+  const py::array& array(std::size_t place) const { return arrays_[place].array; }
   bool has_owner() const { return !owner_.is_none(); }
 
   // To be called, with the interpreter, before the arrays are read. Whether they are what they were at the last look that

@@ -41,4 +41,7 @@ Parameters<R> linear_parameters_of(const py::handle& parameters) {
           .b_ih = pointer<R>(optional_field(parameters, "b_ih"), {O}, "bias")};
 }
 
+// A record `Options`, which the cells of today are not told.
+inline Options options_of(const py::handle&) { return {}; }
+
 }  // namespace fastrnn

@@ -1,4 +1,4 @@
-// Layers of one cell on top of each other, in one direction or in two side by side: inference through all of them.
+// Layers of one cell on top of each other, in one direction or in two side by side: forward through them, and back.
 #pragma once
 
 #include <memory>
@@ -8,8 +8,15 @@
 
 namespace fastrnn {
 
-// A call. Its letters L and D are those of the stack; h and c of all layers and directions are in the order of the
-// parameters, and have no gaps.
+template <class R>
+struct Layers {
+  const Kernel<R>& kernel;
+  const Parameters<R>* parameters;  // by layer and direction
+  Index L, D;
+  Options options;
+};
+
+// Arrays of all layers and directions are in the order of the parameters, and have no gaps.
 template <class R>
 struct StackCall {
   Index T = 0, B = 0;
@@ -18,6 +25,8 @@ struct StackCall {
   const R* h0 = nullptr;           // [L*D, B, P] or null
   const R* c0 = nullptr;           // [L*D, B, H] or null
   const Index* lengths = nullptr;  // [B] or null
+  const R* mask = nullptr;         // [L*D, B, P] or null
+  bool recompute = false;          // in training
   Series<R> y;                     // [T, B, D*P]  written to, as all below
   R* h_n = nullptr;                // [L*D, B, P]
   R* c_n = nullptr;                // [L*D, B, H] or null
@@ -28,10 +37,36 @@ struct StackCall {
 template <class R>
 using AllWeights = std::vector<std::shared_ptr<Weights<R>>>;  // by layer and direction
 
-// `parameters` are by layer and direction, of which there are D. Weights that are null are packed for this call; if they
-// are to be kept, those there are looked at, and replaced if they are not the parameters' any more.
+// Weights that are null are packed for this call; if they are to be kept, those there are looked at, and replaced if they
+// are not the parameters' any more.
 template <class R>
-void run_stack(const Kernel<R>& kernel, const std::vector<Parameters<R>>& parameters, int D, const Options& options,
-               const StackCall<R>& call, AllWeights<R>& weights, bool update, const Poll& poll);
+void run_stack(const Layers<R>& layers, const StackCall<R>& call, AllWeights<R>& weights, bool update, const Poll& poll);
+
+// What forward leaves in training for the way back.
+template <class R>
+struct Trace {
+  std::vector<std::unique_ptr<Call<R>>> calls;  // by layer and direction
+  std::vector<Buffer<R>> outputs;               // of all layers but the last
+};
+
+template <class R>
+Trace<R> train_stack(const Layers<R>& layers, const StackCall<R>& call, const Poll& poll);
+
+template <class R>
+struct StackGradients {
+  Series<const R> y;                      // given, as h_n and c_n; each may be null
+  const R* h_n = nullptr;
+  const R* c_n = nullptr;
+  Series<R> x;                            // wanted, or null
+  std::vector<ParametersOf<R>> parameters;
+  R* h0 = nullptr;
+  R* c0 = nullptr;                        // or null
+  R* hidden = nullptr;                    // [L*D, T, B, P] zeros, or null: the whole gradient of every h
+};
+
+// Once, or with `again` any number of times, which copies what it would use up.
+template <class R>
+void back_through_stack(const Layers<R>& layers, const StackCall<R>& call, Trace<R>& trace, const StackGradients<R>& gradients,
+                        bool again, const Poll& poll);
 
 }  // namespace fastrnn

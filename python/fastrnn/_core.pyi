@@ -15,6 +15,21 @@ class Stack:
         self, owner: Any, cell: str, parameters: list[Parameters], directions: int, options: Options
     ) -> None: ...
     def run(self, x: Any, state: Any, lengths: Any, batch_first: bool, all_states: bool) -> Any: ...
+    def forward(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        recompute: bool,
+        reusable: bool,
+        mask: Any,
+        first: int,
+        count: int,
+    ) -> Any: ...
+
+class StackReserve:
+    def backward(self, dy: Any, dstate: Any, input_gradient: bool, hidden: Array | None) -> Any: ...
 
 class Linear:
     def __init__(self, owner: Any, parameters: Parameters) -> None: ...

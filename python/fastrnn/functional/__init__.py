@@ -1,4 +1,4 @@
-"""Layers as functions of NumPy arrays: one layer, one direction, every argument checked.
+"""Layers as functions of NumPy arrays: one layer in one direction, or a whole `stack`; all arguments checked.
 
 An array that is of the right dtype and layout already is not copied, and none is ever written to.
 """
@@ -17,13 +17,18 @@ from fastrnn.functional.cells import (
 )
 from fastrnn.functional.door import Reserve
 from fastrnn.functional.feedforward import linear, linear_backward
-from fastrnn.reference import Gradients, Parameters
+from fastrnn.functional.stacked import Stack, StackGradients, StackReserve, stack
+from fastrnn.reference import Gradients, Options, Parameters
 
 __all__ = [
     "CellFunction",
     "Gradients",
+    "Options",
     "Parameters",
     "Reserve",
+    "Stack",
+    "StackGradients",
+    "StackReserve",
     "gru",
     "gru_backward",
     "gru_forward",
@@ -35,4 +40,5 @@ __all__ = [
     "rnn",
     "rnn_backward",
     "rnn_forward",
+    "stack",
 ]

@@ -57,7 +57,7 @@ def run_directions(calls: Sequence[Call]) -> list[tuple[Array, Any, Any]]:
     Parameters
     ----------
     calls : sequence of Call
-        With `states` as users give them, h or (h, c); its `packed`, `mask` and `all_c` are the layer's own.
+        With `states` as users give them, h or (h, c); its `mask` and `all_c` are the layer's own.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def run_directions_back(
 
 def _checked(call: Call) -> Call:
     """A call as backends take it."""
-    parameters = _parameters(call.cell, call.parameters)
+    parameters = parameters_of(call.cell, call.parameters)
     x = _input(call.x, parameters.w_ih)
     T, B = x.shape[:2]
     shapes = [(B, width) for width in reference.CELLS[call.cell].widths(parameters)]
@@ -139,7 +139,7 @@ def _checked_back(
     return dy, tuple(dstates.values()), input_gradient, dhidden
 
 
-def _parameters(cell: str, given: Parameters) -> Parameters:
+def parameters_of(cell: str, given: Parameters) -> Parameters:
     """Those of a layer, whose sizes are everyone's; H, I and V must not be 0."""
     facts = reference.CELLS[cell]
     gates, H, w_hr = len(facts.gates), "H", None

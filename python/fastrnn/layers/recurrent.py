@@ -19,14 +19,13 @@ from fastrnn import checks, reference
 from fastrnn.backend import Backend
 from fastrnn.checks import Array
 from fastrnn.docstrings import complete
-from fastrnn.functional.door import run_directions, run_directions_back
 from fastrnn.functional.variants import checked, choose, refuse_unknown
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
 from fastrnn.layers.states import States
 from fastrnn.layers.stream import Stage, Stream
-from fastrnn.reference import Call, Parameters
+from fastrnn.reference import Parameters
 from fastrnn.states import members
 
 StateT = TypeVar("StateT")
@@ -38,8 +37,8 @@ FIELDS = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh"
 class _Kept(NamedTuple):
     """What the way back needs of a forward pass."""
 
-    reserves: list[Any]  # by layer and direction
-    passes: list[Pass]  # likewise, if the layer was recording
+    reserves: list[Any]  # of all layers together, or where something is between them, of each
+    passes: list[Pass]  # by layer and direction, if the layer was recording
     undrop: list[Back]  # of the dropout after each layer but the last
     started: list[str]  # the parameters from which the sequences started
 
@@ -257,9 +256,7 @@ class Recurrent(Layer, Generic[StateT]):
         if not self.learned_state:
             found = stack.run(x, state, lengths, self.batch_first, all_states)
         if found is None:  # something about the arguments is not just as the kernels want it
-            found = stack.run(*self._plain(x, state, lengths), self.batch_first, all_states)
-        if found is None:
-            raise ValueError("an argument was changed by another thread")
+            found = _unchanged(stack.run(*self._plain(x, state, lengths), self.batch_first, all_states))
         return found  # type: ignore[no-any-return]
 
     def forward(
@@ -315,44 +312,41 @@ class Recurrent(Layer, Generic[StateT]):
             """Once: dx and dstate of the gradients of y and state_n; adds to the layer's gradients."""
             if dy is None and dstate_n is None:
                 raise ValueError("dy or dstate_n must be given, got None for both")
-            if dy is not None:
-                dy = self._swap(floats("dy", dy, self.dtype, shape))
-            dstates = self._states.by_place("dstate_n", dstate_n, batch)
+            if dy is not None and not _is_rows(dy, self.dtype, shape):
+                dy = floats("dy", dy, self.dtype, shape)
+            dstate_n = self._states.checked("dstate_n", dstate_n, batch)
             input_gradient = checks.boolean("input_gradient", input_gradient)
             if not kept:
                 raise RuntimeError("back was called before: each serves one call; run forward again")
-            return self._back(kept.pop(), dy, dstates, input_gradient)
+            return self._back(kept.pop(), dy, dstate_n, input_gradient)
 
         return y, state_n, back
 
-    def _back(
-        self, kept: _Kept, dy: Array | None, dstates: list[Any], input_gradient: bool
-    ) -> tuple[Array | None, StateT]:
+    def _back(self, kept: _Kept, dy: Any, dstate_n: Any, input_gradient: bool) -> tuple[Array | None, StateT]:
         """From the last layer to the first, of gradients that have been checked."""
-        gradients: dict[str, Array] = {}
-        dhidden: list[Any] = [each.dhidden for each in kept.passes] or [None] * len(kept.reserves)
-        for layer in reversed(range(self.num_layers)):
-            places = range(layer * self._directions, (layer + 1) * self._directions)
-            parts = self._by_direction(dy)
-            wanted = layer > 0 or input_gradient
-            back = [
-                (kept.reserves[place], part, dstates[place], wanted, dhidden[place])
-                for place, part in zip(places, parts, strict=True)
-            ]
-            found_all = run_directions_back(back)
-            dx: Any = None
-            for place, suffix, found in zip(places, self._suffixes(layer), found_all, strict=True):
-                gradients.update(zip(self._names[suffix], found.parameters.arrays(), strict=True))
-                dstates[place] = found.state
-                dx = _sum(dx, found.x)
-            dy = kept.undrop[layer - 1](dx) if layer else dx
-        dstate: StateT = self._states.whole(dstates)
+        arrays: list[Array] = []
+        dstates: list[Any] = []
+        count = self._states.places // len(kept.reserves)  # of a reserve
+        for k, reserve in reversed([*enumerate(kept.reserves)]):
+            own = slice(k * count, (k + 1) * count)
+            hidden = None
+            if kept.passes:
+                hidden = np.zeros((count, *kept.passes[0].dhidden.shape), self.dtype)
+            wanted = k > 0 or input_gradient
+            dy, found, dstate = reserve.backward(dy, _part(dstate_n, own), wanted, hidden)
+            if hidden is not None:
+                for each, array in zip(kept.passes[own], hidden, strict=True):
+                    each.dhidden[...] = array
+            arrays, dstates = found + arrays, [dstate, *dstates]
+            dy = self._swap(kept.undrop[k - 1](self._swap(dy))) if k else dy
+        dstate_0: StateT = _joined(dstates)
+        gradients = dict(zip(self.parameters, arrays, strict=False))
         if self.learned_state:
-            for name, member in zip(self._start(), members(dstate), strict=True):
+            for name, member in zip(self._start(), members(dstate_0), strict=True):
                 gradients[name] = _over_batch(member) if name in kept.started else np.zeros_like(member[:, 0])
-        self.add_gradients({name: gradients[name] for name in self.parameters})
+        self.add_gradients(gradients)
         self.record = kept.passes
-        return None if dy is None else self._swap(dy), dstate
+        return dy, dstate_0
 
     def stream(self, batch: int = 1) -> Stream[StateT]:
         """The layer's steps one at a time, with the weights that it has now, from zeros or its learned state.
@@ -418,46 +412,53 @@ class Recurrent(Layer, Generic[StateT]):
             lengths = checks.int_array("lengths", lengths, (B,), 0, T, "0..T")
         return x, state, lengths
 
-    def _train(self, x: npt.ArrayLike, state: Any, lengths: Any) -> tuple[Array, StateT, _Kept]:
-        """Layer by layer, direction by direction."""
-        x = self._swap(self._input(x))
-        B = x.shape[1]
+    def _train(self, x: Any, state: Any, lengths: Any) -> tuple[Array, StateT, _Kept]:
+        """All layers at once, or where something comes between them, one after the other."""
         started: list[str] = []
-        if self.learned_state:
-            state, started = self._states.started("state", state, self._start(), B)
-        current = self._states.by_place("state", state, B)
-        kept = _Kept([], [], [], started)
+        at_once = not (self.dropout or self.recurrent_dropout or self.recording)
+        found = None
+        if at_once and not self.learned_state:
+            found = self._forward(x, state, lengths, 0, self.num_layers)
+        if found is None:
+            if self.learned_state:
+                B = self._swap(self._input(x)).shape[1]
+                state, started = self._states.started("state", state, self._start(), B)
+            x, state, lengths = self._plain(x, state, lengths)
+            if not at_once:
+                return self._train_one_by_one(x, state, lengths, started)
+            found = _unchanged(self._forward(x, state, lengths, 0, self.num_layers))
+        y, state_n, reserve = found
+        return y, state_n, _Kept([reserve], [], [], started)
+
+    def _forward(self, x: Any, state: Any, lengths: Any, first: int, count: int, mask: Any = None) -> Any:
+        options = self.batch_first, self.recompute, False, mask, first, count
+        return self._for_inference().forward(x, state, lengths, *options)
+
+    def _train_one_by_one(
+        self, x: Array, state: Any, lengths: Any, started: list[str]
+    ) -> tuple[Array, StateT, _Kept]:
+        """With dropout between the layers and in them, and a record of what passes."""
+        batch = self._swap(x).shape[1]
+        kept, states = _Kept([], [], [], started), []
         for layer in range(self.num_layers):
             if layer:
-                x, undrop = self._dropouts[layer - 1].forward(x)
+                x, undrop = self._dropouts[layer - 1].forward(self._swap(x))
+                x = self._swap(x)
                 kept.undrop.append(undrop)
-            places = slice(layer * self._directions, (layer + 1) * self._directions)
-            initial = current[places]
-            masks = [self._mask(B) for _ in initial]
-            calls = [
-                Call(
-                    self._cell,
-                    x,
-                    self._parameters_of(suffix),
-                    initial[k],
-                    lengths,
-                    reverse=k == 1,
-                    training=True,
-                    recompute=self.recompute,
-                    mask=masks[k],
-                    options=self._told,
-                )
-                for k, suffix in enumerate(self._suffixes(layer))
-            ]
-            found = run_directions(calls)
-            outputs = [y for y, _, _ in found]
-            current[places] = [state_n for _, state_n, _ in found]
-            kept.reserves.extend(reserve for _, _, reserve in found)
+            own = slice(layer * self._directions, (layer + 1) * self._directions)
+            masks: list[Any] = [self._mask(batch) for _ in range(self._directions)]
+            mask = np.stack(masks) if self.recurrent_dropout else None
+            start = _part(state, own)
+            y, state_n, reserve = _unchanged(self._forward(x, start, lengths, layer, 1, mask))
+            kept.reserves.append(reserve)
+            states.append(state_n)
             if self.recording:
-                for start, mask, y in zip(initial, masks, outputs, strict=True):
-                    kept.passes.append(Pass(x, start, lengths, mask, y, np.zeros_like(y)))
-            x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-        return self._swap(x), self._states.whole(current), kept
+                for k, part in enumerate(np.split(self._swap(y), self._directions, axis=-1)):
+                    h = np.ascontiguousarray(part)
+                    initial = _of_place(start, k)
+                    kept.passes.append(Pass(self._swap(x), initial, lengths, masks[k], h, np.zeros_like(h)))
+            x = y
+        return x, _joined(states), kept
 
     def _mask(self, batch: int) -> Array | None:
         """What h is multiplied by in the recurrence of one layer and direction, for a whole sequence."""
@@ -490,12 +491,6 @@ class Recurrent(Layer, Generic[StateT]):
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
-
-    def _by_direction(self, dy: Array | None) -> Sequence[Array | None]:
-        """The part of the gradient of y that each direction gets."""
-        if dy is None or self._directions == 1:
-            return [dy] * self._directions
-        return np.split(dy, self._directions, axis=-1)
 
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         """How the names of the parameters end, by direction."""
@@ -551,9 +546,38 @@ def _over_batch(dstate: Array) -> Array:
     return total
 
 
-def _sum(a: Array | None, b: Array | None) -> Array | None:
-    """a + b, written over a; None is nothing to add."""
-    if a is None or b is None:
-        return b
-    with np.errstate(all="ignore"):
-        return np.add(a, b, out=a)
+def _unchanged(found: Any) -> Any:
+    """What a backend made of arguments that had been checked."""
+    if found is None:
+        raise ValueError("an argument was changed by another thread")
+    return found
+
+
+def _is_rows(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    """Whether kernels can read it as it lies: rows of features side by side, at any distance."""
+    if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+        return False
+    return array.flags.aligned and array.strides[-1] == dtype.itemsize
+
+
+def _part(state: Any, places: slice) -> Any:
+    """Those layers and directions of a state."""
+    if isinstance(state, tuple):
+        return tuple(None if member is None else member[places] for member in state)
+    return None if state is None else state[places]
+
+
+def _of_place(state: Any, place: int) -> Any:
+    """The state of one layer and direction, as a function takes it."""
+    if isinstance(state, tuple):
+        return tuple(None if member is None else member[place] for member in state)
+    return None if state is None else state[place]
+
+
+def _joined(states: list[Any]) -> Any:
+    """What `_part` took apart."""
+    if len(states) == 1:
+        return states[0]
+    if isinstance(states[0], tuple):
+        return tuple(np.concatenate(each) for each in zip(*states, strict=True))
+    return np.concatenate(states)

@@ -2,15 +2,15 @@
 
 `cells` has the cells, which stand on `activations` and `products`, `records` what is said of a call, `loop`
 the loop over time, `layers` layers that are made once and called, `stream` steps one at a time, `feedforward`
-the layers without memory, `training` the loss, clipping and the optimizers' updates. Everything is computed in
-the dtype given, and little is checked; `fastrnn.functional`, `fastrnn.losses`, `fastrnn.optim` and the layers
-are the checked doors.
+the layers without memory, `training` the loss, clipping and the optimizers' updates. Everything is computed
+in the dtype given, and little is checked; `fastrnn.functional`, `fastrnn.losses`, `fastrnn.optim` and the
+layers are the checked doors.
 """
 
 from fastrnn.reference.activations import ACTIVATIONS, Activation, sigmoid
 from fastrnn.reference.cells import CELLS, Cell
 from fastrnn.reference.feedforward import drop, linear, linear_backward
-from fastrnn.reference.layers import Linear, Stack
+from fastrnn.reference.layers import Linear, Stack, StackReserve
 from fastrnn.reference.loop import Reserve, Step, backward, backward_all, forward, forward_all
 from fastrnn.reference.products import layer_norm, layer_norm_backward
 from fastrnn.reference.records import Call, Gradients, Options, Parameters
@@ -36,6 +36,7 @@ __all__ = [
     "Parameters",
     "Reserve",
     "Stack",
+    "StackReserve",
     "Step",
     "Stream",
     "adam",

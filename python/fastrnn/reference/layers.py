@@ -13,8 +13,8 @@ import numpy as np
 from fastrnn.checks import Array, is_plain
 from fastrnn.reference.cells import CELLS
 from fastrnn.reference.feedforward import linear
-from fastrnn.reference.loop import forward
-from fastrnn.reference.records import Call, Options, Parameters
+from fastrnn.reference.loop import Reserve, backward, forward
+from fastrnn.reference.records import Call, Gradients, Options, Parameters
 
 
 class Stack:
@@ -57,36 +57,83 @@ class Stack:
         y, state_n, or y, state_n, states, or None
             As of a recurrent layer. None, and nothing done, if an argument is not just what it must be.
         """
-        call = self._call(x, state, lengths, batch_first)
+        call = self._call(x, state, lengths, batch_first, len(self._parameters))
         if call is None:
             return None
-        x, states, places = call.x, call.states, range(len(self._parameters))
-        finals: list[Any] = []
-        every: list[Any] = []
-        for first in places[:: self._directions]:
-            outputs = []
-            for place in places[first : first + self._directions]:
-                all_c = np.zeros((*x.shape[:2], self._units), self._dtype)
-                y, reached, _ = forward(
-                    call._replace(
-                        x=x,
-                        parameters=self._parameters[place],
-                        states=[None if member is None else member[place] for member in states],
-                        reverse=place > first,
-                        all_c=all_c,
-                    )
-                )
-                outputs.append(y)
-                finals.append(reached)
-                every.append((y, all_c)[: len(states)])
-            x = np.concatenate(outputs, axis=-1)
-        y = np.ascontiguousarray(x.swapaxes(0, 1)) if batch_first else x
-        whole = [_stacked(finals), _stacked(every)]
-        return y, *whole[: 1 + all_states]
+        every = [
+            np.zeros((*call.x.shape[:2], self._units), self._dtype) if all_states else None
+            for _ in self._parameters
+        ]
+        y, outputs, finals, _ = self._run(call, 0, [{"all_c": all_c} for all_c in every])
+        y = np.ascontiguousarray(y.swapaxes(0, 1)) if batch_first else y
+        if not all_states:
+            return y, _stacked(finals)
+        states = [(h, c)[: len(call.states)] for h, c in zip(outputs, every, strict=True)]
+        return y, _stacked(finals), _stacked(states)
 
-    def _call(self, x: Any, state: Any, lengths: Any, batch_first: bool) -> Call | None:
+    def forward(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        recompute: bool,
+        reusable: bool,
+        mask: Any,
+        first: int,
+        count: int,
+    ) -> Any:
+        """A call in training, of `count` layers from the one at `first` on.
+
+        Parameters
+        ----------
+        x, state, lengths, batch_first
+            As of `run`; the states are those of these layers.
+        recompute : bool
+            See `Call`.
+        reusable : bool
+            Whether there can be more than one way back.
+        mask : ndarray, (count*D, B, P), or None
+            See `Call`.
+        first, count : int
+
+        Returns
+        -------
+        y, state_n, StackReserve, or None
+        """
+        start, places = first * self._directions, count * self._directions
+        call = self._call(x, state, lengths, batch_first, places, self._parameters[start])
+        if call is None:
+            return None
+        masks = [None] * places if mask is None else list(mask)
+        call = call._replace(training=True, recompute=recompute)
+        y, _, finals, reserves = self._run(call, start, [{"mask": each} for each in masks])
+        y = np.ascontiguousarray(y.swapaxes(0, 1)) if batch_first else y
+        return y, _stacked(finals), StackReserve(reserves, self._directions, batch_first, reusable)
+
+    def _run(self, call: Call, start: int, options: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+        """The last y; and by layer and direction y, the states that it has come to, and the reserve."""
+        x, results = call.x, list[Any]()
+        for first in range(0, len(options), self._directions):
+            for place in range(first, first + self._directions):
+                states = [None if member is None else member[place] for member in call.states]
+                parameters = self._parameters[start + place]
+                one = call._replace(x=x, parameters=parameters, states=states, reverse=place > first)
+                results.append(forward(one._replace(**options[place])))
+            x = np.concatenate([y for y, *_ in results[first:]], axis=-1)
+        return x, *zip(*results, strict=True)
+
+    def _call(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_first: bool,
+        places: int,
+        first: Parameters | None = None,
+    ) -> Call | None:
         """The arguments, or None if one is not just what it must be."""
-        first, index = self._parameters[0], np.dtype(np.int64)
+        first, index = first or self._parameters[0], np.dtype(np.int64)
         columns = first.w_ih.shape[1]
         if type(x) is not np.ndarray or x.ndim not in (2, 3):
             return None
@@ -100,15 +147,10 @@ class Stack:
         if lengths is not None:
             if not is_plain(lengths, index) or lengths.shape != (B,) or not _within(lengths, 0, T):
                 return None
-        widths = CELLS[self._cell].widths(first)
-        count = len(widths)
-        states: Any = (state,) if count == 1 else (None,) * count if state is None else state
-        if type(states) is not tuple or len(states) != count:
+        shapes = [(places, B, width) for width in CELLS[self._cell].widths(first)]
+        states = _members(state, shapes, self._dtype)
+        if states is None:
             return None
-        for member, width in zip(states, widths, strict=True):
-            shape = (len(self._parameters), B, width)
-            if member is not None and not (is_plain(member, self._dtype) and member.shape == shape):
-                return None
         return Call(self._cell, x, first, states, lengths, options=self._options)
 
     @property
@@ -119,6 +161,69 @@ class Stack:
     def _units(self) -> int:
         """H."""
         return len(self._parameters[0].w_ih) // len(CELLS[self._cell].gates)
+
+
+class StackReserve:
+    """What `Stack.forward` leaves for the way back."""
+
+    def __init__(
+        self, reserves: Sequence[Reserve], directions: int, batch_first: bool, reusable: bool
+    ) -> None:
+        self._reserves: Sequence[Reserve] | None = reserves
+        self._directions, self._batch_first, self._reusable = directions, batch_first, reusable
+
+    def backward(self, dy: Any, dstate: Any, input_gradient: bool, hidden: Array | None) -> Any:
+        """The way back.
+
+        Parameters
+        ----------
+        dy : ndarray, like y, or None
+            The gradient of a loss with respect to it; None is zeros, as below.
+        dstate : like state_n, or None
+        input_gradient : bool
+            Whether that of x is wanted.
+        hidden : ndarray, (L*D, T, B, P), or None
+            Zeros; written to: the whole gradient with respect to every h.
+
+        Returns
+        -------
+        dx, gradients of all arrays of the parameters in their order, dstate_0; or None
+            As of `Stack.run`.
+        """
+        reserves = self._reserves
+        if reserves is None:
+            raise RuntimeError("reserve was used before")
+        call = reserves[0].call
+        cell, (T, B), D = CELLS[call.cell], call.x.shape[:2], self._directions
+        dtype, widths = call.parameters.w_ih.dtype, cell.widths(call.parameters)
+        states = _members(dstate, [(len(reserves), B, width) for width in widths], dtype)
+        if states is None:
+            return None
+        if dy is not None:
+            dy = dy.swapaxes(0, 1) if self._batch_first else dy
+            if dy.dtype != dtype or dy.shape != (T, B, D * widths[0]):
+                return None
+        if not self._reusable:
+            self._reserves = None
+        found: list[Gradients] = []
+        for first in reversed(range(0, len(reserves), D)):
+            places = range(first, first + D)
+            parts = [None] * D if dy is None else np.split(dy, D, axis=-1)
+            wanted = first > 0 or input_gradient
+            layer = []
+            for place, part in zip(places, parts, strict=True):
+                ends = [None if member is None else member[place] for member in states]
+                every = None if hidden is None else hidden[place]
+                layer.append(backward(reserves[place], part, ends, wanted, every))
+            dy, *others = (each.x for each in layer)
+            for other in others:
+                dy = None if dy is None else dy + other
+            found = layer + found
+        dx = dy if input_gradient else None
+        if dx is not None and self._batch_first:
+            dx = np.ascontiguousarray(dx.swapaxes(0, 1))
+        arrays = [array for each in found for array in each.parameters.arrays()]
+        return dx, arrays, _stacked([each.state for each in found])
 
 
 class Linear:
@@ -148,7 +253,18 @@ def _within(indices: Array, low: int, high: int) -> bool:
     return bool(np.all((indices >= low) & (indices <= high)))
 
 
-def _stacked(states: Sequence[Sequence[Array]]) -> Any:
+def _members(state: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]) -> tuple[Any, ...] | None:
+    """The members of a state, each a plain array of its shape or None; or None if it is not just that."""
+    states: Any = (state,) if len(shapes) == 1 else (None,) * len(shapes) if state is None else state
+    if type(states) is not tuple or len(states) != len(shapes):
+        return None
+    for member, shape in zip(states, shapes, strict=True):
+        if member is not None and not (is_plain(member, dtype) and member.shape == shape):
+            return None
+    return states
+
+
+def _stacked(states: Sequence[Any]) -> Any:
     """Of each place its members: each member of all places, a pair or one alone."""
     members = tuple(np.stack(each) for each in zip(*states, strict=True))
     return members if len(members) > 1 else members[0]

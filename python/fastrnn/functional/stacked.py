@@ -1,0 +1,295 @@
+"""Recurrent layers on top of each other, in one direction or two, as a function of their weights.
+
+Letters: T time, B batch, I input, H hidden, P projection (H without one), L layers, D directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import reference, states
+from fastrnn.backend import kernels
+from fastrnn.checks import Array, array, boolean, float_array, int_array, one_of, require_shape, same_dtype
+from fastrnn.functional.door import parameters_of
+from fastrnn.reference import Options, Parameters
+
+USUAL = Options()
+
+
+class StackGradients(NamedTuple):
+    """The gradient of a loss with respect to each argument of `stack`, in that argument's shape."""
+
+    x: Array | None  # None where the input was tokens or its gradient is not wanted
+    parameters: list[Parameters]  # with None for what was not there
+    state: Any  # also if the initial state was left out
+
+
+class StackReserve:
+    """What `stack.forward` leaves for `stack.backward`: opaque.
+
+    It refers to the arrays of floats given to forward: do not write to them before the last backward call.
+    """
+
+    __slots__ = ("_inner", "_parameters", "_shapes", "_y")
+
+    def __init__(
+        self, inner: Any, parameters: Sequence[Parameters], y: Array, shapes: list[tuple[int, ...]]
+    ) -> None:
+        self._inner, self._parameters, self._y, self._shapes = inner, parameters, y, shapes
+
+    def __repr__(self) -> str:
+        return f"<StackReserve of {len(self._parameters)} layers and directions, y {self._y.shape}>"
+
+
+class Stack:
+    """Recurrent layers on top of each other as a function of their weights: `stack`."""
+
+    __name__ = "stack"
+
+    def __call__(
+        self,
+        cell: str,
+        x: npt.ArrayLike,
+        parameters: Sequence[Parameters],
+        state: Any = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        bidirectional: bool = False,
+        batch_first: bool = False,
+        options: Options = USUAL,
+    ) -> tuple[Array, Any]:
+        """Stacked recurrent layers as a function of their weights: inference.
+
+        ``stack.forward`` and ``stack.backward`` are for training.
+
+        Parameters
+        ----------
+        cell : str
+            A key of `fastrnn.reference.CELLS`: "lstm", "gru", "rnn_tanh", ...
+        x : array_like, (T, B, I) float32 or float64, or (T, B) integers
+            The input. Integers are tokens, 0 to I-1: columns of the first ``w_ih``. With `batch_first`
+            (B, T, ...). An array with its features side by side is not copied.
+        parameters : sequence of Parameters
+            Those of each layer and direction, in PyTorch's order: the first layer, its second direction, the
+            next layer, ... Layers above the first take D*P features. None of their arrays is copied if it is
+            C-contiguous.
+        state : array_like, (L*D, B, P), or for an LSTM a pair (h, c) of them, c (L*D, B, H), optional
+            The initial states. Zeros if left out, and so is a member of a pair that is None.
+        lengths : array_like of integers, (B,), optional
+            How many steps of each row are valid, 0 to T, in any order; all T if left out.
+        bidirectional : bool
+            Whether there are two directions (D = 2).
+        batch_first : bool
+            Whether x, y and their gradients are (B, T, ...).
+        options : Options
+            What the cells are told whose names end in ``_any``.
+
+        Returns
+        -------
+        y : ndarray, (T, B, D*P), or (B, T, D*P) with `batch_first`
+            The last layer's h after each step; 0 where a row is padded.
+        state_n : as `state`
+            After the last valid step of each layer and direction.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of `fastrnn.lstm`; or if the parameters of a layer do not fit those of the one below it.
+
+        Examples
+        --------
+        >>> layer = fastrnn.LSTM(3, 5, num_layers=2, seed=0)
+        >>> names = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
+        >>> weights = [Parameters(*(layer.parameters[f"{name}_l{k}"] for name in names)) for k in range(2)]
+        >>> x = np.ones((7, 4, 3), "float32")
+        >>> y, (h, c) = stack("lstm", x, weights)
+        >>> bool((y == layer(x)[0]).all())
+        True
+        """
+        inner, _, arguments = _checked(
+            cell, x, parameters, state, lengths, bidirectional, batch_first, options
+        )
+        y, state_n = _given(inner.run(*arguments, False))
+        return y, state_n
+
+    def forward(
+        self,
+        cell: str,
+        x: npt.ArrayLike,
+        parameters: Sequence[Parameters],
+        state: Any = None,
+        *,
+        lengths: npt.ArrayLike | None = None,
+        bidirectional: bool = False,
+        batch_first: bool = False,
+        options: Options = USUAL,
+        recompute: bool = False,
+        reusable: bool = False,
+    ) -> tuple[Array, Any, StackReserve]:
+        """Training: the same as a call, and what `backward` needs.
+
+        Parameters
+        ----------
+        cell, x, parameters, state, lengths, bidirectional, batch_first, options
+            As of a call. Do not write to those of floats before the last backward call.
+        recompute : bool
+            Keep little and compute the gates again in the backward call: the same bits, in less memory.
+        reusable : bool
+            Whether `backward` can be called more than once. Each call then copies the gates of all steps
+            first, which is as much memory again as the reserve has, for its time; with `recompute` it costs
+            nothing.
+
+        Returns
+        -------
+        y, state_n
+            As of a call, but y is read-only, because `backward` reads it.
+        reserve : StackReserve
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of a call.
+        """
+        recompute, reusable = boolean("recompute", recompute), boolean("reusable", reusable)
+        inner, checked, arguments = _checked(
+            cell, x, parameters, state, lengths, bidirectional, batch_first, options
+        )
+        layers = len(checked) // (2 if bidirectional else 1)
+        y, state_n, reserve = _given(inner.forward(*arguments, recompute, reusable, None, 0, layers))
+        shapes = [member.shape for member in states.members(state_n)]
+        y.flags.writeable = False
+        return y, state_n, StackReserve((cell, reserve), checked, y, shapes)
+
+    def backward(
+        self,
+        reserve: StackReserve,
+        dy: npt.ArrayLike | None = None,
+        dstate_n: Any = None,
+        *,
+        input_gradient: bool = True,
+    ) -> StackGradients:
+        """Backpropagation through time and layers.
+
+        Parameters
+        ----------
+        reserve : StackReserve
+            It serves one call, or any number if it was made `reusable`, but one at a time.
+        dy : array_like, like y, optional
+            The gradient of a loss with respect to y; zeros if left out.
+        dstate_n : as `state`, optional
+            That with respect to state_n; zeros if left out, and so is a member of a pair that is None.
+        input_gradient : bool
+            Whether the gradient of x is wanted.
+
+        Returns
+        -------
+        StackGradients
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the reserve is none, or a gradient has another dtype or shape than what it is the gradient of.
+        RuntimeError
+            If the reserve was used before and is not reusable, or is at work in another thread.
+        """
+        if not isinstance(reserve, StackReserve):
+            raise TypeError(f"reserve must come from stack.forward, got {reserve!r}")
+        cell, inner = reserve._inner
+        y = reserve._y
+        dy = None if dy is None else _rows("dy", dy, y.shape)
+        dstates = _states("dstate_n", dstate_n, cell, reserve._shapes)
+        same_dtype(y=y, dy=dy, **dstates)
+        ends = states.joined(list(dstates.values()))
+        dx, arrays, dstate = _given(inner.backward(dy, ends, boolean("input_gradient", input_gradient), None))
+        left = iter(arrays)
+        return StackGradients(dx, [_like(each, left) for each in reserve._parameters], dstate)
+
+    def __repr__(self) -> str:
+        return "<function fastrnn.functional.stack>"
+
+    def __reduce__(self) -> str:
+        return "stack"
+
+
+def _checked(
+    cell: str,
+    x: Any,
+    parameters: Sequence[Parameters],
+    state: Any,
+    lengths: Any,
+    bidirectional: bool,
+    batch_first: bool,
+    options: Options,
+) -> tuple[Any, list[Parameters], tuple[Any, ...]]:
+    """A backend's `Stack`, the parameters, and the arguments of its calls."""
+    one_of("cell", cell, tuple(reference.CELLS))
+    directions = 2 if boolean("bidirectional", bidirectional) else 1
+    checked = list[Parameters]()
+    for k, each in enumerate(parameters):
+        if not isinstance(each, Parameters):
+            raise TypeError(f"parameters[{k}] must be a record Parameters, got {each!r}")
+        try:
+            checked.append(parameters_of(cell, each))
+            first, width = checked[0], directions * checked[0].w_hh.shape[1]
+            columns = first.w_ih.shape[1] if k < directions else width
+            require_shape("w_ih", checked[k].w_ih, (len(first.w_ih), columns))
+            require_shape("w_hh", checked[k].w_hh, first.w_hh.shape)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"parameters[{k}].{error}") from None
+    if not checked or len(checked) % directions:
+        raise ValueError(
+            f"parameters must be those of each layer and direction, of which there are {directions}, "
+            f"got {len(checked)}"
+        )
+    axes = ("B", "T") if boolean("batch_first", batch_first) else ("T", "B")
+    columns = checked[0].w_ih.shape[1]
+    x = array("x", x, f"a float array of shape ({', '.join(axes)}, I) or an integer array without I")
+    if x.dtype.kind in "iu" and x.ndim != 3:
+        x = int_array("x", x, axes, 0, columns - 1, "0..V-1")
+    else:
+        x = _rows("x", x, (*axes, columns))
+    B, T = x.shape[:2] if batch_first else x.shape[1::-1]
+    shapes = [(len(checked), B, width) for width in reference.CELLS[cell].widths(checked[0])]
+    given = _states("state", state, cell, shapes)
+    if lengths is not None:
+        lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
+    weights = {f"parameters[{k}]": a for k, each in enumerate(checked) for a in each.arrays()}
+    same_dtype(x=None if x.ndim == 2 else x, **weights, **given)
+    inner = kernels().Stack(None, cell, checked, directions, options)
+    return inner, checked, (x, states.joined(list(given.values())), lengths, batch_first)
+
+
+def _rows(name: str, value: Any, shape: Sequence[int | str]) -> Array:
+    """A float array of a shape, copied only where the features of a row are not side by side."""
+    if type(value) is np.ndarray and value.dtype in (np.float32, np.float64) and value.dtype.isnative:
+        if value.ndim == len(shape) and value.flags.aligned and value.strides[-1] == value.itemsize:
+            require_shape(name, value, shape)
+            return value
+    return float_array(name, value, shape)
+
+
+def _states(name: str, value: Any, cell: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Array | None]:
+    given = zip(states.named(cell, name, value).items(), shapes, strict=True)
+    return {key: None if each is None else float_array(key, each, shape) for (key, each), shape in given}
+
+
+def _like(record: Parameters, arrays: Iterator[Array]) -> Parameters:
+    """A record with the next arrays in the places where this one has some."""
+    matrices: list[Any] = [None if each is None else next(arrays) for each in record[:5]]
+    w_ih, w_hh, b_ih, b_hh, w_hr = matrices
+    vectors = tuple(next(arrays) for _ in record.vectors)
+    return record._replace(w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, w_hr=w_hr, vectors=vectors)
+
+
+def _given(found: Any) -> Any:
+    """What a backend made of arguments that had been checked."""
+    if found is None:
+        raise ValueError("an argument was changed by another thread")
+    return found
+
+
+stack = Stack()
