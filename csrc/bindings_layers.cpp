@@ -107,7 +107,7 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
   const Options options_;
   const std::vector<Parameters<R>> parameters_;  // by layer and direction
   Watch watch_;
-  AllWeights<R> weights_;
+  Shared<AllWeights<R>> weights_;
 
   class Reserve;
 
@@ -167,7 +167,7 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
  public:
   TypedStack(py::object owner, int cell, int directions, const Options& options, const std::vector<py::object>& records)
       : cell_(cell), directions_(directions), options_(options), parameters_(all_parameters(cell, records)),
-        watch_(std::move(owner), all_arrays(records)), weights_(records.size()) {
+        watch_(std::move(owner), all_arrays(records)), weights_(AllWeights<R>(records.size())) {
     const Parameters<R>& first = parameters_.front();
     for (std::size_t place = 0; place < parameters_.size(); ++place) {
       const Parameters<R>& each = parameters_[place];
@@ -234,14 +234,14 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
   // With the weights that are kept if they are the parameters' still.
   void run(const Layers<R>& layers, const StackCall<R>& call) {
     Watch::Look look;
-    AllWeights<R> weights = weights_;
+    AllWeights<R> weights = weights_.get();
     const bool update = !watch_.unchanged(look) || weights[0]->packing != &layers.kernel;
     {
       const WithoutGil release;
       run_stack(layers, call, weights, update && watch_.has_owner(), poll);
     }
     if (!update || !watch_.has_owner()) return;
-    weights_ = std::move(weights);
+    weights_.set(std::move(weights));
     watch_.note(std::move(look));
   }
 };
@@ -348,7 +348,7 @@ template <class R>
 class TypedLinear : public AnyLinear {
   const Parameters<R> parameters_;
   Watch watch_;
-  std::shared_ptr<Weights<R>> weights_;
+  Shared<std::shared_ptr<Weights<R>>> weights_;
 
  public:
   TypedLinear(py::object owner, const py::object& record)
@@ -374,7 +374,7 @@ class TypedLinear : public AnyLinear {
     const LinearKernel<R>& kernel = isa().table<R>().linear;
     const bool keeps = task.N > few_rows;  // fewer read them as they lie
     Watch::Look look;
-    std::shared_ptr<Weights<R>> weights = keeps ? weights_ : nullptr;
+    std::shared_ptr<Weights<R>> weights = keeps ? weights_.get() : nullptr;
     if (!keeps) watch_.require_in_place();
     const bool update = keeps && (!watch_.unchanged(look) || weights->packing != &kernel);
     {
@@ -384,7 +384,7 @@ class TypedLinear : public AnyLinear {
       linear_forward(kernel, task, poll, weights);
     }
     if (!update) return;
-    weights_ = std::move(weights);
+    weights_.set(std::move(weights));
     watch_.note(std::move(look));
   }
 };

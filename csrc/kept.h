@@ -1,12 +1,31 @@
 // Whether a layer's arrays may have been written to since they were packed.
 #pragma once
 
+#include <mutex>
 #include <utility>
 #include <vector>
 
 #include "arrays.h"
 
 namespace fastrnn {
+
+// What calls find that earlier ones have left. They may run at the same time, where the interpreter has no lock.
+template <class T>
+class Shared {
+  T value_;
+  mutable std::mutex mutex_;
+
+ public:
+  explicit Shared(T value = {}) : value_(std::move(value)) {}
+  T get() const {
+    const std::lock_guard lock(mutex_);
+    return value_;
+  }
+  void set(T value) {  // what was there goes without the lock
+    const std::lock_guard lock(mutex_);
+    std::swap(value_, value);
+  }
+};
 
 // Nobody can write to an array that nobody holds: views, buffers and the tensors of other libraries hold it, too. So if a
 // layer's arrays are held by their owner and here alone, and the owner (fastrnn.arrays.Arrays) hands none out meanwhile,
@@ -56,7 +75,9 @@ class Watch {
   }
 
   // To be called, with the interpreter, after they were read.
-  void note(Look look) { seen_ = look.alone ? std::move(look.token) : py::object(); }
+  void note(Look look) {
+    if (look.alone || seen_) seen_ = look.alone ? std::move(look.token) : py::object();
+  }
 
  private:
   static bool is_alone(const py::array& array) {
