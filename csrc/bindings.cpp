@@ -23,11 +23,12 @@ namespace {
 struct Arguments {
   std::string cell;
   py::array x;
-  py::object parameters;  // a record, which holds their arrays
+  ParameterArrays parameters;
   std::vector<Optional> states;
   Optional lengths;
   bool reverse, training, recompute;
   Optional mask, all_c;
+  Options options;
 
   bool tokens() const { return x.ndim() == 2; }
 };
@@ -36,7 +37,7 @@ Arguments arguments_of(const py::handle& call) {
   Arguments arguments{
       .cell = call.attr("cell").cast<std::string>(),
       .x = array_field(call, "x"),
-      .parameters = call.attr("parameters"),
+      .parameters = ParameterArrays(call.attr("parameters")),
       .states = {},
       .lengths = optional_field(call, "lengths"),
       .reverse = call.attr("reverse").cast<bool>(),
@@ -44,6 +45,7 @@ Arguments arguments_of(const py::handle& call) {
       .recompute = call.attr("recompute").cast<bool>(),
       .mask = optional_field(call, "mask"),
       .all_c = optional_field(call, "all_c"),
+      .options = options_of(call.attr("options")),
   };
   for (const py::handle state : call.attr("states"))
     arguments.states.push_back(optional_array(py::reinterpret_borrow<py::object>(state), "state"));
@@ -91,39 +93,40 @@ template <class R>
 class TypedCall : public Reserve {
   Arguments arguments_;  // kept alive: the call reads them
   Inputs<R> inputs_;
-  Index gates_;
   bool has_c_;
   Call<R> call_;
 
   // Between start and end: arrays, and where they are.
   BackwardArguments given_;
-  py::array_t<R> y_, h_, c_, dw_ih_, dw_hh_;
-  std::optional<py::array_t<R>> dx_, db_ih_, db_hh_;
+  py::array_t<R> y_, h_, c_;
+  std::optional<py::array_t<R>> dx_;
+  py::object dparameters_;
   Outputs<R> to_;
   OutputGradients<R> from_;
   Gradients<R> gradients_;
 
   static Inputs<R> inputs_of(const Arguments& a, const Kernel<R>& kernel) {
     if (a.x.ndim() < 2 || a.states.empty()) throw std::invalid_argument("x or states: wrong rank for the kernels");
-    Inputs<R> in{parameters_of(kernel, a.parameters)};
-    const Index T = a.x.shape(0), B = a.x.shape(1), I = in.I, H = in.H;
+    Inputs<R> in{a.parameters.of<R>(kernel)};
+    const Index T = a.x.shape(0), B = a.x.shape(1), I = in.I, H = in.H, P = in.P;
     in.T = T, in.B = B;
     if (a.tokens())
       in.tokens = series(indices(a.x, {T, B}, 0, I - 1, "x"), B, 1);
     else
       in.x = series(pointer<R>(a.x, {T, B, I}, "x"), B, I);
-    in.h0 = pointer<R>(a.states[0], {B, H}, "state");
+    in.h0 = pointer<R>(a.states[0], {B, P}, "state");
     if (a.states.size() > 1) in.c0 = pointer<R>(a.states[1], {B, H}, "state");
     if (a.lengths) in.lengths = indices(*a.lengths, {B}, 0, T, "lengths");
     in.reverse = a.reverse;
-    in.mask = pointer<R>(a.mask, {B, H}, "mask");
+    in.mask = pointer<R>(a.mask, {B, P}, "mask");
+    in.options = a.options;
     return in;
   }
 
  public:
   TypedCall(const Kernel<R>& kernel, Arguments arguments)
-      : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel)), gates_(kernel.gates),
-        has_c_(kernel.states > 1), call_(kernel, inputs_, arguments_.training, arguments_.recompute) {}
+      : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel)), has_c_(kernel.states > 1),
+        call_(kernel, inputs_, arguments_.training, arguments_.recompute) {}
 
   py::tuple states(const py::array& h, const py::array& c) const {
     if (has_c_) return py::make_tuple(h, c);
@@ -133,46 +136,36 @@ class TypedCall : public Reserve {
   bool better_side_by_side() const override { return call_.better_side_by_side(); }
 
   void start_forward() override {
-    const Index T = inputs_.T, B = inputs_.B, H = inputs_.H;
-    y_ = empty<R>({T, B, H});
-    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_c_ ? B : 0, H});
+    const Index T = inputs_.T, B = inputs_.B, H = inputs_.H, P = inputs_.P;
+    y_ = empty<R>({T, B, P});
+    h_ = py::array_t<R>({B, P}), c_ = py::array_t<R>({has_c_ ? B : 0, H});
     R* all_c = arguments_.all_c ? target<R>(*arguments_.all_c, {T, B, H}, "all_c") : nullptr;
-    to_ = {.y = series(y_.mutable_data(), B, H), .all_c = series(all_c, B, H), .h = h_.mutable_data()};
+    to_ = {.y = series(y_.mutable_data(), B, P), .all_c = series(all_c, B, H), .h = h_.mutable_data()};
     if (has_c_) to_.c = c_.mutable_data();
   }
   void run_forward(const Poll& poll) override { call_.forward(to_, poll); }
   py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }
 
   void start_backward(const BackwardArguments& arguments) override {
-    const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H, rows = gates_ * H;
+    const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H, P = inputs_.P;
     given_ = arguments;
-    from_ = {.y = series(pointer<R>(given_.dy, {T, B, H}, "dy"), B, H),
-             .h = pointer<R>(given_.dstates.at(0), {B, H}, "dstate_n")};
+    from_ = {.y = series(pointer<R>(given_.dy, {T, B, P}, "dy"), B, P),
+             .h = pointer<R>(given_.dstates.at(0), {B, P}, "dstate_n")};
     if (has_c_) from_.c = pointer<R>(given_.dstates.at(1), {B, H}, "dstate_n");
     if (inputs_.x && given_.input_gradient) dx_ = empty<R>({T, B, I});
-    if (inputs_.b_ih) db_ih_ = empty<R>({rows});
-    if (inputs_.b_hh) db_hh_ = empty<R>({rows});
-    dw_ih_ = empty<R>({rows, I}), dw_hh_ = empty<R>({rows, H});
-    h_ = py::array_t<R>({B, H}), c_ = py::array_t<R>({has_c_ ? B : 0, H});
-    const auto data = [](auto& array) { return array ? array->mutable_data() : nullptr; };
-    R* dhidden = given_.dhidden ? target<R>(*given_.dhidden, {T, B, H}, "dhidden") : nullptr;
-    gradients_ = {.x = series<R>(data(dx_), B, I),
-                  .hidden = series(dhidden, B, H),
-                  .parameters = {.I = I,
-                                 .H = H,
-                                 .P = H,
-                                 .w_ih = dw_ih_.mutable_data(),
-                                 .w_hh = dw_hh_.mutable_data(),
-                                 .b_ih = data(db_ih_),
-                                 .b_hh = data(db_hh_)},
+    h_ = py::array_t<R>({B, P}), c_ = py::array_t<R>({has_c_ ? B : 0, H});
+    R* dhidden = given_.dhidden ? target<R>(*given_.dhidden, {T, B, P}, "dhidden") : nullptr;
+    gradients_ = {.x = series<R>(dx_ ? dx_->mutable_data() : nullptr, B, I),
+                  .hidden = series(dhidden, B, P),
                   .h0 = h_.mutable_data()};
+    std::tie(dparameters_, gradients_.parameters) = arguments_.parameters.gradients<R>(inputs_);
     if (has_c_) gradients_.c0 = c_.mutable_data();
   }
   void run_backward(const Poll& poll) override {
     call_.backward(from_, gradients_, poll);
   }
   py::object end_backward() override {
-    return record("Gradients")(dx_, record("Parameters")(dw_ih_, dw_hh_, db_ih_, db_hh_), states(h_, c_));
+    return record("Gradients")(dx_, dparameters_, states(h_, c_));
   }
 };
 
@@ -183,7 +176,7 @@ py::list forward_all(const std::vector<py::object>& directions) {
     Arguments arguments = arguments_of(direction);
     training.push_back(arguments.training);
     const int cell = find_cell(arguments.cell);
-    calls.push_back(by_dtype(array_field(arguments.parameters, "w_ih"), [&]<class R>(R) -> std::shared_ptr<Reserve> {
+    calls.push_back(by_dtype(arguments.parameters.w_ih, [&]<class R>(R) -> std::shared_ptr<Reserve> {
       return std::make_shared<TypedCall<R>>(isa().table<R>().cells[cell], std::move(arguments));
     }));
     calls.back()->start_forward();
@@ -256,14 +249,6 @@ py::array linear(const py::array& x, const py::array& w, const Optional& b) {
 
 py::tuple linear_gradients(const py::array& x, const py::array& w, const py::array& dy) {
   return by_dtype(w, [&]<class R>(R) { return run_linear_backward<R>(x, w, dy); });
-}
-
-Activation activation_of(const std::string& name) {
-  if (name == "sigmoid") return Activation::sigmoid;
-  if (name == "tanh") return Activation::tanh;
-  if (name == "relu") return Activation::relu;
-  if (name == "exp") return Activation::exp;
-  throw std::invalid_argument("unknown activation '" + name + "'");
 }
 
 py::array activation(const std::string& name, const py::array& x) {

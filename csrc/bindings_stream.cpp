@@ -116,10 +116,10 @@ class TypedStream : public AnyStream {
     py::tuple states(stacks_.size());
     for (std::size_t i = 0; i < stacks_.size(); ++i) {
       const auto [first, count] = stacks_[i];
-      const Index L = count, B = stream_.B(), H = stream_.H(first), C = stream_.has_c(first) ? L : 0;
-      py::array_t<R> h({L, B, H}), c({C, B, H});
+      const Index L = count, B = stream_.B(), H = stream_.H(first), P = stream_.P(first), C = stream_.has_c(first) ? L : 0;
+      py::array_t<R> h({L, B, P}), c({C, B, H});
       for (Index l = 0; l < L; ++l)
-        stream_.get_state(first + int(l), h.mutable_data() + l * B * H, C ? c.mutable_data() + l * B * H : nullptr);
+        stream_.get_state(first + int(l), h.mutable_data() + l * B * P, C ? c.mutable_data() + l * B * H : nullptr);
       states[i] = C ? py::tuple(py::make_tuple(h, c)) : py::tuple(py::make_tuple(h));
     }
     return states;
@@ -129,10 +129,10 @@ class TypedStream : public AnyStream {
     const auto stay = gate_.enter(true);
     for (std::size_t i = 0; i < stacks_.size(); ++i) {
       const auto [first, count] = stacks_[i];
-      const Index L = count, B = stream_.B(), H = stream_.H(first);
-      const R* h = pointer<R>(states.at(i).at(0), {L, B, H}, "state");
+      const Index L = count, B = stream_.B(), H = stream_.H(first), P = stream_.P(first);
+      const R* h = pointer<R>(states.at(i).at(0), {L, B, P}, "state");
       const R* c = stream_.has_c(first) ? pointer<R>(states.at(i).at(1), {L, B, H}, "state") : nullptr;
-      for (Index l = 0; l < L; ++l) stream_.set_state(first + int(l), h + l * B * H, c ? c + l * B * H : nullptr);
+      for (Index l = 0; l < L; ++l) stream_.set_state(first + int(l), h + l * B * P, c ? c + l * B * H : nullptr);
     }
   }
 
@@ -142,7 +142,8 @@ class TypedStream : public AnyStream {
   }
 };
 
-using Stages = std::vector<std::pair<std::string, std::vector<py::object>>>;  // a kind, and records Parameters
+// Of each stage a kind, records Parameters and, if its cell is told any, a record Options.
+using Stages = std::vector<py::tuple>;
 
 template <class R>
 StreamLayer<R> layer_of(const std::string& kind, const py::object& parameters) {
@@ -161,13 +162,16 @@ template <class R>
 std::unique_ptr<AnyStream> make(const Stages& stages, Index B) {
   std::vector<StreamLayer<R>> layers;
   std::vector<Stack> stacks;
-  for (const auto& [kind, arrays] : stages) {
+  for (const py::tuple& stage : stages) {
+    const auto kind = stage[0].cast<std::string>();
+    const auto arrays = stage[1].cast<std::vector<py::object>>();
     const Stack stack{int(layers.size()), int(arrays.size())};
     for (const py::object& each : arrays) {
-      const StreamLayer<R> layer = layer_of<R>(kind, each);
-      const bool fits = layers.empty() || (!layer.table && layer.I == layers.back().H);
+      StreamLayer<R> layer = layer_of<R>(kind, each);
+      if (stage.size() > 2) layer.options = options_of(stage[2]);
+      const bool fits = layers.empty() || (!layer.table && layer.I == layers.back().P);
       const bool stacked = int(layers.size()) > stack.first;  // and then all are of one size
-      if (!fits || (stacked && layer.H != layers.back().H))
+      if (!fits || (stacked && (layer.H != layers.back().H || layer.P != layers.back().P)))
         throw std::invalid_argument("weights: a layer does not fit the one below it");
       layers.push_back(layer);
     }
@@ -179,8 +183,9 @@ std::unique_ptr<AnyStream> make(const Stages& stages, Index B) {
 }
 
 std::unique_ptr<AnyStream> make_stream(const Stages& stages, Index B) {
-  if (stages.empty() || stages[0].second.empty()) return make<double>(stages, B);  // which refuses them
-  return by_dtype(array_field(stages[0].second[0], "w_ih"), [&]<class R>(R) { return make<R>(stages, B); });
+  const py::tuple first = stages.empty() ? py::tuple() : py::tuple(stages[0][1]);
+  if (first.empty()) return make<double>(stages, B);  // which refuses them
+  return by_dtype(array_field(first[0], "w_ih"), [&]<class R>(R) { return make<R>(stages, B); });
 }
 
 }  // namespace

@@ -40,7 +40,7 @@ Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool 
   layer_.keep = all ? Keep::all : Keep::none;
   sort_rows(in.lengths);
   const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
-  const Index row = padded(kernel.slots * in.H, kernel.lanes), bytes = Index(sizeof(R));
+  const Index row = kernel.row(in.H), bytes = Index(sizeof(R));
   const Index together = project_rows(kernel.gates * in.H * in.I * bytes, row * bytes) / std::max<Index>(B, 1);
   layer_.block = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
   if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.P});
@@ -49,6 +49,7 @@ Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool 
     for (Index i = 0; i < B * in.P; ++i) layer_.masked[i] = layer_.h0[i] * in.mask[i];
   }
   layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.block * B, row};
+  layer_.rows = rows_ = Buffer<R>{all ? rows : layer_.block * B, own_row()};
   if (kernel.states > 1) {
     layer_.c = c_ = Buffer<R>{all ? B + rows : B, Hp};
     if (recompute_) starts_ = Buffer<R>{(layer_.steps.count + gradient_steps_ - 1) / gradient_steps_, B, Hp};
@@ -79,16 +80,24 @@ void Call<R>::sort_rows(const Index* lengths) {
   steps.offset = offset_.data();
 }
 
+// Numbers of `Layer::rows` for each row of slots.
+template <class R>
+Index Call<R>::own_row() const {
+  const Index Hp = padded(layer_.H, kernel_.lanes);
+  if (layer_.w_hr) return Hp + padded(layer_.P, kernel_.lanes);
+  return kernel_.has_row ? Hp : 0;
+}
+
 template <class R>
 double Call<R>::step_flops() const {
   const Index inputs = layer_.tokens ? 0 : layer_.I;
-  return 2.0 * double(layer_.steps.B) * double(kernel_.gates * layer_.H) * double(inputs + layer_.H);
+  return 2.0 * double(layer_.steps.B) * double(kernel_.gates * layer_.H) * double(inputs + layer_.P);
 }
 
 template <class R>
 bool Call<R>::better_side_by_side() const {
   constexpr Index small = 1 << 16;  // operations: see kernel/share.h
-  const Index weights = kernel_.gates * layer_.H * layer_.H;
+  const Index weights = kernel_.gates * layer_.H * layer_.P;
   if (max_threads() == 2) return weights * Index(sizeof(R)) <= caches().second;
   return layer_.steps.B < 4 && 2 * layer_.steps.B * weights < small;
 }
@@ -161,11 +170,12 @@ R* Call<R>::start(Index s) {
 template <class R>
 void Call<R>::keep_block() {
   const Index B = layer_.B, Hp = padded(layer_.H, kernel_.lanes);
-  const Index row = padded(kernel_.slots * layer_.H, kernel_.lanes);
+  const Index row = kernel_.row(layer_.H);
   layer_.keep = Keep::block;
   layer_.all_c = {};
   layer_.block = std::clamp<Index>(layer_.steps.count, 1, gradient_steps_);
   layer_.slots = slots_ = Buffer<R>{layer_.block * B, row};
+  layer_.rows = rows_ = Buffer<R>{layer_.block * B, own_row()};
   if (kernel_.states > 1) layer_.c = c_ = Buffer<R>{B + layer_.block * B, Hp};
 }
 
@@ -175,20 +185,21 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
   const Index H = layer_.H, P = layer_.P, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
   const bool has_c = kernel_.states > 1;
   const int size = threads_for(2 * step_flops() * double(steps.count));
-  const Index Ip = padded(layer_.I, kernel_.lanes);
-  Buffer<R> packed_hh{G * H, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
-  Buffer<R> dh = Buffer<R>::zeros({B, Hp}), dc = Buffer<R>::zeros({has_c ? B : 0, Hp});
-  Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Hp});
+  const Index Ip = padded(layer_.I, kernel_.lanes), Pp = padded(P, kernel_.lanes);
+  Buffer<R> packed_hh{G * H, Pp}, packed_hr{layer_.w_hr ? P : 0, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
+  Buffer<R> dh = Buffer<R>::zeros({B, Pp}), dc = Buffer<R>::zeros({has_c ? B : 0, Hp});
+  Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Pp});
+  Buffer<R> drows{own_row() ? B : 0, Hp}, dvectors = Buffer<R>::zeros({B, kernel_.sums, Hp});
   Buffer<R> dtable{layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)};
-  Buffer<R> dbias = Buffer<R>::zeros({2, padded(kernel_.slots * H, kernel_.lanes)});
+  Buffer<R> dbias = Buffer<R>::zeros({2, kernel_.row(H)});
   Buffer<char> workspace{kernel_.backward_workspace(layer_, size)};
   for (Index r = 0; r < B; ++r) {
-    if (given.h) std::copy_n(given.h + steps.order[r] * P, P, dh + r * Hp);
+    if (given.h) std::copy_n(given.h + steps.order[r] * P, P, dh + r * Pp);
     if (given.c) std::copy_n(given.c + steps.order[r] * H, H, dc + r * Hp);
   }
   if (recompute_) keep_block();
   std::optional<Weights<R>> weights;
-  if (recompute_) weights.emplace(kernel_, layer_, size);
+  if (recompute_ || kernel_.own()) weights.emplace(kernel_, layer_, size);
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
   const Forward<R> forward_task{{layer_}, weights ? weights->packed() : Packed<R>{}, forward_workspace};
   Backward<R> task{{layer_}};
@@ -196,14 +207,15 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
   Buffer<R> slots{copied};
   if (copied) task.slots = std::copy_n(layer_.slots, copied, static_cast<R*>(slots)) - copied;
   task.dy = given.y, task.gradients = gradients;
-  task.packed_hh = packed_hh, task.packed_ih = packed_ih;
+  task.packed_hh = packed_hh, task.packed_ih = packed_ih, task.packed_hr = packed_hr;
+  task.drows = drows, task.dvectors = dvectors, task.packed = forward_task.packed;
   task.dh = dh, task.dc = dc, task.dtable = dtable, task.dbias = dbias, task.workspace = workspace;
   if (layer_.mask) task.dmasked = dmasked;
   const Index piece = steps_at_once(2 * step_flops());
   Patience patience(poll);
   if (gradients.x) clear_padding(gradients.x, layer_.I, size);
   if (steps.count == 0)  // nothing is added up
-    each_array(gradients.parameters, G, [](R* array, Index count) { std::fill_n(array, count, R(0)); });
+    each_array(gradients.parameters, kernel_, [](R* array, Index count) { std::fill_n(array, count, R(0)); });
   for (Index end = steps.count, first; end > 0; end = first) {
     first = (end - 1) / gradient_steps_ * gradient_steps_;
     if (recompute_) {
@@ -221,8 +233,8 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
   }
   for (Index r = 0; r < B; ++r) {
     const Index b = steps.order[r];
-    std::copy_n(dh + r * Hp, P, gradients.h0 + b * P);
-    for (Index j = 0; layer_.mask && j < P; ++j) gradients.h0[b * P + j] += layer_.mask[b * P + j] * dmasked[r * Hp + j];
+    std::copy_n(dh + r * Pp, P, gradients.h0 + b * P);
+    for (Index j = 0; layer_.mask && j < P; ++j) gradients.h0[b * P + j] += layer_.mask[b * P + j] * dmasked[r * Pp + j];
     if (gradients.c0) std::copy_n(dc + r * Hp, H, gradients.c0 + b * H);
   }
 }

@@ -52,6 +52,7 @@ class Call {
  private:
   void sort_rows(const Index* lengths);
   double step_flops() const;
+  Index own_row() const;
   int threads_for(double flops) const;
   int forward_threads() const;
   R* start(Index s);  // of starts_, for the block of step s
@@ -60,7 +61,7 @@ class Call {
 
   const Kernel<R>& kernel_;
   std::vector<Index> order_, length_, offset_;
-  Buffer<R> no_state_, slots_, c_, masked_;
+  Buffer<R> no_state_, slots_, rows_, c_, masked_;
   Layer<R> layer_;
   const Index gradient_steps_;  // that backward goes through before it adds their sums
   const bool recompute_;

@@ -101,8 +101,11 @@ using Parameters = ParametersOf<const R>;
 template <class R>
 struct Packed {
   R* ih = nullptr;    // [I, GHp] in panels of U units
-  R* hh = nullptr;    // [P, GHp] likewise, where there is a recurrence
+  R* hh = nullptr;    // [P, columns] likewise of each product, where there is a recurrence
+  R* hr = nullptr;    // [H, Pp] in panels of U, where h is a projection
   R* bias = nullptr;  // [SHp]  a row of slots
+  R* vectors = nullptr;  // [vectors, Hp]
+  R* zeros = nullptr;    // as long as the longest row
 };
 
 // The steps of a batch, longest row first, so that the rows at work in a step are the first ones. Step s of
@@ -147,6 +150,7 @@ struct Layer : Inputs<R> {  // with h0
   R* c = nullptr;           // [B + those rows, Hp], the initial ones first; if none stay: [B, Hp]
   Keep keep = Keep::none;
   Index block = 1;          // steps whose input is projected at a time
+  R* rows = nullptr;        // [as slots, Hp] of a cell with a row of its own; [as slots, Hp + Pp] with w_hr
   R* masked = nullptr;      // [B + T*B, P] where there is a mask: h0 and y multiplied by it
 };
 
@@ -169,11 +173,15 @@ template <class R>
 struct Backward : Layer<R> {
   Series<const R> dy;         // [T, B, P] or null
   Gradients<R> gradients;
-  R* packed_hh = nullptr;     // [G*H, Hp] in wide panels
-  R* packed_ih = nullptr;     // [G*H, Ip] in wide panels
-  R* dh = nullptr;            // [B, Hp]  sorted rows; in: of the last state, out: of the initial one
+  R* packed_hh = nullptr;     // [G*H, Pp] in wide panels, one product's after the other
+  R* packed_ih = nullptr;     // [G*H, Ip] likewise
+  R* packed_hr = nullptr;     // [P, Hp] likewise, where h is a projection
+  R* dh = nullptr;            // [B, Pp]  sorted rows; in: of the last state, out: of the initial one
   R* dc = nullptr;            // [B, Hp]  likewise
-  R* dmasked = nullptr;       // [B, Hp] zeros: of what the product reads, or null where that is h
+  R* dmasked = nullptr;       // [B, Pp] zeros: of what products read, or null where that is h
+  R* drows = nullptr;         // [B, Hp]  of the first Hp of `rows`, where there are some
+  Packed<R> packed{};         // as forward had it, for a cell with vectors
+  R* dvectors = nullptr;      // [B, sums, Hp] zeros: of each row's sums, which are added up at the end
   R* dtable = nullptr;        // [I, GHp] in panels of U units, with tokens
   R* dbias = nullptr;         // [2, SHp] zeros: sums, and what rounding has added to them
   void* workspace = nullptr;  // [backward_workspace]
@@ -186,13 +194,27 @@ FASTRNN_INLINE Index padded(Index n, Index lanes) { return (n + lanes - 1) / lan
 template <class R>
 struct Packing {
   Index lanes, gates, slots;
+  Index products[2];             // slots that each feeds
+  Index vectors[most_vectors];   // lengths of the cell's own in H
+  bool projects;                 // whether h may be a projection
   void (*pack)(const Parameters<R>&, const Packed<R>&, const Team&) noexcept;
+
+  // Numbers of a row of slots; of all products' panels for each k; and how many vectors of H there are.
+  FASTRNN_INLINE Index row(Index H) const { return padded(slots * H, lanes); }
+  FASTRNN_INLINE Index columns(Index H) const { return padded(products[0] * H, lanes) + padded(products[1] * H, lanes); }
+  FASTRNN_INLINE Index own() const {
+    Index sum = 0;
+    for (const Index length : vectors) sum += length;
+    return sum;
+  }
 };
 
 // A cell in one dtype on one ISA. Steps run in order.
 template <class R>
 struct Kernel : Packing<R> {
   Index states;
+  Index sums;    // of each row: its own vectors, and of a cell of whole rows its biases by slots
+  bool has_row;  // of its own, which its second product reads
   Index (*forward_workspace)(const Layer<R>&);   // bytes for each member
   Index (*backward_workspace)(const Layer<R>&, Index members);  // bytes for all
   void (*forward)(const Forward<R>&, Index s0, Index s1, const Team&) noexcept;    // steps s0 .. s1-1

@@ -13,20 +13,62 @@ inline std::vector<py::array> arrays_of(const py::handle& parameters) {
   return parameters.attr("arrays")().cast<std::vector<py::array>>();
 }
 
-// Where they are, of a layer of this cell; the record has to stay.
+// A record `Parameters`, taken apart.
+struct ParameterArrays {
+  py::array w_ih;
+  Optional w_hh, b_ih, b_hh, w_hr;
+  std::vector<py::array> vectors;
+
+  explicit ParameterArrays(const py::handle& record)
+      : w_ih(array_field(record, "w_ih")), w_hh(optional_field(record, "w_hh")), b_ih(optional_field(record, "b_ih")),
+        b_hh(optional_field(record, "b_hh")), w_hr(optional_field(record, "w_hr")) {
+    for (const py::handle vector : record.attr("vectors"))
+      vectors.push_back(optional_array(py::reinterpret_borrow<py::object>(vector), "vectors").value());
+  }
+
+  // Of a cell: its letters, and where its arrays are.
+  template <class R>
+  Parameters<R> of(const Packing<R>& cell) const {
+    if (!w_hh) throw std::invalid_argument("w_hh: missing");
+    if (w_ih.ndim() != 2 || w_hh->ndim() != 2 || (w_hr && w_hr->ndim() != 2))
+      throw std::invalid_argument("w_ih, w_hh or w_hr: wrong rank for the kernels");
+    if (w_hr && !cell.projects) throw std::invalid_argument("w_hr: this cell has no projection");
+    if (vectors.size() > std::size_t(most_vectors)) throw std::invalid_argument("vectors: too many");
+    const Index I = w_ih.shape(1), P = w_hh->shape(1), H = w_hr ? Index(w_hr->shape(1)) : P, rows = cell.gates * H;
+    Parameters<R> p{.I = I,
+                    .H = H,
+                    .P = P,
+                    .w_ih = pointer<R>(w_ih, {rows, I}, "w_ih"),
+                    .w_hh = pointer<R>(w_hh, {rows, P}, "w_hh"),
+                    .b_ih = pointer<R>(b_ih, {rows}, "b_ih"),
+                    .b_hh = pointer<R>(b_hh, {rows}, "b_hh"),
+                    .w_hr = pointer<R>(w_hr, {P, H}, "w_hr")};
+    for (std::size_t v = 0; v < vectors.size(); ++v)
+      p.vectors[v] = pointer<R>(vectors[v], {cell.vectors[v] * H}, "vectors");
+    return p;
+  }
+
+  // New arrays for their gradients, as a record, and where these are.
+  template <class R>
+  std::pair<py::object, ParametersOf<R>> gradients(const Parameters<R>& p) const {
+    ParametersOf<R> to{.I = p.I, .H = p.H, .P = p.P};
+    const auto like = [](const Optional& array, R*& data) -> py::object {
+      if (!array) return py::none();
+      py::array_t<R> made = empty<R>(Shape(array->shape(), array->shape() + array->ndim()));
+      data = made.mutable_data();
+      return made;
+    };
+    py::tuple own(vectors.size());
+    for (std::size_t v = 0; v < vectors.size(); ++v) own[v] = like(vectors[v], to.vectors[v]);
+    py::object record = fastrnn::record("Parameters")(like(w_ih, to.w_ih), like(w_hh, to.w_hh), like(b_ih, to.b_ih),
+                                                      like(b_hh, to.b_hh), like(w_hr, to.w_hr), own);
+    return {record, to};
+  }
+};
+
+// Where its arrays are, of a layer of this cell; the record has to stay.
 template <class R>
-Parameters<R> parameters_of(const Packing<R>& cell, const py::handle& parameters) {
-  const py::array w_ih = array_field(parameters, "w_ih"), w_hh = array_field(parameters, "w_hh");
-  if (w_ih.ndim() != 2 || w_hh.ndim() != 2) throw std::invalid_argument("weights: wrong rank for the kernels");
-  const Index I = w_ih.shape(1), H = w_hh.shape(1), rows = cell.gates * H;
-  return {.I = I,
-          .H = H,
-          .P = H,
-          .w_ih = pointer<R>(w_ih, {rows, I}, "w_ih"),
-          .w_hh = pointer<R>(w_hh, {rows, H}, "w_hh"),
-          .b_ih = pointer<R>(optional_field(parameters, "b_ih"), {rows}, "b_ih"),
-          .b_hh = pointer<R>(optional_field(parameters, "b_hh"), {rows}, "b_hh")};
-}
+Parameters<R> parameters_of(const Packing<R>& cell, const py::handle& record) { return ParameterArrays(record).of<R>(cell); }
 
 // Those of y = x W^T + b, whose record has no w_hh.
 template <class R>
@@ -41,7 +83,23 @@ Parameters<R> linear_parameters_of(const py::handle& parameters) {
           .b_ih = pointer<R>(optional_field(parameters, "b_ih"), {O}, "bias")};
 }
 
-// A record `Options`, which the cells of today are not told.
-inline Options options_of(const py::handle&) { return {}; }
+inline Activation activation_of(const std::string& name) {
+  static const std::pair<const char*, Activation> names[] = {
+      {"sigmoid", Activation::sigmoid}, {"hard_sigmoid", Activation::hard_sigmoid},
+      {"hard_sigmoid_6", Activation::hard_sigmoid_6}, {"tanh", Activation::tanh},
+      {"relu", Activation::relu}, {"linear", Activation::linear}, {"exp", Activation::exp}};
+  for (const auto& [known, activation] : names)
+    if (name == known) return activation;
+  throw std::invalid_argument("unknown activation '" + name + "'");
+}
+
+inline Options options_of(const py::handle& record) {
+  Options options{.gate = activation_of(record.attr("gate").cast<std::string>()),
+                  .state = activation_of(record.attr("state").cast<std::string>()),
+                  .output = activation_of(record.attr("output").cast<std::string>()),
+                  .coupled = record.attr("coupled").cast<bool>()};
+  if (const py::object clip = record.attr("clip"); !clip.is_none()) options.clip = clip.cast<double>();
+  return options;
+}
 
 }  // namespace fastrnn

@@ -14,7 +14,7 @@ template <class R>
 double step_flops(const StreamLayer<R>& layer, Index B) {
   if (layer.table) return 0;
   if (!layer.cell) return 2.0 * double(B) * double(layer.I) * double(layer.H);
-  return 2.0 * double(B) * double(layer.cell->gates * layer.H) * double(layer.I + layer.H);
+  return 2.0 * double(B) * double(layer.cell->gates * layer.H) * double(layer.I + layer.P);
 }
 
 template <class R>
@@ -40,7 +40,7 @@ Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R
       const Packing<R>& packing = layer.cell ? static_cast<const Packing<R>&>(*layer.cell) : linear;
       weights = std::make_shared<Weights<R>>(packing, layer, team_for(step_flops(layer, B), layer.H / linear.lanes));
     }
-    add_level(layer.cell, std::move(weights), std::move(table), layer.I, layer.H);
+    add_level(layer, std::move(weights), std::move(table));
   }
 }
 
@@ -51,30 +51,34 @@ Stream<R>::Stream(const Stream& other)
   steps_.order = order_.data(), steps_.length = length_.data(), steps_.offset = offset_.data();
   for (const Level& level : other.levels_) {
     const int place = int(levels_.size());
-    add_level(level.cell, level.weights, level.table, level.task.I, level.task.H);
+    add_level({level.task, level.cell, false, level.task.options}, level.weights, level.table);
     if (!level.cell) continue;
-    Buffer<R> h{B(), level.task.H}, c{B(), level.task.H};
+    Buffer<R> h{B(), level.task.P}, c{B(), level.task.H};
     other.get_state(place, h, c);
     set_state(place, h, c);
   }
 }
 
 template <class R>
-void Stream<R>::add_level(const Kernel<R>* cell, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table,
-                          Index I, Index H) {
-  const Index B = this->B(), lanes = linear_.lanes;
-  const bool apart = !levels_.empty() && (levels_.back().cell != cell || levels_.back().task.H != H || !cell);
-  Level level{cell, std::move(weights), std::move(table), apart, {}, Buffer<R>::zeros({B, H}), {}, {}, {}, {}};
+void Stream<R>::add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R>> weights,
+                          std::shared_ptr<Buffer<R>> table) {
+  const Kernel<R>* const cell = layer.cell;
+  const Index B = this->B(), H = layer.H, P = layer.P, Hp = padded(H, linear_.lanes), Pp = padded(P, linear_.lanes);
+  const bool apart = !levels_.empty() && (levels_.back().cell != cell || levels_.back().task.P != P ||
+                                          levels_.back().task.H != H || !cell);
+  Level level{cell, std::move(weights), std::move(table), apart, {}, Buffer<R>::zeros({B, P}), {}, {}, {}, {}, {}};
   if (cell) {
-    level.h = Buffer<R>::zeros({B, H});
-    level.slots = Buffer<R>{B, padded(cell->slots * H, lanes)};
-    level.c = Buffer<R>::zeros({level.has_c() ? B : 0, padded(H, lanes)});
+    level.h = Buffer<R>::zeros({B, P});
+    level.slots = Buffer<R>{B, cell->row(H)};
+    level.rows = Buffer<R>{layer.w_hr || cell->has_row ? B : 0, Hp + Pp};
+    level.c = Buffer<R>::zeros({level.has_c() ? B : 0, Hp});
   }
   Forward<R>& task = level.task;
-  task.I = I, task.H = task.P = H, task.T = 1, task.B = B;
+  static_cast<Parameters<R>&>(task) = layer;
+  task.options = layer.options, task.T = 1, task.B = B;
   task.steps = steps_;
-  task.h0 = level.h, task.y = series<R>(level.next_h, B, H);
-  task.slots = level.slots, task.c = level.c;
+  task.h0 = level.h, task.y = series<R>(level.next_h, B, P);
+  task.slots = level.slots, task.rows = level.rows, task.c = level.c;
   if (level.weights) task.packed = level.weights->packed();
   levels_.push_back(std::move(level));
 }
@@ -139,19 +143,20 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
   Buffer<R> between;
   for (std::size_t l = 0; l < levels_.size(); ++l) {
     const Level& level = levels_[l];
-    const Index I = level.task.I, H = level.task.H;
+    const Index I = level.task.I, H = level.task.H, P = level.task.P;
     const bool last = l + 1 == levels_.size();
-    Buffer<R> made{last ? 0 : T, B, H};
+    Buffer<R> made{last ? 0 : T, B, P};
     R* to = last ? y : static_cast<R*>(made);
     if (level.cell) {
-      auto& [before, h, c] = states[l] = {Buffer<R>{B, H}, Buffer<R>{B, H}, Buffer<R>{level.has_c() ? B : 0, H}};
+      auto& [before, h, c] = states[l] = {Buffer<R>{B, P}, Buffer<R>{B, P}, Buffer<R>{level.has_c() ? B : 0, H}};
       R* c_of = level.has_c() ? static_cast<R*>(c) : nullptr;
       get_state(int(l), before, c_of);
-      Inputs<R> inputs{{.I = I, .H = H, .P = H}};
+      Inputs<R> inputs{static_cast<const Parameters<R>&>(level.task)};
+      inputs.options = level.task.options;
       inputs.T = T, inputs.B = B;
       inputs.x = series(x, B, I), inputs.tokens = series(tokens, B, 1);
       inputs.h0 = before, inputs.c0 = c_of;
-      Call<R>(*level.cell, inputs, false).forward({.y = series(to, B, H), .h = h, .c = c_of}, poll, level.weights);
+      Call<R>(*level.cell, inputs, false).forward({.y = series(to, B, P), .h = h, .c = c_of}, poll, level.weights);
     } else if (level.table) {
       look_up<R>(*level.table, tokens, T * B, H, to);
     } else {
@@ -169,7 +174,7 @@ template <class R>
 void Stream<R>::get_state(int layer, R* h, R* c) const {
   const Level& level = levels_[layer];
   const Index H = level.task.H, Hp = padded(H, linear_.lanes);
-  std::copy_n(static_cast<const R*>(level.h), B() * H, h);
+  std::copy_n(static_cast<const R*>(level.h), B() * level.task.P, h);
   if (!level.has_c()) return;
   for (Index b = 0; b < B(); ++b) std::copy_n(level.c + b * Hp, H, c + b * H);
 }
@@ -178,7 +183,7 @@ template <class R>
 void Stream<R>::set_state(int layer, const R* h, const R* c) {
   Level& level = levels_[layer];
   const Index H = level.task.H, Hp = padded(H, linear_.lanes);
-  std::copy_n(h, B() * H, static_cast<R*>(level.h));
+  std::copy_n(h, B() * level.task.P, static_cast<R*>(level.h));
   if (!level.has_c()) return;
   for (Index b = 0; b < B(); ++b) std::copy_n(c + b * H, H, level.c + b * Hp);
 }

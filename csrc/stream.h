@@ -15,6 +15,7 @@ template <class R>
 struct StreamLayer : Parameters<R> {
   const Kernel<R>* cell = nullptr;
   bool table = false;
+  Options options{};
 };
 
 template <class R>
@@ -37,8 +38,9 @@ class Stream {
 
   Index B() const { return steps_.B; }
   Index I() const { return levels_.front().task.I; }
-  Index O() const { return levels_.back().task.H; }
+  Index O() const { return levels_.back().task.P; }
   Index H(int layer) const { return levels_[layer].task.H; }
+  Index P(int layer) const { return levels_[layer].task.P; }
   bool has_c(int layer) const { return levels_[layer].has_c(); }
   bool takes_floats() const { return !levels_.front().table; }
   bool takes_tokens() const { return levels_.front().cell || levels_.front().table; }
@@ -50,15 +52,14 @@ class Stream {
     std::shared_ptr<Weights<R>> weights;
     std::shared_ptr<Buffer<R>> table;
     bool apart;  // threads share it in another way than the one before: between the two they wait for each other
-    Buffer<R> h, next_h, slots, c;  // of what has no state only next_h, its result
+    Buffer<R> h, next_h, slots, rows, c;  // of what has no state only next_h, its result
     Buffer<char> workspace;
-    Forward<R> task;  // of what has no cell only letters, inputs and outputs
+    Forward<R> task;  // of what has no cell only letters, inputs and outputs; its parameters tell no more than they are there
 
     bool has_c() const { return cell && cell->states > 1; }
   };
 
-  void add_level(const Kernel<R>* cell, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table, Index I,
-                 Index H);
+  void add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table);
   void make_room(int threads);
   void advance(const Team& team) noexcept;
   int threads() const;  // that a step is worth

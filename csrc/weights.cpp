@@ -38,10 +38,10 @@ void fold(const Chains& chains, Fingerprint& state) {
 
 // Of the parameters, or where there is memory for them, of the copy that it makes there, one after the other.
 template <class R>
-Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) {
+Fingerprint fingerprint(const Parameters<R>& p, const Packing<R>& packing, R* copy = nullptr) {
   std::vector<Piece> pieces;
   double bytes = 0;  // each takes as long as two operations
-  each_array(p, gates, [&](const R* array, Index count) {
+  each_array(p, packing, [&](const R* array, Index count) {
     cut(array, copy, count * Index(sizeof(R)), pieces);
     if (copy) copy += count;
     bytes += double(count) * sizeof(R);
@@ -53,7 +53,8 @@ Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) 
       isa().stir(piece.chains, piece.copy ? piece.copy : piece.data, piece.bytes);
     }
   });
-  Fingerprint state{std::uint64_t(p.I), std::uint64_t(p.H), std::uint64_t(p.P), p.b_ih != nullptr, p.b_hh != nullptr};
+  Fingerprint state{std::uint64_t(p.I), std::uint64_t(p.H), std::uint64_t(p.P), p.b_ih != nullptr, p.b_hh != nullptr, p.w_hr != nullptr};
+  for (const R* vector : p.vectors) state[6] = 2 * state[6] + (vector != nullptr);
   for (const Piece& piece : pieces) fold(piece.chains, state);
   return state;
 }
@@ -63,7 +64,9 @@ Fingerprint fingerprint(const Parameters<R>& p, Index gates, R* copy = nullptr) 
 template <class R>
 Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p)
     : packing(&packing), ih{p.I, padded(packing.gates * p.H, packing.lanes)},
-      hh{p.w_hh ? p.P : 0, padded(packing.gates * p.H, packing.lanes)}, bias{padded(packing.slots * p.H, packing.lanes)} {}
+      hh{p.w_hh ? p.P : 0, packing.columns(p.H)}, hr{p.w_hr ? p.H : 0, padded(p.P, packing.lanes)},
+      bias{packing.row(p.H)}, vectors{packing.own(), padded(p.H, packing.lanes)},
+      zeros(Buffer<R>::zeros({packing.row(p.H) + padded(p.P, packing.lanes)})) {}
 
 template <class R>
 Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p, int threads) : Weights(packing, p) {
@@ -75,15 +78,14 @@ Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p, int threa
 template <class R>
 std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const Packing<R>& packing,
                                        const Parameters<R>& parameters, int threads) {
-  const Index gates = packing.gates;
-  if (kept && kept->packing == &packing && kept->fingerprint == fingerprint(parameters, gates)) return kept;
+  if (kept && kept->packing == &packing && kept->fingerprint == fingerprint(parameters, packing)) return kept;
   Index size = 0;
-  each_array(parameters, gates, [&](const R*, Index count) { size += count; });
+  each_array(parameters, packing, [&](const R*, Index count) { size += count; });
   Buffer<R> memory{size};
-  const Fingerprint found = fingerprint<R>(parameters, gates, memory);
+  const Fingerprint found = fingerprint<R>(parameters, packing, memory);
   Parameters<R> copy = parameters;
   R* next = memory;
-  each_array(copy, gates, [&](const R*& array, Index count) { array = std::exchange(next, next + count); });
+  each_array(copy, packing, [&](const R*& array, Index count) { array = std::exchange(next, next + count); });
   const auto weights = std::make_shared<Weights<R>>(packing, copy, threads);
   weights->fingerprint = found;
   return weights;

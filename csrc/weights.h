@@ -11,13 +11,16 @@
 namespace fastrnn {
 
 // Calls fn(array, count) for each that is there.
-template <class P, class F>
-void each_array(P& p, Index gates, const F& fn) {
-  const Index rows = gates * p.H;
+template <class P, class K, class F>
+void each_array(P& p, const K& packing, const F& fn) {
+  const Index rows = packing.gates * p.H;
   fn(p.w_ih, rows * p.I);
   if (p.w_hh) fn(p.w_hh, rows * p.P);
   if (p.b_ih) fn(p.b_ih, rows);
   if (p.b_hh) fn(p.b_hh, rows);
+  if (p.w_hr) fn(p.w_hr, p.P * p.H);
+  for (int v = 0; v < most_vectors; ++v)
+    if (p.vectors[v]) fn(p.vectors[v], packing.vectors[v] * p.H);
 }
 
 // Differs if any bit differs, but for a chance of 1 in 2^64.
@@ -27,12 +30,14 @@ template <class R>
 struct Weights {
   const Packing<R>* packing;
   Fingerprint fingerprint{};  // of the parameters, where they are kept for other calls
-  Buffer<R> ih, hh, bias;     // see Packed
+  Buffer<R> ih, hh, hr, bias, vectors, zeros;  // see Packed
 
   Weights(const Packing<R>& packing, const Parameters<R>& parameters);  // room for them
   Weights(const Packing<R>& packing, const Parameters<R>& parameters, int threads);
 
-  Packed<R> packed() { return {ih, hh, bias}; }
+  Packed<R> packed() {
+    return {.ih = ih, .hh = hh, .hr = hr, .bias = bias, .vectors = vectors, .zeros = zeros};
+  }
 
   // Packs them, each member its part; then all may read them.
   void pack(const Parameters<R>& parameters, const Team& team) {

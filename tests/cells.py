@@ -61,8 +61,7 @@ FORMS = dict(_forms())
 
 def built(form):
     """Whether the kernels have it yet."""
-    cells = _core.cells() if _core else reference.CELLS
-    return form.cell in cells and ("gru_before" in cells or not form.projected)
+    return form.cell in (_core.cells() if _core else reference.CELLS)
 
 
 def every_activation(cell):

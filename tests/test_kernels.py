@@ -84,6 +84,10 @@ class Problem:
         gradients = backward(backend, reserve, convert(self.dy), dstates, dhidden=dhidden)
         return [y, *states_n, *flat(gradients), dhidden]
 
+    def tolerance(self, dtype):
+        """Normalisation multiplies rounding by one over a deviation, which in a small row is near 0."""
+        return TOLERANCE[dtype] * (200 if "layer_norm" in self.form.cell else 1)
+
     def truth(self):
         return self.run(reference, lambda a: a.astype(np.float64))
 
@@ -107,7 +111,7 @@ def assert_same_bits(results, others):
 
 
 def test_the_cells_are_those_of_the_reference():
-    assert set(_core.cells()) <= set(reference.CELLS)
+    assert set(_core.cells()) == set(reference.CELLS)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -118,7 +122,7 @@ def test_awkward_sizes(isa, cell, dtype, size):
     for k, letter in enumerate(small):
         shape = {**small, letter: size}
         problem = Problem(cell, dtype, *shape.values(), lengths=bool(k & 1), reverse=bool(size & 1))
-        assert_close(problem.run(_core), problem.truth(), TOLERANCE[dtype])
+        assert_close(problem.run(_core), problem.truth(), problem.tolerance(dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -126,14 +130,14 @@ def test_awkward_sizes(isa, cell, dtype, size):
 def test_lengths_directions_and_tokens(isa, cell, dtype, way):
     lengths, reverse, tokens = way
     problem = Problem(cell, dtype, 9, 11, 18, 21, lengths=lengths, reverse=reverse, tokens=tokens)
-    assert_close(problem.run(_core), problem.truth(), TOLERANCE[dtype])
+    assert_close(problem.run(_core), problem.truth(), problem.tolerance(dtype))
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 2, 2), (4, 0, 2, 2), (0, 0, 1, 1), (1, 1, 1, 1)])
 @pytest.mark.parametrize("cell", CELLS)
 def test_nothing_to_do(cell, shape):
     problem = Problem(cell, "float32", *shape, lengths=True)
-    assert_close(problem.run(_core), problem.truth(), TOLERANCE["float32"])
+    assert_close(problem.run(_core), problem.truth(), problem.tolerance("float32"))
 
 
 @pytest.mark.parametrize("lengths", [(0, 0, 0), (2, 0, 1), (3, 3, 3)])
@@ -145,7 +149,7 @@ def test_what_memory_held_before_does_not_show(cell, tokens, lengths):
     problem.lengths[:] = lengths
     truth = problem.truth()
     _spoil_memory(problem)
-    assert_close(problem.run(_core), truth, TOLERANCE["float32"])
+    assert_close(problem.run(_core), truth, problem.tolerance("float32"))
 
 
 def _spoil_memory(problem):
@@ -190,7 +194,7 @@ def test_the_same_bits_where_weights_outgrow_a_cache(threads):
     problem = Problem("lstm", "float64", 3, 16, 3, 340, lengths=True)
     threads(1)
     alone = problem.run(_core)
-    assert_close(alone, problem.truth(), TOLERANCE["float64"])
+    assert_close(alone, problem.truth(), problem.tolerance("float64"))
     for count in (2, 3):
         threads(count)
         assert_same_bits(problem.run(_core), alone)
@@ -285,7 +289,7 @@ def test_a_mask_of_h(threads, isa, cell, dtype, shape, lengths, reverse):
     problem = Problem(cell, dtype, *shape, lengths=lengths, reverse=reverse, mask=True)
     threads(1)
     alone = problem.run(_core)
-    assert_close(alone, problem.truth(), 50 * TOLERANCE[dtype])
+    assert_close(alone, problem.truth(), 50 * problem.tolerance(dtype))
     for count in (1, 2, 3):
         threads(count)
         assert_same_bits(problem.run(_core), alone)
@@ -322,7 +326,7 @@ def test_threads_against_the_reference(threads, cell, shape):
     threads(3)
     problem = Problem(cell, "float64", *shape, lengths=True)
     # Hundreds of steps and up to a thousand summands: a longer sum than the other tests'.
-    assert_close(problem.run(_core), problem.truth(), 50 * TOLERANCE["float64"])
+    assert_close(problem.run(_core), problem.truth(), 50 * problem.tolerance("float64"))
 
 
 LINEAR_SHAPES = [(0, 3, 2), (1, 1, 1), (5, 1, 17), (129, 16, 16), (130, 7, 5), (3, 33, 65), (700, 70, 103)]

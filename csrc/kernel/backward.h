@@ -12,42 +12,52 @@ class BackwardPass : Sequence<C, R> {
   using Base = Sequence<C, R>;
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share, Base::Hp;
-  using Base::U, Base::G, Base::S, Base::has_c, Base::no_width;
+  using Base::U, Base::G, Base::S, Base::has_c, Base::no_width, Base::parts, Base::has_row, Base::own_vectors;
+  using Base::Pp, Base::projects, Base::outputs, Base::each_part_back, Base::row;
   using Base::enter, Base::own_units, Base::each_row, Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::multiplied;
   using V = Vec<R>;
 
   static constexpr Index depth = outer_depth;
+  static constexpr int sums = own_vectors + (C::whole_rows ? int(S) : 0);  // of each row: see Backward::dvectors
 
-  // What the sums over time are made from: rows of the slots' gradients, of x and of h, last step first.
+  // What the sums over time are made from: rows of the slots' gradients, of x, of h and of the cell's own, last step
+  // first.
   struct Samples {
     const R** da;
     const R** x;
     const R** h;
+    const R** own;
     Place* at;
     Index count = 0;
 
     explicit Samples(Workspace& memory)
         : da(memory.take<const R*>(depth)), x(memory.take<const R*>(depth)), h(memory.take<const R*>(depth)),
-          at(memory.take<Place>(depth)) {}
+          own(memory.take<const R*>(depth)), at(memory.take<Place>(depth)) {}
   };
 
   struct Memory {
     Lists<R> list;
     Samples samples;
     R* slots;  // [outer_blocks, depth, U]
-    R* h;      // [Hp, depth] in wide panels, for all members
+    R* h;      // [Pp, depth] in wide panels, for all members
+    R* own;    // [Hp, depth] likewise, where there are such rows
     R* x;      // [Ip, depth] likewise
     Index width;
     R* zeros;  // [width]: what the first sums start from
+    R* scratch;  // [S + 1, Hp] for a cell of whole rows
+    R* spare;  // [2, Pp]: sums that nobody wants
 
-    Memory(Workspace& packed, Workspace& workspace, Index B, Index Hp, Index Ip)
+    Memory(Workspace& packed, Workspace& workspace, Index B, Index Hp, Index Pp, Index Ip, bool has_own)
         : list(workspace, B > depth ? B : depth), samples(workspace),
-          slots(workspace.take<R>(outer_blocks * depth * U)), h(packed.take<R>(Hp * depth)),
-          x(packed.take<R>(Ip * depth)), width(Hp > Ip ? Hp : Ip), zeros(workspace.take<R>(width)) {}
+          slots(workspace.take<R>(outer_blocks * depth * U)), h(packed.take<R>(Pp * depth)),
+          own(packed.take<R>(has_own ? Hp * depth : 0)), x(packed.take<R>(Ip * depth)), width(Hp + Pp + Ip),
+          zeros(workspace.take<R>(width)), scratch(workspace.take<R>(C::whole_rows ? (S + 1) * Hp : 0)),
+          spare(workspace.take<R>(has_own ? 2 * Pp : 0)) {}
 
     static Memory of(const Layer<R>& layer, Workspace& packed, Workspace& workspace) {
-      return {packed, workspace, layer.steps.B, padded(layer.H, U), layer.x ? padded(layer.I, U) : 0};
+      return {packed, workspace, layer.B, padded(layer.H, U), padded(layer.P, U), layer.x ? padded(layer.I, U) : 0,
+              has_row || layer.w_hr};
     }
   };
 
@@ -59,24 +69,37 @@ class BackwardPass : Sequence<C, R> {
 
   BackwardPass(const Backward<R>& b, Index s, const Team& team, Workspace packed, Workspace workspace)
       : Base(b, s, team), b(b), memory(Memory::of(b, packed, workspace)),
-        blocks(part(layout.row() / U, team.rank, team.size)) {}
+        blocks(part(layout.row() / U, team.rank, team.size)) {
+    for (Index j = 0; j < memory.width; j += U) store(memory.zeros + j, V{});
+  }
 
   void pack() const {
-    const Range own = part(layout.transposed(layer.H).panels(), team.rank, team.size);
-    for (Index p = own.first; p < own.last; ++p)
-      layout.pack_transposed(layer.w_hh, layer.H, L::h_slot, p, b.packed_hh);
+    R* packed = b.packed_hh;
+    for (const Product& product : C::products) {
+      const WidePanels<R> panels = layout.transposed(layer.P, product.count);
+      const Range own = part(panels.panels(), team.rank, team.size);
+      for (Index p = own.first; p < own.last; ++p)
+        layout.pack_transposed(layer.w_hh, layer.P, product.first, product.count, p, packed);
+      packed += panels.K * Pp;
+    }
+    if (projects) {
+      const Layout<OneGate, R> narrow{layer.P};
+      const Range own = part(narrow.transposed(layer.H).panels(), team.rank, team.size);
+      for (Index p = own.first; p < own.last; ++p) narrow.pack_transposed(layer.w_hr, layer.H, 0, 1, p, b.packed_hr);
+    }
     if (d.x) {
       const Range inputs = part(layout.transposed(layer.I).panels(), team.rank, team.size);
       for (Index p = inputs.first; p < inputs.last; ++p)
-        layout.pack_transposed(layer.w_ih, layer.I, L::x_slot, p, b.packed_ih);
+        layout.pack_transposed(layer.w_ih, layer.I, L::x_slot, G, p, b.packed_ih);
     }
     if (layer.tokens) clear_table();
     team.wait();
   }
 
-  // Rows of slots, a, times the weights of the G slots from first_slot on: some of N columns of c.
-  void multiply(const R** a, R** c, Index rows, Index first_slot, const R* packed, Index N, Columns<R> columns) const {
-    const WidePanels<R> panels = layout.transposed(N);
+  // Rows of slots, a, times the weights of `slots` slots from first_slot on: some of N columns of c.
+  void multiply(const R** a, R** c, Index rows, Index first_slot, Index slots, const R* packed, Index N,
+                Columns<R> columns) const {
+    const WidePanels<R> panels = layout.transposed(N, slots);
     const Index whole = layout.whole_units(), left = layer.H - whole * U;
     const auto product = [&](const Runs& runs, Index from) {
       gemm_wide(a, c, rows, runs, packed, from, panels, columns);
@@ -85,60 +108,129 @@ class BackwardPass : Sequence<C, R> {
     const auto move = [&](Index columns) {
       for (Index i = 0; i < rows; ++i) a[i] += columns;
     };
-    if (S == G) return product({1, G * layer.H, 0}, 0);
+    if (S == slots) return product({1, slots * layer.H, 0}, 0);
     move(first_slot * U);
-    if (whole) product({whole, G * U, S * U}, 0);
+    if (whole) product({whole, slots * U, S * U}, 0);
     move(layout.at(whole, first_slot) - first_slot * U);
-    if (left) product({1, G * left, 0}, whole * G * U);
+    if (left) product({1, slots * left, 0}, whole * slots * U);
   }
 
   void step_back(Index s) const {
-    Index n = 0;
-    each_row(s, [&](Index r) {
-      differentiate(s, r);
-      list.a[n] = slots(s, r);
-      list.c[n++] = (b.dmasked ? b.dmasked : b.dh) + r * Hp;
+    if (projects) unproject_h(s);
+    const R* packed = b.packed_hh + G * layer.H * Pp;
+    each_part_back([&]<int part>() __attribute__((always_inline)) {
+      constexpr Product product = C::products[part];
+      constexpr bool from_h = product.source == Source::h;
+      Index n = 0;
+      each_row(s, [&](Index r) {
+        differentiate<part>(s, r);
+        list.a[n] = slots(s, r);
+        list.c[n++] = from_h ? (b.dmasked ? b.dmasked : b.dh) + r * Pp : b.drows + r * Hp;
+      });
+      share.hand_over(team);
+      packed -= product.count * layer.H * Pp;
+      const Range own = outputs();
+      multiply(list.a, list.c, n, product.first, product.count, packed, layer.P,
+               {own.first, own.last, no_width, from_h ? nullptr : memory.zeros});
     });
-    share.hand_over(team);
-    multiply(list.a, list.c, n, L::h_slot, b.packed_hh, layer.H,
-             {share.units.first, share.units.last, no_width, nullptr});
   }
 
+  // What the gradient of one row's h after a step is made of.
+  struct Arrivals {
+    R* dh;
+    R* dmasked = nullptr;
+    const R* factors = nullptr;
+    const R* dy = nullptr;
+    R* total = nullptr;
+  };
+  Arrivals arrivals(Index s, Index r) const {
+    return {b.dh + r * Pp, b.dmasked ? b.dmasked + r * Pp : nullptr, mask(r), b.dy ? b.dy.at(steps.at(s, r)) : nullptr,
+            d.hidden ? d.hidden.at(steps.at(s, r)) : nullptr};
+  }
+  static FASTRNN_INLINE V arrive(const Arrivals& from, Index u, int count) {
+    V dh = load(from.dh + u * U);
+    if (from.factors) {
+      dh = fma(load(from.factors + u * U, count), load(from.dmasked + u * U), dh);
+      store(from.dmasked + u * U, V{});
+    }
+    if (from.dy) dh += load(from.dy + u * U, count);
+    if (from.total) store(from.total + u * U, dh, count);
+    return dh;
+  }
+
+  // From the gradient of a projection to that of what it reads.
+  void unproject_h(Index s) const {
+    const Range own = outputs();
+    Index n = 0;
+    each_row(s, [&](Index r) {
+      const Arrivals from = arrivals(s, r);
+      R* dh = row(s, r) + Hp;
+      for (Index q = own.first; q < own.last; ++q) {
+        store(dh + q * U, arrive(from, q, units_in<R>(q, layer.P)));
+        store(from.dh + q * U, V{});
+      }
+      list.a[n] = dh;
+      list.c[n++] = b.drows + r * Hp;
+    });
+    share.hand_over(team);
+    gemm_wide(list.a, list.c, n, {1, layer.P, 0}, b.packed_hr, 0, {layout.units(), layer.P},
+              {share.units.first, share.units.last, no_width, memory.zeros});
+  }
+
+  template <int part>
   void differentiate(Index s, Index r) const {
-    R* row = slots(s, r);
+    constexpr bool last = part + 1 == parts;
+    R* slot = slots(s, r);
     const R* h_prev = h_before(s, r);
-    const R* h_next = h(s, r);
-    const R* dy = b.dy ? b.dy.at(steps.at(s, r)) : nullptr;
-    R* total = d.hidden ? d.hidden.at(steps.at(s, r)) : nullptr;
+    const R* read = multiplied(s, r);
+    const R* h_next = projects ? row(s, r) : h(s, r);
+    R* drow = has_row || projects ? b.drows + r * Hp : nullptr;
+    const Arrivals from = projects ? Arrivals{drow} : arrivals(s, r);
     const R* c_prev = has_c ? c_before(s, r) : nullptr;
     const R* c_next = has_c ? c(s, r) : nullptr;
-    const R* factors = mask(r);
-    const auto block = [&](Index u, int count) __attribute__((always_inline)) {
-      R* dh = b.dh + r * Hp + u * U;
-      R* dc = b.dc + r * Hp + u * U;
-      V a[S], prev[2], next[2], dnext[2], dprev[2];
-      for (Index j = 0; j < S; ++j) a[j] = load(row + u * S * U + j * count, count);
-      prev[0] = load(h_prev + u * U, count);
-      next[0] = load(h_next + u * U, count);
-      dnext[0] = load(dh);
-      if (factors) {
-        R* dmasked = b.dmasked + r * Hp + u * U;
-        dnext[0] = fma(load(factors + u * U, count), load(dmasked), dnext[0]);
-        store(dmasked, V{});
-      }
-      if (dy) dnext[0] += load(dy + u * U, count);
-      if (total) store(total + u * U, dnext[0], count);
-      if constexpr (has_c) {
-        prev[1] = load(c_prev + u * U);
-        next[1] = load(c_next + u * U);
-        dnext[1] = load(dc);
-      }
-      C::template backward<R>(a, prev, next, dnext, dprev);
-      for (Index j = 0; j < S; ++j) store(row + u * S * U + j * count, a[j], count);
-      store(dh, dprev[0]);
-      if constexpr (has_c) store(dc, dprev[1]);
-    };
-    layout.each(share.units, block);
+    R* dvectors = sums ? b.dvectors + r * sums * Hp : nullptr;
+    if constexpr (C::whole_rows) {
+      layout.each(share.units, [&](Index u, int count) { store(from.dh + u * U, arrive(from, u, count)); });
+      C::backward(layout, WholeRow<R>{.slots = slot, .bias = b.packed.bias, .vectors = b.packed.vectors, .Hp = Hp,
+                                      .h = h_prev, .c = c_prev, .next_h = nullptr, .next_c = const_cast<R*>(c_next),
+                                      .dh = from.dh, .dc = b.dc + r * Hp, .dvectors = dvectors,
+                                      .scratch = memory.scratch});
+    } else {
+      const auto block = [&](Index u, int count) __attribute__((always_inline)) {
+        R* dc = b.dc + r * Hp + u * U;
+        Point<R> p;
+        p.options = &layer.options;
+        for (Index j = 0; j < S; ++j) p.a[j] = load(slot + u * S * U + j * count, count);
+        if constexpr (C::reads_h) p.h = load(h_prev + u * U, count);
+        if constexpr (has_row) p.multiplied = load(read + u * U, count);
+        if constexpr (last) {
+          p.next_h = load(h_next + u * U, count);
+          p.dh = arrive(from, u, count);
+          if constexpr (has_c) {
+            p.c = load(c_prev + u * U);
+            p.next_c = load(c_next + u * U);
+            p.dc = load(dc);
+          }
+        } else {
+          p.drow = load(drow + u * U);
+        }
+        for (int k = 0; k < own_vectors; ++k) p.vectors[k] = load(b.packed.vectors + k * Hp + u * U);
+        C::template backward<part, R>(p);
+        for (Index j = 0; j < S; ++j) store(slot + u * S * U + j * count, p.a[j], count);
+        for (int k = 0; k < own_vectors; ++k) {
+          R* sum = dvectors + k * Hp + u * U;
+          store(sum, load(sum) + p.dvectors[k]);
+        }
+        if constexpr (last) {
+          store(from.dh + u * U, p.dh);
+          if constexpr (has_c) store(dc, p.dc);
+        } else {
+          R* to = (from.dmasked ? from.dmasked : from.dh) + u * U;
+          store(to, load(to) + p.dmultiplied);
+        }
+      };
+      layout.each(share.units, block);
+    }
   }
 
   // Takes as many rows as fit from step s, row r on downwards; moves s and r past them.
@@ -150,6 +242,7 @@ class BackwardPass : Sequence<C, R> {
         const Index k = samples.count++;
         samples.da[k] = slots(s, r);
         samples.h[k] = multiplied(s, r);
+        if (has_row || projects) samples.own[k] = row(s, r);
         samples.at[k] = steps.at(s, r);
         if (layer.x) samples.x[k] = layer.x.at(samples.at[k]);
       }
@@ -158,12 +251,14 @@ class BackwardPass : Sequence<C, R> {
   // Rows of x and of h as the right sides of the products.
   void pack_rows(const Samples& samples) const {
     TeamWorkspace::fill(team, samples.count, [&](Range some) {
-      pack_columns(samples.h, some, h_panels(samples), layer.H, memory.h);
+      pack_columns(samples.h, some, h_panels(samples), layer.P, memory.h);
+      if (has_row || projects) pack_columns(samples.own, some, own_panels(samples), layer.H, memory.own);
       if (layer.x) pack_columns(samples.x, some, x_panels(samples), layer.I, memory.x);
     });
   }
 
-  WidePanels<R> h_panels(const Samples& samples) const { return {layout.units(), samples.count}; }
+  WidePanels<R> h_panels(const Samples& samples) const { return {Pp / U, samples.count}; }
+  WidePanels<R> own_panels(const Samples& samples) const { return {layout.units(), samples.count}; }
   WidePanels<R> x_panels(const Samples& samples) const { return {(layer.I + U - 1) / U, samples.count}; }
 
   // Own slots, some blocks at a time; their sums are the biases' gradient. The first samples' rows start from `bias`.
@@ -172,23 +267,46 @@ class BackwardPass : Sequence<C, R> {
       some.last = some.first + outer_blocks < blocks.last ? some.first + outer_blocks : blocks.last;
       pack_blocks(samples.da, samples.count, some.first * U, some.last - some.first, layout.row(),
                   b.dbias + some.first * U, memory.slots);
-      outer_product(some, memory.h, h_panels(samples), {0, layout.units(), layer.H, bias}, L::h_slot, d.parameters.w_hh);
+      for (const Product& product : C::products) {
+        const bool from_h = product.source == Source::h;
+        outer_product(some, from_h ? memory.h : memory.own, h_panels(samples), {0, Pp / U, layer.P, bias},
+                      product.first, product.count, d.parameters.w_hh);
+      }
       const WidePanels<R> inputs = x_panels(samples);
-      if (layer.x) outer_product(some, memory.x, inputs, {0, inputs.count, layer.I, bias}, L::x_slot, d.parameters.w_ih);
+      if (layer.x) outer_product(some, memory.x, inputs, {0, inputs.count, layer.I, bias}, L::x_slot, G, d.parameters.w_ih);
     }
   }
 
-  // dw [G*H, width] += (slots' gradients)^T rows [K, width], for the G slots from first_slot on.
+  // dw [G*H, width] += (slots' gradients)^T rows [K, width], for `slots` slots from first_slot on.
   void outer_product(Range some, const R* rows, const WidePanels<R>& panels, const Columns<R>& columns,
-                     Index first_slot, R* dw) const {
+                     Index first_slot, Index slots, R* dw) const {
     Index n = 0;
     for (Index column = some.first * U; column < some.last * U; ++column) {
       const auto [slot, unit] = layout.place(column);
-      if (slot < first_slot || slot >= first_slot + G) continue;
+      if (slot < first_slot || slot >= first_slot + slots) continue;
       list.a[n] = memory.slots + (column / U - some.first) * panels.K * U + column % U;
       list.c[n++] = dw + (C::gate(int(slot)) * layer.H + unit) * columns.width;
     }
     gemm_wide<U>(list.a, list.c, n, {1, panels.K, 0}, rows, 0, panels, columns);
+  }
+
+  // dw_hr [P, H], as the slots' are.
+  void projection_gradient(const Samples& samples, const R* bias) const {
+    const WidePanels<R> panels = own_panels(samples);
+    const Range own = part(Pp / U, team.rank, team.size);
+    const R** const dh = samples.own;  // which lies behind what has been packed
+    for (Index k = 0; k < samples.count; ++k) dh[k] += Hp;
+    for (Range some{own.first, 0}; some.first < own.last; some.first = some.last) {
+      some.last = some.first + outer_blocks < own.last ? some.first + outer_blocks : own.last;
+      pack_blocks(dh, samples.count, some.first * U, some.last - some.first, layer.P, memory.spare + some.first * U,
+                  memory.slots);
+      Index n = 0;
+      for (Index column = some.first * U; column < some.last * U && column < layer.P; ++column) {
+        list.a[n] = memory.slots + (column / U - some.first) * panels.K * U + column % U;
+        list.c[n++] = d.parameters.w_hr + column * layer.H;
+      }
+      gemm_wide<U>(list.a, list.c, n, {1, panels.K, 0}, memory.own, 0, panels, {0, panels.count, layer.H, bias});
+    }
   }
 
   R* table(Index u) const { return b.dtable + u * layer.I * G * U; }
@@ -217,8 +335,15 @@ class BackwardPass : Sequence<C, R> {
       list.a[k] = samples.da[k];
       list.c[k] = d.x.at(samples.at[k]);
     }
-    multiply(list.a + own.first, list.c + own.first, own.last - own.first, L::x_slot, b.packed_ih, layer.I,
+    multiply(list.a + own.first, list.c + own.first, own.last - own.first, L::x_slot, G, b.packed_ih, layer.I,
              {0, layout.transposed(layer.I).count, layer.I, memory.zeros});
+  }
+
+  // The gradient of the cell's own vector k: each row has its sum, so that it does not matter who added to it.
+  V over_rows(Index k, Index u) const {
+    V sum{};
+    for (Index r = 0; r < layer.B; ++r) sum += load(b.dvectors + (r * sums + k) * Hp + u * U);
+    return sum;
   }
 
   // After the first step has been reached: from the kernels' layout to PyTorch's.
@@ -229,22 +354,25 @@ class BackwardPass : Sequence<C, R> {
       if (layer.tokens) layout.unpack(table(u), layer.I, u, d.parameters.w_ih);
       const int count = units_in<R>(u, layer.H);
       for (Index slot = 0; slot < S; ++slot) {
-        const V sum = load(b.dbias + layout.at(u, slot), count);
+        const V sum = C::whole_rows ? over_rows(own_vectors + slot, u) : load(b.dbias + layout.at(u, slot), count);
         if (d.parameters.b_ih && slot < G) store(d.parameters.b_ih + layout.weight_row(slot, u), sum, count);
         if (d.parameters.b_hh && slot >= L::h_slot) store(d.parameters.b_hh + layout.weight_row(slot, u), sum, count);
       }
+      for (int v = 0, first = 0; v < most_vectors; first += C::vectors.of[v++])
+        for (int k = 0; d.parameters.vectors[v] && k < C::vectors.of[v]; ++k)
+          store(d.parameters.vectors[v] + k * layer.H + u * U, over_rows(first + k, u), count);
     }
   }
 
   // Takes all rows of steps s1-1 .. s0, last step first: their order does not depend on where a call is cut.
   void sum(Index s0, Index s1) const {
     Samples samples = memory.samples;
-    for (Index j = 0; j < memory.width; j += U) store(memory.zeros + j, V{});
     const R* bias = s1 == steps.count ? memory.zeros : nullptr;
     for (Index s = s1 - 1, r = 0; s >= s0; bias = nullptr) {
       take(samples, s, r, s0);
       pack_rows(samples);
       weight_gradients(samples, bias);
+      if (projects) projection_gradient(samples, bias);
       if (layer.tokens) scatter(samples);
       if (d.x) input_gradient(samples);
     }

@@ -12,18 +12,21 @@ class ForwardPass : Sequence<C, R> {
   using Base = Sequence<C, R>;
   using typename Base::L;
   using Base::layer, Base::team, Base::steps, Base::layout, Base::share;
-  using Base::U, Base::G, Base::S, Base::has_c, Base::no_width;
+  using Base::U, Base::G, Base::S, Base::has_c, Base::no_width, Base::parts, Base::has_row, Base::own_vectors;
+  using Base::Hp, Base::Pp, Base::projects, Base::outputs, Base::each_part, Base::row;
   using Base::enter, Base::shared_until, Base::each_row, Base::each_dealt_row;
   using Base::slots, Base::h, Base::h_before, Base::c, Base::c_before;
   using Base::mask, Base::masked, Base::multiplied;
 
   using V = Vec<R>;
 
-  // Blocks whose product and pointwise part follow each other: 32 vectors or more, in whole tiles of any height.
-  static constexpr Index units_at_once = (32 / G + 3) / 4 * 4;
+  // Blocks whose product of so many slots and pointwise part follow each other: 32 vectors or more, in whole tiles of
+  // any height.
+  static constexpr Index units_at_once(Index count) { return (32 / count + 3) / 4 * 4; }
 
   const Forward<R>& f;
   const Lists<R> list;
+  const R* const start = C::whole_rows ? f.packed.zeros : f.packed.bias;  // of a row of slots
 
   static Lists<R> take(Workspace& memory, const Layer<R>& layer) { return {memory, layer.block * layer.steps.B}; }
 
@@ -44,7 +47,7 @@ class ForwardPass : Sequence<C, R> {
       for (Index slot = G; slot < S; ++slot)
         for (Index u = units.first; u < units.last; ++u) {
           const Index at = layout.at(u, slot);
-          store(list.c[n] + at, load(f.packed.bias + at, layout.width(u)), layout.width(u));
+          store(list.c[n] + at, load(start + at, layout.width(u)), layout.width(u));
         }
       ++n;
     };
@@ -52,7 +55,7 @@ class ForwardPass : Sequence<C, R> {
       each_dealt_row(s0, s1, add);
     else
       for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { add(s, r); });
-    if (!layer.tokens) multiply(n, layer.I, f.packed.ih, units, false, L::x_slot, f.packed.bias);
+    if (!layer.tokens) multiply<G>(n, layer.I, f.packed.ih, units, false, L::x_slot, start);
   }
 
   // Where some members have no part in the recurrence, all share the rows of a wide input: its product takes longer than
@@ -62,19 +65,21 @@ class ForwardPass : Sequence<C, R> {
     return share.grid.members() < team.size && layer.I >= wide_input && layer.x;
   }
 
-  // Rows of [K] times panels of blocks of units, first or last one first, into the G slots from first_slot on.
+  // Rows of [K] times panels of blocks of units, first or last one first, into `count` slots
+  // from first_slot on.
+  template <int count>
   void multiply(Index rows, Index K, const R* packed, Range units, bool backwards, Index first_slot, const R* bias) const {
-    const Index whole = layout.whole_units(), panel = K * G * U;
-    const Index count = (units.last < whole ? units.last : whole) - units.first;
-    if (count > 0) {
-      const Panels<R> panels{packed + units.first * panel, G * U, panel, count, layout.at(units.first, first_slot),
+    const Index whole = layout.whole_units(), panel = K * count * U;
+    const Index blocks = (units.last < whole ? units.last : whole) - units.first;
+    if (blocks > 0) {
+      const Panels<R> panels{packed + units.first * panel, count * U, panel, blocks, layout.at(units.first, first_slot),
                              S * U, no_width, bias};
-      gemm<G>(list.a, list.c, rows, {1, K, 0}, backwards ? panels.backwards() : panels);
+      gemm<count>(list.a, list.c, rows, {1, K, 0}, backwards ? panels.backwards() : panels);
     }
     if (units.last > whole) {
-      const Index row = layout.panel_row(whole), at = layout.at(whole, first_slot);
-      gemm_of<G>(row / U, list.a, list.c, rows, {1, K, 0},
-                 {packed + whole * panel, row, 0, 1, at, 0, at + G * layout.width(whole), bias});
+      const Index row = layout.panel_row(whole, count), at = layout.at(whole, first_slot);
+      gemm_of<count>(row / U, list.a, list.c, rows, {1, K, 0},
+                     {packed + whole * panel, row, 0, 1, at, 0, at + count * layout.width(whole), bias});
     }
   }
 
@@ -84,7 +89,7 @@ class ForwardPass : Sequence<C, R> {
       const R* table = f.packed.ih + u * layer.I * G * U + token * layout.panel_row(u);
       const Index at = layout.at(u, L::x_slot), count = G * layout.width(u);
       for (Index j = 0; j < count; j += U)
-        store(row + at + j, load(f.packed.bias + at + j, count - j) + load(table + j), count - j);
+        store(row + at + j, load(start + at + j, count - j) + load(table + j), count - j);
     }
   }
 
@@ -93,51 +98,101 @@ class ForwardPass : Sequence<C, R> {
     for (Index j = 0; j < width; j += line) __builtin_prefetch(row + j);
   }
 
-  // The recurrence's part, and the cell: one step, or several where h before each is known.
+  // The recurrence's products, each with a part of the cell: one step, or several where h before each is known.
   void recur(Index s0, Index s1) const {
-    Index n = 0;
-    for (Index s = s0; s < s1; ++s)
-      each_row(s, [&](Index r) {
-        list.a[n] = multiplied(s, r);
-        if (share.grid.units > 1) fetch(list.a[n], layer.H);  // others have just written most of it
-        list.c[n++] = slots(s, r);
+    const R* packed = f.packed.hh;
+    each_part([&]<int part>() __attribute__((always_inline)) {
+      constexpr Product product = C::products[part];
+      constexpr Index count = product.count, at_once = C::whole_rows ? no_width : units_at_once(count);
+      const Index K = Base::template depth_of<part>();
+      if constexpr (part > 0) this->share.hand_over(this->team);
+      Index n = 0;
+      for (Index s = s0; s < s1; ++s)
+        each_row(s, [&](Index r) {
+          list.a[n] = product.source == Source::h ? multiplied(s, r) : row(s, r);
+          if (this->share.grid.units > 1) fetch(list.a[n], K);  // others have just written most of it
+          list.c[n++] = slots(s, r);
+        });
+      const Index turns = (share.units.last - share.units.first + at_once - 1) / at_once;
+      for (Index turn = 0; turn < turns; ++turn) {
+        // Back and forth: a cache that does not hold all weights has the last ones of the step before.
+        const bool back = s0 % 2;
+        const Index u = share.units.first + (back ? turns - 1 - turn : turn) * at_once;
+        const Range units{u, u + at_once < share.units.last ? u + at_once : share.units.last};
+        multiply<count>(n, K, packed, units, back, product.first, nullptr);
+        for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { activate<part>(s, r, units); });
+      }
+      packed += K * padded(count * layer.H, U);
+    });
+  }
+
+  template <int part>
+  void activate(Index s, Index r, Range units) const {
+    constexpr bool last = part + 1 == parts;
+    R* slot = slots(s, r);
+    const R* h_prev = h_before(s, r);
+    const R* read = multiplied(s, r);
+    const bool fresh = layer.keep != Keep::block;  // or else what leaves the step is there
+    R* own = has_row || projects ? row(s, r) : nullptr;
+    R* h_next = projects ? own : h(s, r);
+    const R* c_prev = has_c ? c_before(s, r) : nullptr;
+    R* c_next = has_c ? c(s, r) : nullptr;
+    const R* factors = fresh && !projects ? mask(r) : nullptr;
+    R* all_c = has_c && layer.all_c ? layer.all_c.at(steps.at(s, r)) : nullptr;
+    if constexpr (C::whole_rows) {
+      C::forward(layout, WholeRow<R>{slot, f.packed.bias, f.packed.vectors, Hp, h_prev, c_prev,
+                                     fresh || projects ? h_next : nullptr, c_next});
+      layout.each(units, [&](Index u, int count) {
+        if (factors) store(masked(s, r) + u * U, load(h_next + u * U, count) * load(factors + u * U, count), count);
+        if (all_c) store(all_c + u * U, load(c_next + u * U), count);
       });
-    const Index turns = (share.units.last - share.units.first + units_at_once - 1) / units_at_once;
-    for (Index turn = 0; turn < turns; ++turn) {
-      // Back and forth: a cache that does not hold all weights has the last ones of the step before.
-      const bool back = s0 % 2;
-      const Index u = share.units.first + (back ? turns - 1 - turn : turn) * units_at_once;
-      const Range units{u, u + units_at_once < share.units.last ? u + units_at_once : share.units.last};
-      multiply(n, layer.H, f.packed.hh, units, back, L::h_slot, nullptr);
-      for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { activate(s, r, units); });
+      return;
+    } else {
+      const auto block = [&](Index u, int count) __attribute__((always_inline)) {
+        Point<R> p;
+        p.options = &layer.options;
+        for (Index j = 0; j < S; ++j) p.a[j] = load(slot + u * S * U + j * count, count);
+        if constexpr (C::reads_h) p.h = load(h_prev + u * U, count);
+        if constexpr (has_c) p.c = load(c_prev + u * U);
+        if constexpr (has_row) p.multiplied = load(read + u * U, count);
+        for (int k = 0; k < own_vectors; ++k) p.vectors[k] = load(f.packed.vectors + k * Hp + u * U);
+        C::template forward<part, R>(p);
+        if (layer.keep != Keep::none || !last)
+          for (Index j = 0; j < S; ++j) store(slot + u * S * U + j * count, p.a[j], count);
+        if constexpr (!last) {
+          store(own + u * U, p.row);
+        } else {
+          if (fresh || projects) store(h_next + u * U, p.next_h, count);
+          if (factors) store(masked(s, r) + u * U, p.next_h * load(factors + u * U, count), count);
+          if constexpr (has_c) {
+            store(c_next + u * U, p.next_c);
+            if (all_c) store(all_c + u * U, p.next_c, count);
+          }
+        }
+      };
+      layout.each(units, block);
     }
   }
 
-  void activate(Index s, Index r, Range units) const {
-    R* row = slots(s, r);
-    const R* h_prev = h_before(s, r);
-    R* h_next = h(s, r);
-    const R* c_prev = has_c ? c_before(s, r) : nullptr;
-    R* c_next = has_c ? c(s, r) : nullptr;
-    const bool fresh = layer.keep != Keep::block;  // or else what leaves the step is there
-    const R* factors = fresh ? mask(r) : nullptr;
-    R* all_c = has_c && layer.all_c ? layer.all_c.at(steps.at(s, r)) : nullptr;
-    const auto block = [&](Index u, int count) __attribute__((always_inline)) {
-      V a[S], prev[2], next[2];
-      for (Index j = 0; j < S; ++j) a[j] = load(row + u * S * U + j * count, count);
-      prev[0] = load(h_prev + u * U, count);
-      if constexpr (has_c) prev[1] = load(c_prev + u * U);
-      C::template forward<R>(a, prev, next);
-      if (layer.keep != Keep::none)
-        for (Index j = 0; j < S; ++j) store(row + u * S * U + j * count, a[j], count);
-      if (fresh) store(h_next + u * U, next[0], count);
-      if (factors) store(masked(s, r) + u * U, next[0] * load(factors + u * U, count), count);
-      if constexpr (has_c) {
-        store(c_next + u * U, next[1]);
-        if (all_c) store(all_c + u * U, next[1], count);
+  // h of one step, the projection of what the cell has made.
+  void project_h(Index s) const {
+    const Range own = outputs();
+    share.hand_over(team);
+    Index n = 0;
+    each_row(s, [&](Index r) {
+      list.a[n] = row(s, r);
+      list.c[n++] = h(s, r);
+    });
+    gemm<1>(list.a, list.c, n, {1, layer.H, 0},
+            {f.packed.hr + own.first * layer.H * U, U, layer.H * U, own.last - own.first, own.first * U, U, layer.P,
+             f.packed.zeros});
+    if (!layer.mask) return;
+    each_row(s, [&](Index r) {
+      for (Index q = own.first; q < own.last; ++q) {
+        const int count = units_in<R>(q, layer.P);
+        store(masked(s, r) + q * U, load(h(s, r) + q * U, count) * load(mask(r) + q * U, count), count);
       }
-    };
-    layout.each(units, block);
+    });
   }
 
   static ForwardPass member(const Forward<R>& f, Index s, const Team& team) {
@@ -155,10 +210,23 @@ class ForwardPass : Sequence<C, R> {
     const L layout{p.H};
     const Range own = part(layout.units(), team.rank, team.size);
     for (Index u = own.first; u < own.last; ++u) {
-      layout.pack(p.w_ih, p.I, L::x_slot, u, packed.ih + u * p.I * G * U);
-      layout.pack(p.w_hh, p.H, L::h_slot, u, packed.hh + u * p.H * G * U);
+      layout.pack(p.w_ih, p.I, L::x_slot, G, u, packed.ih + u * p.I * G * U);
+      R* hh = packed.hh;
+      for (const Product& product : C::products) {
+        const Index K = product.source == Source::h ? p.P : p.H;
+        layout.pack(p.w_hh, K, product.first, product.count, u, hh + u * K * product.count * U);
+        hh += K * padded(product.count * p.H, U);
+      }
       layout.pack_bias(p.b_ih, p.b_hh, u, packed.bias);
+      R* to = packed.vectors + u * U;
+      for (int v = 0; v < most_vectors; ++v)
+        for (int k = 0; k < C::vectors.of[v]; ++k, to += layout.units() * U)
+          store(to, p.vectors[v] ? load(p.vectors[v] + k * p.H + u * U, layout.width(u)) : V{});
     }
+    if (!p.w_hr) return;
+    const Layout<OneGate, R> outputs{p.P};
+    const Range some = part(outputs.units(), team.rank, team.size);
+    for (Index u = some.first; u < some.last; ++u) outputs.pack(p.w_hr, p.H, 0, 1, u, packed.hr + u * p.H * U);
   }
 
   static void forward(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {
@@ -171,6 +239,7 @@ class ForwardPass : Sequence<C, R> {
       if (dealt_out) team.wait();
       for (; s < end; ++s) {
         pass.recur(s, s + 1);
+        if (pass.projects) pass.project_h(s);
         pass.share.hand_over(team);
       }
       if (dealt_out && f.keep == Keep::none) team.wait();  // the next rows take the place of these

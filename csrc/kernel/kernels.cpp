@@ -15,15 +15,23 @@ template <class C, class R>
 constexpr Kernel<R> kernel() {
   using F = ForwardPass<C, R>;
   using B = BackwardPass<C, R>;
-  return {{lanes<R>, C::gates, C::slots, F::pack}, C::states, F::workspace, B::workspace,
-          F::forward, F::rebuild, B::backward, B::gradients};
+  Kernel<R> k{};
+  k.lanes = lanes<R>, k.gates = C::gates, k.slots = C::slots, k.states = C::states;
+  k.sums = vector_groups<C>() + (C::whole_rows ? C::slots : 0);
+  for (std::size_t i = 0; i < std::size(C::products); ++i) k.products[i] = C::products[i].count;
+  for (int v = 0; v < most_vectors; ++v) k.vectors[v] = C::vectors.of[v];
+  k.projects = !C::reads_h, k.has_row = std::size(C::products) > 1;
+  k.pack = F::pack, k.forward_workspace = F::workspace, k.backward_workspace = B::workspace;
+  k.forward = F::forward, k.rebuild = F::rebuild, k.backward = B::backward, k.gradients = B::gradients;
+  return k;
 }
 
 template <class R>
 constexpr LinearKernel<R> linear() {
   using F = LinearForward<R>;
   using B = LinearBackward<R>;
-  return {{lanes<R>, 1, 1, F::pack}, F::forward, B::workspace, B::backward};
+  return {{.lanes = lanes<R>, .gates = 1, .slots = 1, .products = {}, .vectors = {}, .projects = false, .pack = F::pack},
+          F::forward, B::workspace, B::backward};
 }
 
 template <class R>

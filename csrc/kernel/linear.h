@@ -7,11 +7,6 @@
 
 namespace fastrnn::FASTRNN_ISA {
 
-struct OneGate {
-  static constexpr int gates = 1, slots = 1;
-  static constexpr int gate(int) { return 0; }
-};
-
 template <class R>
 class LinearForward {
   static constexpr Index U = lanes<R>;
@@ -65,7 +60,7 @@ class LinearForward {
     const Layout<OneGate, R> layout{p.H};
     const Range own = part(layout.units(), team.rank, team.size);
     for (Index u = own.first; u < own.last; ++u) {
-      layout.pack(p.w_ih, p.I, 0, u, packed.ih + u * p.I * U);
+      layout.pack(p.w_ih, p.I, 0, 1, u, packed.ih + u * p.I * U);
       layout.pack_bias(p.b_ih, nullptr, u, packed.bias);
     }
   }
@@ -162,7 +157,7 @@ class LinearBackward {
     const LinearBackward self(l, team, memory.packed_of(l.workspace, team), memory.own_of(l.workspace, team));
     if (n0 == 0) {
       const Range inputs = part(self.layout.transposed(l.I).panels(), team.rank, team.size);
-      for (Index p = inputs.first; p < inputs.last; ++p) self.layout.pack_transposed(l.w, l.I, 0, p, l.packed);
+      for (Index p = inputs.first; p < inputs.last; ++p) self.layout.pack_transposed(l.w, l.I, 0, 1, p, l.packed);
       team.wait();
     }
     for (Index j = 0; j < l.I; j += U) store(self.memory.zeros + j, Vec<R>{});

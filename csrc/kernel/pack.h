@@ -1,6 +1,7 @@
 // Weights in the order in which the products read them, and gradients back in PyTorch's.
 #pragma once
 
+#include "cell.h"
 #include "gemm.h"
 #include "share.h"
 
@@ -28,8 +29,8 @@ struct Layout {
 
   // Where a slot of block u begins in a row.
   Index at(Index u, Index slot) const { return u * S * U + slot * width(u); }
-  // Numbers of the panel of block u for each k.
-  Index panel_row(Index u) const { return padded(G * width(u), U); }
+  // Numbers of the panel of block u for each k, which holds `count` slots.
+  Index panel_row(Index u, Index count = G) const { return padded(count * width(u), U); }
 
   Index weight_row(Index slot, Index u) const { return C::gate(int(slot)) * H + u * U; }
 
@@ -58,31 +59,31 @@ struct Layout {
     transpose<R>(block);
   }
 
-  // w [G*H, K] -> panel of block u: [K, panel_row(u)]
-  void pack(const R* w, Index K, Index first_slot, Index u, R* packed) const {
+  // The rows of w [G*H, K] for `slots` slots from first_slot on -> panel of block u: [K, panel_row(u, slots)]
+  void pack(const R* w, Index K, Index first_slot, Index slots, Index u, R* packed) const {
     constexpr Index stretch = 16 * U;  // of k: short enough that all gates' numbers meet in a near cache
     const int count = width(u);
     for (Index start = 0; start < K; start += stretch)
-      for (Index g = 0; g < G; ++g) {
+      for (Index g = 0; g < slots; ++g) {
         const R* from = w + weight_row(first_slot + g, u) * K;
         for (Index k = start; k < K && k < start + stretch; k += U) {
           const int valid = units_in<R>(k / U, K);
           Vec<R> block[U];
           transposed_block(from, K, k, count, block);
-          for (Index i = 0; i < valid; ++i) store(packed + (k + i) * panel_row(u) + g * count, block[i], count);
+          for (Index i = 0; i < valid; ++i) store(packed + (k + i) * panel_row(u, slots) + g * count, block[i], count);
         }
       }
   }
 
-  // w [G*H, N] -> wide panel p of its columns, rows in the order of slots: K = G*H
-  WidePanels<R> transposed(Index N) const { return {(N + U - 1) / U, G * H}; }
+  // The rows of w [G*H, N] for some slots, in their order -> wide panel p of its columns: K = slots*H
+  WidePanels<R> transposed(Index N, Index slots = G) const { return {(N + U - 1) / U, slots * H}; }
 
-  void pack_transposed(const R* w, Index N, Index first_slot, Index p, R* packed) const {
-    const WidePanels<R> panels = transposed(N);
+  void pack_transposed(const R* w, Index N, Index first_slot, Index slots, Index p, R* packed) const {
+    const WidePanels<R> panels = transposed(N, slots);
     const Index q = p * wide, row = panels.row(q);
     packed += panels.start(q);
     for (Index u = 0; u < units(); ++u)
-      for (Index g = 0; g < G; ++g) {
+      for (Index g = 0; g < slots; ++g) {
         const R* from = w + weight_row(first_slot + g, u) * N + q * U;
         for (Index lane = 0; lane < width(u); ++lane, from += N, packed += row)
           for (Index j = 0; j < row; j += U) store(packed + j, load(from + j, N - q * U - j));
@@ -114,6 +115,12 @@ struct Layout {
           store(dw + (weight_row(x_slot + g, u) + lane) * K + k, block[lane], valid);
       }
   }
+};
+
+// A product without a cell.
+struct OneGate {
+  static constexpr int gates = 1, slots = 1;
+  static constexpr int gate(int) { return 0; }
 };
 
 }  // namespace fastrnn::FASTRNN_ISA
