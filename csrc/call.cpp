@@ -203,9 +203,12 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
   const Forward<R> forward_task{{layer_}, weights ? weights->packed() : Packed<R>{}, forward_workspace};
   Backward<R> task{{layer_}};
-  const Index copied = again && !recompute_ ? offset_.back() * padded(kernel_.slots * H, kernel_.lanes) : 0;
-  Buffer<R> slots{copied};
-  if (copied) task.slots = std::copy_n(layer_.slots, copied, static_cast<R*>(slots)) - copied;
+  const Index kept = again && !recompute_ ? offset_.back() : 0;
+  Buffer<R> slots{kept, kernel_.row(H)}, rows{kept, own_row()};
+  if (kept) {
+    std::copy_n(layer_.slots, kept * kernel_.row(H), static_cast<R*>(task.slots = slots));
+    std::copy_n(layer_.rows, kept * own_row(), static_cast<R*>(task.rows = rows));
+  }
   task.dy = given.y, task.gradients = gradients;
   task.packed_hh = packed_hh, task.packed_ih = packed_ih, task.packed_hr = packed_hr;
   task.drows = drows, task.dvectors = dvectors, task.packed = forward_task.packed;
