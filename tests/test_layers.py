@@ -104,6 +104,7 @@ IN_TORCH = {**{kind: (kind, {}) for kind in CELLS}, "lstm proj_size": ("lstm", {
 IN_TORCH = {name: found for name, found in IN_TORCH.items() if name in LAYERS}
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("lengths", [None, [3, 7, 1, 5]], ids=["equal", "ragged"])
 @pytest.mark.parametrize("dtype", TOLERANCE)

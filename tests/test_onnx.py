@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from fastrnn import functional
-from fastrnn.config import _core
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -109,8 +108,6 @@ CASES = {
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize(("op", "options", "attributes"), CASES.values(), ids=CASES)
 def test_equals_onnx_runtime(backend, op, options, attributes, direction):
-    if backend == "native" and "gru_before" not in _core.cells():
-        pytest.skip("the kernels have not this form yet")
     rng, G = np.random.default_rng(0), len(OURS[op])
 
     def normal(*shape):
@@ -154,8 +151,6 @@ def node_tests():
 
 @pytest.mark.filterwarnings("ignore")
 def test_equals_onnxs_own_node_tests(backend):
-    if backend == "native" and "gru_before" not in _core.cells():
-        pytest.skip("the kernels have not this form yet")
     cases = list(node_tests())
     assert len(cases) >= 8
     for name, node, inputs, outputs in cases:
