@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastrnn import GRU, LSTM, RNN, functional
-from fastrnn.functional import Parameters, stack
+from fastrnn.functional import Options, Parameters, stack
 from fastrnn.states import members
 
 LAYERS = {"lstm": LSTM, "gru": GRU, "rnn_tanh": RNN}
@@ -149,6 +149,11 @@ def test_contiguous_inputs_are_not_copied_and_results_share_nothing(backend):
         ({"state": np.zeros((4, B, H), "f4")}, TypeError, "state must be a tuple (h, c)"),
         ({"state": (np.zeros((2, B, H), "f4"), None)}, ValueError, "state[0] must have shape (4, 3, 5)"),
         ({"batch_first": 1}, TypeError, "batch_first"),
+        ({"options": None}, TypeError, "options must be a record Options, got None"),
+        ({"options": Options(clip=1.0)}, ValueError, "lstm takes no clip; its options are none"),
+        ({"options": Options(gate="selu")}, ValueError, "options.gate must be one of 'sigmoid'"),
+        ({"options": Options(clip=-1)}, ValueError, "options.clip must be a positive"),
+        ({"cell": "lstm_layer_norm"}, ValueError, "vectors must be (gamma_ih, gamma_hh, gamma_c, beta_c)"),
     ],
 )
 def test_bad_input_is_refused(backend, change, error, words):
@@ -180,6 +185,23 @@ def test_layers_that_do_not_fit_are_refused(backend):
     stack.backward(reserve, dy)
     with pytest.raises(TypeError, match=r"reserve must come from stack\.forward, got None"):
         stack.backward(None, dy)
+
+
+@pytest.mark.parametrize(
+    ("cell", "change", "error", "words"),
+    [
+        ("lstm_layer_norm", {"vectors": (np.ones(20, "f4"),)}, ValueError, r"of lstm_layer_norm, got 1 of"),
+        ("lstm_layer_norm", {"vectors": (None,) * 4}, TypeError, "gamma_ih must be a float32"),
+        ("lstm", {"vectors": (np.ones(15, "f4"),)}, ValueError, r"must be \(\) of lstm, got 1"),
+        ("lstm_any", {"vectors": np.ones(15, "f4")}, TypeError, "vectors must be a tuple of arrays"),
+        ("lstm_any", {"vectors": (np.ones(15, "f4"),) * 2}, ValueError, r"\(peephole\) of lstm_any, got 2"),
+        ("gru", {"w_hr": np.ones((2, H), "f4")}, ValueError, "w_hr must be None: gru has no projection"),
+    ],
+)
+def test_arrays_that_a_cell_does_not_have_are_refused(backend, cell, change, error, words):
+    _, x, (parameters,), _, _ = problem(cell.split("_")[0], layers=1, bidirectional=False)
+    with pytest.raises(error, match=r"parameters\[0\]\." + ".*" + words):
+        stack(cell, x, [parameters._replace(**change)])
 
 
 def test_it_pickles_by_name():

@@ -182,6 +182,13 @@ def test_a_member_left_out_is_the_learned_one(backend):
 
 
 @kinds
+def test_a_state_given_to_a_batch_of_nothing(backend, kind):
+    layer, _ = learned(kind)
+    gradients_of(layer, normal(6, 0, 4), state_of(layer, lambda shape, _: np.zeros(shape), 0), None)
+    assert not any(gradient.any() for gradient in layer.gradients.values())
+
+
+@kinds
 def test_streams_start_from_the_learned_state_and_return_to_it(backend, kind):
     layer, state = learned(kind)
     x = normal(5, 3, 4)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastrnn import reference, states
 from fastrnn.backend import Backend, kernels
-from fastrnn.checks import Array, array, boolean, float_array, int_array, require_shape, same_dtype
+from fastrnn.checks import Array, array, boolean, came, float_array, int_array, require_shape, same_dtype
 from fastrnn.reference import Call, Gradients, Parameters
 
 
@@ -144,6 +144,8 @@ def parameters_of(cell: str, given: Parameters) -> Parameters:
     facts = reference.CELLS[cell]
     gates, H, w_hr = len(facts.gates), "H", None
     if given.w_hr is not None:
+        if not facts.projected:
+            raise ValueError(f"w_hr must be None: {cell} has no projection")
         w_hr, H = float_array("w_hr", given.w_hr, ("P", "H")), "P"
     w_hh = float_array("w_hh", given.w_hh, (f"{gates}*H", H))
     units = w_hh.shape[1] if w_hr is None else w_hr.shape[1]
@@ -154,14 +156,16 @@ def parameters_of(cell: str, given: Parameters) -> Parameters:
         if weights is not None and weights.size == 0:
             raise ValueError(f"{name} must not be empty, got shape {weights.shape}")
     b_ih, b_hh = _optional("b_ih", given.b_ih, (rows,)), _optional("b_hh", given.b_hh, (rows,))
-    own = dict(zip(facts.vectors, given.vectors, strict=False))
-    if facts.options and all(vector is None for vector in own.values()):
-        own = {}  # a peephole may be left out
-    vectors = tuple(
-        float_array(name, own[name], (len(letters) * units,))
-        for name, letters in facts.vectors.items()
-        if own
-    )
+    vectors = given.vectors
+    if not isinstance(vectors, (tuple, list)):
+        raise TypeError(f"vectors must be a tuple of arrays, got {came(vectors)}")
+    if facts.options and all(vector is None for vector in vectors):
+        vectors = ()  # a peephole may be left out
+    elif len(vectors) != len(facts.vectors):
+        names = ", ".join(facts.vectors)
+        raise ValueError(f"vectors must be ({names}) of {cell}, got {len(vectors)} of them")
+    own = zip(facts.vectors.items(), vectors, strict=False)
+    vectors = tuple(float_array(name, each, (len(letters) * units,)) for (name, letters), each in own)
     return Parameters(w_ih, w_hh, b_ih, b_hh, w_hr, vectors)
 
 

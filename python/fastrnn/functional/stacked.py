@@ -15,6 +15,7 @@ from fastrnn import reference, states
 from fastrnn.backend import kernels
 from fastrnn.checks import Array, array, boolean, float_array, int_array, one_of, require_shape, same_dtype
 from fastrnn.functional.door import parameters_of
+from fastrnn.functional.variants import told
 from fastrnn.reference import Options, Parameters
 
 USUAL = Options()
@@ -259,7 +260,7 @@ def _checked(
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
     weights = {f"parameters[{k}]": a for k, each in enumerate(checked) for a in each.arrays()}
     same_dtype(x=None if x.ndim == 2 else x, **weights, **given)
-    inner = kernels().Stack(None, cell, checked, directions, options)
+    inner = kernels().Stack(None, cell, checked, directions, told(cell, options))
     return inner, checked, (x, states.joined(list(given.values())), lengths, batch_first)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from fastrnn.checks import Check, boolean, one_of, optional, positive_float
-from fastrnn.reference import ACTIVATIONS, Options
+from fastrnn.checks import Check, boolean, came, one_of, optional, positive_float
+from fastrnn.reference import ACTIVATIONS, CELLS, Options
 
 #: The options of each kind of cell, with the values that they have where they are left out.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -80,7 +80,25 @@ def choose(kind: str, options: Mapping[str, Any]) -> Variant:
     return Variant(f"{cell}_any", Options(**told)) if changed else Variant(cell)
 
 
+def told(cell: str, options: Any) -> Options:
+    """What a cell is told, checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no `Options`, a field is out of range, or the cell takes no other than the usual one.
+    """
+    if not isinstance(options, Options):
+        raise TypeError(f"options must be a record Options, got {came(options)}")
+    for name, value in options._asdict().items():
+        _check(name)(f"options.{name}", value)
+        if value != getattr(Options(), name) and name not in CELLS[cell].options:
+            known = ", ".join(CELLS[cell].options) or "none"
+            raise ValueError(f"{cell} takes no {name}; its options are {known}")
+    return options
+
+
 def _check(name: str) -> Check:
-    if name.endswith("activation") or name == "nonlinearity":
+    if FIELDS.get(name, name) in ("gate", "state", "output"):
         return lambda name, value: one_of(name, value, tuple(ACTIVATIONS))
     return optional(positive_float) if name == "clip" else boolean

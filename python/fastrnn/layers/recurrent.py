@@ -343,7 +343,7 @@ class Recurrent(Layer, Generic[StateT]):
         gradients = dict(zip(self.parameters, arrays, strict=False))
         if self.learned_state:
             for name, member in zip(self._start(), members(dstate_0), strict=True):
-                gradients[name] = _over_batch(member) if name in kept.started else np.zeros_like(member[:, 0])
+                gradients[name] = _over_batch(member if name in kept.started else np.zeros_like(member))
         self.add_gradients(gradients)
         self.record = kept.passes
         return dy, dstate_0
