@@ -72,6 +72,11 @@ def every_activation(cell):
             yield Form(cell, Options(**{place: name}))
 
 
+def offered(form):
+    """Whether users see it: whether it is of the family of a function."""
+    return any(issubclass(form.facts, getattr(functional, name)._family) for name in FUNCTIONS)
+
+
 def function_of(form):
     """The function of a form, and what it is called with besides the arrays of a plain one."""
     kind = next(name for name in FUNCTIONS if issubclass(form.facts, getattr(functional, name)._family))
@@ -145,7 +150,7 @@ def cell_of(name):
     return reference.CELLS[LAYERS[name](1, 2)._cell]
 
 
-FUNCTIONS = [name for name in CELLS if hasattr(functional, name)]
+FUNCTIONS = list(CELLS)
 KEEPING = [name for name in LAYERS if cell_of(name).keeps]  # with a gate that keeps the state
 WITH_C = [name for name in LAYERS if len(cell_of(name).states) == 2]
 

@@ -10,6 +10,7 @@ import pytest
 import fastrnn
 from fastrnn.backend import BACKENDS
 from fastrnn.data import Examples, Sequences
+from fastrnn.layers import CELLS
 from fastrnn.losses import mean_squared_error
 from fastrnn.models import SequenceClassifier, SequenceRegressor, classifier, networks, regressor
 from fastrnn.training.learning import Supervised
@@ -27,8 +28,7 @@ def drifts(count=60, seed=0):
 
 def network_of(cell, pooling, bptt_steps, bidirectional=False, num_layers=1):
     rng = np.random.default_rng(0)
-    layer = {"lstm": fastrnn.LSTM, "gru": fastrnn.GRU, "rnn": fastrnn.RNN}[cell]
-    recurrent = layer(2, 3, num_layers, bidirectional=bidirectional, dtype="float64", seed=rng)
+    recurrent = CELLS[cell](2, 3, num_layers, bidirectional=bidirectional, dtype="float64", seed=rng)
     options = {"pooling": pooling, "dropout": 0.0, "bptt_steps": bptt_steps}
     return networks.network_of(recurrent, 2, **options, rng=rng)
 
@@ -56,7 +56,7 @@ class TestPooling:
             expected.append(network.head(pooled))
         np.testing.assert_allclose(network(batch.x), expected, rtol=1e-12)
 
-    @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+    @pytest.mark.parametrize("cell", CELLS)
     @pytest.mark.parametrize("bidirectional", [False, True])
     @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
     def test_gradients_are_those_of_the_loss(self, backend, pooling, bidirectional, cell):

@@ -6,11 +6,13 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from cells import FORMS, FUNCTIONS, built, cell_of, function_of
+from cells import FORMS, FUNCTIONS, built, cell_of, function_of, offered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastrnn
 from fastrnn import functional, reference
+from fastrnn.layers import CELLS
 from fastrnn.reference import Call, Parameters
 
 
@@ -246,6 +248,16 @@ def test_bad_gradients_are_refused_and_the_reserve_stays_good(backend, gradients
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
+def test_every_kind_of_layer_is_public_and_so_are_its_functions(kind):
+    for name in (kind, f"{kind}_forward", f"{kind}_backward"):
+        assert name in fastrnn.__all__
+        assert getattr(fastrnn, name) is getattr(functional, name)
+    name = CELLS[kind].__name__
+    assert name in fastrnn.__all__
+    assert getattr(fastrnn, name) is getattr(fastrnn.layers, name) is CELLS[kind]
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
 def test_a_reserve_serves_one_backward_call_of_its_own_kind(backend, kind):
     _, _, reserve = forward(kind, **good_arguments(kind))
     for other in set(FUNCTIONS) - {kind}:
@@ -345,7 +357,7 @@ LAYOUTS = {
     "misaligned": misaligned,
 }
 TOLERANCE = {"f4": 1e-4, "f8": 1e-11}
-AVAILABLE = [form for form in FORMS.values() if built(form)]
+AVAILABLE = [form for form in FORMS.values() if built(form) and offered(form)]
 
 
 @st.composite
@@ -369,7 +381,7 @@ def problems(draw):
     arrays = {
         "x": rng.integers(I, size=(T, B)).astype(token_dtype) if token_dtype else uniform(T, B, I),
         **{name: (maybe if name in ("b_ih", "b_hh") else uniform)(*shape) for name, shape in shapes.items()},
-        **{name: (maybe if name == "peephole" else uniform)(*shape) for name, shape in vectors.items()},
+        **{name: (maybe if form.facts.options else uniform)(*shape) for name, shape in vectors.items()},
         "lengths": rng.integers(T + 1, size=B) if draw(st.booleans()) else None,
         "dy": maybe(T, B, widths[0]),
         **{f"state{k}": maybe(B, width) for k, width in enumerate(widths)},

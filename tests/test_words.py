@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fastrnn.layers import CELLS
 from fastrnn.models import SequenceClassifier, SequenceRegressor, SequenceTagger
 
 TINY = {"hidden_size": 12, "epochs": 30, "learning_rate": 0.02, "seed": 0}
@@ -50,7 +51,7 @@ def test_a_string_is_its_characters(tmp_path):
     np.testing.assert_array_equal(SequenceRegressor.load(tmp_path / "model").predict(X), model.predict(X))
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_an_unknown_word_says_nothing(cell):
     X, y = GOOD + BAD, [["det" if word == "a" else "else" for word in x] for x in GOOD + BAD]
     model = SequenceTagger(**{**TINY, "cell": cell, "epochs": 5}).fit(X, y)

@@ -11,7 +11,10 @@
 //   forward<p>    a: pre-activations in, out what backward needs; the last part sets next_h and next_c
 //   whole_rows    whether it needs all units of a row at once, as normalisation does: see WholeRow. Rows are never
 //                 shared by members then
-//   backward<p>   a: that in, gradients of the pre-activations out; of dh and dc those after the step in, before it out
+//   backward<p>   a: that in, gradients of the pre-activations out; of dh and dc those after the step in, before it out.
+//                 The last part runs first, and alone has c, dc, dh and next_h; the others have drow, and their share of h's
+//                 gradient is dmultiplied; what they need besides waits in slots of their own. Each part sets all
+//                 dvectors, which are added up: 0 where it has none
 #pragma once
 
 #include "math.h"
