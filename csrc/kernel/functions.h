@@ -60,7 +60,7 @@ struct Chosen {
       case Activation::linear: value = one; break;
       default: value = fma(-y, y, one);
     }
-    if (f == Activation::hard_sigmoid || f == Activation::hard_sigmoid_6) value = y <= zero || y >= one ? zero : value;
+    if (f == Activation::hard_sigmoid || f == Activation::hard_sigmoid_6) value = y > zero && y < one ? value : zero;
     return y == low || y == high ? zero : value;
   }
 
