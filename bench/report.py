@@ -241,6 +241,8 @@ def _machine(run: Run) -> str:
         f"{about['label']} {about['version']}" for name, about in run["peers"].items() if name != OURS
     ]
     lines.append(f"Peers: {', '.join(versions) or 'none'}.")
+    if run.get("earlier"):
+        lines.append(f"Of an earlier build: {', '.join(run['earlier'])}.")
     if run["missing"]:
         lines.append(f"**Missing**: {'; '.join(f'{name} ({why})' for name, why in run['missing'].items())}.")
     return "\n\n".join(lines) + "\n"

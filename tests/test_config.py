@@ -66,7 +66,7 @@ def test_a_limit_of_memory_that_is_no_number_is_an_error_at_import(megabytes):
 def test_show_config_tells_all(capsys):
     fastrnn.show_config()
     text = capsys.readouterr().out
-    words = "threads", "teams", "compiler", "backend", "caches", "memory"
+    words = "threads", "teams", "alone", "compiler", "backend", "caches", "memory"
     assert all(word in text for word in (fastrnn.__version__, _core.config()["isa"], *words))
 
 

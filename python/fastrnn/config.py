@@ -78,25 +78,13 @@ if _core and os.environ.get("FASTRNN_CACHE_MB"):
     _core.set_cache_limit(_cache_limit(os.environ["FASTRNN_CACHE_MB"]))
 
 
-def _teams(counts: dict[str, int]) -> str:
-    """What has become of the calls, and pieces of long calls, that threads might have shared."""
-    reasons = {
-        "small": "too small",
-        "others": "others had the cores",
-        "lost": "time was lost before",
-        "busy": "another call was at work",
-    }
-    alone = ", ".join(f"{counts[key]} {words}" for key, words in reasons.items())
-    return f"{counts['team']} at work; one thread alone: {alone}; {counts['refused']} threads refused"
-
-
 def show_config() -> None:
     """Print the versions, the backend, the ISA of the kernels, the threads, the memory and the compiler.
 
-    Where several threads may be used, the line ``teams`` counts since the start of the process how often they
-    have shared a call, or a piece of a long one, and how often one thread did it alone and why: it was too
-    small; others had the cores; a team had lost time shortly before, waiting for a core; another thread's
-    call was at work. Last, how often the system has refused to start a thread.
+    Where several threads may be used, ``teams`` counts since the start of the process how often they have
+    shared a call, or a piece of a long one, and how often the system has refused to start a thread; ``alone``
+    how often one thread did it, and why: it was too small; others had the cores; a team had lost time shortly
+    before, waiting for a core; another thread's call was at work.
     """
     from fastrnn import __version__
 
@@ -111,7 +99,10 @@ def show_config() -> None:
     print(f"isa       {config['isa']} ({chosen}; available: {', '.join(config['isas'])})")
     pool = f"OpenMP {config['openmp']}" if config["openmp"] else "no OpenMP: a pool of their own"
     print(f"threads   {get_num_threads()} ({pool})")
-    print(f"teams     {_teams(config['teams'])}")
+    teams = config["teams"]
+    print(f"teams     {teams['team']} at work; {teams['refused']} threads refused")
+    reasons = {"small": "too small", "others": "beside others", "lost": "after a loss", "busy": "beside a call"}
+    print(f"alone     {', '.join(f'{teams[key]} {words}' for key, words in reasons.items())}")
     print(f"caches    {', '.join(f'{size >> 10} KB' for size in config['caches'])}")
     print(f"memory    {config['cached'] >> 20} MB kept for the next calls (fastrnn.empty_cache)")
     print(f"compiler  {config['compiler']}")
