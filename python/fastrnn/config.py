@@ -101,8 +101,8 @@ def show_config() -> None:
     print(f"threads   {get_num_threads()} ({pool})")
     teams = config["teams"]
     print(f"teams     {teams['team']} at work; {teams['refused']} threads refused")
-    reasons = {"small": "too small", "others": "beside others", "lost": "after a loss", "busy": "beside a call"}
-    print(f"alone     {', '.join(f'{teams[key]} {words}' for key, words in reasons.items())}")
+    alone = f"{teams['small']} too small, {teams['others']} beside others"
+    print(f"alone     {alone}, {teams['lost']} after a loss, {teams['busy']} beside a call")
     print(f"caches    {', '.join(f'{size >> 10} KB' for size in config['caches'])}")
     print(f"memory    {config['cached'] >> 20} MB kept for the next calls (fastrnn.empty_cache)")
     print(f"compiler  {config['compiler']}")
