@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from fastrnn import functional, reference
-from fastrnn.config import _core
 from fastrnn.functional import variants
 from fastrnn.layers import CELLS
 from fastrnn.reference import ACTIVATIONS, Options, Parameters
@@ -57,11 +56,6 @@ def _forms():
 
 
 FORMS = dict(_forms())
-
-
-def built(form):
-    """Whether the kernels have it yet."""
-    return form.cell in (_core.cells() if _core else reference.CELLS)
 
 
 def every_activation(cell):
@@ -138,11 +132,7 @@ def _projected(layer):
     )
 
 
-LAYERS = {
-    name: make
-    for name, make in _layers()
-    if built(Form(make(1, 2)._cell, projected=bool(make(1, 2).proj_size)))
-}
+LAYERS = dict(_layers())
 
 
 def cell_of(name):

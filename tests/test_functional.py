@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from cells import FORMS, FUNCTIONS, built, cell_of, function_of, offered
+from cells import FORMS, FUNCTIONS, cell_of, function_of, offered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -357,7 +357,7 @@ LAYOUTS = {
     "misaligned": misaligned,
 }
 TOLERANCE = {"f4": 1e-4, "f8": 1e-11}
-AVAILABLE = [form for form in FORMS.values() if built(form) and offered(form)]
+AVAILABLE = [form for form in FORMS.values() if offered(form)]
 
 
 @st.composite

@@ -104,7 +104,7 @@ def _checked(call: Call) -> Call:
     x = _input(call.x, parameters.w_ih)
     T, B = x.shape[:2]
     shapes = [(B, width) for width in reference.CELLS[call.cell].widths(parameters)]
-    given = _states("state", call.states, call.cell, shapes)
+    given = states_of("state", call.states, call.cell, shapes)
     lengths = call.lengths
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
@@ -133,7 +133,7 @@ def _checked_back(
         raise reserve._used()
     y = reserve._y
     dy = _optional("dy", dy, y.shape)
-    dstates = _states("dstate_n", dstate_n, reserve._cell, reserve._shapes)
+    dstates = states_of("dstate_n", dstate_n, reserve._cell, reserve._shapes)
     same_dtype(y=y, dy=dy, **dstates)
     input_gradient = boolean("input_gradient", input_gradient)
     return dy, tuple(dstates.values()), input_gradient, dhidden
@@ -178,7 +178,7 @@ def _input(x: npt.ArrayLike, w_ih: Array) -> Array:
     return float_array("x", x, ("T", "B", columns))
 
 
-def _states(name: str, value: Any, cell: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Array | None]:
+def states_of(name: str, value: Any, cell: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Array | None]:
     """The cell's states, or their gradients, by the names that errors call them."""
     given = states.named(cell, name, value).items()
     return {key: _optional(key, each, shape) for (key, each), shape in zip(given, shapes, strict=True)}
@@ -186,3 +186,10 @@ def _states(name: str, value: Any, cell: str, shapes: Sequence[tuple[int, ...]])
 
 def _optional(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
     return None if value is None else float_array(name, value, shape)
+
+
+def unchanged(found: Any) -> Any:
+    """What a backend made of arguments that had been checked."""
+    if found is None:
+        raise ValueError("an argument was changed by another thread")
+    return found

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastrnn import reference, states
 from fastrnn.backend import kernels
 from fastrnn.checks import Array, array, boolean, float_array, int_array, one_of, require_shape, same_dtype
-from fastrnn.functional.door import parameters_of
+from fastrnn.functional.door import parameters_of, states_of, unchanged
 from fastrnn.functional.variants import told
 from fastrnn.reference import Options, Parameters
 
@@ -114,7 +114,7 @@ class Stack:
         inner, _, arguments = _checked(
             cell, x, parameters, state, lengths, bidirectional, batch_first, options
         )
-        y, state_n = _given(inner.run(*arguments, False))
+        y, state_n = unchanged(inner.run(*arguments, False))
         return y, state_n
 
     def forward(
@@ -160,7 +160,7 @@ class Stack:
             cell, x, parameters, state, lengths, bidirectional, batch_first, options
         )
         layers = len(checked) // (2 if bidirectional else 1)
-        y, state_n, reserve = _given(inner.forward(*arguments, recompute, reusable, None, 0, layers))
+        y, state_n, reserve = unchanged(inner.forward(*arguments, recompute, reusable, None, 0, layers))
         shapes = [member.shape for member in states.members(state_n)]
         y.flags.writeable = False
         return y, state_n, StackReserve((cell, reserve), checked, y, shapes)
@@ -202,10 +202,11 @@ class Stack:
         cell, inner = reserve._inner
         y = reserve._y
         dy = None if dy is None else _rows("dy", dy, y.shape)
-        dstates = _states("dstate_n", dstate_n, cell, reserve._shapes)
+        dstates = states_of("dstate_n", dstate_n, cell, reserve._shapes)
         same_dtype(y=y, dy=dy, **dstates)
         ends = states.joined(list(dstates.values()))
-        dx, arrays, dstate = _given(inner.backward(dy, ends, boolean("input_gradient", input_gradient), None))
+        input_gradient = boolean("input_gradient", input_gradient)
+        dx, arrays, dstate = unchanged(inner.backward(dy, ends, input_gradient, None))
         left = iter(arrays)
         return StackGradients(dx, [_like(each, left) for each in reserve._parameters], dstate)
 
@@ -255,7 +256,7 @@ def _checked(
         x = _rows("x", x, (*axes, columns))
     B, T = x.shape[:2] if batch_first else x.shape[1::-1]
     shapes = [(len(checked), B, width) for width in reference.CELLS[cell].widths(checked[0])]
-    given = _states("state", state, cell, shapes)
+    given = states_of("state", state, cell, shapes)
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
     weights = {f"parameters[{k}]": a for k, each in enumerate(checked) for a in each.arrays()}
@@ -273,24 +274,12 @@ def _rows(name: str, value: Any, shape: Sequence[int | str]) -> Array:
     return float_array(name, value, shape)
 
 
-def _states(name: str, value: Any, cell: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Array | None]:
-    given = zip(states.named(cell, name, value).items(), shapes, strict=True)
-    return {key: None if each is None else float_array(key, each, shape) for (key, each), shape in given}
-
-
 def _like(record: Parameters, arrays: Iterator[Array]) -> Parameters:
     """A record with the next arrays in the places where this one has some."""
     matrices: list[Any] = [None if each is None else next(arrays) for each in record[:5]]
     w_ih, w_hh, b_ih, b_hh, w_hr = matrices
     vectors = tuple(next(arrays) for _ in record.vectors)
     return record._replace(w_ih=w_ih, w_hh=w_hh, b_ih=b_ih, b_hh=b_hh, w_hr=w_hr, vectors=vectors)
-
-
-def _given(found: Any) -> Any:
-    """What a backend made of arguments that had been checked."""
-    if found is None:
-        raise ValueError("an argument was changed by another thread")
-    return found
 
 
 stack = Stack()

@@ -19,6 +19,7 @@ from fastrnn import checks, reference
 from fastrnn.backend import Backend
 from fastrnn.checks import Array
 from fastrnn.docstrings import complete
+from fastrnn.functional.door import unchanged
 from fastrnn.functional.variants import checked, choose, refuse_unknown
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
@@ -256,7 +257,7 @@ class Recurrent(Layer, Generic[StateT]):
         if not self.learned_state:
             found = stack.run(x, state, lengths, self.batch_first, all_states)
         if found is None:  # something about the arguments is not just as the kernels want it
-            found = _unchanged(stack.run(*self._plain(x, state, lengths), self.batch_first, all_states))
+            found = unchanged(stack.run(*self._plain(x, state, lengths), self.batch_first, all_states))
         return found  # type: ignore[no-any-return]
 
     def forward(
@@ -426,7 +427,7 @@ class Recurrent(Layer, Generic[StateT]):
             x, state, lengths = self._plain(x, state, lengths)
             if not at_once:
                 return self._train_one_by_one(x, state, lengths, started)
-            found = _unchanged(self._forward(x, state, lengths, 0, self.num_layers))
+            found = unchanged(self._forward(x, state, lengths, 0, self.num_layers))
         y, state_n, reserve = found
         return y, state_n, _Kept([reserve], [], [], started)
 
@@ -449,7 +450,7 @@ class Recurrent(Layer, Generic[StateT]):
             masks: list[Any] = [self._mask(batch) for _ in range(self._directions)]
             mask = np.stack(masks) if self.recurrent_dropout else None
             start = _part(state, own)
-            y, state_n, reserve = _unchanged(self._forward(x, start, lengths, layer, 1, mask))
+            y, state_n, reserve = unchanged(self._forward(x, start, lengths, layer, 1, mask))
             kept.reserves.append(reserve)
             states.append(state_n)
             if self.recording:
@@ -544,13 +545,6 @@ def _over_batch(dstate: Array) -> Array:
     with np.errstate(all="ignore"):
         total: Array = dstate.sum(axis=1)
     return total
-
-
-def _unchanged(found: Any) -> Any:
-    """What a backend made of arguments that had been checked."""
-    if found is None:
-        raise ValueError("an argument was changed by another thread")
-    return found
 
 
 def _is_rows(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:

@@ -36,7 +36,7 @@ class Stage(NamedTuple):
 
     def of_backend(self) -> tuple[Any, ...]:
         """What a backend's stream takes."""
-        return (self.kind, self.layers, self.options)[: 2 if self.options == Options() else 3]
+        return self.kind, self.layers, self.options
 
 
 class Stream(Generic[StateT]):
