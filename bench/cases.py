@@ -1,6 +1,6 @@
 """What is measured: cells and shapes, and the arrays that every peer gets.
 
-Letters: T time, B batch, I input (in the set "text" the size of the vocabulary), H hidden, G gates.
+Letters: T time, B batch, I input (of language models the size of the vocabulary), H hidden, G gates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ class Case:
 
     set : "train", "infer", "stream" (one step), "ragged" (training), "text" (a language model's training
     step); for fastrnn's own figures "equal" (as ragged, but all of full length), "float64" (training) and
-    "weights" (inference in which reading w_hh is nearly all)
+    "weights" (inference in which reading w_hh is nearly all). Sets named "torch-" are inside PyTorch,
+    our modules beside its own: "torch-train", "torch-infer", "torch-ragged" (packed), "torch-cell-train" and
+    "torch-cell-infer" (T steps by a loop in Python), "torch-model" (the training step of an embedding,
+    recurrent layers with dropout between them, and an output layer, on packed text)
     """
 
     set: str
@@ -35,8 +38,22 @@ class Case:
         return name + f" L={self.layers}" * (self.layers > 1)
 
     @property
+    def inside_torch(self) -> bool:
+        return self.set.startswith("torch-")
+
+    @property
+    def work(self) -> str:
+        """What a call does, wherever."""
+        return self.set.removeprefix("torch-")
+
+    @property
     def trains(self) -> bool:
-        return self.set not in ("infer", "stream", "weights")
+        return self.work not in ("infer", "stream", "weights", "cell-infer")
+
+    @property
+    def input_sizes(self) -> list[int]:
+        """Of each layer."""
+        return [self.H if self.work == "model" else self.I] + [self.H] * (self.layers - 1)
 
     @property
     def recurrent_bytes(self) -> int:
@@ -48,9 +65,10 @@ class Case:
         product, and a padded step does not count."""
         rows = float(self.data().lengths.sum())
         gates = GATES[self.cell] * self.H
-        inputs = [0 if self.set == "text" else self.I] + [self.H] * (self.layers - 1)
-        products = sum(gates * (size + self.H) for size in inputs)
-        if self.set == "text":
+        products = sum(gates * (size + self.H) for size in self.input_sizes)
+        if self.work == "text":
+            products -= gates * self.I
+        if self.work in ("text", "model"):
             products += self.H * self.I
         return 2 * rows * products * (3 if self.trains else 1)
 
@@ -61,10 +79,11 @@ class Case:
 class Data:
     """The arrays of a case, the same in every process.
 
-    weights : dict, by PyTorch's names; in the set "text" also ``head.weight`` (V, H) and ``head.bias`` (V,)
-    lengths : (B,), all T but in the set "ragged", there uniform in T/4 .. T and unsorted
+    weights : dict, by PyTorch's names; of language models also ``head.weight`` (V, H) and ``head.bias`` (V,),
+        in the set "torch-model" ``embedding.weight`` (V, H) too
+    lengths : (B,), all T, but of ragged batches uniform in T/4 .. T and unsorted
     x, dy : (T, B, I), (T, B, H), zeros where a row is padded
-    tokens, targets : (T, B), of the set "text" instead
+    tokens, targets : (T, B), of language models instead
     """
 
     def __init__(self, case: Case) -> None:
@@ -77,16 +96,18 @@ class Data:
 
         rows = GATES[case.cell] * H
         self.weights = {}
-        for layer in range(case.layers):
-            self.weights[f"weight_ih_l{layer}"] = uniform(rows, H if layer else I)
+        for layer, size in enumerate(case.input_sizes):
+            self.weights[f"weight_ih_l{layer}"] = uniform(rows, size)
             self.weights[f"weight_hh_l{layer}"] = uniform(rows, H)
             self.weights[f"bias_ih_l{layer}"] = uniform(rows)
             self.weights[f"bias_hh_l{layer}"] = uniform(rows)
         self.lengths = np.full(B, T)
-        if case.set == "ragged":
+        if case.work in ("ragged", "model"):
             self.lengths = rng.integers(T // 4, T, B, endpoint=True)
-        if case.set == "text":
+        if case.work in ("text", "model"):
             self.weights |= {"head.weight": uniform(I, H), "head.bias": uniform(I)}
+            if case.work == "model":
+                self.weights["embedding.weight"] = uniform(I, H)
             self.tokens, self.targets = rng.integers(0, I, (2, T, B))
         else:
             valid = (np.arange(T)[:, None] < self.lengths)[..., None]
@@ -125,6 +146,10 @@ _INFER = {
 _STREAM = {"lstm": [(32, 32), (64, 64), (64, 128), (256, 256)], "gru": [(32, 32), (64, 128)]}
 _WEIGHTS = [(100, 1, 8, n) for n in (256, 512, 1024)]
 _RAGGED = [(100, 16, 64, 128), (400, 8, 64, 128)]
+_SMALL = [(100, 8, 32, 32), (20, 1, 32, 32), (20, 8, 64, 64), (50, 16, 64, 128)]
+_CELLS = [
+    (20, B, H, H) for B, H in [(1, 32), (1, 128), (1, 256), (8, 32), (8, 64), (8, 256), (32, 32), (32, 256)]
+]
 
 CASES = [
     *(case for cell, shapes in _TRAIN.items() for case in _cases("train", cell, *shapes)),
@@ -139,6 +164,17 @@ CASES = [
     *(case for cell in ("lstm", "gru") for case in _cases("equal", cell, *_RAGGED)),
     *(case for cell in ("lstm", "gru") for case in _cases("weights", cell, *_WEIGHTS)),
     *(Case("float64", cell, 100, 64, 256, 256, dtype="float64") for cell in ("lstm", "gru", "rnn")),
+    *(case for cell, shapes in _TRAIN.items() for case in _cases("torch-train", cell, *shapes)),
+    *(case for cell in ("gru", "rnn") for case in _cases("torch-train", cell, *_SMALL)),
+    *(case for cell, shapes in _INFER.items() for case in _cases("torch-infer", cell, *shapes)),
+    *(case for cell, shapes in _TRAIN.items() for case in _cases("torch-infer", cell, *shapes)),
+    *(case for cell in ("gru", "rnn") for case in _cases("torch-infer", cell, *_SMALL)),
+    *(case for cell in GATES for case in _cases("torch-ragged", cell, *_RAGGED)),
+    *(case for cell in GATES for case in _cases("torch-cell-train", cell, *_CELLS)),
+    *(case for cell in GATES for case in _cases("torch-cell-infer", cell, *_CELLS)),
+    *(Case("torch-model", cell, 64, 32, 100, 128, layers=2) for cell in ("lstm", "gru")),
+    *(Case("torch-model", cell, 100, 32, 100, 256, layers=2) for cell in ("lstm", "gru")),
+    *(Case("torch-model", cell, 40, 32, 5000, 200, layers=2) for cell in ("lstm", "gru")),
 ]
 
 SETS = tuple(dict.fromkeys(case.set for case in CASES))

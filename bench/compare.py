@@ -25,11 +25,14 @@ TOLERANCE = 1e-4  # of each result's largest value
 ROUND_SECONDS = 0.02
 BUDGET = 6.0  # seconds for the rounds of a peer in one case, from LEAST_ROUNDS on
 LEAST_ROUNDS = 3
-REQUIRED = {"infer": {"y"}, "stream": {"y"}, "weights": {"y"}, "text": {"losses"}}
+REQUIRED = {work: {"y"} for work in ("infer", "stream", "weights", "cell-infer")}
+REQUIRED |= {work: {"losses"} for work in ("text", "model")}
 TRAINING = {"y", "dx", "dw_ih", "dw_hh", "db_ih"}
 OURS = "fastrnn"
 AGAINST = "against"
 ALL_SETS = (*SETS, "beside")
+GROUPS = {"torch": [name for name in SETS if name.startswith("torch-")]}
+INSIDE_TORCH = ("torch", "torch_padded")  # the peers of what is measured there
 # What keeps everyone from using a better ISA, as on a processor without one; ONNX Runtime cannot be kept.
 RESTRICTIONS = {
     "avx2": {
@@ -62,13 +65,19 @@ def main() -> None:
         "memory": [],
     }
     workers, run["peers"], run["missing"] = _start(options)
+    if "torch" in run["missing"]:
+        cases = [case for case in cases if not case.inside_torch]
     oracle = Worker("numpy", max(options.threads))
     for number, case in enumerate(cases, 1):
         if case.set != cases[number - 2].set or number == 1:
             _probe(run, options.threads)
         expected = _expected(oracle, case)
         for threads in options.threads:
-            crew = {name: worker for (name, n), worker in workers.items() if n == threads}
+            crew = {
+                name: worker
+                for (name, n), worker in workers.items()
+                if n == threads and (not case.inside_torch or name in (OURS, AGAINST, *INSIDE_TORCH))
+            }
             record = dataclasses.asdict(case) | {"case": str(case), "threads": threads, "flops": case.flops()}
             record["peers"] = _measure(case, crew, expected, options.rounds)
             run["records"].append(record)
@@ -96,7 +105,10 @@ def _options() -> argparse.Namespace:
     processors = probe.processors()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--sets", type=_list_of(ALL_SETS), default=list(ALL_SETS), help=f"of {','.join(ALL_SETS)}"
+        "--sets",
+        type=_list_of((*ALL_SETS, *GROUPS)),
+        default=list(ALL_SETS),
+        help=f"of {','.join(ALL_SETS)}; torch: all that begin with it",
     )
     parser.add_argument("--peers", type=_list_of(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")])
@@ -108,6 +120,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
+    options.sets = [name for asked in options.sets for name in GROUPS.get(asked, [asked])]
     options.threads = options.threads or ([processors] if options.quick else sorted({1, processors}))
     options.rounds = options.rounds or (5 if options.quick else 15)
     if options.against is not None:
@@ -213,7 +226,7 @@ def _ready(case: Case, worker: Worker, expected: dict[str, np.ndarray]) -> tuple
 
 
 def _fault(case: Case, results: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str | None:
-    if absent := REQUIRED.get(case.set, TRAINING) - results.keys():
+    if absent := REQUIRED.get(case.work, TRAINING) - results.keys():
         return f"no {', '.join(sorted(absent))}"
     for name, found in results.items():
         truth = expected[name]

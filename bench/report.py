@@ -23,6 +23,12 @@ TITLES = {
     "equal": "As the ragged batches, all of full length",
     "weights": "Inference of one row with few inputs, which is reading w_hh",
     "float64": "Training in float64",
+    "torch-train": "Inside PyTorch: training",
+    "torch-infer": "Inside PyTorch: inference",
+    "torch-ragged": "Inside PyTorch: training on packed sequences",
+    "torch-cell-train": "Inside PyTorch: training by a loop over cells",
+    "torch-cell-infer": "Inside PyTorch: inference by a loop over cells",
+    "torch-model": "Inside PyTorch: a model's training step on packed text",
 }
 SERVERS = {"onnxruntime", "openvino", "torch", "jax"}
 # Of Okabe and Ito's palette, which colour-blind people can tell apart.
@@ -105,6 +111,16 @@ def _against(run: Run, name: str, peers: set[str] | None = None) -> list[tuple[f
         if those:
             found.append((min(those), record["case"]))
     return found
+
+
+def _looped(run: Run) -> list[tuple[float, str]]:
+    """Inside PyTorch, the small layers for which that has no kernel."""
+    return [
+        (ratios(record)["torch"], f"{name.removeprefix('torch-')} {record['case']}")
+        for name in ("torch-train", "torch-infer")
+        for record in _of(run, name)
+        if record["cell"] != "lstm" and record["H"] <= 128 and "torch" in ratios(record)
+    ]
 
 
 def _by_peer(run: Run, name: str) -> dict[str, list[float]]:
@@ -195,6 +211,12 @@ def summary(run: Run) -> str:
         ("reading w_hh, B = 1, H ≥ 256, 1 thread: share of the bandwidth", _bandwidth_share(run), min, "%"),
         (f"training, B ≥ 8: {n} threads against 1", _scaling(run), min, "×"),
         ("training in float64, rate against float32", _float64(run), min, "×"),
+        *(
+            (title, _against(run, name, {"torch"}), min, "×")
+            for name, title in TITLES.items()
+            if "torch-" in name
+        ),
+        ("Inside PyTorch: GRU and RNN, H ≤ 128, training and inference", _looped(run), min, "×"),
     ]
     if "against" in run["peers"]:
         figures = [(TITLES[name], _against(run, name, {"against"}), min, "×") for name in _sets(run)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from cases import Case, Data
+from peers import torch
 from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run
 
 
@@ -14,7 +17,7 @@ class Peer(Base):
     def __init__(self, threads: int) -> None:
         import fastrnn
 
-        self.fastrnn = fastrnn
+        self.fastrnn, self.threads = fastrnn, threads
         fastrnn.set_num_threads(threads)
 
     @property
@@ -24,12 +27,21 @@ class Peer(Base):
         return f"{self.fastrnn.__version__} ({_core.config()['isa']})"
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
-        if case.set == "text":
+        return self._torch.runs(case, data) if case.inside_torch else self._layers(case, data)
+
+    @cached_property
+    def _torch(self) -> torch.Peer:
+        from fastrnn import torch as modules
+
+        return torch.Peer(self.threads, modules)
+
+    def _layers(self, case: Case, data: Data) -> dict[str, Run]:
+        if case.work == "text":
             return self._text(case, data)
-        if case.set == "stream":
+        if case.work == "stream":
             return self._stream(case, data)
         layer = self._layer(case, data.weights)
-        lengths = data.lengths if case.set == "ragged" else None
+        lengths = data.lengths if case.work == "ragged" else None
         if not case.trains:
             return {"layer": Run(lambda: layer(data.x), lambda: {"y": layer(data.x)[0]})}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from cases import Case, Data
-from peers import fastrnn
+from peers import fastrnn, torch
 from peers.base import Run
 
 
@@ -19,6 +21,15 @@ class Peer(fastrnn.Peer):
         import numpy
 
         return numpy.__version__
+
+    def runs(self, case: Case, data: Data) -> dict[str, Run]:
+        if case.work == "model":  # only PyTorch knows which units its dropout hits
+            return {"PyTorch": self._torch.runs(case, data)["foreach"]}
+        return self._layers(case, data)
+
+    @cached_property
+    def _torch(self) -> torch.Peer:
+        return torch.Peer(self.threads)
 
     def _stream(self, case: Case, data: Data) -> dict[str, Run]:
         return self._calls_as_stream(self._layer(case, data.weights), data.x)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
+
 import numpy as np
 
 from cases import Case, Data
 from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run
 
 EMBEDDING = 64  # width, of the variant of the text step that is not the same function
+DROPOUT = 0.2  # between the layers of a model
 
 
 class Peer(Base):
+    """`modules` has the recurrent classes: `torch.nn`, or `fastrnn.torch` in its place."""
+
     label = "PyTorch"
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, modules: ModuleType | None = None) -> None:
         import torch
 
         self.torch = torch
+        self.modules = modules or torch.nn
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
 
@@ -25,59 +32,79 @@ class Peer(Base):
         return self.torch.__version__
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
-        if case.set == "text":
+        if case.work == "text":
             return {
                 "one-hot": self._text(case, data, embedding=False),
                 "embedding": self._text(case, data, embedding=True),
             }
-        if case.set == "stream":
+        if case.work == "model":
+            return {name: self._model(case, data, fused=name == "fused") for name in ("fused", "foreach")}
+        if case.work == "stream":
             return self._stream(case, data)
-        layer = self._layer(case, data.weights)
-        if not case.trains:
-            return self._infer(layer, data)
-        if case.set == "ragged":
-            return {"packed": self._train(layer, data, self._packed(layer, data))}
-        return {"layer": self._train(layer, data, lambda x: layer(x)[0])}
+        if case.work in ("cell-train", "cell-infer"):
+            module = self._cell(case, data.weights)
+            forward = self._loop(case, module)
+        else:
+            module = self._layer(case, data.weights)
+            forward = self._packed(module, data) if case.work == "ragged" else lambda x: module(x)[0]
+        if case.trains:
+            return {case.work: self._train(module, data, forward)}
+        return {"inference_mode": self._infer(module, data, forward)}
 
     def _layer(self, case: Case, weights: dict[str, np.ndarray]):
-        kind = {"lstm": self.torch.nn.LSTM, "gru": self.torch.nn.GRU, "rnn": self.torch.nn.RNN}[case.cell]
+        kind = getattr(self.modules, case.cell.upper())
         layer = kind(case.I, case.H, case.layers, dtype=getattr(self.torch, case.dtype))
         return self._load(layer, weights)
+
+    def _cell(self, case: Case, weights: dict[str, np.ndarray]):
+        cell = getattr(self.modules, f"{case.cell.upper()}Cell")(case.I, case.H)
+        return self._load(cell, {name.removesuffix("_l0"): array for name, array in weights.items()})
 
     def _load(self, module, weights: dict[str, np.ndarray]):
         module.load_state_dict({name: self.torch.from_numpy(weights[name]) for name in module.state_dict()})
         return module
 
-    def _infer(self, layer, data: Data) -> dict[str, Run]:
+    def _infer(self, module, data: Data, forward) -> Run:
         x = self.torch.from_numpy(data.x)
-        layer.eval()
+        module.eval()
 
         def call():
             with self.torch.inference_mode():
-                return layer(x)[0]
+                return forward(x)
 
-        return {"inference_mode": Run(call, lambda: {"y": call().numpy()})}
+        return Run(call, lambda: {"y": call().numpy()})
 
-    def _train(self, layer, data: Data, forward) -> Run:
+    def _train(self, module, data: Data, forward) -> Run:
         x = self.torch.from_numpy(data.x).requires_grad_()
         dy = self.torch.from_numpy(data.dy)
 
         def step():
             x.grad = None
-            layer.zero_grad(set_to_none=True)
+            module.zero_grad(set_to_none=True)
             y = forward(x)
             y.backward(dy)
             return y
 
         def results() -> Results:
             y = step().detach().numpy() * data.mask
-            names = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+            names = {"weight_ih": "dw_ih", "weight_hh": "dw_hh", "bias_ih": "db_ih", "bias_hh": "db_hh"}
             gradients = {
-                f"d{short}": getattr(layer, f"{name}_l0").grad.numpy() for short, name in names.items()
+                names[name.removesuffix("_l0")]: parameter.grad.numpy()
+                for name, parameter in module.named_parameters()
             }
             return {"y": y, "dx": x.grad.numpy(), **gradients}
 
         return Run(step, results)
+
+    def _loop(self, case: Case, cell):
+        def forward(x):
+            state, outputs = None, []
+            for row in x.unbind():
+                state = cell(row, state)
+                outputs.append(state[0] if case.cell == "lstm" else state)
+            return self.torch.stack(outputs)
+
+        return forward
 
     def _packed(self, layer, data: Data):
         from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -94,9 +121,7 @@ class Peer(Base):
         torch = self.torch
         x = torch.from_numpy(data.x)
         layer = self._layer(case, data.weights).eval()
-        kind = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}[case.cell]
-        weights = {name.removesuffix("_l0"): array for name, array in data.weights.items()}
-        cell = self._load(kind(case.I, case.H), weights).eval()
+        cell = self._cell(case, data.weights).eval()
         zeros = torch.zeros(case.B, case.H)
         start = (zeros, zeros) if case.cell == "lstm" else zeros
         with torch.inference_mode():
@@ -136,41 +161,84 @@ class Peer(Base):
         return {"layer": Run(step, results), "cell": of_cell(cell), "traced cell": of_cell(traced)}
 
     def _text(self, case: Case, data: Data, embedding: bool) -> Run:
-        torch = self.torch
+        torch, nn = self.torch, self.torch.nn
         tokens, targets = torch.from_numpy(data.tokens), torch.from_numpy(data.targets)
-        weights = {f"recurrent.{name}": array for name, array in data.weights.items()}
-        weights |= {name: array for name, array in data.weights.items() if name.startswith("head.")}
 
         def model():
             width = EMBEDDING if embedding else case.I
-            kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[case.cell]
-            parts = {"recurrent": kind(width, case.H, case.layers), "head": torch.nn.Linear(case.H, case.I)}
+            recurrent = getattr(self.modules, case.cell.upper())(width, case.H, case.layers)
+            parts = {"recurrent": recurrent, "head": nn.Linear(case.H, case.I)}
             if embedding:
-                parts["embedding"] = torch.nn.Embedding(case.I, width)
-            model = torch.nn.ModuleDict(parts)
+                parts["embedding"] = nn.Embedding(case.I, width)
+            model = nn.ModuleDict(parts)
             if not embedding:
-                self._load(model, weights)
-            adam = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
+                self._load(model, _of_model(data.weights))
 
             def vectors():
                 if embedding:
                     return model["embedding"](tokens)
-                return torch.nn.functional.one_hot(tokens, case.I).float()
+                return nn.functional.one_hot(tokens, case.I).float()
 
-            def step() -> float:
-                adam.zero_grad(set_to_none=True)
-                hidden, _ = model["recurrent"](vectors())
-                logits = model["head"](hidden)
-                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                adam.step()
-                return loss.item()
+            def loss():
+                logits = model["head"](model["recurrent"](vectors())[0])
+                return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-            return step
+            return self._step(model, loss, fused=True)
 
-        def results() -> Results:
-            step = model()
-            return {"losses": np.array([step() for _ in range(TEXT_STEPS)])}
+        return Run(model(), None if embedding else lambda: _losses(model()))
 
-        return Run(model(), None if embedding else results)
+    def _model(self, case: Case, data: Data, fused: bool) -> Run:
+        torch, nn = self.torch, self.torch.nn
+        tokens, targets, lengths = map(torch.from_numpy, (data.tokens, data.targets, data.lengths))
+        dtype = getattr(torch, case.dtype)
+
+        def model():
+            torch.manual_seed(0)  # for the dropout
+            recurrent = getattr(self.modules, case.cell.upper())
+            parts = {
+                "embedding": nn.Embedding(case.I, case.H, dtype=dtype),
+                "recurrent": recurrent(case.H, case.H, case.layers, dropout=DROPOUT, dtype=dtype),
+                "head": nn.Linear(case.H, case.I, dtype=dtype),
+            }
+            model = self._load(nn.ModuleDict(parts), _of_model(data.weights))
+            loss = self._loss(model, tokens, targets, lengths)
+            return self._step(model, loss, fused)
+
+        return Run(model(), lambda: _losses(model()))
+
+    def _loss(self, model, tokens, targets, lengths):
+        """Of a model, on packed sequences: what is padded costs nothing, and nothing is counted for it."""
+        from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+        def loss():
+            packed, following = (
+                pack_padded_sequence(padded, lengths, enforce_sorted=False) for padded in (tokens, targets)
+            )
+            vectors = PackedSequence(model["embedding"](packed.data), *packed[1:])
+            logits = model["head"](model["recurrent"](vectors)[0].data)
+            return self.torch.nn.functional.cross_entropy(logits, following.data)
+
+        return loss
+
+    def _step(self, model, loss: Callable, fused: bool) -> Callable[[], float]:
+        """A training step: gradients, clipping, Adam."""
+        adam = self.torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=fused)
+
+        def step() -> float:
+            adam.zero_grad(set_to_none=True)
+            value = loss()
+            value.backward()
+            self.torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            adam.step()
+            return value.item()
+
+        return step
+
+
+def _of_model(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The recurrent ones under the name that they have in a model."""
+    return {name if "." in name else f"recurrent.{name}": array for name, array in weights.items()}
+
+
+def _losses(step: Callable[[], float]) -> Results:
+    return {"losses": np.array([step() for _ in range(TEXT_STEPS)])}

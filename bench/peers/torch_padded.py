@@ -11,6 +11,21 @@ class Peer(torch.Peer):
     label = "PyTorch padded"
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
-        require(case.set == "ragged", "for ragged batches only")
-        layer = self._layer(case, data.weights)
-        return {"layer": self._train(layer, data, lambda x: layer(x)[0])}
+        require(case.work in ("ragged", "model"), "for ragged batches only")
+        runs = super().runs(case, data)
+        if case.work == "model":  # its dropout hits other units
+            return {name: Run(run.call, None) for name, run in runs.items()}
+        return runs
+
+    def _packed(self, layer, data: Data):
+        return lambda x: layer(x)[0]
+
+    def _loss(self, model, tokens, targets, lengths):
+        padding = self.torch.arange(len(targets))[:, None] >= lengths
+        following = targets.masked_fill(padding, -100).flatten()
+
+        def loss():
+            logits = model["head"](model["recurrent"](model["embedding"](tokens))[0])
+            return self.torch.nn.functional.cross_entropy(logits.flatten(0, 1), following)
+
+        return loss
