@@ -1,4 +1,5 @@
 // The pool of OpenMP, which other libraries in the process may share.
+#include <dlfcn.h>
 #include <omp.h>
 #include <pthread.h>
 
@@ -15,13 +16,15 @@
 #include "spin.h"
 #include "tally.h"
 
-#if !defined(__clang__)
-// Missing in old versions of libgomp: without it a forked child may use one thread only.
-extern "C" int omp_pause_resource_all(omp_pause_resource_t) __attribute__((weak));
-#endif
-
 namespace fastrnn {
 namespace {
+
+#if !defined(__clang__)
+// Missing in old versions of libgomp, such as the one that PyTorch 2.4 brings for the whole process: without it a forked
+// child may use one thread only. A weak reference would not do: the loader refuses a library without its version, OMP_5.0.
+const auto pause_resource_all =
+    reinterpret_cast<int (*)(omp_pause_resource_t)>(dlsym(RTLD_DEFAULT, "omp_pause_resource_all"));
+#endif
 
 constexpr int no_limit = 1 << 20;
 constexpr Clock::duration patience = std::chrono::milliseconds(3);  // for which OpenMP's threads spin, at the most
@@ -108,8 +111,8 @@ void on_each(int size, const F& fn) {
 // A forked child inherits libgomp's bookkeeping but not its threads, and would wait for them for ever. So the pool
 // of the thread that forks is given up first; it comes back with the next call. (Clang's libomp sees to it itself.)
 void before_fork() {
-  if (!omp_in_parallel() && omp_pause_resource_all) {
-    omp_pause_resource_all(omp_pause_hard);
+  if (!omp_in_parallel() && pause_resource_all) {
+    pause_resource_all(omp_pause_hard);
     hired = 1;
   }
 }
@@ -120,7 +123,7 @@ void before_fork() {}
 void in_child() {
   at_work_now = false;  // others are not there any more
 #if !defined(__clang__)
-  if (!omp_pause_resource_all) most = 1;
+  if (!pause_resource_all) most = 1;
 #endif
 }
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -221,3 +222,8 @@ def test_of_threads_that_want_one_way_back_one_gets_it(threads, rng):
 
     (dx, alone), (got, contested) = gradients(1), gradients(4)
     np.testing.assert_equal((got, contested), (dx, alone))
+
+
+def test_old_versions_of_openmp_are_enough():
+    """Such as PyTorch 2.4 has with it: where that is imported first, its libgomp is the process's."""
+    assert b"OMP_5.0" not in Path(_core.__file__).read_bytes()
