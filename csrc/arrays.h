@@ -70,17 +70,22 @@ R* target(py::array& array, const Shape& shape, const char* name) {
   return static_cast<R*>(array.mutable_data());  // throws if it is read-only
 }
 
-// A new array; a large one in memory that is used again.
+// A new array in memory of ours, aligned to cache lines.
 template <class R>
-py::array_t<R> empty(const Shape& shape) {
-  Index size = 1;
-  for (const Index n : shape) size = product({size, n});
-  if (size < Index(least_kept / sizeof(R))) return py::array_t<R>(shape);
+py::array_t<R> aligned(const Shape& shape, Index size) {
   auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
   R* data = *buffer;
   const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });
   buffer.release();
   return py::array_t<R>(shape, data, owner);
+}
+
+// A new array; a large one in memory that is used again.
+template <class R>
+py::array_t<R> empty(const Shape& shape) {
+  Index size = 1;
+  for (const Index n : shape) size = product({size, n});
+  return size < Index(least_kept / sizeof(R)) ? py::array_t<R>(shape) : aligned<R>(shape, size);
 }
 
 // Calls fn with a zero of the array's dtype, or of double if it is neither: then the kernels' door refuses it.

@@ -12,6 +12,7 @@
 #include "call.h"
 #include "dispatch.h"
 #include "linear.h"
+#include "order.h"
 #include "records.h"
 #include "tally.h"
 #include "threads.h"
@@ -92,8 +93,10 @@ void run_all(const Calls& calls, void (Reserve::*run)(const Poll&)) {
 template <class R>
 class TypedCall : public Reserve {
   Arguments arguments_;  // kept alive: the call reads them
+  Order order_;
   Inputs<R> inputs_;
   bool has_c_;
+  Buffer<R> memory_;  // in training
   Call<R> call_;
 
   // Between start and end: arrays, and where they are.
@@ -105,19 +108,27 @@ class TypedCall : public Reserve {
   OutputGradients<R> from_;
   Gradients<R> gradients_;
 
-  static Inputs<R> inputs_of(const Arguments& a, const Kernel<R>& kernel) {
+  static Order order_of(const Arguments& a) {
     if (a.x.ndim() < 2 || a.states.empty()) throw std::invalid_argument("x or states: wrong rank for the kernels");
+    const Index T = a.x.shape(0), B = a.x.shape(1);
+    std::vector<Index> lengths(std::size_t(B), T);
+    if (a.lengths) {
+      const Index* given = indices(*a.lengths, {B}, 0, T, "lengths");
+      lengths.assign(given, given + B);
+    }
+    return {T, std::move(lengths)};
+  }
+
+  static Inputs<R> inputs_of(const Arguments& a, const Order& order, const Kernel<R>& kernel) {
     Inputs<R> in{a.parameters.of<R>(kernel)};
-    const Index T = a.x.shape(0), B = a.x.shape(1), I = in.I, H = in.H, P = in.P;
-    in.T = T, in.B = B;
+    const Index T = order.T(), B = order.B(), I = in.I, H = in.H, P = in.P;
+    in.steps = order.steps(a.reverse);
     if (a.tokens())
       in.tokens = series(indices(a.x, {T, B}, 0, I - 1, "x"), B, 1);
     else
       in.x = series(pointer<R>(a.x, {T, B, I}, "x"), B, I);
     in.h0 = pointer<R>(a.states[0], {B, P}, "state");
     if (a.states.size() > 1) in.c0 = pointer<R>(a.states[1], {B, H}, "state");
-    if (a.lengths) in.lengths = indices(*a.lengths, {B}, 0, T, "lengths");
-    in.reverse = a.reverse;
     in.mask = pointer<R>(a.mask, {B, P}, "mask");
     in.options = a.options;
     return in;
@@ -125,8 +136,13 @@ class TypedCall : public Reserve {
 
  public:
   TypedCall(const Kernel<R>& kernel, Arguments arguments)
-      : arguments_(std::move(arguments)), inputs_(inputs_of(arguments_, kernel)), has_c_(kernel.states > 1),
-        call_(kernel, inputs_, arguments_.training, arguments_.recompute) {}
+      : arguments_(std::move(arguments)), order_(order_of(arguments_)), inputs_(inputs_of(arguments_, order_, kernel)),
+        has_c_(kernel.states > 1), memory_(memory_of(kernel)), call_(kernel, inputs_, memory_, arguments_.recompute) {}
+
+  Buffer<R> memory_of(const Kernel<R>& kernel) const {
+    if (!arguments_.training) return {};
+    return Buffer<R>{room_of(kernel, inputs_, arguments_.recompute).of(order_.rows(), order_.B())};
+  }
 
   py::tuple states(const py::array& h, const py::array& c) const {
     if (has_c_) return py::make_tuple(h, c);
@@ -136,7 +152,7 @@ class TypedCall : public Reserve {
   bool better_side_by_side() const override { return call_.better_side_by_side(); }
 
   void start_forward() override {
-    const Index T = inputs_.T, B = inputs_.B, H = inputs_.H, P = inputs_.P;
+    const Index T = order_.T(), B = order_.B(), H = inputs_.H, P = inputs_.P;
     y_ = empty<R>({T, B, P});
     h_ = py::array_t<R>({B, P}), c_ = py::array_t<R>({has_c_ ? B : 0, H});
     R* all_c = arguments_.all_c ? target<R>(*arguments_.all_c, {T, B, H}, "all_c") : nullptr;
@@ -147,7 +163,7 @@ class TypedCall : public Reserve {
   py::tuple end_forward() override { return py::make_tuple(y_, states(h_, c_)); }
 
   void start_backward(const BackwardArguments& arguments) override {
-    const Index T = inputs_.T, B = inputs_.B, I = inputs_.I, H = inputs_.H, P = inputs_.P;
+    const Index T = order_.T(), B = order_.B(), I = inputs_.I, H = inputs_.H, P = inputs_.P;
     given_ = arguments;
     from_ = {.y = series(pointer<R>(given_.dy, {T, B, P}, "dy"), B, P),
              .h = pointer<R>(given_.dstates.at(0), {B, P}, "dstate_n")};
@@ -162,7 +178,7 @@ class TypedCall : public Reserve {
     if (has_c_) gradients_.c0 = c_.mutable_data();
   }
   void run_backward(const Poll& poll) override {
-    call_.backward(from_, gradients_, poll);
+    call_.backward(to_.y, from_, gradients_, poll);
   }
   py::object end_backward() override {
     return record("Gradients")(dx_, dparameters_, states(h_, c_));

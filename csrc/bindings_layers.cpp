@@ -1,7 +1,7 @@
 // Layers as Python has them: made once of their parameters, whose dtypes and shapes stay, and then called. A call looks at
 // its arguments as they are: where they are not plain it declines, and Python checks them, converts them or says why not.
-#include <atomic>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -11,49 +11,22 @@
 #include "linear.h"
 #include "records.h"
 #include "stack.h"
+#include "views.h"
 
 namespace fastrnn {
 namespace {
 
-// Rows over time and batch as kernels can read them in any order: features side by side.
-struct View {
-  const void* data = nullptr;
-  Index T = 0, B = 0;
-  Index t = 0, b = 0;  // strides
-};
-
-// An array (T, B, features), or with batch_first (B, T, features), or the same without features; if it is not that, null.
-template <class R>
-View view_of(const py::handle& object, Index features, bool batch_first) {
-  const py::ssize_t rank = features ? 3 : 2, bytes = sizeof(R);
-  if (!is_ndarray(object)) return {};
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  if (array.ndim() != rank || !(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) || !has_dtype<R>(array)) return {};
-  if (features && array.shape(2) != features) return {};
-  View view{array.data(), array.shape(0), array.shape(1), array.strides(0), array.strides(1)};
-  const bool nothing = view.T * view.B == 0;  // then strides are any numbers, as they are along an axis of one
-  if (features > 1 && !nothing && array.strides(2) != bytes) return {};
-  if (view.T < 2 || nothing) view.t = 0;
-  if (view.B < 2 || nothing) view.b = 0;
-  if (view.t % bytes || view.b % bytes) return {};
-  view.t /= bytes, view.b /= bytes;
-  if (batch_first) std::swap(view.T, view.B), std::swap(view.t, view.b);
-  return view;
-}
-
-// What forward leaves in training for the way back.
-struct StackReserve {
-  virtual ~StackReserve() = default;
-  virtual py::object backward(const py::handle& dy, const py::handle& dstate, bool input_gradient,
-                              const py::handle& hidden) = 0;
-};
-
 struct AnyStack {
   virtual ~AnyStack() = default;
-  virtual py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths, bool batch_first,
-                         bool all_states) = 0;
-  virtual py::object forward(const py::handle& x, const py::handle& state, const py::handle& lengths, bool batch_first,
-                             bool recompute, bool reusable, const py::handle& mask, Index first, Index count) = 0;
+  virtual py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths,
+                         const py::handle& batch_sizes, bool batch_first, bool all_states) = 0;
+  virtual py::object train(const py::handle& x, const py::handle& state, const py::handle& lengths,
+                           const py::handle& batch_sizes, bool batch_first, bool recompute, const py::handle& mask,
+                           Index first, std::optional<Index> count) = 0;
+  virtual py::object back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
+                          const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
+                          const py::handle& dstate, bool input_gradient, bool again, bool recompute,
+                          const py::handle& mask, Index first, std::optional<Index> count, const py::handle& hidden) = 0;
 };
 
 // An array that is no subclass, or null.
@@ -75,8 +48,17 @@ bool state_data(const py::handle& state, bool has_c, std::initializer_list<Index
 template <class R>
 struct Given {
   StackCall<R> call;
-  std::vector<Index> tokens, lengths;
-  bool batch_first = false;
+  std::vector<Index> tokens;
+  Form form;
+
+  // Rows of the call's, or null if these are not as many.
+  template <class T>
+  Series<const T> rows(const View& view) const {
+    const Order& order = call.order;
+    const T* data = static_cast<const T*>(view.data);
+    if (form == Form::packed) return {view.T == order.rows() ? data : nullptr, 0, view.t, order.offset()};
+    return {view.T == order.T() && view.B == order.B() ? data : nullptr, view.t, view.b};
+  }
 };
 
 // The states of a call, or their gradients.
@@ -91,17 +73,8 @@ struct StateArrays {
   py::object state() const { return has_c ? py::object(py::make_tuple(h, c)) : py::object(h); }
 };
 
-// A new array [T, B, width], in the order in memory that the layer has.
 template <class R>
-py::array_t<R> rows_array(Index T, Index B, Index width, bool batch_first, Series<R>& to) {
-  py::array_t<R> array = batch_first ? empty<R>({B, T, width}) : empty<R>({T, B, width});
-  to = {array.mutable_data(), B * width, width};
-  if (batch_first) to = {to.data, width, T * width};
-  return array;
-}
-
-template <class R>
-class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedStack<R>> {
+class TypedStack : public AnyStack {
   const int cell_;
   const Index directions_;
   const Options options_;
@@ -109,16 +82,10 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
   Watch watch_;
   Shared<AllWeights<R>> weights_;
 
-  class Reserve;
-
   const Kernel<R>& kernel() const { return isa().table<R>().cells[cell_]; }
   bool has_c() const { return kernel().states > 1; }
   Index P() const { return parameters_[0].P; }
   Index H() const { return parameters_[0].H; }
-
-  Layers<R> layers(Index first, Index count) const {
-    return {kernel(), &parameters_[std::size_t(first * directions_)], count, directions_, options_};
-  }
 
   static std::vector<Parameters<R>> all_parameters(int cell, const std::vector<py::object>& records) {
     std::vector<Parameters<R>> found;
@@ -133,34 +100,47 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
     return arrays;
   }
 
+  // Some of the layers.
+  Layers<R> layers(Index first, std::optional<Index> count) const {
+    const Index all = Index(parameters_.size()) / directions_;
+    const Index wanted = count.value_or(all - first);
+    if (first < 0 || first >= all || wanted < 1 || wanted > all - first)
+      throw std::invalid_argument("a stack has no such layers");
+    return {kernel(), &parameters_[std::size_t(first * directions_)], wanted, directions_, options_};
+  }
+
   // Whether the arguments are plain; then they are read.
-  bool read(const py::handle& x, const py::handle& state, const py::handle& lengths, bool batch_first,
-            const Layers<R>& layers, Given<R>& given) const {
+  bool read(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
+            bool batch_first, const Layers<R>& layers, Given<R>& given) const {
     const Index I = layers.parameters[0].I, places = layers.L * layers.D;
     StackCall<R>& call = given.call;
-    given.batch_first = batch_first;
-    const View floats = view_of<R>(x, I, batch_first);
-    const View view = floats.data ? floats : view_of<Index>(x, 0, batch_first);
+    const Form form = given.form = !batch_sizes.is_none() ? Form::packed : batch_first ? Form::batch_first : Form::time_first;
+    const View floats = view_of<R>(x, I, form);
+    const View view = floats.data ? floats : view_of<Index>(x, 0, form);
     if (!view.data) return false;
-    const Index T = call.T = view.T, B = call.B = view.B;
-    if (floats.data) {
-      call.x = {static_cast<const R*>(view.data), view.t, view.b};
+    std::vector<Index> valid;
+    if (form == Form::packed) {
+      std::vector<Index> sizes;
+      if (!lengths.is_none() || !copy_indices(batch_sizes, sizes) || !lengths_of(sizes, view.T, valid)) return false;
+      call.order = {Index(sizes.size()), std::move(valid)};
     } else {
+      if (lengths.is_none())
+        valid.assign(std::size_t(view.B), view.T);
+      else if (!copy_indices(lengths, valid) || Index(valid.size()) != view.B || !within(valid.data(), view.B, 0, view.T))
+        return false;
+      call.order = {view.T, std::move(valid)};
+    }
+    if (floats.data) {
+      call.x = given.template rows<R>(view);
+    } else {
+      given.tokens.reserve(std::size_t(view.T * view.B) + 1);
       const Series<const Index> tokens{static_cast<const Index*>(view.data), view.t, view.b};
-      given.tokens.reserve(std::size_t(T * B) + 1);
-      for (Index t = 0; t < T; ++t)
-        for (Index b = 0; b < B; ++b) given.tokens.push_back(*tokens.at({t, b}));
-      if (!within(given.tokens.data(), T * B, 0, I - 1)) return false;
-      call.tokens = series(static_cast<const Index*>(given.tokens.data()), B, 1);
+      for (Index t = 0; t < view.T; ++t)
+        for (Index b = 0; b < view.B; ++b) given.tokens.push_back(*tokens.at({t, b, b}));
+      if (!within(given.tokens.data(), view.T * view.B, 0, I - 1)) return false;
+      call.tokens = given.template rows<Index>({given.tokens.data(), view.T, view.B, view.B, 1});
     }
-    if (!lengths.is_none()) {
-      const Index* valid = plain_data<Index>(lengths, {B});
-      if (!valid) return false;
-      given.lengths.reserve(std::size_t(B) + 1);
-      given.lengths.assign(valid, valid + B);
-      if (!within(given.lengths.data(), B, 0, T)) return false;
-      call.lengths = given.lengths.data();
-    }
+    const Index B = call.order.B();
     return state_data(state, has_c(), {places, B, P()}, {places, B, H()}, call.h0, call.c0);
   }
 
@@ -177,15 +157,15 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
     }
   }
 
-  py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths, bool batch_first,
-                 bool all_states) override {
+  py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
+                 bool batch_first, bool all_states) override {
     const Index places = Index(parameters_.size());
-    const Layers<R> layers = this->layers(0, places / directions_);
+    const Layers<R> layers = this->layers(0, {});
     Given<R> given;
-    if (!read(x, state, lengths, batch_first, layers, given)) return py::none();
+    if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
     StackCall<R>& call = given.call;
-    const Index T = call.T, B = call.B;
-    const py::array_t<R> y = rows_array<R>(T, B, directions_ * P(), batch_first, call.y);
+    const Index T = call.order.T(), B = call.order.B();
+    const py::array_t<R> y = rows_array<R>(call.order, directions_ * P(), given.form, call.y);
     StateArrays<R> last(places, B, P(), H(), has_c());
     call.h_n = last.h.mutable_data(), call.c_n = last.c_data();
     if (!all_states) {
@@ -193,41 +173,71 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
       return py::make_tuple(y, last.state());
     }
     py::array_t<R> all_h = empty<R>({places, T, B, P()}), all_c = empty<R>({has_c() ? places : 0, T, B, H()});
-    call.all_h = all_h.mutable_data();
-    if (has_c()) {
-      call.all_c = all_c.mutable_data();
-      std::fill_n(call.all_c, all_c.size(), R(0));
-    }
+    call.all_h = std::fill_n(all_h.mutable_data(), all_h.size(), R(0)) - all_h.size();
+    if (has_c()) call.all_c = std::fill_n(all_c.mutable_data(), all_c.size(), R(0)) - all_c.size();
     run(layers, call);
     return py::make_tuple(y, last.state(), has_c() ? py::object(py::make_tuple(all_h, all_c)) : py::object(all_h));
   }
 
-  py::object forward(const py::handle& x, const py::handle& state, const py::handle& lengths, bool batch_first,
-                     bool recompute, bool reusable, const py::handle& mask, Index first, Index count) override {
-    if (first < 0 || count < 1 || (first + count) * directions_ > Index(parameters_.size()))
-      throw std::invalid_argument("a stack has no such layers");
+  py::object train(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
+                   bool batch_first, bool recompute, const py::handle& mask, Index first,
+                   std::optional<Index> count) override {
     const Layers<R> layers = this->layers(first, count);
-    const Index places = count * directions_;
     Given<R> given;
-    if (!read(x, state, lengths, batch_first, layers, given)) return py::none();
+    if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
     StackCall<R>& call = given.call;
-    if (!optional_data(mask, {places, call.B, P()}, call.mask)) return py::none();
+    const Index places = layers.L * layers.D, B = call.order.B();
+    if (!optional_data(mask, {places, B, P()}, call.mask)) return py::none();
     call.recompute = recompute;
-    py::array_t<R> y = rows_array<R>(call.T, call.B, directions_ * P(), batch_first, call.y);
-    StateArrays<R> last(places, call.B, P(), H(), has_c());
-    call.h_n = last.h.mutable_data(), call.c_n = last.c_data();
     watch_.require_in_place();
-    Trace<R> trace;
+    const py::array_t<R> y = rows_array<R>(call.order, directions_ * P(), given.form, call.y);
+    StateArrays<R> last(places, B, P(), H(), has_c());
+    call.h_n = last.h.mutable_data(), call.c_n = last.c_data();
+    const Index size = room_of(layers, call).of(call.order.rows(), B);
+    py::array_t<R> memory = aligned<R>({size}, size);
+    R* const kept = memory.mutable_data();
     {
       const WithoutGil release;
-      trace = train_stack(layers, call, poll);
+      train_stack(layers, call, kept, poll);
     }
-    py::detail::array_proxy(y.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;  // backward will read it
-    const auto held = py::make_tuple(py::reinterpret_borrow<py::object>(x), py::reinterpret_borrow<py::object>(state),
-                                     py::reinterpret_borrow<py::object>(mask), y);
-    std::shared_ptr<StackReserve> reserve = std::make_shared<Reserve>(
-        this->shared_from_this(), layers, std::move(given), std::move(trace), held, first, reusable);
-    return py::make_tuple(y, last.state(), std::move(reserve));
+    return py::make_tuple(y, last.state(), memory);
+  }
+
+  py::object back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
+                  const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
+                  const py::handle& dstate, bool input_gradient, bool again, bool recompute, const py::handle& mask,
+                  Index first, std::optional<Index> count, const py::handle& hidden) override {
+    const Layers<R> layers = this->layers(first, count);
+    Given<R> given;
+    if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
+    StackCall<R>& call = given.call;
+    const Order& order = call.order;
+    const Index T = order.T(), B = order.B(), D = layers.D, places = layers.L * D;
+    if (!optional_data(mask, {places, B, P()}, call.mask)) return py::none();
+    call.recompute = recompute;
+    const Series<const R> made = given.template rows<R>(view_of<R>(y, D * P(), given.form));
+    if (!made) return py::none();
+    call.y = {const_cast<R*>(made.data), made.t, made.b, made.starts};  // which the way back only reads
+    const R* kept = plain_data<R>(memory, {room_of(layers, call).of(order.rows(), B)});
+    if (!kept || !(again || py::reinterpret_borrow<py::array>(memory).writeable())) return py::none();
+    StackGradients<R> gradients;
+    if (!dy.is_none() && !(gradients.y = given.template rows<R>(view_of<R>(dy, D * P(), given.form)))) return py::none();
+    if (!state_data(dstate, has_c(), {places, B, P()}, {places, B, H()}, gradients.h_n, gradients.c_n)) return py::none();
+    if (!hidden.is_none()) {
+      py::array array = py::reinterpret_borrow<py::array>(hidden);
+      gradients.hidden = target<R>(array, {places, T, B, P()}, "hidden");
+    }
+    watch_.require_in_place();
+    py::object dx = py::none();
+    if (input_gradient && call.x) dx = rows_array<R>(order, layers.parameters[0].I, given.form, gradients.x);
+    StateArrays<R> start(places, B, P(), H(), has_c());
+    gradients.h0 = start.h.mutable_data(), gradients.c0 = start.c_data();
+    const py::list arrays = parameter_gradients(layers, first, gradients.parameters);
+    {
+      const WithoutGil release;
+      back_through_stack(layers, call, const_cast<R*>(kept), gradients, again, poll);
+    }
+    return py::make_tuple(dx, arrays, start.state());
   }
 
  private:
@@ -244,80 +254,19 @@ class TypedStack : public AnyStack, public std::enable_shared_from_this<TypedSta
     weights_.set(std::move(weights));
     watch_.note(std::move(look));
   }
-};
-
-template <class R>
-class TypedStack<R>::Reserve : public StackReserve {
-  const std::shared_ptr<TypedStack> stack_;  // which holds the parameters
-  const Layers<R> layers_;
-  const Given<R> given_;
-  Trace<R> trace_;
-  const py::object held_;  // the arrays that the way back reads
-  const Index first_;
-  const bool reusable_;
-  std::atomic<bool> taken_{false};
-
- public:
-  Reserve(std::shared_ptr<TypedStack> stack, const Layers<R>& layers, Given<R> given, Trace<R> trace, py::object held,
-          Index first, bool reusable)
-      : stack_(std::move(stack)), layers_(layers), given_(std::move(given)), trace_(std::move(trace)),
-        held_(std::move(held)), first_(first), reusable_(reusable) {}
-
-  py::object backward(const py::handle& dy, const py::handle& dstate, bool input_gradient,
-                      const py::handle& hidden) override {
-    const StackCall<R>& call = given_.call;
-    const Index T = call.T, B = call.B, D = layers_.D, places = layers_.L * D, P = stack_->P(), H = stack_->H();
-    const bool has_c = stack_->has_c();
-    StackGradients<R> gradients;
-    if (!dy.is_none()) {
-      const View view = view_of<R>(dy, D * P, given_.batch_first);
-      if (!view.data || view.T != T || view.B != B) return py::none();
-      gradients.y = {static_cast<const R*>(view.data), view.t, view.b};
-    }
-    if (!state_data(dstate, has_c, {places, B, P}, {places, B, H}, gradients.h_n, gradients.c_n)) return py::none();
-    if (!hidden.is_none()) {
-      py::array array = py::reinterpret_borrow<py::array>(hidden);
-      gradients.hidden = target<R>(array, {places, T, B, P}, "hidden");
-    }
-    stack_->watch_.require_in_place();
-    if (taken_.exchange(true))
-      throw std::runtime_error(reusable_ ? "this reserve is at work in another thread" : "reserve was used before");
-    const Index I = layers_.parameters[0].I;
-    py::object dx = py::none();
-    if (input_gradient && call.x) dx = rows_array<R>(T, B, I, given_.batch_first, gradients.x);
-    StateArrays<R> first(places, B, P, H, has_c);
-    gradients.h0 = first.h.mutable_data(), gradients.c0 = first.c_data();
-    const py::list arrays = parameter_gradients(gradients.parameters);
-    {
-      const Last last{taken_, reusable_};
-      const WithoutGil release;
-      back_through_stack(layers_, call, trace_, gradients, reusable_, poll);
-    }
-    if (!reusable_) trace_ = {};
-    return py::make_tuple(dx, arrays, first.state());
-  }
-
- private:
-  struct Last {  // lets others in again
-    std::atomic<bool>& taken;
-    const bool reusable;
-    ~Last() {
-      if (reusable) taken = false;
-    }
-  };
 
   // New arrays like those of the layers' parameters, in their order.
-  py::list parameter_gradients(std::vector<ParametersOf<R>>& to) const {
+  py::list parameter_gradients(const Layers<R>& layers, Index first, std::vector<ParametersOf<R>>& to) const {
     py::list arrays;
     std::size_t next = 0;
-    for (Index place = 0; place < first_ * layers_.D; ++place) each_pointer(stack_->parameters_[std::size_t(place)], [&](auto) { ++next; });
-    for (Index place = 0; place < layers_.L * layers_.D; ++place) {
-      const Parameters<R>& like = layers_.parameters[place];
+    for (Index place = 0; place < first * layers.D; ++place) each_pointer(parameters_[std::size_t(place)], [&](auto) { ++next; });
+    for (Index place = 0; place < layers.L * layers.D; ++place) {
+      const Parameters<R>& like = layers.parameters[place];
       ParametersOf<R> gradient;
       gradient.I = like.I, gradient.H = like.H, gradient.P = like.P;
       const auto make = [&](const R* parameter, R*& data) {
         if (!parameter) return;
-        const py::array& array = stack_->watch_.array(next++);
+        const py::array& array = watch_.array(next++);
         py::array_t<R> made = empty<R>(Shape(array.shape(), array.shape() + array.ndim()));
         data = made.mutable_data();
         arrays.append(std::move(made));
@@ -389,13 +338,25 @@ class TypedLinear : public AnyLinear {
   }
 };
 
-std::shared_ptr<AnyStack> make_stack(py::object owner, const std::string& cell, const std::vector<py::object>& records,
+std::unique_ptr<AnyStack> make_stack(py::object owner, const std::string& cell, const std::vector<py::object>& records,
                                      int directions, const py::object& options) {
   if (directions < 1 || directions > 2 || records.empty() || records.size() % std::size_t(directions))
     throw std::invalid_argument("a stack needs parameters for each layer and direction");
   const int place = find_cell(cell);
-  return by_dtype(array_field(records[0], "w_ih"), [&]<class R>(R) -> std::shared_ptr<AnyStack> {
-    return std::make_shared<TypedStack<R>>(std::move(owner), place, directions, options_of(options), records);
+  return by_dtype(array_field(records[0], "w_ih"), [&]<class R>(R) -> std::unique_ptr<AnyStack> {
+    return std::make_unique<TypedStack<R>>(std::move(owner), place, directions, options_of(options), records);
+  });
+}
+
+// So much for each row of all steps, and for each sequence.
+py::tuple train_memory(const std::string& cell, const py::dtype& dtype, Index hidden, Index projection, Index layers,
+                       Index directions) {
+  const int place = find_cell(cell);
+  return by_dtype(py::array(dtype, 0), [&]<class R>(R) {
+    const R there{};  // a parameter that is asked only whether it is
+    const Parameters<R> parameters{.H = hidden, .P = projection ? projection : hidden, .w_hr = projection ? &there : nullptr};
+    const Room room = room_of(Layers<R>{isa().table<R>().cells[place], &parameters, layers, directions, {}}, {});
+    return py::make_tuple(room.row, room.sequence);
   });
 }
 
@@ -408,13 +369,16 @@ std::unique_ptr<AnyLinear> make_linear(py::object owner, const py::object& recor
 }  // namespace
 
 void bind_layers(py::module_& module) {
-  py::class_<StackReserve, std::shared_ptr<StackReserve>>(module, "StackReserve", "See fastrnn.reference.StackReserve.")
-      .def("backward", &StackReserve::backward, "dy"_a, "dstate"_a, "input_gradient"_a, "hidden"_a);
-  py::class_<AnyStack, std::shared_ptr<AnyStack>>(module, "Stack", "See fastrnn.reference.Stack.")
+  py::class_<AnyStack>(module, "Stack", "See fastrnn.reference.Stack.")
       .def(py::init(&make_stack), "owner"_a, "cell"_a, "parameters"_a, "directions"_a, "options"_a)
-      .def("run", &AnyStack::run, "x"_a, "state"_a, "lengths"_a, "batch_first"_a, "all_states"_a)
-      .def("forward", &AnyStack::forward, "x"_a, "state"_a, "lengths"_a, "batch_first"_a, "recompute"_a, "reusable"_a,
-           "mask"_a, "first"_a, "count"_a);
+      .def("run", &AnyStack::run, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a, "all_states"_a = false)
+      .def("train", &AnyStack::train, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
+           "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0, "count"_a = py::none())
+      .def("back", &AnyStack::back, "memory"_a, "y"_a, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
+           "dy"_a, "dstate"_a, "input_gradient"_a, "again"_a, "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0,
+           "count"_a = py::none(), "hidden"_a = py::none());
+  module.def("train_memory", &train_memory, "See fastrnn.reference.train_memory.", "cell"_a, "dtype"_a, "hidden"_a,
+             "projection"_a, "layers"_a, "directions"_a);
   py::class_<AnyLinear>(module, "Linear", "See fastrnn.reference.Linear.")
       .def(py::init(&make_linear), "owner"_a, "parameters"_a)
       .def("run", &AnyLinear::run, "x"_a);

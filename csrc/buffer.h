@@ -19,6 +19,12 @@ inline Index product(std::initializer_list<Index> factors) {
     if (__builtin_mul_overflow(n, factor, &n)) throw std::bad_alloc();
   return n;
 }
+inline Index sum(std::initializer_list<Index> terms) {  // likewise
+  std::ptrdiff_t n = 0;
+  for (const Index term : terms)
+    if (__builtin_add_overflow(n, term, &n)) throw std::bad_alloc();
+  return n;
+}
 
 template <class T>
 class Buffer {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -30,62 +29,95 @@ Index steps_at_once(double step_flops) {
   return Index(std::clamp(1e9 / step_flops, 1.0, few));
 }
 
+// Numbers of `Layer::rows` for each row of slots.
+template <class R>
+Index own_row(const Kernel<R>& kernel, const Parameters<R>& p) {
+  const Index Hp = padded(p.H, kernel.lanes);
+  if (p.w_hr) return Hp + padded(p.P, kernel.lanes);
+  return kernel.has_row ? Hp : 0;
+}
+
+Index gradient_steps(Index B) { return std::max<Index>(1, gradient_rows / std::max<Index>(1, B)); }
+
+// What training keeps, part after part: where each begins, and where they end.
+struct Parts {
+  Index slots, rows, c, starts, masked, end;
+};
+
+template <class R>
+Parts parts_of(const Kernel<R>& kernel, const Inputs<R>& in, bool recompute, const Room& of) {
+  Index next = 0;
+  const auto part = [&](Index row, Index sequence) {
+    return std::exchange(next, next + Room{in_lines<R>(row), in_lines<R>(sequence)}.of(of.row, of.sequence));
+  };
+  const Index c = kernel.states > 1 ? padded(in.H, kernel.lanes) : 0, masked = in.mask ? in.P : 0;
+  const Index blocks = (in.steps.count + gradient_steps(in.steps.B) - 1) / gradient_steps(in.steps.B);
+  Parts parts{};
+  if (recompute) {
+    parts.starts = part(0, blocks * c);
+  } else {
+    parts.slots = part(kernel.row(in.H), 0);
+    parts.rows = part(own_row(kernel, in), 0);
+    parts.c = part(c, c);
+  }
+  parts.masked = part(masked, masked);
+  parts.end = next;
+  return parts;
+}
+
 }  // namespace
 
 template <class R>
-Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, bool training, bool recompute)
-    : kernel_(kernel), length_(in.B, in.T), layer_{in},
-      gradient_steps_(std::max<Index>(1, gradient_rows / std::max<Index>(1, in.B))), recompute_(training && recompute) {
-  const bool all = training && !recompute;
-  layer_.keep = all ? Keep::all : Keep::none;
-  sort_rows(in.lengths);
-  const Index B = in.B, rows = offset_.back(), Hp = padded(in.H, kernel.lanes);
-  const Index row = kernel.row(in.H), bytes = Index(sizeof(R));
-  const Index together = project_rows(kernel.gates * in.H * in.I * bytes, row * bytes) / std::max<Index>(B, 1);
-  layer_.block = std::clamp<Index>(together, 1, std::max<Index>(layer_.steps.count, 1));
-  if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({B, in.P});
-  if (in.mask) {
-    layer_.masked = masked_ = Buffer<R>{in.T + 1, B, in.P};
-    for (Index i = 0; i < B * in.P; ++i) layer_.masked[i] = layer_.h0[i] * in.mask[i];
+Room room_of(const Kernel<R>& kernel, const Inputs<R>& in, bool recompute) {
+  return {parts_of(kernel, in, recompute, {1, 0}).end, parts_of(kernel, in, recompute, {0, 1}).end};
+}
+
+template <class R>
+Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, R* memory, bool recompute)
+    : kernel_(kernel), layer_{in}, gradient_steps_(gradient_steps(in.steps.B)), recompute_(memory && recompute) {
+  const Steps& steps = layer_.steps;
+  layer_.keep = memory && !recompute ? Keep::all : Keep::none;
+  if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({steps.B, in.P});
+  if (!memory) return;
+  const Parts at = parts_of(kernel, in, recompute, {steps.offset[steps.count], steps.B});
+  layer_.slots = memory + at.slots, layer_.rows = memory + at.rows, layer_.c = memory + at.c;
+  starts_ = memory + at.starts, layer_.masked = memory + at.masked;
+}
+
+// Room for the slots and c of one block, where not all stay.
+template <class R>
+void Call<R>::take_block() {
+  const Index B = layer_.steps.B, rows = layer_.block * B;
+  layer_.slots = slots_ = Buffer<R>{rows, kernel_.row(layer_.H)};
+  layer_.rows = rows_ = Buffer<R>{rows, own_row(kernel_, layer_)};
+  if (kernel_.states > 1)
+    layer_.c = c_ = Buffer<R>{layer_.keep == Keep::block ? B + rows : B, padded(layer_.H, kernel_.lanes)};
+}
+
+// Where the first step starts from.
+template <class R>
+void Call<R>::begin() {
+  const Steps& steps = layer_.steps;
+  const Index B = steps.B, H = layer_.H, P = layer_.P, rows = steps.offset[steps.count], Hp = padded(H, kernel_.lanes);
+  const Index weights = kernel_.gates * H * layer_.I, row = kernel_.row(H), bytes = Index(sizeof(R));
+  const Index together = project_rows(weights * bytes, row * bytes) / std::max<Index>(B, 1);
+  layer_.block = std::clamp<Index>(together, 1, std::max<Index>(steps.count, 1));
+  if (layer_.keep == Keep::all) {
+    clear_gaps(layer_.slots, rows, row, kernel_.slots * H);
+    clear_gaps(layer_.rows, rows, own_row(kernel_, layer_), H);
+    if (kernel_.states > 1) clear_gaps(layer_.c, B + rows, Hp, Hp);
+  } else {
+    take_block();
   }
-  layer_.slots = slots_ = Buffer<R>{all ? rows : layer_.block * B, row};
-  layer_.rows = rows_ = Buffer<R>{all ? rows : layer_.block * B, own_row()};
-  if (kernel.states > 1) {
-    layer_.c = c_ = Buffer<R>{all ? B + rows : B, Hp};
-    if (recompute_) starts_ = Buffer<R>{(layer_.steps.count + gradient_steps_ - 1) / gradient_steps_, B, Hp};
+  if (layer_.mask) {
+    if (!layer_.masked) layer_.masked = masked_ = Buffer<R>{B + rows, P};
+    for (Index r = 0; r < B; ++r)
+      for (Index j = 0, from = steps.order[r] * P; j < P; ++j) layer_.masked[r * P + j] = layer_.h0[from + j] * layer_.mask[from + j];
+  }
+  if (kernel_.states > 1) {
     std::fill_n(layer_.c, B * Hp, R(0));
-    if (in.c0)
-      for (Index r = 0; r < B; ++r) std::copy_n(in.c0 + order_[r] * in.H, in.H, layer_.c + r * Hp);
+    for (Index r = 0; layer_.c0 && r < B; ++r) std::copy_n(layer_.c0 + steps.order[r] * H, H, layer_.c + r * Hp);
   }
-}
-
-template <class R>
-void Call<R>::sort_rows(const Index* lengths) {
-  Steps& steps = layer_.steps;
-  steps.T = layer_.T, steps.B = layer_.B, steps.reverse = layer_.reverse;
-  order_.resize(steps.B);
-  std::iota(order_.begin(), order_.end(), Index(0));
-  if (lengths) {
-    std::stable_sort(order_.begin(), order_.end(), [&](Index a, Index b) { return lengths[a] > lengths[b]; });
-    for (Index r = 0; r < steps.B; ++r) length_[r] = lengths[order_[r]];
-  }
-  steps.count = steps.B ? length_[0] : 0;
-  offset_.assign(steps.count + 1, 0);
-  for (Index s = 0, active = steps.B; s < steps.count; ++s) {
-    while (length_[active - 1] <= s) --active;
-    offset_[s + 1] = offset_[s] + active;
-  }
-  steps.order = order_.data();
-  steps.length = length_.data();
-  steps.offset = offset_.data();
-}
-
-// Numbers of `Layer::rows` for each row of slots.
-template <class R>
-Index Call<R>::own_row() const {
-  const Index Hp = padded(layer_.H, kernel_.lanes);
-  if (layer_.w_hr) return Hp + padded(layer_.P, kernel_.lanes);
-  return kernel_.has_row ? Hp : 0;
 }
 
 template <class R>
@@ -124,6 +156,7 @@ void Call<R>::forward(const Outputs<R>& to, const Poll& poll, std::shared_ptr<We
   const Index H = layer_.H, P = layer_.P, Hp = padded(H, kernel_.lanes);
   layer_.y = to.y;
   layer_.all_c = to.all_c;
+  begin();
   const int size = forward_threads();
   bool to_pack = !weights;  // with the first steps: a team takes time to come together
   if (to_pack) weights = std::make_shared<Weights<R>>(kernel_, layer_);
@@ -135,7 +168,7 @@ void Call<R>::forward(const Outputs<R>& to, const Poll& poll, std::shared_ptr<We
   for (Index s = 0, next; s < steps.count; s = next) {
     next = std::min(s + piece, steps.count);
     if (recompute_) next = std::min(next, s / gradient_steps_ * gradient_steps_ + gradient_steps_);
-    if (starts_ && s % gradient_steps_ == 0) std::copy_n(layer_.c, steps.active(s) * Hp, start(s));
+    if (recompute_ && kernel_.states > 1 && s % gradient_steps_ == 0) std::copy_n(layer_.c, steps.active(s) * Hp, start(s));
     parallel(size, [&](const Team& team) {
       if (to_pack) weights->pack(layer_, team);
       kernel_.forward(task, s, next, team);
@@ -154,42 +187,31 @@ void Call<R>::forward(const Outputs<R>& to, const Poll& poll, std::shared_ptr<We
 template <class R>
 void Call<R>::clear_padding(const Series<R>& rows, Index width, int size) const {
   const Steps& steps = layer_.steps;
-  if (steps.offset[steps.count] == steps.T * steps.B) return;
+  if (rows.starts || steps.offset[steps.count] == steps.T * steps.B) return;
   parallel(size, [&](const Team& team) {
     for (Index r = team.rank; r < steps.B; r += team.size)
-      for (Index t = steps.length[r]; t < steps.T; ++t) std::fill_n(rows.at({t, steps.order[r]}), width, R(0));
+      for (Index t = steps.length[r]; t < steps.T; ++t) std::fill_n(rows.at({t, steps.order[r], r}), width, R(0));
   });
 }
 
 template <class R>
 R* Call<R>::start(Index s) {
-  return starts_ + s / gradient_steps_ * layer_.B * padded(layer_.H, kernel_.lanes);
-}
-
-// From now on, slots and c are those of one block of backward.
-template <class R>
-void Call<R>::keep_block() {
-  const Index B = layer_.B, Hp = padded(layer_.H, kernel_.lanes);
-  const Index row = kernel_.row(layer_.H);
-  layer_.keep = Keep::block;
-  layer_.all_c = {};
-  layer_.block = std::clamp<Index>(layer_.steps.count, 1, gradient_steps_);
-  layer_.slots = slots_ = Buffer<R>{layer_.block * B, row};
-  layer_.rows = rows_ = Buffer<R>{layer_.block * B, own_row()};
-  if (kernel_.states > 1) layer_.c = c_ = Buffer<R>{B + layer_.block * B, Hp};
+  return starts_ + s / gradient_steps_ * layer_.steps.B * padded(layer_.H, kernel_.lanes);
 }
 
 template <class R>
-void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll, bool again) {
+void Call<R>::backward(const Series<const R>& y, const OutputGradients<R>& given, const Gradients<R>& gradients,
+                       const Poll& poll, bool again) {
   const Steps& steps = layer_.steps;
   const Index H = layer_.H, P = layer_.P, B = steps.B, Hp = padded(H, kernel_.lanes), G = kernel_.gates;
+  const Index own_row = fastrnn::own_row(kernel_, layer_);
   const bool has_c = kernel_.states > 1;
   const int size = threads_for(2 * step_flops() * double(steps.count));
   const Index Ip = padded(layer_.I, kernel_.lanes), Pp = padded(P, kernel_.lanes);
   Buffer<R> packed_hh{G * H, Pp}, packed_hr{layer_.w_hr ? P : 0, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
   Buffer<R> dh = Buffer<R>::zeros({B, Pp}), dc = Buffer<R>::zeros({has_c ? B : 0, Hp});
   Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Pp});
-  Buffer<R> drows{own_row() ? B : 0, Hp}, dvectors = Buffer<R>::zeros({B, kernel_.sums, Hp});
+  Buffer<R> drows{own_row ? B : 0, Hp}, dvectors = Buffer<R>::zeros({B, kernel_.sums, Hp});
   Buffer<R> dtable{layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)};
   Buffer<R> dbias = Buffer<R>::zeros({2, kernel_.row(H)});
   Buffer<char> workspace{kernel_.backward_workspace(layer_, size)};
@@ -197,17 +219,23 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
     if (given.h) std::copy_n(given.h + steps.order[r] * P, P, dh + r * Pp);
     if (given.c) std::copy_n(given.c + steps.order[r] * H, H, dc + r * Hp);
   }
-  if (recompute_) keep_block();
+  layer_.y = {const_cast<R*>(y.data), y.t, y.b, y.starts};  // which is only read
+  if (recompute_) {
+    layer_.keep = Keep::block;
+    layer_.all_c = {};
+    layer_.block = std::clamp<Index>(steps.count, 1, gradient_steps_);
+    take_block();
+  }
   std::optional<Weights<R>> weights;
   if (recompute_ || kernel_.own()) weights.emplace(kernel_, layer_, size);
   Buffer<char> forward_workspace{recompute_ ? size : 0, kernel_.forward_workspace(layer_)};
   const Forward<R> forward_task{{layer_}, weights ? weights->packed() : Packed<R>{}, forward_workspace};
   Backward<R> task{{layer_}};
-  const Index kept = again && !recompute_ ? offset_.back() : 0;
-  Buffer<R> slots{kept, kernel_.row(H)}, rows{kept, own_row()};
+  const Index kept = again && !recompute_ ? steps.offset[steps.count] : 0;
+  Buffer<R> slots{kept, kernel_.row(H)}, rows{kept, own_row};
   if (kept) {
     std::copy_n(layer_.slots, kept * kernel_.row(H), static_cast<R*>(task.slots = slots));
-    std::copy_n(layer_.rows, kept * own_row(), static_cast<R*>(task.rows = rows));
+    std::copy_n(layer_.rows, kept * own_row, static_cast<R*>(task.rows = rows));
   }
   task.dy = given.y, task.gradients = gradients;
   task.packed_hh = packed_hh, task.packed_ih = packed_ih, task.packed_hr = packed_hr;
@@ -222,7 +250,7 @@ void Call<R>::backward(const OutputGradients<R>& given, const Gradients<R>& grad
   for (Index end = steps.count, first; end > 0; end = first) {
     first = (end - 1) / gradient_steps_ * gradient_steps_;
     if (recompute_) {
-      if (starts_) std::copy_n(start(first), steps.active(first) * Hp, layer_.c);
+      if (has_c) std::copy_n(start(first), steps.active(first) * Hp, layer_.c);
       parallel(size, [&](const Team& team) { kernel_.rebuild(forward_task, first, end, team); });
       patience.check();
     }
@@ -260,6 +288,8 @@ void each_direction(int count, bool side_by_side, const Poll& poll, const std::f
   together([&] { fn(0, watch); }, [&] { fn(1, watch); });
 }
 
+template Room room_of(const Kernel<float>&, const Inputs<float>&, bool);
+template Room room_of(const Kernel<double>&, const Inputs<double>&, bool);
 template class Call<float>;
 template class Call<double>;
 

@@ -1,9 +1,9 @@
 // One call of a cell: the memory that its kernel works in, and the steps in pieces that can be interrupted.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "buffer.h"
 #include "fastrnn.h"
@@ -29,11 +29,36 @@ struct OutputGradients {
   const R* c = nullptr;
 };
 
+// n numbers in whole cache lines.
+template <class R>
+Index in_lines(Index n) { return padded(n, 64 / Index(sizeof(R))); }
+
+// What is written nowhere else of a part of what training keeps: of each row what is behind the numbers that are used, and
+// of the last cache lines what is behind the rows. So two equal calls leave equal memory.
+template <class R>
+void clear_gaps(R* part, Index rows, Index width, Index used) {
+  if (used < width)
+    for (Index i = 0; i < rows; ++i) std::fill_n(part + i * width + used, width - used, R(0));
+  std::fill_n(part + rows * width, rows * (in_lines<R>(width) - width), R(0));
+}
+
+// What training keeps for the way back, in numbers: so many for each row of all steps, and for each sequence.
+struct Room {
+  Index row = 0, sequence = 0;
+
+  Index of(Index rows, Index sequences) const { return sum({product({row, rows}), product({sequence, sequences})}); }
+};
+
+// Only the room of recomputing, which is little more than c before each block of backward's, depends on the steps.
+template <class R>
+Room room_of(const Kernel<R>& kernel, const Inputs<R>& inputs, bool recompute);
+
 template <class R>
 class Call {
  public:
-  // In training all that backward needs is kept; to recompute, y and c before each of its blocks.
-  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, bool training, bool recompute = false);
+  // With memory, which has to be as large as `room_of` says, it is training, and what the way back needs is kept there:
+  // for that, a call can be made again, and the memory be elsewhere.
+  Call(const Kernel<R>& kernel, const Inputs<R>& inputs, R* memory = nullptr, bool recompute = false);
 
   // Weights that may be kept, maybe those that were: see up_to_date.
   std::shared_ptr<Weights<R>> weights(std::shared_ptr<Weights<R>> kept) const;
@@ -45,27 +70,26 @@ class Call {
   // a near cache holds the weights, or a step is too small to be shared.
   bool better_side_by_side() const;
 
-  // After forward in training. Once, as slots become their gradients; or any number of times if it is to be possible
-  // `again`, which copies them.
-  void backward(const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll, bool again = false);
+  // After forward in training, whose y this is. Once, as slots become their gradients; or any number of times if it is to
+  // be possible `again`, which copies them.
+  void backward(const Series<const R>& y, const OutputGradients<R>& given, const Gradients<R>& gradients, const Poll& poll,
+                bool again = false);
 
  private:
-  void sort_rows(const Index* lengths);
   double step_flops() const;
-  Index own_row() const;
   int threads_for(double flops) const;
   int forward_threads() const;
   R* start(Index s);  // of starts_, for the block of step s
-  void keep_block();
+  void take_block();
+  void begin();
   void clear_padding(const Series<R>& rows, Index width, int size) const;  // on `size` threads
 
   const Kernel<R>& kernel_;
-  std::vector<Index> order_, length_, offset_;
-  Buffer<R> no_state_, slots_, rows_, c_, masked_;
   Layer<R> layer_;
   const Index gradient_steps_;  // that backward goes through before it adds their sums
   const bool recompute_;
-  Buffer<R> starts_;  // [blocks, B, Hp]  c before each block of backward's, to recompute from
+  Buffer<R> no_state_, slots_, rows_, c_, masked_;
+  R* starts_ = nullptr;  // [blocks, B, Hp]  c before each block of backward's, to recompute from
 };
 
 // Runs fn(direction, poll) for one direction of a layer or two, these at the same time if that is better. Ctrl-C, which only

@@ -64,14 +64,18 @@ struct Options {
 // Rows over time and batch, of features that lie side by side.
 struct Place {
   Index t, b;
+  Index r;  // of row b among the rows sorted by length
 };
 template <class T>
 struct Series {
   T* data = nullptr;  // of t = 0, b = 0
   Index t = 0, b = 0;  // from step to step and from row to row
+  const Index* starts = nullptr;  // of packed rows: where each step's begin, sorted and without those that are padded
 
-  FASTRNN_INLINE T* at(Place place) const { return data + place.t * t + place.b * b; }
-  FASTRNN_INLINE operator Series<const T>() const { return {data, t, b}; }
+  FASTRNN_INLINE T* at(Place place) const {
+    return data + (starts ? (starts[place.t] + place.r) * b : place.t * t + place.b * b);
+  }
+  FASTRNN_INLINE operator Series<const T>() const { return {data, t, b, starts}; }
   FASTRNN_INLINE explicit operator bool() const { return data; }
 };
 
@@ -119,23 +123,21 @@ struct Steps {
   bool reverse;
 
   FASTRNN_INLINE Index active(Index s) const { return offset[s + 1] - offset[s]; }
-  FASTRNN_INLINE Place at(Index s, Index r) const { return {reverse ? length[r] - 1 - s : s, order[r]}; }
+  FASTRNN_INLINE Place at(Index s, Index r) const { return {reverse ? length[r] - 1 - s : s, order[r], r}; }
 };
 
 // Whose slots and c stay for backward: no step's, those of a block of steps, until the next one takes their place, or
 // all. A block starts at a multiple of its length.
 enum class Keep { none, block, all };
 
-// The letters of a call, and the arrays that it reads. Those of [B, ...] have no gaps.
+// The steps of a call, and the arrays that it reads. Those of [B, ...] have no gaps.
 template <class R>
 struct Inputs : Parameters<R> {
-  Index T = 0, B = 0;
+  Steps steps{};
   Series<const R> x;               // [T, B, I], or null and
   Series<const Index> tokens;      // [T, B]
   const R* h0 = nullptr;           // [B, P] or null
   const R* c0 = nullptr;           // [B, H] or null
-  const Index* lengths = nullptr;  // [B] or null
-  bool reverse = false;
   const R* mask = nullptr;         // [B, P] what h is multiplied by on its way into the recurrence's product, or null
   Options options;
 };
@@ -143,7 +145,6 @@ struct Inputs : Parameters<R> {
 // One layer in one direction, and what forward leaves for backward.
 template <class R>
 struct Layer : Inputs<R> {  // with h0
-  Steps steps{};
   Series<R> y;              // [T, B, P]
   Series<R> all_c;          // [T, B, H] c after every step, or null
   R* slots = nullptr;       // [rows of all steps, SHp]; if not all stay: [block * B, SHp]
@@ -151,7 +152,7 @@ struct Layer : Inputs<R> {  // with h0
   Keep keep = Keep::none;
   Index block = 1;          // steps whose input is projected at a time
   R* rows = nullptr;        // [as slots, Hp] of a cell with a row of its own; [as slots, Hp + Pp] with w_hr
-  R* masked = nullptr;      // [B + T*B, P] where there is a mask: h0 and y multiplied by it
+  R* masked = nullptr;      // [B + rows of all steps, P] where there is a mask: h0 and every h multiplied by it
 };
 
 template <class R>

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "call.h"
+#include "order.h"
 
 namespace fastrnn {
 
@@ -19,18 +20,17 @@ struct Layers {
 // Arrays of all layers and directions are in the order of the parameters, and have no gaps.
 template <class R>
 struct StackCall {
-  Index T = 0, B = 0;
+  Order order;
   Series<const R> x;               // [T, B, I], or null and
   Series<const Index> tokens;      // [T, B]
   const R* h0 = nullptr;           // [L*D, B, P] or null
   const R* c0 = nullptr;           // [L*D, B, H] or null
-  const Index* lengths = nullptr;  // [B] or null
   const R* mask = nullptr;         // [L*D, B, P] or null
   bool recompute = false;          // in training
   Series<R> y;                     // [T, B, D*P]  written to, as all below
   R* h_n = nullptr;                // [L*D, B, P]
   R* c_n = nullptr;                // [L*D, B, H] or null
-  R* all_h = nullptr;              // [L*D, T, B, P] or null: h after every step
+  R* all_h = nullptr;              // [L*D, T, B, P] zeros or null: h after every step
   R* all_c = nullptr;              // [L*D, T, B, H] zeros or null
 };
 
@@ -42,15 +42,14 @@ using AllWeights = std::vector<std::shared_ptr<Weights<R>>>;  // by layer and di
 template <class R>
 void run_stack(const Layers<R>& layers, const StackCall<R>& call, AllWeights<R>& weights, bool update, const Poll& poll);
 
-// What forward leaves in training for the way back.
+// What training keeps for the way back besides arguments and results: what each layer and direction does, and the outputs
+// of all layers but the last.
 template <class R>
-struct Trace {
-  std::vector<std::unique_ptr<Call<R>>> calls;  // by layer and direction
-  std::vector<Buffer<R>> outputs;               // of all layers but the last
-};
+Room room_of(const Layers<R>& layers, const StackCall<R>& call);
 
+// In memory as large as that.
 template <class R>
-Trace<R> train_stack(const Layers<R>& layers, const StackCall<R>& call, const Poll& poll);
+void train_stack(const Layers<R>& layers, const StackCall<R>& call, R* memory, const Poll& poll);
 
 template <class R>
 struct StackGradients {
@@ -64,9 +63,9 @@ struct StackGradients {
   R* hidden = nullptr;                    // [L*D, T, B, P] zeros, or null: the whole gradient of every h
 };
 
-// Once, or with `again` any number of times, which copies what it would use up.
+// Once, as it uses the memory up; or with `again` any number of times, which copies what it would write to.
 template <class R>
-void back_through_stack(const Layers<R>& layers, const StackCall<R>& call, Trace<R>& trace, const StackGradients<R>& gradients,
+void back_through_stack(const Layers<R>& layers, const StackCall<R>& call, R* memory, const StackGradients<R>& gradients,
                         bool again, const Poll& poll);
 
 }  // namespace fastrnn

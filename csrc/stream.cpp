@@ -1,7 +1,6 @@
 #include "stream.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "linear.h"
@@ -26,9 +25,7 @@ void look_up(const R* table, const Index* tokens, Index count, Index width, R* r
 
 template <class R>
 Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R>>& layers, Index B)
-    : linear_(linear), order_(B), length_(B, 1), offset_{0, B} {
-  std::iota(order_.begin(), order_.end(), Index(0));
-  steps_ = {1, B, 1, order_.data(), length_.data(), offset_.data(), false};
+    : linear_(linear), order_(1, std::vector<Index>(std::size_t(B), 1)) {
   for (const StreamLayer<R>& layer : layers) flops_ += step_flops(layer, B);
   for (const StreamLayer<R>& layer : layers) {
     std::shared_ptr<Buffer<R>> table;
@@ -46,9 +43,7 @@ Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R
 
 template <class R>
 Stream<R>::Stream(const Stream& other)
-    : linear_(other.linear_), order_(other.order_), length_(other.length_), offset_(other.offset_),
-      steps_(other.steps_), flops_(other.flops_) {
-  steps_.order = order_.data(), steps_.length = length_.data(), steps_.offset = offset_.data();
+    : linear_(other.linear_), order_(other.order_), flops_(other.flops_) {
   for (const Level& level : other.levels_) {
     const int place = int(levels_.size());
     add_level({level.task, level.cell, false, level.task.options}, level.weights, level.table);
@@ -75,8 +70,7 @@ void Stream<R>::add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R
   }
   Forward<R>& task = level.task;
   static_cast<Parameters<R>&>(task) = layer;
-  task.options = layer.options, task.T = 1, task.B = B;
-  task.steps = steps_;
+  task.options = layer.options, task.steps = order_.steps(false);
   task.h0 = level.h, task.y = series<R>(level.next_h, B, P);
   task.slots = level.slots, task.rows = level.rows, task.c = level.c;
   if (level.weights) task.packed = level.weights->packed();
@@ -139,6 +133,7 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
     Buffer<R> before, h, c;  // a call reads the first to its end
   };
   const Index B = this->B();
+  const Order order(T, std::vector<Index>(std::size_t(B), T));
   std::vector<State> states(levels_.size());
   Buffer<R> between;
   for (std::size_t l = 0; l < levels_.size(); ++l) {
@@ -153,10 +148,10 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
       get_state(int(l), before, c_of);
       Inputs<R> inputs{static_cast<const Parameters<R>&>(level.task)};
       inputs.options = level.task.options;
-      inputs.T = T, inputs.B = B;
+      inputs.steps = order.steps(false);
       inputs.x = series(x, B, I), inputs.tokens = series(tokens, B, 1);
       inputs.h0 = before, inputs.c0 = c_of;
-      Call<R>(*level.cell, inputs, false).forward({.y = series(to, B, P), .h = h, .c = c_of}, poll, level.weights);
+      Call<R>(*level.cell, inputs).forward({.y = series(to, B, P), .h = h, .c = c_of}, poll, level.weights);
     } else if (level.table) {
       look_up<R>(*level.table, tokens, T * B, H, to);
     } else {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "call.h"
+#include "order.h"
 
 namespace fastrnn {
 
@@ -36,7 +37,7 @@ class Stream {
   void get_state(int layer, R* h, R* c) const;
   void set_state(int layer, const R* h, const R* c);
 
-  Index B() const { return steps_.B; }
+  Index B() const { return order_.B(); }
   Index I() const { return levels_.front().task.I; }
   Index O() const { return levels_.back().task.P; }
   Index H(int layer) const { return levels_[layer].task.H; }
@@ -65,8 +66,7 @@ class Stream {
   int threads() const;  // that a step is worth
 
   const LinearKernel<R>& linear_;
-  std::vector<Index> order_, length_, offset_;
-  Steps steps_;
+  Order order_;
   double flops_ = 0;
   int room_ = 0;  // threads that there are workspaces for
   std::vector<Level> levels_;

@@ -86,16 +86,14 @@ def test_a_reusable_reserve_in_two_threads():
 
     def work():
         for _ in range(50):
-            try:
-                results.append(flat(stack.backward(reserve, dy)))
-            except RuntimeError as error:
-                assert "at work in another thread" in str(error)
+            results.append(flat(stack.backward(reserve, dy)))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(results) == 100
     for found in results:
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a, b)

@@ -56,7 +56,7 @@ class BackwardPass : Sequence<C, R> {
           spare(workspace.take<R>(has_own ? 2 * Pp : 0)) {}
 
     static Memory of(const Layer<R>& layer, Workspace& packed, Workspace& workspace) {
-      return {packed, workspace, layer.B, padded(layer.H, U), padded(layer.P, U), layer.x ? padded(layer.I, U) : 0,
+      return {packed, workspace, layer.steps.B, padded(layer.H, U), padded(layer.P, U), layer.x ? padded(layer.I, U) : 0,
               has_row || layer.w_hr};
     }
   };
@@ -342,7 +342,7 @@ class BackwardPass : Sequence<C, R> {
   // The gradient of the cell's own vector k: each row has its sum, so that it does not matter who added to it.
   V over_rows(Index k, Index u) const {
     V sum{};
-    for (Index r = 0; r < layer.B; ++r) sum += load(b.dvectors + (r * sums + k) * Hp + u * U);
+    for (Index r = 0; r < steps.B; ++r) sum += load(b.dvectors + (r * sums + k) * Hp + u * U);
     return sum;
   }
 

@@ -113,13 +113,10 @@ class Sequence {
   const R* h_before(Index s, Index r) const { return s ? h(s - 1, r) : layer.h0 + steps.order[r] * layer.P; }
 
   // What the recurrence's product reads in the place of h.
-  R* masked(Index s, Index r) const {
-    const Place place = steps.at(s, r);
-    return layer.masked + ((place.t + 1) * steps.B + place.b) * layer.P;
-  }
+  R* masked(Index s, Index r) const { return layer.masked + (steps.B + steps.offset[s] + r) * layer.P; }
   const R* multiplied(Index s, Index r) const {
     if (!layer.mask) return h_before(s, r);
-    return s ? masked(s - 1, r) : layer.masked + steps.order[r] * layer.P;
+    return s ? masked(s - 1, r) : layer.masked + r * layer.P;
   }
   const R* mask(Index r) const { return layer.mask ? layer.mask + steps.order[r] * layer.P : nullptr; }
 

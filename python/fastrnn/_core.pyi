@@ -2,6 +2,7 @@
 
 from typing import Any, TypedDict
 
+import numpy as np
 import numpy.typing as npt
 
 from fastrnn.reference import Call, Gradients, Options, Parameters
@@ -14,22 +15,44 @@ class Stack:
     def __init__(
         self, owner: Any, cell: str, parameters: list[Parameters], directions: int, options: Options
     ) -> None: ...
-    def run(self, x: Any, state: Any, lengths: Any, batch_first: bool, all_states: bool) -> Any: ...
-    def forward(
+    def run(
+        self, x: Any, state: Any, lengths: Any, batch_sizes: Any, batch_first: bool, all_states: bool = False
+    ) -> Any: ...
+    def train(
         self,
         x: Any,
         state: Any,
         lengths: Any,
+        batch_sizes: Any,
         batch_first: bool,
-        recompute: bool,
-        reusable: bool,
-        mask: Any,
-        first: int,
-        count: int,
+        recompute: bool = False,
+        mask: Any = None,
+        first: int = 0,
+        count: int | None = None,
+    ) -> Any: ...
+    def back(
+        self,
+        memory: Any,
+        y: Any,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_sizes: Any,
+        batch_first: bool,
+        dy: Any,
+        dstate: Any,
+        input_gradient: bool,
+        again: bool,
+        recompute: bool = False,
+        mask: Any = None,
+        first: int = 0,
+        count: int | None = None,
+        hidden: Array | None = None,
     ) -> Any: ...
 
-class StackReserve:
-    def backward(self, dy: Any, dstate: Any, input_gradient: bool, hidden: Array | None) -> Any: ...
+def train_memory(
+    cell: str, dtype: np.dtype[Any], hidden: int, projection: int, layers: int, directions: int
+) -> tuple[int, int]: ...
 
 class Linear:
     def __init__(self, owner: Any, parameters: Parameters) -> None: ...

@@ -11,6 +11,8 @@ import os
 from contextlib import ExitStack
 from typing import Any, Protocol
 
+import numpy as np
+
 from fastrnn import reference
 from fastrnn.checks import Array, one_of
 from fastrnn.reference import Call, Gradients, Options, Parameters
@@ -24,6 +26,9 @@ class Backend(Protocol):
     def Stack(
         self, owner: Any, cell: str, parameters: list[Parameters], directions: int, options: Options, /
     ) -> Any: ...
+    def train_memory(
+        self, cell: str, dtype: np.dtype[Any], hidden: int, projection: int, layers: int, directions: int
+    ) -> tuple[int, int]: ...
     def Linear(self, owner: Any, parameters: Parameters, /) -> Any: ...
     def Stream(self, stages: list[Any], batch: int, /) -> Any: ...
     def forward_all(self, calls: list[Call], /) -> list[Any]: ...

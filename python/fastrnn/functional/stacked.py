@@ -35,12 +35,30 @@ class StackReserve:
     It refers to the arrays of floats given to forward: do not write to them before the last backward call.
     """
 
-    __slots__ = ("_inner", "_parameters", "_shapes", "_y")
+    __slots__ = ("_cell", "_kept", "_parameters", "_recompute", "_reusable", "_shapes", "_stack", "_y")
 
     def __init__(
-        self, inner: Any, parameters: Sequence[Parameters], y: Array, shapes: list[tuple[int, ...]]
+        self,
+        cell: str,
+        stack: Any,
+        kept: tuple[Any, ...],
+        parameters: Sequence[Parameters],
+        shapes: list[tuple[int, ...]],
+        recompute: bool,
+        reusable: bool,
     ) -> None:
-        self._inner, self._parameters, self._y, self._shapes = inner, parameters, y, shapes
+        self._cell, self._stack, self._parameters, self._shapes = cell, stack, parameters, shapes
+        self._kept = [kept]  # the first arguments of the stack's `back`, until they are taken
+        self._y: Array = kept[1]
+        self._recompute, self._reusable = recompute, reusable
+
+    def _back(self, *gradients: Any) -> Any:
+        """The stack's `back`. What it uses up is taken in one step, since two threads may want it."""
+        try:
+            kept = self._kept[0] if self._reusable else self._kept.pop()
+        except IndexError:
+            raise RuntimeError("reserve was used before, and is not reusable: run forward again") from None
+        return self._stack.back(*kept, *gradients, self._reusable, self._recompute)
 
     def __repr__(self) -> str:
         return f"<StackReserve of {len(self._parameters)} layers and directions, y {self._y.shape}>"
@@ -59,6 +77,7 @@ class Stack:
         state: Any = None,
         *,
         lengths: npt.ArrayLike | None = None,
+        batch_sizes: npt.ArrayLike | None = None,
         bidirectional: bool = False,
         batch_first: bool = False,
         options: Options = USUAL,
@@ -73,7 +92,7 @@ class Stack:
             A key of `fastrnn.reference.CELLS`: "lstm", "gru", "rnn_tanh", ...
         x : array_like, (T, B, I) float32 or float64, or (T, B) integers
             The input. Integers are tokens, 0 to I-1: columns of the first ``w_ih``. With `batch_first`
-            (B, T, ...). An array with its features side by side is not copied.
+            (B, T, ...), with `batch_sizes` (N, ...). An array with its features side by side is not copied.
         parameters : sequence of Parameters
             Those of each layer and direction, in PyTorch's order: the first layer, its second direction, the
             next layer, ... Layers above the first take D*P features. None of their arrays is copied if it is
@@ -82,6 +101,11 @@ class Stack:
             The initial states. Zeros if left out, and so is a member of a pair that is None.
         lengths : array_like of integers, (B,), optional
             How many steps of each row are valid, 0 to T, in any order; all T if left out.
+        batch_sizes : array_like of integers, (T,), optional
+            Of packed sequences, how many have each step: 1 to B, never more than the step before, N in all.
+            The rows of x, y and their gradients are then those of the first step, of the second, ..., the
+            longest sequence first, and none is padded: PyTorch's ``PackedSequence``. Instead of `lengths` and
+            `batch_first`.
         bidirectional : bool
             Whether there are two directions (D = 2).
         batch_first : bool
@@ -91,7 +115,7 @@ class Stack:
 
         Returns
         -------
-        y : ndarray, (T, B, D*P), or (B, T, D*P) with `batch_first`
+        y : ndarray, (T, B, D*P), or (B, T, D*P) with `batch_first`, (N, D*P) with `batch_sizes`
             The last layer's h after each step; 0 where a row is padded.
         state_n : as `state`
             After the last valid step of each layer and direction.
@@ -112,9 +136,9 @@ class Stack:
         True
         """
         inner, _, arguments = _checked(
-            cell, x, parameters, state, lengths, bidirectional, batch_first, options
+            cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options
         )
-        y, state_n = unchanged(inner.run(*arguments, False))
+        y, state_n = unchanged(inner.run(*arguments))
         return y, state_n
 
     def forward(
@@ -125,6 +149,7 @@ class Stack:
         state: Any = None,
         *,
         lengths: npt.ArrayLike | None = None,
+        batch_sizes: npt.ArrayLike | None = None,
         bidirectional: bool = False,
         batch_first: bool = False,
         options: Options = USUAL,
@@ -135,7 +160,7 @@ class Stack:
 
         Parameters
         ----------
-        cell, x, parameters, state, lengths, bidirectional, batch_first, options
+        cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options
             As of a call. Do not write to those of floats before the last backward call.
         recompute : bool
             Keep little and compute the gates again in the backward call: the same bits, in less memory.
@@ -157,13 +182,13 @@ class Stack:
         """
         recompute, reusable = boolean("recompute", recompute), boolean("reusable", reusable)
         inner, checked, arguments = _checked(
-            cell, x, parameters, state, lengths, bidirectional, batch_first, options
+            cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options
         )
-        layers = len(checked) // (2 if bidirectional else 1)
-        y, state_n, reserve = unchanged(inner.forward(*arguments, recompute, reusable, None, 0, layers))
+        y, state_n, memory = unchanged(inner.train(*arguments, recompute))
         shapes = [member.shape for member in states.members(state_n)]
         y.flags.writeable = False
-        return y, state_n, StackReserve((cell, reserve), checked, y, shapes)
+        kept = memory, y, *arguments
+        return y, state_n, StackReserve(cell, inner, kept, checked, shapes, recompute, reusable)
 
     def backward(
         self,
@@ -178,7 +203,7 @@ class Stack:
         Parameters
         ----------
         reserve : StackReserve
-            It serves one call, or any number if it was made `reusable`, but one at a time.
+            It serves one call, or any number if it was made `reusable`.
         dy : array_like, like y, optional
             The gradient of a loss with respect to y; zeros if left out.
         dstate_n : as `state`, optional
@@ -195,18 +220,17 @@ class Stack:
         TypeError, ValueError
             If the reserve is none, or a gradient has another dtype or shape than what it is the gradient of.
         RuntimeError
-            If the reserve was used before and is not reusable, or is at work in another thread.
+            If the reserve was used before and is not reusable.
         """
         if not isinstance(reserve, StackReserve):
             raise TypeError(f"reserve must come from stack.forward, got {reserve!r}")
-        cell, inner = reserve._inner
         y = reserve._y
         dy = None if dy is None else _rows("dy", dy, y.shape)
-        dstates = states_of("dstate_n", dstate_n, cell, reserve._shapes)
+        dstates = states_of("dstate_n", dstate_n, reserve._cell, reserve._shapes)
         same_dtype(y=y, dy=dy, **dstates)
         ends = states.joined(list(dstates.values()))
         input_gradient = boolean("input_gradient", input_gradient)
-        dx, arrays, dstate = unchanged(inner.backward(dy, ends, input_gradient, None))
+        dx, arrays, dstate = unchanged(reserve._back(dy, ends, input_gradient))
         left = iter(arrays)
         return StackGradients(dx, [_like(each, left) for each in reserve._parameters], dstate)
 
@@ -223,6 +247,7 @@ def _checked(
     parameters: Sequence[Parameters],
     state: Any,
     lengths: Any,
+    batch_sizes: Any,
     bidirectional: bool,
     batch_first: bool,
     options: Options,
@@ -247,22 +272,43 @@ def _checked(
             f"parameters must be those of each layer and direction, of which there are {directions}, "
             f"got {len(checked)}"
         )
-    axes = ("B", "T") if boolean("batch_first", batch_first) else ("T", "B")
+    axes: tuple[str, ...] = ("B", "T") if boolean("batch_first", batch_first) else ("T", "B")
+    if batch_sizes is not None:
+        if lengths is not None or batch_first:
+            other = "lengths" if lengths is not None else "batch_first"
+            raise ValueError(f"batch_sizes must be left out with {other}: packed rows are not padded")
+        axes = ("N",)
     columns = checked[0].w_ih.shape[1]
-    x = array("x", x, f"a float array of shape ({', '.join(axes)}, I) or an integer array without I")
-    if x.dtype.kind in "iu" and x.ndim != 3:
+    x = array("x", x, f"a float array of shape ({', '.join((*axes, 'I'))}) or an integer array without I")
+    if x.dtype.kind in "iu" and x.ndim != len(axes) + 1:
         x = int_array("x", x, axes, 0, columns - 1, "0..V-1")
     else:
         x = _rows("x", x, (*axes, columns))
-    B, T = x.shape[:2] if batch_first else x.shape[1::-1]
+    if batch_sizes is not None:
+        batch_sizes = _batch_sizes(batch_sizes, len(x))
+        B, T = int(batch_sizes.max(initial=0)), len(batch_sizes)
+    else:
+        B, T = x.shape[:2] if batch_first else x.shape[1::-1]
     shapes = [(len(checked), B, width) for width in reference.CELLS[cell].widths(checked[0])]
     given = states_of("state", state, cell, shapes)
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
     weights = {f"parameters[{k}]": a for k, each in enumerate(checked) for a in each.arrays()}
-    same_dtype(x=None if x.ndim == 2 else x, **weights, **given)
+    same_dtype(x=None if x.ndim == len(axes) else x, **weights, **given)
     inner = kernels().Stack(None, cell, checked, directions, told(cell, options))
-    return inner, checked, (x, states.joined(list(given.values())), lengths, batch_first)
+    return inner, checked, (x, states.joined(list(given.values())), lengths, batch_sizes, batch_first)
+
+
+def _batch_sizes(value: Any, rows: int) -> Array:
+    """Those of so many packed rows."""
+    sizes = int_array("batch_sizes", value, ("T",), 1, max(1, rows), "1..N")
+    grown = np.flatnonzero(np.diff(sizes) > 0)
+    if grown.size:
+        t = int(grown[0]) + 1
+        raise ValueError(f"batch_sizes must not increase, got {sizes[t - 1]} and then {sizes[t]} at step {t}")
+    if sizes.sum() != rows:
+        raise ValueError(f"batch_sizes must add up to the rows of x, N = {rows}, got {sizes.sum()}")
+    return sizes
 
 
 def _rows(name: str, value: Any, shape: Sequence[int | str]) -> Array:

@@ -38,7 +38,7 @@ FIELDS = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh"
 class _Kept(NamedTuple):
     """What the way back needs of a forward pass."""
 
-    reserves: list[Any]  # of all layers together, or where something is between them, of each
+    calls: list[Any]  # of all layers together, or where something is between them, of each: see `_forward`
     passes: list[Pass]  # by layer and direction, if the layer was recording
     undrop: list[Back]  # of the dropout after each layer but the last
     started: list[str]  # the parameters from which the sequences started
@@ -255,9 +255,9 @@ class Recurrent(Layer, Generic[StateT]):
         stack, all_states = self._for_inference(), checks.boolean("return_all_states", return_all_states)
         found: Any = None
         if not self.learned_state:
-            found = stack.run(x, state, lengths, self.batch_first, all_states)
+            found = stack.run(x, state, lengths, None, self.batch_first, all_states)
         if found is None:  # something about the arguments is not just as the kernels want it
-            found = unchanged(stack.run(*self._plain(x, state, lengths), self.batch_first, all_states))
+            found = unchanged(stack.run(*self._plain(x, state, lengths), None, self.batch_first, all_states))
         return found  # type: ignore[no-any-return]
 
     def forward(
@@ -327,14 +327,15 @@ class Recurrent(Layer, Generic[StateT]):
         """From the last layer to the first, of gradients that have been checked."""
         arrays: list[Array] = []
         dstates: list[Any] = []
-        count = self._states.places // len(kept.reserves)  # of a reserve
-        for k, reserve in reversed([*enumerate(kept.reserves)]):
+        count = self._states.places // len(kept.calls)  # of a call
+        for k, (stack, arguments, options) in reversed([*enumerate(kept.calls)]):
             own = slice(k * count, (k + 1) * count)
             hidden = None
             if kept.passes:
                 hidden = np.zeros((count, *kept.passes[0].dhidden.shape), self.dtype)
             wanted = k > 0 or input_gradient
-            dy, found, dstate = reserve.backward(dy, _part(dstate_n, own), wanted, hidden)
+            given = dy, _part(dstate_n, own), wanted, False
+            dy, found, dstate = unchanged(stack.back(*arguments, *given, *options, hidden))
             if hidden is not None:
                 for each, array in zip(kept.passes[own], hidden, strict=True):
                     each.dhidden[...] = array
@@ -428,12 +429,21 @@ class Recurrent(Layer, Generic[StateT]):
             if not at_once:
                 return self._train_one_by_one(x, state, lengths, started)
             found = unchanged(self._forward(x, state, lengths, 0, self.num_layers))
-        y, state_n, reserve = found
-        return y, state_n, _Kept([reserve], [], [], started)
+        y, state_n, call = found
+        return y, state_n, _Kept([call], [], [], started)
 
     def _forward(self, x: Any, state: Any, lengths: Any, first: int, count: int, mask: Any = None) -> Any:
-        options = self.batch_first, self.recompute, False, mask, first, count
-        return self._for_inference().forward(x, state, lengths, *options)
+        """y, state_n, and for the way back the stack, the arguments of its `back`, and options."""
+        stack, options = self._for_inference(), (self.recompute, mask, first, count)
+        found = stack.train(x, state, lengths, None, self.batch_first, *options)
+        if found is None:
+            return None
+        y, state_n, memory = found
+        y.flags.writeable = False  # the way back will read it
+        # What leads kernels into arrays may be changed by then.
+        x = x.copy() if x.dtype.kind == "i" else x
+        lengths = None if lengths is None else lengths.copy()
+        return y, state_n, (stack, (memory, y, x, state, lengths, None, self.batch_first), options)
 
     def _train_one_by_one(
         self, x: Array, state: Any, lengths: Any, started: list[str]
@@ -450,8 +460,8 @@ class Recurrent(Layer, Generic[StateT]):
             masks: list[Any] = [self._mask(batch) for _ in range(self._directions)]
             mask = np.stack(masks) if self.recurrent_dropout else None
             start = _part(state, own)
-            y, state_n, reserve = unchanged(self._forward(x, start, lengths, layer, 1, mask))
-            kept.reserves.append(reserve)
+            y, state_n, call = unchanged(self._forward(x, start, lengths, layer, 1, mask))
+            kept.calls.append(call)
             states.append(state_n)
             if self.recording:
                 for k, part in enumerate(np.split(self._swap(y), self._directions, axis=-1)):

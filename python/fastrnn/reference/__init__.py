@@ -10,7 +10,7 @@ layers are the checked doors.
 from fastrnn.reference.activations import ACTIVATIONS, Activation, sigmoid
 from fastrnn.reference.cells import CELLS, Cell
 from fastrnn.reference.feedforward import drop, linear, linear_backward
-from fastrnn.reference.layers import Linear, Stack, StackReserve
+from fastrnn.reference.layers import Linear, Stack, lengths_of, train_memory
 from fastrnn.reference.loop import Reserve, Step, backward, backward_all, forward, forward_all
 from fastrnn.reference.products import layer_norm, layer_norm_backward
 from fastrnn.reference.records import Call, Gradients, Options, Parameters
@@ -36,7 +36,6 @@ __all__ = [
     "Parameters",
     "Reserve",
     "Stack",
-    "StackReserve",
     "Step",
     "Stream",
     "adam",
@@ -47,6 +46,7 @@ __all__ = [
     "forward_all",
     "layer_norm",
     "layer_norm_backward",
+    "lengths_of",
     "linear",
     "linear_backward",
     "rmsprop",
@@ -55,4 +55,5 @@ __all__ = [
     "sigmoid",
     "softmax_cross_entropy",
     "sum_of_squares",
+    "train_memory",
 ]

@@ -6,14 +6,14 @@ Letters: T time, B batch, I input, O output, H hidden, P projection (H without o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn.checks import Array, is_plain
 from fastrnn.reference.cells import CELLS
 from fastrnn.reference.feedforward import linear
-from fastrnn.reference.loop import Reserve, backward, forward
+from fastrnn.reference.loop import backward, forward
 from fastrnn.reference.records import Call, Gradients, Options, Parameters
 
 
@@ -40,16 +40,22 @@ class Stack:
         self._cell, self._parameters, self._directions = cell, parameters, directions
         self._options = options
 
-    def run(self, x: Any, state: Any, lengths: Any, batch_first: bool, all_states: bool) -> Any:
+    def run(
+        self, x: Any, state: Any, lengths: Any, batch_sizes: Any, batch_first: bool, all_states: bool = False
+    ) -> Any:
         """A call.
 
         Parameters
         ----------
         x : ndarray, (T, B, I) floats or (T, B) int64
-            With features side by side; with `batch_first` (B, T, ...).
+            With features side by side; with `batch_first` (B, T, ...), packed (N, ...).
         state : ndarray, (L*D, B, P), or a pair of them, (h, c), with c (L*D, B, H), or None
             None is zeros, also in a pair.
         lengths : ndarray of int64, (B,), or None
+        batch_sizes : ndarray of int64, (T,), or None
+            Of packed rows, how many have each step: positive and not increasing, N in all. Then the rows of a
+            step follow those of the step before, longest first, in x, y and their gradients; there are no
+            lengths, and `batch_first` makes no difference.
         batch_first, all_states : bool
 
         Returns
@@ -57,68 +63,148 @@ class Stack:
         y, state_n, or y, state_n, states, or None
             As of a recurrent layer. None, and nothing done, if an argument is not just what it must be.
         """
-        call = self._call(x, state, lengths, batch_first, len(self._parameters))
-        if call is None:
+        found = self._call(x, state, lengths, batch_sizes, batch_first, self._parameters)
+        if found is None:
             return None
+        call, rows = found
         every = [
             np.zeros((*call.x.shape[:2], self._units), self._dtype) if all_states else None
             for _ in self._parameters
         ]
-        y, outputs, finals, _ = self._run(call, 0, [{"all_c": all_c} for all_c in every])
-        y = np.ascontiguousarray(y.swapaxes(0, 1)) if batch_first else y
+        y, outputs, finals, _ = self._run(call, self._parameters, [{"all_c": all_c} for all_c in every])
         if not all_states:
-            return y, _stacked(finals)
+            return rows.given(y), _stacked(finals)
         states = [(h, c)[: len(call.states)] for h, c in zip(outputs, every, strict=True)]
-        return y, _stacked(finals), _stacked(states)
+        return rows.given(y), _stacked(finals), _stacked(states)
 
-    def forward(
+    def train(
         self,
         x: Any,
         state: Any,
         lengths: Any,
+        batch_sizes: Any,
         batch_first: bool,
-        recompute: bool,
-        reusable: bool,
-        mask: Any,
-        first: int,
-        count: int,
+        recompute: bool = False,
+        mask: Any = None,
+        first: int = 0,
+        count: int | None = None,
     ) -> Any:
-        """A call in training, of `count` layers from the one at `first` on.
+        """A call in training, of `count` layers from the one at `first` on, or of all that follow.
 
         Parameters
         ----------
-        x, state, lengths, batch_first
+        x, state, lengths, batch_sizes, batch_first
             As of `run`; the states are those of these layers.
         recompute : bool
             See `Call`.
-        reusable : bool
-            Whether there can be more than one way back.
         mask : ndarray, (count*D, B, P), or None
             See `Call`.
-        first, count : int
+        first : int
+        count : int or None
 
         Returns
         -------
-        y, state_n, StackReserve, or None
+        y, state_n, memory, or None
+            The memory, (n,) of the dtype of the parameters, has all that `back` needs besides the arguments
+            and y: numbers, which may be copied meanwhile, the same ones for the same arguments. Its size is
+            that of `train_memory`, but with `recompute` or a mask.
         """
-        start, places = first * self._directions, count * self._directions
-        call = self._call(x, state, lengths, batch_first, places, self._parameters[start])
-        if call is None:
+        parameters = self._of(first, count)
+        found = self._call(x, state, lengths, batch_sizes, batch_first, parameters)
+        if found is None:
             return None
-        masks = [None] * places if mask is None else list(mask)
-        call = call._replace(training=True, recompute=recompute)
-        y, _, finals, reserves = self._run(call, start, [{"mask": each} for each in masks])
-        y = np.ascontiguousarray(y.swapaxes(0, 1)) if batch_first else y
-        return y, _stacked(finals), StackReserve(reserves, self._directions, batch_first, reusable)
+        call, rows = found
+        y, _, finals, _ = self._run(call, parameters, _masks(mask, parameters))
+        return rows.given(y), _stacked(finals), np.empty(0, self._dtype)
 
-    def _run(self, call: Call, start: int, options: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+    def back(
+        self,
+        memory: Array,
+        y: Array,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_sizes: Any,
+        batch_first: bool,
+        dy: Any,
+        dstate: Any,
+        input_gradient: bool,
+        again: bool,
+        recompute: bool = False,
+        mask: Any = None,
+        first: int = 0,
+        count: int | None = None,
+        hidden: Array | None = None,
+    ) -> Any:
+        """The way back of `train`.
+
+        Parameters
+        ----------
+        memory, y
+            What `train` returned. A memory serves once, but any number of times, and in many threads, if it
+            is to be possible `again`. This backend needs neither, and goes forward again.
+        x, state, lengths, batch_sizes, batch_first, recompute, mask, first, count
+            What `train` was given.
+        dy : ndarray, like y, or None
+            The gradient of a loss with respect to it; None is zeros, as below.
+        dstate : like state_n, or None
+        input_gradient : bool
+            Whether that of x is wanted.
+        again : bool
+        hidden : ndarray, (count*D, T, B, P), or None
+            Zeros; written to: the whole gradient with respect to every h.
+
+        Returns
+        -------
+        dx, gradients of all arrays of the parameters in their order, dstate_0; or None
+            As of `run`.
+        """
+        parameters = self._of(first, count)
+        found = self._call(x, state, lengths, batch_sizes, batch_first, parameters)
+        if found is None:
+            return None
+        call, rows = found
+        *_, reserves = self._run(call._replace(training=True), parameters, _masks(mask, parameters))
+        B, D = call.x.shape[1], self._directions
+        widths = CELLS[self._cell].widths(parameters[0])
+        states = _members(dstate, [(len(parameters), B, width) for width in widths], self._dtype)
+        if states is None:
+            return None
+        if dy is not None:
+            if dy.dtype != self._dtype or dy.shape != y.shape:
+                return None
+            dy = rows.time_first(dy)
+        gradients: list[Gradients] = []
+        for lowest in reversed(range(0, len(reserves), D)):
+            places = range(lowest, lowest + D)
+            parts = [None] * D if dy is None else np.split(dy, D, axis=-1)
+            layer = []
+            for place, part in zip(places, parts, strict=True):
+                ends = [None if member is None else member[place] for member in states]
+                every = None if hidden is None else hidden[place]
+                layer.append(backward(reserves[place], part, ends, lowest > 0 or input_gradient, every))
+            dy, *others = (each.x for each in layer)
+            for other in others:
+                dy = None if dy is None else dy + other
+            gradients = layer + gradients
+        dx = rows.given(dy) if input_gradient and dy is not None else None
+        arrays = [array for each in gradients for array in each.parameters.arrays()]
+        return dx, arrays, _stacked([each.state for each in gradients])
+
+    def _of(self, first: int, count: int | None) -> Sequence[Parameters]:
+        """The parameters of some layers."""
+        end = len(self._parameters) if count is None else (first + count) * self._directions
+        return self._parameters[first * self._directions : end]
+
+    def _run(
+        self, call: Call, parameters: Sequence[Parameters], options: Sequence[dict[str, Any]]
+    ) -> tuple[Any, ...]:
         """The last y; and by layer and direction y, the states that it has come to, and the reserve."""
         x, results = call.x, list[Any]()
-        for first in range(0, len(options), self._directions):
+        for first in range(0, len(parameters), self._directions):
             for place in range(first, first + self._directions):
                 states = [None if member is None else member[place] for member in call.states]
-                parameters = self._parameters[start + place]
-                one = call._replace(x=x, parameters=parameters, states=states, reverse=place > first)
+                one = call._replace(x=x, parameters=parameters[place], states=states, reverse=place > first)
                 results.append(forward(one._replace(**options[place])))
             x = np.concatenate([y for y, *_ in results[first:]], axis=-1)
         return x, *zip(*results, strict=True)
@@ -128,30 +214,35 @@ class Stack:
         x: Any,
         state: Any,
         lengths: Any,
+        batch_sizes: Any,
         batch_first: bool,
-        places: int,
-        first: Parameters | None = None,
-    ) -> Call | None:
-        """The arguments, or None if one is not just what it must be."""
-        first, index = first or self._parameters[0], np.dtype(np.int64)
-        columns = first.w_ih.shape[1]
-        if type(x) is not np.ndarray or x.ndim not in (2, 3):
+        parameters: Sequence[Parameters],
+    ) -> tuple[Call, _Rows] | None:
+        """The arguments and the order of their rows, or None if one is not just what it must be."""
+        first, index = parameters[0], np.dtype(np.int64)
+        columns, axes = first.w_ih.shape[1], 2 if batch_sizes is None else 1
+        if type(x) is not np.ndarray or x.ndim not in (axes, axes + 1):
             return None
-        tokens = x.ndim == 2
-        if x.dtype != (index if tokens else self._dtype) or not (tokens or x.shape[2] == columns):
+        tokens = x.ndim == axes
+        if x.dtype != (index if tokens else self._dtype) or not (tokens or x.shape[-1] == columns):
             return None
         if tokens and not _within(x, 0, columns - 1):
             return None
-        x = x.swapaxes(0, 1) if batch_first else x
+        rows = _Rows(batch_first, None)
+        if batch_sizes is not None:
+            if lengths is not None or not is_plain(batch_sizes, index) or not _packs(batch_sizes, len(x)):
+                return None
+            rows, lengths = _Rows(batch_first, batch_sizes), lengths_of(batch_sizes)
+        x = rows.time_first(x)
         T, B = x.shape[:2]
         if lengths is not None:
             if not is_plain(lengths, index) or lengths.shape != (B,) or not _within(lengths, 0, T):
                 return None
-        shapes = [(places, B, width) for width in CELLS[self._cell].widths(first)]
+        shapes = [(len(parameters), B, width) for width in CELLS[self._cell].widths(first)]
         states = _members(state, shapes, self._dtype)
         if states is None:
             return None
-        return Call(self._cell, x, first, states, lengths, options=self._options)
+        return Call(self._cell, x, first, states, lengths, options=self._options), rows
 
     @property
     def _dtype(self) -> np.dtype[Any]:
@@ -163,67 +254,73 @@ class Stack:
         return len(self._parameters[0].w_ih) // len(CELLS[self._cell].gates)
 
 
-class StackReserve:
-    """What `Stack.forward` leaves for the way back."""
+def train_memory(
+    cell: str, dtype: np.dtype[Any], hidden: int, projection: int, layers: int, directions: int
+) -> tuple[int, int]:
+    """How large the memory is that `Stack.train` returns.
 
-    def __init__(
-        self, reserves: Sequence[Reserve], directions: int, batch_first: bool, reusable: bool
-    ) -> None:
-        self._reserves: Sequence[Reserve] | None = reserves
-        self._directions, self._batch_first, self._reusable = directions, batch_first, reusable
+    Parameters
+    ----------
+    cell : str
+        A key of `CELLS`.
+    dtype : dtype
+        float32 or float64.
+    hidden, projection, layers, directions : int
+        H, P or 0 without a projection, L and D.
 
-    def backward(self, dy: Any, dstate: Any, input_gradient: bool, hidden: Array | None) -> Any:
-        """The way back.
+    Returns
+    -------
+    per_row, per_sequence : int
+        ``memory.size == per_row * N + per_sequence * B``, of B sequences with N steps in all.
+    """
+    return 0, 0
 
-        Parameters
-        ----------
-        dy : ndarray, like y, or None
-            The gradient of a loss with respect to it; None is zeros, as below.
-        dstate : like state_n, or None
-        input_gradient : bool
-            Whether that of x is wanted.
-        hidden : ndarray, (L*D, T, B, P), or None
-            Zeros; written to: the whole gradient with respect to every h.
 
-        Returns
-        -------
-        dx, gradients of all arrays of the parameters in their order, dstate_0; or None
-            As of `Stack.run`.
-        """
-        reserves = self._reserves
-        if reserves is None:
-            raise RuntimeError("reserve was used before")
-        call = reserves[0].call
-        cell, (T, B), D = CELLS[call.cell], call.x.shape[:2], self._directions
-        dtype, widths = call.parameters.w_ih.dtype, cell.widths(call.parameters)
-        states = _members(dstate, [(len(reserves), B, width) for width in widths], dtype)
-        if states is None:
-            return None
-        if dy is not None:
-            dy = dy.swapaxes(0, 1) if self._batch_first else dy
-            if dy.dtype != dtype or dy.shape != (T, B, D * widths[0]):
-                return None
-        if not self._reusable:
-            self._reserves = None
-        found: list[Gradients] = []
-        for first in reversed(range(0, len(reserves), D)):
-            places = range(first, first + D)
-            parts = [None] * D if dy is None else np.split(dy, D, axis=-1)
-            wanted = first > 0 or input_gradient
-            layer = []
-            for place, part in zip(places, parts, strict=True):
-                ends = [None if member is None else member[place] for member in states]
-                every = None if hidden is None else hidden[place]
-                layer.append(backward(reserves[place], part, ends, wanted, every))
-            dy, *others = (each.x for each in layer)
-            for other in others:
-                dy = None if dy is None else dy + other
-            found = layer + found
-        dx = dy if input_gradient else None
-        if dx is not None and self._batch_first:
-            dx = np.ascontiguousarray(dx.swapaxes(0, 1))
-        arrays = [array for each in found for array in each.parameters.arrays()]
-        return dx, arrays, _stacked([each.state for each in found])
+class _Rows(NamedTuple):
+    """How rows over time and batch are given, and how the loop takes them: (T, B, ...)."""
+
+    batch_first: bool
+    batch_sizes: Array | None
+
+    def time_first(self, array: Array) -> Array:
+        if self.batch_sizes is None:
+            return array.swapaxes(0, 1) if self.batch_first else array
+        T, B = len(self.batch_sizes), self.batch_sizes.max(initial=0)
+        padded = np.zeros((T, B, *array.shape[1:]), array.dtype)
+        padded[self._places] = array
+        return padded
+
+    def given(self, array: Array) -> Array:
+        if self.batch_sizes is not None:
+            array = array[self._places]
+        elif self.batch_first:
+            array = np.ascontiguousarray(array.swapaxes(0, 1))
+        return array
+
+    @property
+    def _places(self) -> tuple[Array, Array]:
+        """The step and the sequence of each packed row."""
+        sizes: Any = self.batch_sizes
+        starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.repeat(np.arange(len(sizes)), sizes), np.arange(len(starts)) - starts
+
+
+def lengths_of(batch_sizes: Array) -> Array:
+    """The lengths of packed sequences, longest first."""
+    every = np.arange(batch_sizes.max(initial=0))
+    lengths: Array = np.count_nonzero(batch_sizes[:, np.newaxis] > every, axis=0).astype(np.int64)
+    return lengths
+
+
+def _packs(batch_sizes: Array, rows: int) -> bool:
+    """Whether so many rows can be those of sequences that are packed."""
+    if batch_sizes.ndim != 1 or batch_sizes.sum() != rows:
+        return False
+    return bool(np.all(batch_sizes > 0) and np.all(np.diff(batch_sizes) <= 0))
+
+
+def _masks(mask: Array | None, parameters: Sequence[Parameters]) -> list[dict[str, Any]]:
+    return [{"mask": None if mask is None else mask[place]} for place in range(len(parameters))]
 
 
 class Linear:
