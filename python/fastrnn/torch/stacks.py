@@ -1,0 +1,304 @@
+"""Stacked recurrent layers of PyTorch's tensors on the kernels: what they take, and calls without autograd.
+
+Letters: T time, B batch, N rows of a packed batch, I input, H hidden, P projection (H without one), G gates,
+L layers, D directions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor, from_numpy, strided
+
+from fastrnn.backend import kernels
+from fastrnn.reference import CELLS, Options, Parameters
+
+#: The dtypes that kernels compute in.
+DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+PYTORCHS = "lstm", "gru", "rnn_tanh", "rnn_relu"
+
+_NUMPYS = {**DTYPES, torch.int64: np.dtype(np.int64)}
+_TYPES = Tensor, torch.nn.Parameter
+
+# All of the process's memory as one buffer (but for address 0, which NumPy takes for none). An array over
+# a part of it costs as much as `Tensor.numpy`, which would forbid the tensor to be resized for ever.
+_MEMORY: Any = (ctypes.c_char * sys.maxsize).from_address(1)
+
+
+class Form(NamedTuple):
+    """What a recurrence is besides its tensors."""
+
+    cell: str  # one of PYTORCHS
+    biases: bool
+    layers: int
+    bidirectional: bool
+    batch_first: bool
+
+    @property
+    def directions(self) -> int:
+        """D."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def places(self) -> int:
+        """L*D."""
+        return self.layers * self.directions
+
+    def projected(self, weights: Sequence[Any]) -> bool:
+        """Whether there is a projection among such weights."""
+        return len(weights) // self.places > (4 if self.biases else 2)
+
+    def widths(self, weights: Sequence[Any]) -> tuple[int, int]:
+        """P and H, of weights that fit."""
+        return weights[1].shape[1], weights[1].shape[0] // len(CELLS[self.cell].gates)
+
+
+class Kept:
+    """What a module keeps between calls: its parameters as kernels have them, and what became of the calls.
+
+    A copy of it, or what a pickle of it gives, is a new one.
+
+    Attributes
+    ----------
+    calls : Counter
+        How many there were, by the reason why PyTorch computed them; None where the kernels did.
+    """
+
+    __slots__ = ("_made", "calls")
+
+    def __init__(self) -> None:
+        self.calls = Counter[str | None]()
+        self._made: tuple[Any, Any] = None, None
+
+    def stack(self, weights: Sequence[Tensor], form: Form) -> Any:
+        """The backend's `Stack` of these weights, or None if it does not take them.
+
+        That of the last call, if they lie where they lay then. It holds none of them: it is to be called
+        while somebody else does.
+        """
+        try:
+            key = kernels(), form, [(w.data_ptr(), w.shape, w.stride(), w.dtype) for w in weights]
+        except RuntimeError:  # where there is no memory
+            return None
+        known, stack = self._made
+        if key != known:
+            if about_weights(weights, form) or not all(is_plain(w) and w.is_contiguous() for w in weights):
+                return None
+            stack = _stack(weights, form)
+            self._made = key, stack
+        return stack
+
+    def __reduce__(self) -> Any:
+        return Kept, ()
+
+
+class _Anybody:
+    """The owner of arrays that anybody may write to: the kernels compare what they have packed with them."""
+
+    _handed_out = object()
+
+
+def _stack(weights: Sequence[Tensor], form: Form) -> Any:
+    arrays = iter([*map(_array, weights)])
+    projected = form.projected(weights)
+    parameters = []
+    for _ in range(form.places):
+        w_ih, w_hh = next(arrays), next(arrays)
+        b_ih, b_hh = (next(arrays), next(arrays)) if form.biases else (None, None)
+        parameters.append(Parameters(w_ih, w_hh, b_ih, b_hh, next(arrays) if projected else None))
+    return kernels().Stack(_Anybody, form.cell, parameters, form.directions, Options())
+
+
+# -- what can be taken
+
+
+def about(
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weights: Sequence[Tensor],
+    batch_sizes: Tensor | None,
+    form: Form,
+) -> str | None:
+    """What it is about the arguments that the kernels do not take, by an argument's name; None if they do.
+
+    What shapes and dtypes can tell, that is: it serves where there are no numbers, too.
+    """
+    problem = about_weights(weights, form)
+    if problem is not None:
+        return problem
+    if c0 is not None and form.cell != "lstm":
+        return f"c0 must be None: {form.cell} has none"
+    (P, H), like, B = form.widths(weights), weights[0], None
+    for name, tensor in ("x", x), ("h0", h0), ("c0", c0):
+        if tensor is not None and not _alike(tensor, like):
+            return f"{name} must be dense, {like.dtype} on {like.device} as weights are, got {_form(tensor)}"
+    if batch_sizes is None:
+        axes = "B, T" if form.batch_first else "T, B"
+        if x.dim() == 3:
+            B = x.shape[0 if form.batch_first else 1]
+    else:
+        axes = "N"
+        if batch_sizes.dtype is not torch.int64 or batch_sizes.dim() != 1 or batch_sizes.device.type != "cpu":
+            return f"batch_sizes must be int64 of shape (T,) on the CPU, got {_form(batch_sizes)}"
+    if x.dim() != axes.count(",") + 2 or x.shape[-1] != like.shape[1] or (B is not None and x.numel() == 0):
+        return f"x must have shape ({axes}, {like.shape[1]}) and not be empty, got {tuple(x.shape)}"
+    for name, state, width in ("h0", h0, P), ("c0", c0, H):
+        if state is None:
+            continue
+        B = state.shape[1] if B is None and state.dim() == 3 else B
+        if state.shape != (form.places, B, width):
+            return f"{name} must have shape ({form.places}, {B or 'B'}, {width}), got {tuple(state.shape)}"
+    return None
+
+
+def about_weights(weights: Sequence[Tensor], form: Form) -> str | None:
+    """As `about`, of the weights alone."""
+    if form.cell not in PYTORCHS:
+        return f"cell must be one of {', '.join(PYTORCHS)}, got {form.cell!r}"
+    gates, places, least = len(CELLS[form.cell].gates), form.places, 4 if form.biases else 2
+    if not weights or len(weights) not in (places * least, places * (least + (form.cell == "lstm"))):
+        return f"weights must be {least} for each of {places} layers and directions, got {len(weights)}"
+    each, like = len(weights) // places, weights[0]
+    if like.dim() != 2 or weights[1].dim() != 2:
+        return f"weights must begin with two matrices, got {_form(like)} and {_form(weights[1])}"
+    (P, H), biases = form.widths(weights), [(len(weights[1]),)] * (least - 2)
+    for k, weight in enumerate(weights):
+        columns = like.shape[1] if k < each * form.directions else form.directions * P
+        shapes = [(gates * H, columns), (gates * H, P if each > least else H), *biases, (P, H)]
+        if weight.shape != shapes[k % each] or weight.numel() == 0:
+            return f"weights[{k}] must have shape {shapes[k % each]} and not be empty, got {_form(weight)}"
+        if not _alike(weight, like) or weight.dtype not in DTYPES:
+            return f"weights[{k}] must be dense, float32 or float64, on the CPU, got {_form(weight)}"
+    return None
+
+
+def _alike(tensor: Tensor, like: Tensor) -> bool:
+    """Whether it has the same dtype, and both are dense and on the CPU, or nowhere."""
+    places = tensor.device.type, like.device.type
+    return (
+        tensor.dtype is like.dtype and tensor.layout is strided and places[0] == places[1] in ("cpu", "meta")
+    )
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is nothing but numbers, as they lie in this process's memory."""
+    try:
+        return (
+            type(tensor) in _TYPES
+            and tensor.is_cpu
+            and tensor.layout is strided
+            and tensor.dtype in _NUMPYS
+            and not tensor.is_neg()
+            and tensor.data_ptr() != 0
+        )
+    except RuntimeError:  # what transforms it has the numbers
+        return False
+
+
+# -- calls
+
+
+def run(stack: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Any, form: Form) -> Any:
+    """Inference: y, h_n, and c_n or None; or None, and nothing done, if the kernels refuse an argument."""
+    found = stack.run(_array(x, True), _state(h0, c0, form), None, _array(batch_sizes), form.batch_first)
+    if found is None:
+        return None
+    y, state_n = found
+    return from_numpy(y), *_tensors(state_n, form)
+
+
+def train(stack: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Any, form: Form) -> Any:
+    """Training: the same, and at the end the memory, for `back`."""
+    found = stack.train(_array(x, True), _state(h0, c0, form), None, _array(batch_sizes), form.batch_first)
+    if found is None:
+        return None
+    y, state_n, memory = found
+    return from_numpy(y), *_tensors(state_n, form), from_numpy(memory)
+
+
+def back(
+    stack: Any, saved: Sequence[Any], gradients: Sequence[Any], form: Form, input_gradient: bool, again: bool
+) -> Any:
+    """The gradients of x, h0, c0 and the weights, where there are some; or None.
+
+    Parameters
+    ----------
+    stack, form
+        As of `train`.
+    saved : sequence of Tensor or None
+        Its memory, y, x, h0, c0, batch_sizes, and what follows does not matter.
+    gradients : sequence of Tensor or None
+        Those of y, h_n and c_n; None is zeros.
+    input_gradient : bool
+        Whether that of x is wanted.
+    again : bool
+        Whether memory must stay as it is, for another way back.
+    """
+    memory, y, x, h0, c0, batch_sizes, *_ = saved
+    dy, dh_n, dc_n = gradients
+    found = stack.back(
+        _array(memory),
+        _array(y, True),
+        _array(x, True),
+        _state(h0, c0, form),
+        None,
+        _array(batch_sizes),
+        form.batch_first,
+        _array(dy, True),
+        _state(dh_n, dc_n, form),
+        input_gradient,
+        again,
+    )
+    if found is None:
+        return None
+    dx, arrays, dstate = found
+    dh0, dc0 = (None, None) if h0 is None and c0 is None else _tensors(dstate, form)
+    return (
+        None if dx is None else from_numpy(dx),
+        None if h0 is None else dh0,
+        None if c0 is None else dc0,
+        *map(from_numpy, arrays),
+    )
+
+
+def _array(tensor: Any, rows: bool = False) -> Any:
+    """A tensor's memory as an array, which does not hold it; or that of a contiguous copy, which it holds.
+
+    With `rows` they may be in any order, if their features are side by side. What has no memory of numbers
+    stays what it is: the backend will not take it.
+    """
+    if tensor is None or not is_plain(tensor):
+        return tensor
+    dtype, place = _NUMPYS[tensor.dtype], tensor.data_ptr() - 1
+    if tensor.is_contiguous():
+        return ndarray(tensor.shape, dtype, _MEMORY, place)
+    if rows and tensor.stride(-1) == 1:
+        return ndarray(tensor.shape, dtype, _MEMORY, place, [dtype.itemsize * s for s in tensor.stride()])
+    return tensor.detach().contiguous().numpy()
+
+
+def _state(h: Any, c: Any, form: Form) -> Any:
+    """h, or for an LSTM both, as the backend takes it."""
+    if h is None and c is None:
+        return None
+    return (_array(h), _array(c)) if form.cell == "lstm" else _array(h)
+
+
+def _tensors(state: Any, form: Form) -> tuple[Tensor, Tensor | None]:
+    """The tensors of a state of the backend's: h, and c or None."""
+    if form.cell == "lstm":
+        h, c = state
+        return from_numpy(h), from_numpy(c)
+    return from_numpy(state), None
