@@ -355,7 +355,8 @@ py::tuple train_memory(const std::string& cell, const py::dtype& dtype, Index hi
   return by_dtype(py::array(dtype, 0), [&]<class R>(R) {
     const R there{};  // a parameter that is asked only whether it is
     const Parameters<R> parameters{.H = hidden, .P = projection ? projection : hidden, .w_hr = projection ? &there : nullptr};
-    const Room room = room_of(Layers<R>{isa().table<R>().cells[place], &parameters, layers, directions, {}}, {});
+    const Room room = room_of(Layers<R>{isa().table<R>().cells[place], &parameters, layers, directions, {}},
+                              StackCall<R>{.order = {0, {}}});
     return py::make_tuple(room.row, room.sequence);
   });
 }

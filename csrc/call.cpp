@@ -103,8 +103,8 @@ void Call<R>::begin() {
   const Index together = project_rows(weights * bytes, row * bytes) / std::max<Index>(B, 1);
   layer_.block = std::clamp<Index>(together, 1, std::max<Index>(steps.count, 1));
   if (layer_.keep == Keep::all) {
-    clear_gaps(layer_.slots, rows, row, kernel_.slots * H);
-    clear_gaps(layer_.rows, rows, own_row(kernel_, layer_), H);
+    clear_gaps(layer_.slots, rows, row, row);
+    clear_gaps(layer_.rows, rows, own_row(kernel_, layer_), layer_.w_hr ? H : Hp);
     if (kernel_.states > 1) clear_gaps(layer_.c, B + rows, Hp, Hp);
   } else {
     take_block();

@@ -50,6 +50,7 @@ class Watch {
   };
 
   Watch(py::object owner, const std::vector<py::array>& arrays) : owner_(std::move(owner)) {
+    if (has_owner() && !py::hasattr(owner_, "_handed_out")) throw py::type_error("owner: has no _handed_out");
     for (const py::array& array : arrays) arrays_.push_back({array, array.data(), array.nbytes()});
   }
 

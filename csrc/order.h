@@ -12,7 +12,7 @@ namespace fastrnn {
 
 class Order {
   Index T_ = 0;
-  std::vector<Index> order_, length_, offset_{0};
+  std::vector<Index> order_, length_, offset_;
 
  public:
   Order() = default;
@@ -26,9 +26,9 @@ class Order {
     }
     const Index count = B ? length_[0] : 0;
     offset_.resize(count + 1);
-    for (Index s = 0, active = B; s < count; ++s) {
+    for (Index s = 0, active = B; s < count;) {
       while (length_[active - 1] <= s) --active;
-      offset_[s + 1] = offset_[s] + active;
+      for (const Index end = length_[active - 1]; s < end; ++s) offset_[s + 1] = offset_[s] + active;
     }
   }
 

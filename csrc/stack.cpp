@@ -60,9 +60,10 @@ void add_rows(const Order& order, const Series<R>& from, Index width, const Seri
 // The parts of what training keeps: of every layer and direction what it keeps itself, then the outputs.
 template <class R>
 struct Parts {
-  R* memory;  // or null
+  R* memory = nullptr;
   Room call, output;
 
+  Parts() = default;
   Parts(const Layers<R>& layers, const StackCall<R>& call, R* memory)
       : memory(memory), call(room_of(layers.kernel, inputs_of(layers, call, 0, call.x), call.recompute)),
         output{in_lines<R>(layers.D * layers.parameters[0].P), 0} {}
@@ -79,7 +80,7 @@ void forward(const Layers<R>& layers, const StackCall<R>& call, R* memory, AllWe
              const Poll& poll) {
   const Order& order = call.order;
   const Index B = order.B(), D = layers.D, P = layers.parameters[0].P, H = layers.parameters[0].H;
-  const Parts<R> parts(layers, call, memory);
+  const Parts<R> parts = memory ? Parts<R>(layers, call, memory) : Parts<R>();
   Series<const R> x = call.x;
   Buffer<R> below;
   for (Index layer = 0; layer < layers.L; ++layer) {

@@ -5,10 +5,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from cells import FORMS, members
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fastrnn import reference
+from fastrnn import reference, use_backend
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
+from fastrnn.functional import Options, Parameters, stack
 
 SIZES = [np.array(sizes) for sizes in ([4, 4, 3, 1, 1], [3, 3], [1] * 6, [5])]
 every_form = pytest.mark.parametrize("cell", FORMS)
@@ -147,3 +150,147 @@ def test_the_way_back_needs_nothing_but_arrays(backend, cell):
         for _ in range(2):
             assert_same(one.back(copy, y.copy(), again=True), expected)
         np.testing.assert_array_equal(copy, same)
+
+
+@given(
+    cell=st.sampled_from(list(FORMS)),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7),
+    I=st.integers(1, 9),
+    H=st.integers(1, 20),
+    layers=st.integers(1, 3),
+    directions=st.integers(1, 2),
+    tokens=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_native_packed_sequences_are_the_reference_s(cell, lengths, I, H, layers, directions, tokens, dtype):
+    pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    sizes = np.count_nonzero(np.array(lengths)[:, None] > np.arange(max(lengths)), axis=0)
+    np.testing.assert_array_equal(reference.lengths_of(sizes), np.sort(lengths)[::-1])
+    options = {"I": I, "H": H, "layers": layers, "directions": directions, "tokens": tokens}
+    results = []
+    for backend in "native", "reference":
+        with use_backend(backend):
+            one = problem(cell, sizes, dtype=dtype if backend == "native" else "float64", **options)
+            y, state_n, memory = one.train()
+            results.append((y, state_n, one.back(memory, y)))
+    tolerance = {"float32": 1e-5, "float64": 1e-13}[dtype] * (300 if "layer_norm" in cell else 10)
+    for k, (a, b) in enumerate(zip(*map(flat, results), strict=True)):
+        scale = max(1.0, np.abs(b).max(initial=0))
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale, err_msg=f"result {k}")
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("layers, bidirectional", [(1, False), (2, True)])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn", "lstm projected"])
+def test_equals_pytorch_s_packed_sequences(backend, kind, layers, bidirectional, tokens):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    I, H, P = 4, 6, 3 if "projected" in kind else 0
+    options = {"num_layers": layers, "bidirectional": bidirectional, "dtype": torch.float64}
+    module = getattr(torch.nn, kind.split()[0].upper())(I, H, **options, **({"proj_size": P} if P else {}))
+    lengths = [3, 5, 1, 5, 2]
+    given = [torch.randint(I, (n,)) if tokens else torch.randn(n, I, dtype=torch.float64) for n in lengths]
+    packed = torch.nn.utils.rnn.pack_sequence(given, enforce_sorted=False)
+    x = packed.data
+    one_hot = torch.nn.functional.one_hot(x, I).double() if tokens else x.requires_grad_()
+    y, state_n = module(packed._replace(data=one_hot))
+    h_n, *c_n = [member[:, packed.sorted_indices] for member in members(state_n)]
+    dy, dh = torch.randn_like(y.data), torch.randn_like(h_n)
+    ((y.data * dy).sum() + (h_n * dh).sum()).backward()
+
+    cell = {"rnn": "rnn_tanh"}.get(kind, kind.split()[0])
+    arrays = [weight.detach().numpy() for weight in module.parameters()]
+    each = len(arrays) // (layers * (1 + bidirectional))
+    parameters = [Parameters(*arrays[k : k + each]) for k in range(0, len(arrays), each)]
+    options = {"batch_sizes": packed.batch_sizes.numpy(), "bidirectional": bidirectional}
+    z, end_n, reserve = stack.forward(cell, x.detach().numpy(), parameters, **options)
+    found = stack(cell, x.detach().numpy(), parameters, **options)
+    for results in (z, *members(end_n)), (found[0], *members(found[1])):
+        for a, b in zip(results, (y.data, h_n, *c_n), strict=True):
+            np.testing.assert_allclose(a, b.detach(), rtol=0, atol=1e-14)
+    dx, gradients, _ = stack.backward(reserve, dy.numpy(), (dh.numpy(), None) if c_n else dh.numpy())
+    expected = [weight.grad for weight in module.parameters()]
+    pairs = [*zip([a for each in gradients for a in each.arrays()], expected, strict=True)]
+    for a, b in pairs if tokens else [*pairs, (dx, x.grad)]:
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (
+            {"batch_sizes": [3, 0, 1]},
+            ValueError,
+            "batch_sizes must be within 1..N = 1..4, got batch_sizes[1] = 0",
+        ),
+        ({"batch_sizes": [1, 3]}, ValueError, "batch_sizes must not increase, got 1 and then 3 at step 1"),
+        ({"batch_sizes": [2, 1]}, ValueError, "batch_sizes must add up to the rows of x, N = 4, got 3"),
+        ({"batch_sizes": []}, ValueError, "batch_sizes must add up to the rows of x, N = 4, got 0"),
+        ({"batch_sizes": [3.0, 1.0]}, TypeError, "batch_sizes must be an integer array of shape (T,)"),
+        ({"batch_sizes": [[3], [1]]}, ValueError, "batch_sizes must have shape (T,), got (2, 1)"),
+        ({"batch_sizes": 4}, ValueError, "batch_sizes must have shape (T,), got ()"),
+        ({"lengths": [2, 1, 1]}, ValueError, "batch_sizes must be left out with lengths"),
+        ({"batch_first": True}, ValueError, "batch_sizes must be left out with batch_first"),
+        ({"x": np.ones((4, 1, 3), "f4")}, ValueError, "x must have shape (N, 3), got (4, 1, 3)"),
+        ({"x": np.array([0, 1, 2, 3])}, ValueError, "x must be within 0..V-1 = 0..2"),
+        ({"state": np.ones((1, 2, 2), "f4")}, ValueError, "state must have shape (1, 3, 2), got (1, 2, 2)"),
+    ],
+)
+def test_bad_input_is_refused(backend, change, error, words):
+    parameters = [Parameters(np.ones((2, 3), "f4"), np.ones((2, 2), "f4"))]
+    arguments = {"x": np.ones((4, 3), "f4"), "batch_sizes": [3, 1], **change}
+    for call in stack, stack.forward:
+        with pytest.raises(error) as found:
+            call("rnn_tanh", parameters=parameters, **arguments)
+        assert words in str(found.value)
+
+
+def test_a_stack_declines_what_is_not_plain(backend):
+    one = problem("lstm", SIZES[0])
+    y, _, memory = one.train()
+    frozen = memory.copy()
+    frozen.flags.writeable = False
+    sizes = one.batch_sizes
+    for change in (
+        {"batch_sizes": sizes.astype("int32")},
+        {"batch_sizes": sizes[::-1].copy()},
+        {"batch_sizes": sizes[:-1].copy()},
+        {"batch_sizes": np.array([4, 4, 4, 1, 0])},
+        {"batch_sizes": np.array([2**62, 2**62, 2**62, 2**62, 13])},
+        {"batch_sizes": sizes.tolist()},
+        {"lengths": np.full(4, 3)},
+        {"x": one.x[:, None]},
+        {"x": one.x.tolist()},
+        {"state": one.dy},
+    ):
+        other = one._replace(**change)
+        assert other.train() is None and one.stack.run(*other.arguments) is None
+        assert other.back(memory, y, again=True) is None
+    assert one._replace(dy=one.dy[1:]).back(memory, y) is None
+    if backend == "native":  # the reference needs neither
+        for room in (memory[1:], frozen, memory.astype("f8"), memory.tolist(), None):
+            assert one.back(room, y) is None
+        assert one.back(memory, y[1:]) is None
+    assert_same(one.back(memory, y), one.back(one.train()[2], y))
+
+
+def test_a_stack_of_memory_that_is_another_library_s(backend):
+    """Nobody knows who writes to it: so what is kept of it goes by its numbers."""
+    torch = pytest.importorskip("torch")
+
+    class Owner:
+        _handed_out = object()
+
+    weights = [torch.randn(shape) for shape in ((20, 3), (20, 5), (20,), (20,))]
+    parameters = [Parameters(*(weight.numpy() for weight in weights))]
+    kept = kernels().Stack(Owner(), "lstm", parameters, 1, Options())
+    x = np.ones((4, 2, 3), "float32")
+    for _ in range(3):
+        fresh = kernels().Stack(None, "lstm", parameters, 1, Options())
+        for _ in range(2):
+            assert_same(kept.run(x, None, None, None, False), fresh.run(x, None, None, None, False))
+        weights[1][7, 3] += 1
+    if backend == "native":
+        with pytest.raises(TypeError, match="owner: has no _handed_out"):
+            kernels().Stack(object(), "lstm", parameters, 1, Options())

@@ -36,9 +36,12 @@ class ForwardPass : Sequence<C, R> {
   // The pre-activations' part of the input, for a block of steps.
   void project(Index s0, Index s1) const {
     const Range units = dealt_out() ? Range{0, layout.units()} : share.units;
+    // Behind the slots of the last units: so that what is kept does not depend on what was in its memory.
+    const bool gap = layer.keep == Keep::all && units.last == layout.units() && layout.row() > S * layer.H;
     Index n = 0;
     const auto add = [&](Index s, Index r) {
       list.c[n] = slots(s, r);
+      if (gap) store(list.c[n] + layout.row() - U, V{});
       if (layer.tokens)
         look_up(*layer.tokens.at(steps.at(s, r)), list.c[n]);
       else

@@ -439,9 +439,9 @@ class Recurrent(Layer, Generic[StateT]):
         if found is None:
             return None
         y, state_n, memory = found
-        y.flags.writeable = False  # the way back will read it
+        y.setflags(write=False)  # the way back will read it
         # What leads kernels into arrays may be changed by then.
-        x = x.copy() if x.dtype.kind == "i" else x
+        x = x.copy() if x.ndim == 2 else x
         lengths = None if lengths is None else lengths.copy()
         return y, state_n, (stack, (memory, y, x, state, lengths, None, self.batch_first), options)
 

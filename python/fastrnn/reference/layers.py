@@ -314,9 +314,9 @@ def lengths_of(batch_sizes: Array) -> Array:
 
 def _packs(batch_sizes: Array, rows: int) -> bool:
     """Whether so many rows can be those of sequences that are packed."""
-    if batch_sizes.ndim != 1 or batch_sizes.sum() != rows:
+    if batch_sizes.ndim != 1 or not _within(batch_sizes, 1, rows):
         return False
-    return bool(np.all(batch_sizes > 0) and np.all(np.diff(batch_sizes) <= 0))
+    return bool(np.all(np.diff(batch_sizes) <= 0)) and int(batch_sizes.sum()) == rows
 
 
 def _masks(mask: Array | None, parameters: Sequence[Parameters]) -> list[dict[str, Any]]:
