@@ -110,11 +110,11 @@ class Network(torch.nn.Module):
         case = Case(cell, torch.float32, layers=2, bidirectional=True, **options)
         self.weights = torch.nn.ParameterList(case.weights)
         self.head = torch.nn.Linear(2 * H, 2)
-        self.form = case.form
+        self.form = case.form._asdict()
         self.same = [case.module]  # of the same weights, out of sight
 
     def forward(self, x):
-        y, h_n, _ = recurrence(x.tanh(), None, None, [*self.weights], None, **self.form._asdict())
+        y, h_n, _ = recurrence(x.tanh(), None, None, [*self.weights], None, **self.form)
         return self.head(y), h_n
 
     def theirs(self, x):

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, is_grad_enabled
 from torch._C import _len_torch_dispatch_stack as modes
-from torch._C._autograd import _get_current_graph_task_keep_graph as keeps_graph
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -26,6 +25,10 @@ from fastrnn.torch import stacks
 from fastrnn.torch.stacks import DTYPES, Form, Kept, about
 
 __all__ = ["DTYPES", "Form", "Kept", "about", "recurrence"]
+
+
+# Whether the graph that is gone back through is retained; a PyTorch that does not tell may do it.
+keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
 
 def recurrence(
@@ -143,11 +146,11 @@ def _by_pytorch(saved: Sequence[Any], gradients: Sequence[Any], form: Form) -> A
     x, h0, c0, *weights = inputs
     wanted = [k for k, each in enumerate(inputs) if each is not None and each.requires_grad]
     B = x.shape[0 if form.batch_first else 1] if batch_sizes is None else int(batch_sizes[0])
-    P, H = form.widths(weights)
+    P, H, _ = stacks.widths(weights, form)
     with torch.enable_grad():
-        state = x.new_zeros(form.places, B, P) if h0 is None else h0
+        state = x.new_zeros(stacks.places(form), B, P) if h0 is None else h0
         if form.cell == "lstm":
-            state = (state, x.new_zeros(form.places, B, H) if c0 is None else c0)
+            state = (state, x.new_zeros(stacks.places(form), B, H) if c0 is None else c0)
         options = weights, form.biases, form.layers, 0.0, False, form.bidirectional
         function: Any = getattr(torch._VF, form.cell)
         if batch_sizes is None:
@@ -225,19 +228,19 @@ def _operator_fake(
     x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     form, training = _checked(x, h0, c0, weights, batch_sizes, *rest)
-    P, H = form.widths(weights)
-    rows = x.shape[:-1]
+    P, H, projected = stacks.widths(weights, form)
+    places, directions, rows = stacks.places(form), stacks.directions(form), x.shape[:-1]
     B: Any = rows[0 if form.batch_first else 1] if batch_sizes is None else None
     for state in (h0, c0):
         B = state.shape[1] if B is None and state is not None else B
     B = torch.library.get_ctx().new_dynamic_size() if B is None else B
     size = 0
     if training:
-        sizes = H, P if form.projected(weights) else 0, form.layers, form.directions
+        sizes = H, P if projected else 0, form.layers, directions
         per_row, per_sequence = kernels().train_memory(form.cell, DTYPES[x.dtype], *sizes)
         size = per_row * math.prod(rows) + per_sequence * B
-    c_n = x.new_empty(form.places, B, H) if form.cell == "lstm" else x.new_empty(0)
-    y, h_n = x.new_empty(*rows, form.directions * P), x.new_empty(form.places, B, P)
+    c_n = x.new_empty(places, B, H) if form.cell == "lstm" else x.new_empty(0)
+    y, h_n = x.new_empty(*rows, directions * P), x.new_empty(places, B, P)
     return y, h_n, c_n, x.new_empty(size)
 
 

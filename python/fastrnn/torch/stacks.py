@@ -41,23 +41,22 @@ class Form(NamedTuple):
     bidirectional: bool
     batch_first: bool
 
-    @property
-    def directions(self) -> int:
-        """D."""
-        return 2 if self.bidirectional else 1
 
-    @property
-    def places(self) -> int:
-        """L*D."""
-        return self.layers * self.directions
+def directions(form: Form) -> int:
+    """D."""
+    return 2 if form.bidirectional else 1
 
-    def projected(self, weights: Sequence[Any]) -> bool:
-        """Whether there is a projection among such weights."""
-        return len(weights) // self.places > (4 if self.biases else 2)
 
-    def widths(self, weights: Sequence[Any]) -> tuple[int, int]:
-        """P and H, of weights that fit."""
-        return weights[1].shape[1], weights[1].shape[0] // len(CELLS[self.cell].gates)
+def places(form: Form) -> int:
+    """L*D."""
+    return form.layers * directions(form)
+
+
+def widths(weights: Sequence[Any], form: Form) -> tuple[int, int, bool]:
+    """P and H of such weights, and whether there is a projection among them."""
+    rows, P = weights[1].shape
+    each = len(weights) // places(form)
+    return P, rows // len(CELLS[form.cell].gates), each > (4 if form.biases else 2)
 
 
 class Kept:
@@ -107,13 +106,13 @@ class _Anybody:
 
 def _stack(weights: Sequence[Tensor], form: Form) -> Any:
     arrays = iter([*map(_array, weights)])
-    projected = form.projected(weights)
+    _, _, projected = widths(weights, form)
     parameters = []
-    for _ in range(form.places):
+    for _ in range(places(form)):
         w_ih, w_hh = next(arrays), next(arrays)
         b_ih, b_hh = (next(arrays), next(arrays)) if form.biases else (None, None)
         parameters.append(Parameters(w_ih, w_hh, b_ih, b_hh, next(arrays) if projected else None))
-    return kernels().Stack(_Anybody, form.cell, parameters, form.directions, Options())
+    return kernels().Stack(_Anybody, form.cell, parameters, directions(form), Options())
 
 
 # -- what can be taken
@@ -136,7 +135,7 @@ def about(
         return problem
     if c0 is not None and form.cell != "lstm":
         return f"c0 must be None: {form.cell} has none"
-    (P, H), like, B = form.widths(weights), weights[0], None
+    (P, H, _), like, B = widths(weights, form), weights[0], None
     for name, tensor in ("x", x), ("h0", h0), ("c0", c0):
         if tensor is not None and not _alike(tensor, like):
             return f"{name} must be dense, {like.dtype} on {like.device} as weights are, got {_form(tensor)}"
@@ -154,8 +153,8 @@ def about(
         if state is None:
             continue
         B = state.shape[1] if B is None and state.dim() == 3 else B
-        if state.shape != (form.places, B, width):
-            return f"{name} must have shape ({form.places}, {B or 'B'}, {width}), got {tuple(state.shape)}"
+        if state.shape != (places(form), B, width):
+            return f"{name} must have shape ({places(form)}, {B or 'B'}, {width}), got {tuple(state.shape)}"
     return None
 
 
@@ -163,16 +162,17 @@ def about_weights(weights: Sequence[Tensor], form: Form) -> str | None:
     """As `about`, of the weights alone."""
     if form.cell not in PYTORCHS:
         return f"cell must be one of {', '.join(PYTORCHS)}, got {form.cell!r}"
-    gates, places, least = len(CELLS[form.cell].gates), form.places, 4 if form.biases else 2
-    if not weights or len(weights) not in (places * least, places * (least + (form.cell == "lstm"))):
-        return f"weights must be {least} for each of {places} layers and directions, got {len(weights)}"
-    each, like = len(weights) // places, weights[0]
+    gates, count, least = len(CELLS[form.cell].gates), places(form), 4 if form.biases else 2
+    most = least + 1 if form.cell == "lstm" else least
+    if not weights or len(weights) not in (count * least, count * most):
+        return f"weights must be {least} for each of {count} layers and directions, got {len(weights)}"
+    each, like = len(weights) // count, weights[0]
     if like.dim() != 2 or weights[1].dim() != 2:
         return f"weights must begin with two matrices, got {_form(like)} and {_form(weights[1])}"
-    (P, H), biases = form.widths(weights), [(len(weights[1]),)] * (least - 2)
+    (P, H, projected), biases = widths(weights, form), [(weights[1].shape[0],)] * (least - 2)
     for k, weight in enumerate(weights):
-        columns = like.shape[1] if k < each * form.directions else form.directions * P
-        shapes = [(gates * H, columns), (gates * H, P if each > least else H), *biases, (P, H)]
+        columns = like.shape[1] if k < each * directions(form) else directions(form) * P
+        shapes = [(gates * H, columns), (gates * H, P if projected else H), *biases, (P, H)]
         if weight.shape != shapes[k % each] or weight.numel() == 0:
             return f"weights[{k}] must have shape {shapes[k % each]} and not be empty, got {_form(weight)}"
         if not _alike(weight, like) or weight.dtype not in DTYPES:
