@@ -28,6 +28,7 @@ int that_can_run(int size) {
   static const int most = usable_processors().processors;
   size = std::min(size, most);
   int found = size > 1 ? taken(size) : 0;
+  if (found && meet()) found = taken(size);
   if (found && !crowded) {
     std::this_thread::yield();
     found = std::min(found, taken(size));

@@ -35,6 +35,10 @@ bool at_work();
 int awake();
 int spinning();
 
+// Another library of the process may have made the pool, and those of it that spin are only known to be ours when they have
+// come together once: that is done here, by each thread that calls. Whether it was.
+bool meet();
+
 // How many the process has been told to use, by OMP_NUM_THREADS or in OpenMP's other ways; else as many as there are
 // processors.
 int allowed_threads();

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cpus.h"
@@ -35,6 +36,7 @@ std::atomic<int> most{no_limit};       // that the system has been found to star
 // OpenMP has a pool for each thread that calls it: how many are in this one's, itself among them; another one of them,
 // which wakes and sleeps as all do; and when they have worked.
 thread_local int hired = 1, mate = 0;
+thread_local bool met = false;  // since the pool is there
 thread_local Clock::time_point worked{};
 
 // The stack of OpenMP's threads, or 0 where nobody has said: a number, of kilobytes unless a letter tells.
@@ -113,7 +115,7 @@ void on_each(int size, const F& fn) {
 void before_fork() {
   if (!omp_in_parallel() && pause_resource_all) {
     pause_resource_all(omp_pause_hard);
-    hired = 1;
+    hired = 1, met = false;
   }
 }
 #else
@@ -157,6 +159,12 @@ bool at_work() { return omp_in_parallel(); }
 int awake() { return hired > 1 && Clock::now() - worked < patience ? hired - 1 : 0; }
 
 int spinning() { return hired > 1 && runs(mate) ? hired - 1 : 0; }
+
+bool meet() {
+  if (hired > 1 || std::exchange(met, true)) return false;
+  Workers(allowed_threads()).wake();
+  return hired > 1;
+}
 
 int allowed_threads() { return omp_get_max_threads(); }
 

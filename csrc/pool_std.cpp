@@ -162,6 +162,8 @@ int awake() { return pool().awake(); }
 
 int spinning() { return awake(); }
 
+bool meet() { return false; }
+
 // As OpenMP's programs and many others are told: a number, or several for levels of nesting.
 int allowed_threads() {
   static const int told = [] {

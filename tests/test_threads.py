@@ -227,3 +227,20 @@ def test_of_threads_that_want_one_way_back_one_gets_it(threads, rng):
 def test_old_versions_of_openmp_are_enough():
     """Such as PyTorch 2.4 has with it: where that is imported first, its libgomp is the process's."""
     assert b"OMP_5.0" not in Path(_core.__file__).read_bytes()
+
+
+TORCH = """
+import torch, fastrnn
+for count in 1, 2, 3:
+    torch.set_num_threads(count)
+    print(fastrnn.get_num_threads(), end=" ")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere PyTorch has another OpenMP")
+def test_there_are_as_many_threads_as_pytorch_is_told_to_use():
+    """One OpenMP serves both."""
+    pytest.importorskip("torch")
+    environment = {**os.environ, "OMP_NUM_THREADS": "3"}  # which lifts the limit of one for each core
+    done = subprocess.run([sys.executable, "-c", TORCH], env=environment, capture_output=True, text=True)
+    assert done.stdout == "1 2 3 ", done.stderr
