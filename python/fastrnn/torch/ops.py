@@ -113,7 +113,7 @@ class _Recurrence(torch.autograd.Function):
         ctx.save_for_backward(memory, y, *inputs)
         ctx.set_materialize_grads(False)
         ctx.call = call
-        return y, h_n, c_n
+        return y.clone(), h_n, c_n  # one to write to, as PyTorch's is: by `relu_`, `dropout(inplace=True)`
 
     @staticmethod
     def backward(ctx: Any, dy: Any, dh_n: Any, dc_n: Any) -> Any:
