@@ -41,12 +41,14 @@ class Peer(Base):
             return {name: self._model(case, data, fused=name == "fused") for name in ("fused", "foreach")}
         if case.work == "stream":
             return self._stream(case, data)
+        if case.set == "torch-ragged":
+            return {"packed": self._packed(self._layer(case, data.weights), data)}
         if case.work in ("cell-train", "cell-infer"):
             module = self._cell(case, data.weights)
             forward = self._loop(case, module)
         else:
             module = self._layer(case, data.weights)
-            forward = self._packed(module, data) if case.work == "ragged" else lambda x: module(x)[0]
+            forward = self._packing(module, data) if case.work == "ragged" else lambda x: module(x)[0]
         if case.trains:
             return {case.work: self._train(module, data, forward)}
         return {"inference_mode": self._infer(module, data, forward)}
@@ -74,9 +76,10 @@ class Peer(Base):
 
         return Run(call, lambda: {"y": call().numpy()})
 
-    def _train(self, module, data: Data, forward) -> Run:
-        x = self.torch.from_numpy(data.x).requires_grad_()
-        dy = self.torch.from_numpy(data.dy)
+    def _train(self, module, data: Data, forward, pack=lambda array: array, pad=lambda array: array) -> Run:
+        """`pack` is done before the clock starts, and `pad` where results are compared."""
+        x = pack(self.torch.from_numpy(data.x)).requires_grad_()
+        dy = pack(self.torch.from_numpy(data.dy))
 
         def step():
             x.grad = None
@@ -86,13 +89,13 @@ class Peer(Base):
             return y
 
         def results() -> Results:
-            y = step().detach().numpy() * data.mask
+            y = pad(step().detach()).numpy() * data.mask
             names = {"weight_ih": "dw_ih", "weight_hh": "dw_hh", "bias_ih": "db_ih", "bias_hh": "db_hh"}
             gradients = {
                 names[name.removesuffix("_l0")]: parameter.grad.numpy()
                 for name, parameter in module.named_parameters()
             }
-            return {"y": y, "dx": x.grad.numpy(), **gradients}
+            return {"y": y, "dx": pad(x.grad).numpy(), **gradients}
 
         return Run(step, results)
 
@@ -106,7 +109,7 @@ class Peer(Base):
 
         return forward
 
-    def _packed(self, layer, data: Data):
+    def _packing(self, layer, data: Data):
         from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
         lengths, T = self.torch.from_numpy(data.lengths), len(data.x)
@@ -116,6 +119,25 @@ class Peer(Base):
             return pad_packed_sequence(packed, total_length=T)[0]
 
         return forward
+
+    def _packed(self, layer, data: Data) -> Run:
+        """From packed sequences to packed ones."""
+        from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+        def pack(padded):
+            return pack_padded_sequence(padded, self.torch.from_numpy(data.lengths), enforce_sorted=False)
+
+        def packed(rows):
+            return PackedSequence(rows, *places)
+
+        _, *places = pack(self.torch.from_numpy(data.x))
+        return self._train(
+            layer,
+            data,
+            lambda x: layer(packed(x))[0].data,
+            lambda array: pack(array).data,
+            lambda rows: pad_packed_sequence(packed(rows), total_length=len(data.x))[0],
+        )
 
     def _stream(self, case: Case, data: Data) -> dict[str, Run]:
         torch = self.torch

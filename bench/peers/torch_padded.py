@@ -17,8 +17,11 @@ class Peer(torch.Peer):
             return {name: Run(run.call, None) for name, run in runs.items()}
         return runs
 
-    def _packed(self, layer, data: Data):
+    def _packing(self, layer, data: Data):
         return lambda x: layer(x)[0]
+
+    def _packed(self, layer, data: Data) -> Run:
+        return self._train(layer, data, self._packing(layer, data))
 
     def _loss(self, model, tokens, targets, lengths):
         padding = self.torch.arange(len(targets))[:, None] >= lengths
