@@ -521,12 +521,20 @@ def test_what_kernels_do_not_take_is_left_to_pytorch_and_refused_by_the_operator
     assert words in str(found.value) or change.get("x", case.x).layout is not torch.strided
 
 
-def test_kernels_want_aligned_tensors():
-    case = Case("gru", states=False)
-    case.x = torch.frombuffer(bytearray(T * B * I * 8 + 4), dtype=torch.float64, offset=4).view(T, B, I)
+@pytest.mark.parametrize("name", ["x", "weights"])
+def test_kernels_want_aligned_tensors(name):
+    def odd(tensor):
+        memory = torch.zeros(8 * tensor.numel() + 4, dtype=torch.uint8).numpy()
+        return torch.frombuffer(memory, dtype=torch.float64, offset=4).view(tensor.shape)
+
+    case = Case("gru", states=False, gradients=False)
+    if name == "x":
+        case.x = odd(case.x)
+    else:
+        case.weights = [*case.weights[:3], odd(case.weights[3])]
     with fastrnn.use_backend("native"):
         assert recurrence(*case.arguments, **case.form._asdict()) is None
-        with pytest.raises(ValueError, match="x, h0 and c0 must be aligned in memory"):
+        with pytest.raises(ValueError, match="x, h0, c0 and weights must lie aligned in memory"):
             torch.ops.fastrnn.recurrence(*case.arguments, *case.form, True)
 
 

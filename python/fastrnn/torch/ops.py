@@ -188,37 +188,25 @@ def _by_operator(x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, fo
     return y, h_n, c_n if form.cell == "lstm" else None
 
 
-def _checked(x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, *rest: Any) -> tuple[Form, bool]:
-    """What else than tensors the operators' arguments are, once these are what they must be."""
-    *told, flag = rest
-    form = Form(*told)
-    problem = about(x, h0, c0, weights, batch_sizes, form)
-    if problem is not None:
-        raise ValueError(problem)
-    return form, flag
-
-
 def _stack(weights: Sequence[Tensor], form: Form) -> Any:
-    kept = _kept.get(weights[0])
+    kept = _kept.get(weights[0]) if weights else Kept()
     if kept is None:
         kept = _kept.setdefault(weights[0], Kept())
-    stack = kept.stack(weights, form)
-    if stack is None:
-        raise ValueError("weights must have memory of their own")
-    return stack
+    return kept.stack(weights, form)
 
 
 def _operator(
     x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    form, training = _checked(x, h0, c0, weights, batch_sizes, *rest)
-    weights = [weight.contiguous() for weight in weights]
-    compute = stacks.train if training else stacks.run
-    found = compute(_stack(weights, form), x, h0, c0, batch_sizes, form)
-    if found is None and batch_sizes is None:
-        raise ValueError("x, h0 and c0 must be aligned in memory")
+    *told, training = rest
+    form, weights = Form(*told), [weight.contiguous() for weight in weights]
+    compute, stack = stacks.train if training else stacks.run, _stack(weights, form)
+    found = None if stack is None else compute(stack, x, h0, c0, batch_sizes, form)
     if found is None:
-        raise ValueError("batch_sizes must be positive, not increase, and have the rows of x as their sum")
+        problem = about(x, h0, c0, weights, batch_sizes, form)
+        if problem is None and batch_sizes is not None:
+            problem = "batch_sizes must be positive, not increase, and have the rows of x as their sum"
+        raise ValueError(problem or "x, h0, c0 and weights must lie aligned in memory")
     nothing = x.new_empty(0)
     y, h_n, c_n, memory = found if training else (*found, nothing.clone())
     return y, h_n, nothing if c_n is None else c_n, memory
@@ -227,7 +215,11 @@ def _operator(
 def _operator_fake(
     x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    form, training = _checked(x, h0, c0, weights, batch_sizes, *rest)
+    *told, training = rest
+    form = Form(*told)
+    problem = about(x, h0, c0, weights, batch_sizes, form)
+    if problem is not None:
+        raise ValueError(problem)
     P, H, projected = stacks.widths(weights, form)
     places, directions, rows = stacks.places(form), stacks.directions(form), x.shape[:-1]
     B: Any = rows[0 if form.batch_first else 1] if batch_sizes is None else None
@@ -240,18 +232,18 @@ def _operator_fake(
         per_row, per_sequence = kernels().train_memory(form.cell, DTYPES[x.dtype], *sizes)
         size = per_row * math.prod(rows) + per_sequence * B
     c_n = x.new_empty(places, B, H) if form.cell == "lstm" else x.new_empty(0)
-    y, h_n = x.new_empty(*rows, directions * P), x.new_empty(places, B, P)
-    return y, h_n, c_n, x.new_empty(size)
+    return x.new_empty(*rows, directions * P), x.new_empty(places, B, P), c_n, x.new_empty(size)
 
 
 def _back(memory: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    x, h0, c0, weights, batch_sizes, dy, dh_n, dc_n, *told = rest
-    form, input_gradient = _checked(x, h0, c0, weights, batch_sizes, *told)
-    weights = [weight.contiguous() for weight in weights]
-    saved, gradients = (memory, y, x, h0, c0, batch_sizes), (dy, dh_n, dc_n)
-    found = stacks.back(_stack(weights, form), saved, gradients, form, input_gradient, True)
+    x, h0, c0, weights, batch_sizes, dy, dh_n, dc_n, *told, input_gradient = rest
+    form, weights = Form(*told), [weight.contiguous() for weight in weights]
+    saved, gradients, stack = (memory, y, x, h0, c0, batch_sizes), (dy, dh_n, dc_n), _stack(weights, form)
+    found = None if stack is None else stacks.back(stack, saved, gradients, form, input_gradient, True)
     if found is None:
-        raise ValueError("memory, y, dy, dh_n and dc_n must be a call's own, and have its shapes and dtype")
+        problem = about(x, h0, c0, weights, batch_sizes, form)
+        words = "memory, y, dy, dh_n and dc_n must be a call's own, and have its shapes and dtype"
+        raise ValueError(problem or words)
     dx, dh0, dc0, *dweights = (x.new_empty(0) if each is None else each for each in found)
     return dx, dh0, dc0, dweights
 

@@ -18,6 +18,7 @@ from numpy import ndarray
 from torch import Tensor, from_numpy, strided
 
 from fastrnn.backend import kernels
+from fastrnn.checks import is_plain
 from fastrnn.reference import CELLS, Options, Parameters
 
 #: The dtypes that kernels compute in.
@@ -88,9 +89,12 @@ class Kept:
             return None
         known, stack = self._made
         if key != known:
-            if about_weights(weights, form) or not all(is_plain(w) and w.is_contiguous() for w in weights):
+            if about_weights(weights, form) or not all(w.is_contiguous() for w in weights):
                 return None
-            stack = _stack(weights, form)
+            arrays, dtype = [*map(_array, weights)], DTYPES[weights[0].dtype]
+            if not all(is_plain(array, dtype) for array in arrays):
+                return None
+            stack = _stack(arrays, form)
             self._made = key, stack
         return stack
 
@@ -104,14 +108,12 @@ class _Anybody:
     _handed_out = object()
 
 
-def _stack(weights: Sequence[Tensor], form: Form) -> Any:
-    arrays = iter([*map(_array, weights)])
-    _, _, projected = widths(weights, form)
-    parameters = []
+def _stack(arrays: Sequence[Any], form: Form) -> Any:
+    (_, _, projected), left, parameters = widths(arrays, form), iter(arrays), []
     for _ in range(places(form)):
-        w_ih, w_hh = next(arrays), next(arrays)
-        b_ih, b_hh = (next(arrays), next(arrays)) if form.biases else (None, None)
-        parameters.append(Parameters(w_ih, w_hh, b_ih, b_hh, next(arrays) if projected else None))
+        w_ih, w_hh = next(left), next(left)
+        b_ih, b_hh = (next(left), next(left)) if form.biases else (None, None)
+        parameters.append(Parameters(w_ih, w_hh, b_ih, b_hh, next(left) if projected else None))
     return kernels().Stack(_Anybody, form.cell, parameters, directions(form), Options())
 
 
@@ -192,21 +194,6 @@ def _form(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
 
 
-def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor is nothing but numbers, as they lie in this process's memory."""
-    try:
-        return (
-            type(tensor) in _TYPES
-            and tensor.is_cpu
-            and tensor.layout is strided
-            and tensor.dtype in _NUMPYS
-            and not tensor.is_neg()
-            and tensor.data_ptr() != 0
-        )
-    except RuntimeError:  # what transforms it has the numbers
-        return False
-
-
 # -- calls
 
 
@@ -276,16 +263,21 @@ def back(
 def _array(tensor: Any, rows: bool = False) -> Any:
     """A tensor's memory as an array, which does not hold it; or that of a contiguous copy, which it holds.
 
-    With `rows` they may be in any order, if their features are side by side. What has no memory of numbers
-    stays what it is: the backend will not take it.
+    With `rows` they may be in any order, if their features are side by side. What is not plainly numbers in
+    this process's memory stays what it is: the backend will not take it.
     """
-    if tensor is None or not is_plain(tensor):
+    if tensor is None:
+        return None
+    try:
+        dtype, place = _NUMPYS.get(tensor.dtype), tensor.data_ptr()
+        if not place or dtype is None or type(tensor) not in _TYPES or not tensor.is_cpu or tensor.is_neg():
+            return tensor
+    except RuntimeError:  # it has no memory, or what transforms it has
         return tensor
-    dtype, place = _NUMPYS[tensor.dtype], tensor.data_ptr() - 1
     if tensor.is_contiguous():
-        return ndarray(tensor.shape, dtype, _MEMORY, place)
+        return ndarray(tensor.shape, dtype, _MEMORY, place - 1)
     if rows and tensor.stride(-1) == 1:
-        return ndarray(tensor.shape, dtype, _MEMORY, place, [dtype.itemsize * s for s in tensor.stride()])
+        return ndarray(tensor.shape, dtype, _MEMORY, place - 1, [dtype.itemsize * s for s in tensor.stride()])
     return tensor.detach().contiguous().numpy()
 
 
@@ -293,7 +285,7 @@ def _state(h: Any, c: Any, form: Form) -> Any:
     """h, or for an LSTM both, as the backend takes it."""
     if h is None and c is None:
         return None
-    return (_array(h), _array(c)) if form.cell == "lstm" else _array(h)
+    return _array(h) if form.cell != "lstm" and c is None else (_array(h), _array(c))
 
 
 def _tensors(state: Any, form: Form) -> tuple[Tensor, Tensor | None]:
