@@ -2,9 +2,11 @@
 
 import copy
 import gc
+import importlib
 import itertools
 import pickle
 import resource
+import sys
 import threading
 import weakref
 
@@ -16,7 +18,7 @@ torch = pytest.importorskip("torch")
 from torch._dynamo.testing import CompileCounterWithBackend  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
-import fastrnn  # noqa: E402
+import fastrnn.torch  # noqa: E402
 from fastrnn.torch.ops import Form, Kept, recurrence  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -139,6 +141,22 @@ def settings(*cells, **options):
 
 def close(ours, theirs):
     torch.testing.assert_close(tuple(ours), tuple(theirs))
+
+
+# -- what it needs
+
+
+def test_without_pytorch_or_with_an_old_one_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.3.1+cpu")
+    words = r"fastrnn.torch needs PyTorch 2.4 or later, got 2.3.1\+cpu: pip install 'fastrnn\[torch\]'"
+    with pytest.raises(ImportError, match=words):
+        importlib.reload(fastrnn.torch)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"fastrnn.torch needs torch: .* the extra fastrnn\[torch\]"):
+        importlib.reload(fastrnn.torch)
+    monkeypatch.undo()
+    importlib.reload(fastrnn.torch)
 
 
 # -- results
@@ -678,6 +696,30 @@ def test_a_model_is_compiled_whole_for_any_batch_and_length(cell):
             torch._dynamo.mark_dynamic(x, 0)
             close(compiled(x), network.theirs(x))
     assert counter.frame_count == 2
+
+
+@pytest.mark.parametrize("states", [False, True])
+def test_a_packed_batch_of_any_size_is_compiled_whole(states):
+    torch._dynamo.reset()
+    case = Case("gru", layers=2, bidirectional=True, packed=True, states=states)
+    form, weights = case.form._asdict(), torch.nn.ParameterList(case.weights)
+    counter = CompileCounterWithBackend("aot_eager")
+
+    @torch.compile(fullgraph=True, backend=counter)
+    def compiled(x, batch_sizes, h0):
+        y, h_n, _ = recurrence(x.tanh(), h0, None, [*weights], batch_sizes, **form)
+        return 2 * y, h_n
+
+    for sizes in (SIZES, [4, 2, 1, 1, 1], [2, 2]):
+        x, batch_sizes = torch.randn(sum(sizes), I).double(), torch.tensor(sizes)
+        h0 = torch.randn(4, sizes[0], H).double() if states else None
+        y, h_n = case.module(torch.nn.utils.rnn.PackedSequence(x.tanh(), batch_sizes), h0)
+        for tensor, axis in ((x, 0), (batch_sizes, 0), *([(h0, 1)] if states else [])):
+            torch._dynamo.mark_dynamic(tensor, axis)
+        ours, theirs = compiled(x, batch_sizes, h0), (2 * y.data, h_n)
+        close(ours, theirs)
+        close(*(torch.autograd.grad(loss(each), [*weights]) for each in (ours, theirs)))
+    assert counter.frame_count == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

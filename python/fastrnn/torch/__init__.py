@@ -1,6 +1,9 @@
 """PyTorch's recurrent modules on fastrnn's kernels: its classes, parameters and results."""
 
-import torch
+from fastrnn.checks import package
+
+with package("torch", "torch", "fastrnn.torch"):
+    import torch
 
 if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
     raise ImportError(
