@@ -10,4 +10,7 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
         f"fastrnn.torch needs PyTorch 2.4 or later, got {torch.__version__}: pip install 'fastrnn[torch]'"
     )
 
-__all__: list[str] = []
+from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch.modules import GRU, LSTM, RNN
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]

@@ -1,0 +1,216 @@
+"""PyTorch's recurrent layers, computed by fastrnn's kernels.
+
+Each class is PyTorch's but for `forward`, which hands to its parent whatever the kernels do not take: so what
+PyTorch refuses, PyTorch refuses, and what it alone can do, it does.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.functional import dropout
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.torch.ops import Kept, recurrence
+from fastrnn.torch.stacks import DTYPES
+
+#: The classes of PyTorch that have one here.
+PARENTS = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+
+
+class OnKernels:
+    """What is ours in a module: `forward`. All else is the parent's, so that assigning `__class__` makes one.
+    (It has no `__slots__`, which would make its memory another than the parent's.)
+    """
+
+    def forward(self: Any, input: Any, hx: Any = None) -> Any:
+        """As the parent class has it, in its shapes and dtypes, with its exceptions."""
+        kept, why = kept_by(self), _in_force()
+        found = self._by_kernels(input, hx, kept) if why is None else None
+        if found is None:
+            found = super().forward(input, hx)  # type: ignore[misc]
+            why = why or why_not(self) or _about(input)
+        if kept is not None:
+            kept.calls[why] += 1
+        return found
+
+    def __prepare_scriptable__(self: Any) -> nn.Module:
+        """What ``torch.jit.script`` compiles: the parent, with the same parameters."""
+        parent = next(kind for kind in PARENTS if isinstance(self, kind))
+        plain = parent.__new__(parent)
+        plain.__dict__ |= {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return plain
+
+
+class _Layer(OnKernels):
+    def _by_kernels(self: Any, input: Any, hx: Any, kept: Kept | None) -> Any:
+        """What the parent would return, or None where the kernels do not take it."""
+        x, h0, c0 = input, hx, None
+        batch_sizes = sorted_indices = unsorted_indices = None
+        packed, is_lstm = isinstance(input, PackedSequence), self.mode == "LSTM"
+        if packed:
+            x, batch_sizes, sorted_indices, unsorted_indices = input
+        if is_lstm and hx is not None:
+            if not isinstance(hx, (tuple, list)) or len(hx) != 2 or hx[0] is None or hx[1] is None:
+                return None
+            h0, c0 = hx
+        unbatched = not packed and x.dim() == 2
+        if unbatched:
+            x = x.unsqueeze(1)
+            h0, c0 = _at(1, h0), _at(1, c0)
+        elif sorted_indices is not None and h0 is not None:
+            if any(
+                each.dim() != 3 or each.size(1) != len(sorted_indices)
+                for each in (h0, c0)
+                if each is not None
+            ):
+                return None
+            h0 = h0.index_select(1, sorted_indices)
+            c0 = None if c0 is None else c0.index_select(1, sorted_indices)
+        turned = self.batch_first and not packed and not unbatched
+        found = self._run(x.transpose(0, 1) if turned else x, h0, c0, batch_sizes, kept)
+        if found is None:
+            return None
+        y, h_n, c_n = found
+        if packed:
+            y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
+        elif turned:
+            y = y.transpose(0, 1)
+        elif unbatched:
+            y, h_n = y.squeeze(1), h_n.squeeze(1)
+            c_n = c_n.squeeze(1) if is_lstm else None
+        return y, self.permute_hidden((h_n, c_n) if is_lstm else h_n, unsorted_indices)
+
+    def _run(self: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Tensor | None, kept: Kept | None) -> Any:
+        """y, h_n and c_n; or None."""
+        cell, biases, both = self.mode.lower(), self.bias, self.bidirectional
+        run: Any = partial(recurrence, cell=cell, biases=biases, bidirectional=both, batch_first=False)
+        weights, layers = self._weights(), self.num_layers
+        if x.dtype is not weights[0].dtype:
+            return None  # integers are tokens to the kernels
+        if not (self.training and self.dropout and layers > 1):
+            return run(x, h0, c0, weights, batch_sizes, layers=layers, kept=kept)
+        each, places, ends = len(weights) // layers, 2 if both else 1, []
+        for layer in range(layers):
+            x = dropout(x, self.dropout) if layer else x
+            own = slice(layer * places, (layer + 1) * places)
+            h, c = [None if state is None else state[own] for state in (h0, c0)]
+            found = run(x, h, c, weights[layer * each :][:each], batch_sizes, layers=1)
+            if found is None:
+                return None
+            x, *end = found
+            ends.append(end)
+        h_n, c_n = zip(*ends, strict=True)
+        return x, torch.cat(h_n), None if c_n[0] is None else torch.cat(c_n)
+
+    def _weights(self: Any) -> list[Tensor]:
+        """The parent's `_flat_weights`, brought up to date where one is not the module's parameter."""
+        if torch.compiler.is_compiling():
+            return [getattr(self, name) for name in self._flat_weights_names]
+        parameters = self._parameters
+        for name, weight in zip(self._flat_weights_names, self._flat_weights, strict=False):
+            if parameters.get(name) is not weight:
+                self._update_flat_weights()
+                break
+        return self._flat_weights
+
+
+class LSTM(_Layer, nn.LSTM):
+    """`torch.nn.LSTM` on fastrnn's kernels: its arguments, parameters, inputs, outputs and exceptions.
+
+    What the kernels do not compute goes to the parent class: other dtypes than float32 and float64, other
+    devices, autocast, `torch.func`, `torch.jit`, an ONNX export, empty input. `fastrnn.torch.report` tells.
+    """
+
+
+class GRU(_Layer, nn.GRU):
+    """`torch.nn.GRU` on fastrnn's kernels, as `LSTM` is `torch.nn.LSTM`."""
+
+
+class RNN(_Layer, nn.RNN):
+    """`torch.nn.RNN` on fastrnn's kernels, as `LSTM` is `torch.nn.LSTM`."""
+
+
+def why_not(module: nn.Module) -> str | None:
+    """Why the kernels do not compute a recurrent module of PyTorch's, however it is called; or None.
+
+    Parameters
+    ----------
+    module : nn.Module
+
+    Returns
+    -------
+    str or None
+        In a few words.
+    """
+    kind = type(module)
+    if kind not in PARENTS and not isinstance(module, OnKernels):
+        if not isinstance(module, PARENTS):
+            quantized = kind.__module__.startswith("torch.ao.")
+            return "quantized" if quantized else f"no recurrent module of PyTorch's: {kind.__name__}"
+        if is_parametrized(module):
+            return "parametrized before it was accelerated"
+        return f"a subclass: {kind.__name__}"
+    if "forward" in vars(module):
+        return "a forward of its own"
+    parameters = list(module.parameters())
+    for weight in parameters:
+        if type(weight) is not nn.Parameter:
+            return f"{type(weight).__name__} weights"
+        if not weight.is_cpu:
+            return f"weights on {weight.device.type}"
+        if weight.dtype not in DTYPES:
+            return f"{_name(weight.dtype)} weights"
+    if len({weight.dtype for weight in parameters}) > 1:
+        return "weights of two dtypes"
+    return None
+
+
+def kept_by(module: nn.Module) -> Kept | None:
+    """What a module keeps between calls; None while it is compiled, when nothing may be changed."""
+    if torch.compiler.is_compiling():
+        return None
+    kept: Kept | None = module.__dict__.get("_kept")
+    if kept is None:
+        kept = module.__dict__["_kept"] = Kept()
+    return kept
+
+
+def _in_force() -> str | None:
+    """What is in force that PyTorch's own functions obey and the kernels do not."""
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast"
+    if torch.compiler.is_compiling():
+        return "ONNX export" if torch.onnx.is_in_onnx_export() else None
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "torch.func"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit tracing"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
+    return None
+
+
+def _about(input: Any) -> str:
+    """What it is about the input of a call that PyTorch took over."""
+    x = input.data if isinstance(input, PackedSequence) else input
+    if type(x) is not Tensor and type(x) is not nn.Parameter:
+        return f"{type(x).__name__} as input"
+    if x.dtype not in DTYPES:
+        return f"{_name(x.dtype)} input"
+    if not x.is_cpu:
+        return f"input on {x.device.type}"
+    return "empty input" if x.numel() == 0 else "arguments of another kind"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _at(dim: int, state: Tensor | None) -> Tensor | None:
+    return None if state is None else state.unsqueeze(dim)
