@@ -630,3 +630,21 @@ def test_cells_see_weights_written_to_and_go_to_pytorch_too(cell):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_same(*modules, lambda module, _: module(x), reason="autocast")
     assert_same(*modules, lambda module, _: torch.vmap(module)(x), reason="torch.func")
+
+
+# -- compilers
+
+
+@pytest.mark.parametrize("name", ["GRU", "LSTMCell"])
+def test_compilers_take_them_whole(name):
+    theirs, own = pair(name, 4, 5)
+    compiled = torch.compile(own, fullgraph=True, backend="aot_eager")
+    for rows in (3, 4):
+        x = batch(rows, 2, 4) if name == "GRU" else batch(rows, 4)
+        expected, got = theirs(x)[0], compiled(x)[0]
+        assert_close(got, expected, check_stride=True)
+        gradients = [
+            torch.autograd.grad(y.sum(), list(m.parameters())) for y, m in ((expected, theirs), (got, own))
+        ]
+        for one, other in zip(*gradients, strict=True):
+            assert_close(one, other)

@@ -11,6 +11,9 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
     )
 
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch.dynamo import tell_dynamo
 from fastrnn.torch.modules import GRU, LSTM, RNN
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+
+tell_dynamo()

@@ -50,41 +50,40 @@ class OnKernels:
 class _Layer(OnKernels):
     def _by_kernels(self: Any, input: Any, hx: Any, kept: Kept | None) -> Any:
         """What the parent would return, or None where the kernels do not take it."""
-        x, h0, c0 = input, hx, None
-        batch_sizes = sorted_indices = unsorted_indices = None
-        packed, is_lstm = isinstance(input, PackedSequence), self.mode == "LSTM"
-        if packed:
-            x, batch_sizes, sorted_indices, unsorted_indices = input
+        x, h, c, is_lstm = input, hx, None, self.mode == "LSTM"
         if is_lstm and hx is not None:
-            if not isinstance(hx, (tuple, list)) or len(hx) != 2 or hx[0] is None or hx[1] is None:
+            if not isinstance(hx, (tuple, list)) or len(hx) != 2 or not isinstance(hx[1], Tensor):
                 return None
-            h0, c0 = hx
-        unbatched = not packed and x.dim() == 2
-        if unbatched:
-            x = x.unsqueeze(1)
-            h0, c0 = _at(1, h0), _at(1, c0)
-        elif sorted_indices is not None and h0 is not None:
-            if any(
-                each.dim() != 3 or each.size(1) != len(sorted_indices)
-                for each in (h0, c0)
-                if each is not None
-            ):
-                return None
-            h0 = h0.index_select(1, sorted_indices)
-            c0 = None if c0 is None else c0.index_select(1, sorted_indices)
-        turned = self.batch_first and not packed and not unbatched
-        found = self._run(x.transpose(0, 1) if turned else x, h0, c0, batch_sizes, kept)
-        if found is None:
+            h, c = hx
+        if hx is not None and not isinstance(h, Tensor):
             return None
-        y, h_n, c_n = found
-        if packed:
-            y = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
-        elif turned:
-            y = y.transpose(0, 1)
-        elif unbatched:
-            y, h_n = y.squeeze(1), h_n.squeeze(1)
-            c_n = c_n.squeeze(1) if is_lstm else None
-        return y, self.permute_hidden((h_n, c_n) if is_lstm else h_n, unsorted_indices)
+        if isinstance(input, PackedSequence):
+            x, batch_sizes, order, back = input
+            if order is not None:
+                if any(each is not None and each.shape[1:2] != order.shape for each in (h, c)):
+                    return None
+                h, c = [each if each is None else each.index_select(1, order) for each in (h, c)]
+            found = self._run(x, h, c, batch_sizes, kept)
+            if found is None:
+                return None
+            y, h, c = found
+            y = PackedSequence(y, batch_sizes, order, back)
+            if back is not None:
+                h, c = [each if each is None else each.index_select(1, back) for each in (h, c)]
+        elif x.dim() == 2:
+            found = self._run(
+                *[each if each is None else each.unsqueeze(1) for each in (x, h, c)], None, kept
+            )
+            if found is None:
+                return None
+            y, h, c = [each if each is None else each.squeeze(1) for each in found]
+        else:
+            found = self._run(x.transpose(0, 1) if self.batch_first else x, h, c, None, kept)
+            if found is None:
+                return None
+            y, h, c = found
+            y = y.transpose(0, 1) if self.batch_first else y
+        return y, (h, c) if is_lstm else h
 
     def _run(self: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Tensor | None, kept: Kept | None) -> Any:
         """y, h_n and c_n; or None."""
@@ -210,7 +209,3 @@ def _about(input: Any) -> str:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _at(dim: int, state: Tensor | None) -> Tensor | None:
-    return None if state is None else state.unsqueeze(dim)
