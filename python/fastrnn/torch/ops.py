@@ -79,17 +79,15 @@ def recurrence(
     form = Form(cell, biases, layers, bidirectional, batch_first)
     if torch.compiler.is_compiling() or modes() or isinstance(x, FakeTensor):
         return _by_operator(x, h0, c0, weights, batch_sizes, form)
-    kept = Kept() if kept is None else kept
-    stack = kept.stack(weights, form)
-    if stack is None:
+    made = (kept or Kept()).made(weights, form)
+    if made is None:
         return None
     if not _differentiated(*weights, x, h0, c0):
-        return stacks.run(stack, x, h0, c0, batch_sizes, form)
-    found = stacks.train(stack, x, h0, c0, batch_sizes, form)
+        return stacks.forward(made.stack.run, x, h0, c0, batch_sizes, form)
+    found = stacks.forward(made.stack.train, x, h0, c0, batch_sizes, form)
     if found is None:
         return None
-    call = stack, [weight.data_ptr() for weight in weights], form
-    return _apply(call, found, x, h0, c0, batch_sizes, *weights)
+    return _apply(made, found, x, h0, c0, batch_sizes, *weights)
 
 
 def _differentiated(*tensors: Tensor | None) -> bool:
@@ -108,27 +106,27 @@ class _Recurrence(torch.autograd.Function):
     """Hangs what was computed into PyTorch's graph."""
 
     @staticmethod
-    def forward(ctx: Any, call: Any, found: Any, *inputs: Tensor) -> Any:
+    def forward(ctx: Any, made: Any, found: Any, *inputs: Tensor) -> Any:
         y, h_n, c_n, memory = found
         ctx.save_for_backward(memory, y, *inputs)
         ctx.set_materialize_grads(False)
-        ctx.call = call
+        ctx.made = made
         return y.clone(), h_n, c_n  # one to write to, as PyTorch's is: by `relu_`, `dropout(inplace=True)`
 
     @staticmethod
-    def backward(ctx: Any, dy: Any, dh_n: Any, dc_n: Any) -> Any:
-        (stack, places, form), saved, found = ctx.call, ctx.saved_tensors, None
-        _, _, wants_x, *wanted = ctx.needs_input_grad
-        if dy is None and dh_n is None and dc_n is None:
-            return (None,) * (len(wanted) + 3)
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (stack, addresses, form), saved, found = ctx.made, ctx.saved_tensors, None
+        if all(each is None for each in gradients):
+            return (None,) * len(saved)
         if not is_grad_enabled():
             weights = saved[6:]
-            if [weight.data_ptr() for weight in weights] != places:  # they were elsewhere meanwhile
-                stack = Kept().stack(weights, form)
+            if [weight.data_ptr() for weight in weights] != addresses:  # they were elsewhere meanwhile
+                made = Kept().made(weights, form)
+                stack = made and made.stack
             if stack is not None:
-                found = stacks.back(stack, saved, (dy, dh_n, dc_n), form, wants_x, keeps_graph())
+                found = stacks.back(stack, saved, gradients, form, ctx.needs_input_grad[2], keeps_graph())
         if found is None:
-            found = _by_pytorch(saved, (dy, dh_n, dc_n), form)
+            found = _by_pytorch(saved, gradients, form)
         dx, dh0, dc0, *dweights = found
         return None, None, dx, dh0, dc0, None, *dweights
 
@@ -188,20 +186,22 @@ def _by_operator(x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, fo
     return y, h_n, c_n if form.cell == "lstm" else None
 
 
-def _stack(weights: Sequence[Tensor], form: Form) -> Any:
+def _made(weights: Sequence[Tensor], form: Form) -> Any:
     kept = _kept.get(weights[0]) if weights else Kept()
     if kept is None:
         kept = _kept.setdefault(weights[0], Kept())
-    return kept.stack(weights, form)
+    return kept.made(weights, form)
 
 
 def _operator(
     x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *told, training = rest
-    form, weights = Form(*told), [weight.contiguous() for weight in weights]
-    compute, stack = stacks.train if training else stacks.run, _stack(weights, form)
-    found = None if stack is None else compute(stack, x, h0, c0, batch_sizes, form)
+    form, weights, found = Form(*told), [weight.contiguous() for weight in weights], None
+    made = _made(weights, form)
+    if made is not None:
+        method = made.stack.train if training else made.stack.run
+        found = stacks.forward(method, x, h0, c0, batch_sizes, form)
     if found is None:
         problem = about(x, h0, c0, weights, batch_sizes, form)
         if problem is None and batch_sizes is not None:
@@ -238,8 +238,8 @@ def _operator_fake(
 def _back(memory: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     x, h0, c0, weights, batch_sizes, dy, dh_n, dc_n, *told, input_gradient = rest
     form, weights = Form(*told), [weight.contiguous() for weight in weights]
-    saved, gradients, stack = (memory, y, x, h0, c0, batch_sizes), (dy, dh_n, dc_n), _stack(weights, form)
-    found = None if stack is None else stacks.back(stack, saved, gradients, form, input_gradient, True)
+    saved, gradients, made = (memory, y, x, h0, c0, batch_sizes), (dy, dh_n, dc_n), _made(weights, form)
+    found = made and stacks.back(made.stack, saved, gradients, form, input_gradient, True)
     if found is None:
         problem = about(x, h0, c0, weights, batch_sizes, form)
         words = "memory, y, dy, dh_n and dc_n must be a call's own, and have its shapes and dtype"

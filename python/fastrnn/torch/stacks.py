@@ -60,6 +60,14 @@ def widths(weights: Sequence[Any], form: Form) -> tuple[int, int, bool]:
     return P, rows // len(CELLS[form.cell].gates), each > (4 if form.biases else 2)
 
 
+class Made(NamedTuple):
+    """Weights as a backend has them. It holds none of them: it is to be called while somebody else does."""
+
+    stack: Any  # the backend's `Stack`
+    addresses: list[int]  # of the weights
+    form: Form
+
+
 class Kept:
     """What a module keeps between calls: its parameters as kernels have them, and what became of the calls.
 
@@ -71,32 +79,31 @@ class Kept:
         How many there were, by the reason why PyTorch computed them; None where the kernels did.
     """
 
-    __slots__ = ("_made", "calls")
+    __slots__ = ("_last", "calls")
 
     def __init__(self) -> None:
         self.calls = Counter[str | None]()
-        self._made: tuple[Any, Any] = None, None
+        self._last: tuple[Any, Any] = None, None
 
-    def stack(self, weights: Sequence[Tensor], form: Form) -> Any:
-        """The backend's `Stack` of these weights, or None if it does not take them.
+    def made(self, weights: Sequence[Tensor], form: Form) -> Made | None:
+        """Of these weights, or None if the kernels do not take them.
 
-        That of the last call, if they lie where they lay then. It holds none of them: it is to be called
-        while somebody else does.
+        What was made for the last call, if they lie where they lay then.
         """
         try:
             key = kernels(), form, [(w.data_ptr(), w.shape, w.stride(), w.dtype) for w in weights]
         except RuntimeError:  # where there is no memory
             return None
-        known, stack = self._made
-        if key != known:
+        last, made = self._last
+        if key != last:
             if about_weights(weights, form) or not all(w.is_contiguous() for w in weights):
                 return None
             arrays, dtype = [*map(_array, weights)], DTYPES[weights[0].dtype]
             if not all(is_plain(array, dtype) for array in arrays):
                 return None
-            stack = _stack(arrays, form)
-            self._made = key, stack
-        return stack
+            made = Made(_stack(arrays, form), [address for address, *_ in key[2]], form)
+            self._last = key, made
+        return made
 
     def __reduce__(self) -> Any:
         return Kept, ()
@@ -197,22 +204,23 @@ def _form(tensor: Tensor) -> str:
 # -- calls
 
 
-def run(stack: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Any, form: Form) -> Any:
-    """Inference: y, h_n, and c_n or None; or None, and nothing done, if the kernels refuse an argument."""
-    found = stack.run(_array(x, True), _state(h0, c0, form), None, _array(batch_sizes), form.batch_first)
+def forward(
+    method: Any, x: Tensor, h0: Tensor | None, c0: Tensor | None, batch_sizes: Tensor | None, form: Form
+) -> Any:
+    """A call of a `Stack`'s `run` or `train`.
+
+    Returns
+    -------
+    y, h_n, c_n, or y, h_n, c_n, memory, or None
+        c_n is None but for an LSTM. None, and nothing done, if the kernels refuse an argument.
+    """
+    found = method(_array(x, True), _state(h0, c0, form), None, _array(batch_sizes), form.batch_first)
     if found is None:
         return None
-    y, state_n = found
-    return from_numpy(y), *_tensors(state_n, form)
-
-
-def train(stack: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Any, form: Form) -> Any:
-    """Training: the same, and at the end the memory, for `back`."""
-    found = stack.train(_array(x, True), _state(h0, c0, form), None, _array(batch_sizes), form.batch_first)
-    if found is None:
-        return None
-    y, state_n, memory = found
-    return from_numpy(y), *_tensors(state_n, form), from_numpy(memory)
+    y, state_n, *memory = found
+    h_n, c_n = state_n if form.cell == "lstm" else (state_n, None)
+    c_n = None if c_n is None else from_numpy(c_n)
+    return from_numpy(y), from_numpy(h_n), c_n, *map(from_numpy, memory)
 
 
 def back(
@@ -223,9 +231,9 @@ def back(
     Parameters
     ----------
     stack, form
-        As of `train`.
+        As of `forward`.
     saved : sequence of Tensor or None
-        Its memory, y, x, h0, c0, batch_sizes, and what follows does not matter.
+        memory, y, x, h0, c0 and batch_sizes of a call of `train`; what follows does not matter.
     gradients : sequence of Tensor or None
         Those of y, h_n and c_n; None is zeros.
     input_gradient : bool
@@ -251,11 +259,11 @@ def back(
     if found is None:
         return None
     dx, arrays, dstate = found
-    dh0, dc0 = (None, None) if h0 is None and c0 is None else _tensors(dstate, form)
+    dh0, dc0 = dstate if form.cell == "lstm" else (dstate, None)
     return (
         None if dx is None else from_numpy(dx),
-        None if h0 is None else dh0,
-        None if c0 is None else dc0,
+        None if h0 is None else from_numpy(dh0),
+        None if c0 is None else from_numpy(dc0),
         *map(from_numpy, arrays),
     )
 
@@ -286,11 +294,3 @@ def _state(h: Any, c: Any, form: Form) -> Any:
     if h is None and c is None:
         return None
     return _array(h) if form.cell != "lstm" and c is None else (_array(h), _array(c))
-
-
-def _tensors(state: Any, form: Form) -> tuple[Tensor, Tensor | None]:
-    """The tensors of a state of the backend's: h, and c or None."""
-    if form.cell == "lstm":
-        h, c = state
-        return from_numpy(h), from_numpy(c)
-    return from_numpy(state), None
