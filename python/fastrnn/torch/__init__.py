@@ -10,10 +10,22 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
         f"fastrnn.torch needs PyTorch 2.4 or later, got {torch.__version__}: pip install 'fastrnn[torch]'"
     )
 
+from fastrnn.torch.acceleration import Report, Row, accelerate, report
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.dynamo import tell_dynamo
 from fastrnn.torch.modules import GRU, LSTM, RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+    "Report",
+    "Row",
+    "accelerate",
+    "report",
+]
 
 tell_dynamo()

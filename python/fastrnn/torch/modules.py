@@ -40,8 +40,10 @@ class OnKernels:
         return found
 
     def __prepare_scriptable__(self: Any) -> nn.Module:
-        """What ``torch.jit.script`` compiles: the parent, with the same parameters."""
-        parent = next(kind for kind in PARENTS if isinstance(self, kind))
+        """What ``torch.jit.script`` compiles: the parent with its parameters, where `forward` is ours."""
+        if type(self).forward is not OnKernels.forward:
+            return self
+        parent = next(kind for kind in type(self).__mro__ if not issubclass(kind, OnKernels))
         plain = parent.__new__(parent)
         plain.__dict__ |= {name: value for name, value in self.__dict__.items() if name != "_kept"}
         return plain
@@ -148,13 +150,13 @@ def why_not(module: nn.Module) -> str | None:
         In a few words.
     """
     kind = type(module)
-    if kind not in PARENTS and not isinstance(module, OnKernels):
-        if not isinstance(module, PARENTS):
-            quantized = kind.__module__.startswith("torch.ao.")
-            return "quantized" if quantized else f"no recurrent module of PyTorch's: {kind.__name__}"
-        if is_parametrized(module):
-            return "parametrized before it was accelerated"
-        return f"a subclass: {kind.__name__}"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "scripted"
+    if not isinstance(module, PARENTS):
+        quantized = kind.__module__.startswith("torch.ao.")
+        return "quantized" if quantized else f"no recurrent module of PyTorch's: {kind.__name__}"
+    if is_parametrized(module) and not isinstance(module, OnKernels):
+        return "parametrized before it was accelerated"
     if "forward" in vars(module):
         return "a forward of its own"
     parameters = list(module.parameters())
