@@ -19,7 +19,7 @@ docs: $(VENV)/docs
 	$(BIN)/sphinx-build -E -W --keep-going -n -q docs docs/_build
 
 gallery: $(VENV)/examples
-	for name in textbook vowels digits load pronunciation surnames recall long; do \
+	for name in textbook vowels digits load pronunciation surnames recall long pytorch; do \
 	  $(BIN)/fastrnn examples $$name -o docs/gallery || exit 1; \
 	done
 

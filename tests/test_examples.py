@@ -136,3 +136,29 @@ def test_surnames_are_invented(tmp_path):
     scores = run_quickly("surnames", tmp_path)
     assert scores["bits_per_character"] < 4.5
     assert scores["baseline_bits_per_character"] < 4.5
+
+
+@pytest.fixture
+def one_thread_of_pytorch():
+    """Two would wait for each other where something else has a core."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_program_in_pytorch_has_the_same_losses_when_accelerated(tmp_path, one_thread_of_pytorch):
+    scores = run_quickly("pytorch", tmp_path)
+    assert scores["largest_difference"] < 1e-4
+    assert scores["accuracy"] > scores["baseline"]
+
+
+def test_the_kinds_of_characters_are_those_of_python_s_own_tokens():
+    from fastrnn.examples import pytorch
+
+    lines = {line.text: [pytorch.KINDS[kind] for kind in line.kinds] for line in pytorch.read(("heapq",))}
+    text = "    lastelt = heap.pop()    # raises appropriate IndexError if heap is empty"
+    kinds = ["space"] * 4 + ["name"] * 7 + ["space", "operator", "space"] + ["name"] * 4 + ["operator"]
+    kinds += ["name"] * 3 + ["operator"] * 2 + ["space"] * 4
+    assert lines[text] == kinds + ["comment"] * (len(text) - len(kinds))

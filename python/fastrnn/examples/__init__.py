@@ -32,6 +32,7 @@ NAMES = (
     "surnames",
     "recall",
     "long",
+    "pytorch",
 )  # in the order in which they are listed
 
 
@@ -74,7 +75,7 @@ def summary(name: str) -> str:
     return (_module(name).__doc__ or "").partition("\n")[0]
 
 
-def needs(package: str) -> contextlib.AbstractContextManager[None]:
+def needs(package: str, extra: str = "examples") -> contextlib.AbstractContextManager[None]:
     """Around an import: if that fails, the error names the package and the extra that it comes with.
 
     Examples
@@ -82,7 +83,7 @@ def needs(package: str) -> contextlib.AbstractContextManager[None]:
     >>> with needs("NumPy"):
     ...     import numpy
     """
-    return checks.package(package, "examples", "this example")
+    return checks.package(package, extra, "this example")
 
 
 def save_figure(figure: Figure, directory: str | os.PathLike[str], name: str) -> None:
