@@ -72,7 +72,7 @@ def test_a_model_is_accelerated_in_place_and_only_its_recurrent_modules_change()
     model.lstm.register_forward_hook(lambda *_: calls.append("forward"))
     model.lstm.register_full_backward_hook(lambda *_: calls.append("backward"))
     model.lstm.register_forward_pre_hook(lambda *_: calls.append("before"))
-    model.lstm.register_state_dict_post_hook(lambda *_: calls.append("state_dict"))
+    model.lstm._register_state_dict_hook(lambda *_: calls.append("state_dict"))
     before, want = [dict(vars(module)) for module in model.modules()], output(model)
     plain, text, calls[:] = classes(model), repr(model), []
 
@@ -495,7 +495,7 @@ def test_compiled_before_or_after(first):
     torch.compiler.reset()
     if first == "accelerate":
         ours.accelerate(model)
-    compiled = torch.compile(model, backend="aot_eager")
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=first == "accelerate")
     if first == "compile":
         torch.testing.assert_close(output(compiled), output(plain))  # compiled with PyTorch's own classes
         ours.accelerate(compiled)
@@ -503,3 +503,24 @@ def test_compiled_before_or_after(first):
     torch.testing.assert_close(*losses)
     names = [row.name for row in ours.report(compiled)]
     assert names == [f"_orig_mod.{row.name}" for row in ours.report(model)]
+
+
+class Layers(nn.Sequential):
+    def forward(self, x):
+        for layer in self:
+            x, _ = layer(x)
+        return x
+
+
+def test_subclasses_are_compiled_without_a_break():
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    plain = Layers(Residual(4, 4), nn.GRU(4, 4), nn.GRU(4, 4))
+    model = accelerated(copy.deepcopy(plain))
+    model[1] = Ours(4, 4)
+    model[1].load_state_dict(plain[1].state_dict())
+    for each in (plain, model):
+        parametrizations.weight_norm(each[2], "weight_hh_l0")
+    x = torch.randn(3, 2, 4)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), plain(x))

@@ -12,7 +12,6 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
 
 from fastrnn.torch.acceleration import Report, Row, accelerate, report
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
-from fastrnn.torch.dynamo import tell_dynamo
 from fastrnn.torch.modules import GRU, LSTM, RNN
 
 __all__ = [
@@ -27,5 +26,3 @@ __all__ = [
     "accelerate",
     "report",
 ]
-
-tell_dynamo()

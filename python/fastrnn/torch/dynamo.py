@@ -2,8 +2,9 @@
 
 Its tracer, Dynamo, gives up at every instance of PyTorch's recurrent layers, of which ours are some. Its
 option `allow_rnn` would let all of them in, and unroll PyTorch's own into their steps. But first it looks
-into a table for what to do with an object of exactly this type: there ours are entered. That waits until
-Dynamo is imported, which takes longer than all of fastrnn, and which nobody needs who does not compile.
+into a table for what to do with an object of exactly this type: there ours are entered, and each class that
+is derived from them. That waits until Dynamo is imported, which takes longer than all of fastrnn, and which
+nobody needs who does not compile.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import sys
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from typing import Any
-
-from fastrnn.torch.modules import GRU, LSTM, RNN
+from weakref import WeakSet
 
 _BUILDER = "torch._dynamo.variables.builder"
+_kinds: WeakSet[type] = WeakSet()
 
 
 def _wrap(builder: Any, module: Any) -> Any:
@@ -28,7 +29,7 @@ def _wrap(builder: Any, module: Any) -> Any:
 
 def _enter(module: Any) -> None:
     table: Any = getattr(module.VariableBuilder, "_type_dispatch", dict)()
-    table.update(dict.fromkeys((LSTM, GRU, RNN), _wrap))
+    table.update(dict.fromkeys(_kinds, _wrap))
 
 
 class _Waiting(MetaPathFinder):
@@ -50,9 +51,12 @@ class _Waiting(MetaPathFinder):
         return spec
 
 
-def tell_dynamo() -> None:
-    """Now, or when it is imported."""
-    if _BUILDER in sys.modules:
-        _enter(sys.modules[_BUILDER])
-    else:
-        sys.meta_path.insert(0, _Waiting())
+def tell_dynamo(kind: type) -> None:
+    """Of a class, now or when it is imported."""
+    _kinds.add(kind)
+    if hasattr(builder := sys.modules.get(_BUILDER), "VariableBuilder"):
+        _enter(builder)
+
+
+if _BUILDER not in sys.modules:
+    sys.meta_path.insert(0, _Waiting())

@@ -16,6 +16,7 @@ from torch.nn.functional import dropout
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
+from fastrnn.torch.dynamo import tell_dynamo
 from fastrnn.torch.ops import Kept, recurrence
 from fastrnn.torch.stacks import DTYPES
 
@@ -27,6 +28,10 @@ class OnKernels:
     """What is ours in a module: `forward`. All else is the parent's, so that assigning `__class__` makes one.
     (It has no `__slots__`, which would make its memory another than the parent's.)
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        tell_dynamo(cls)
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         """As the parent class has it, in its shapes and dtypes, with its exceptions."""
