@@ -44,3 +44,13 @@ def threads():
     yield core.set_num_threads
     core.insist_on_teams(False)
     core.set_num_threads(0)
+
+
+@pytest.fixture
+def one_torch_thread():
+    """PyTorch at work on one thread: on more, small calls wait for the last where the machine is busy."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

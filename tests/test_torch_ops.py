@@ -500,6 +500,7 @@ def wrong_arguments():
         {"x": x.float()},
         "x must be dense, torch.float64 on cpu as weights are, got (4, 3, 3) torch.float32",
     )
+    yield {"x": x[..., 0].long()}, "x must be dense, torch.float64"  # no tokens
     yield {"x": x[0]}, "x must have shape (T, B, 3) and not be empty, got (3, 3)"
     yield {"x": x[..., :2]}, "x must have shape (T, B, 3) and not be empty, got (4, 3, 2)"
     yield {"x": x[:0]}, "x must have shape (T, B, 3) and not be empty, got (0, 3, 3)"

@@ -25,7 +25,7 @@ from fastrnn.reference import CELLS, Options, Parameters
 DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 PYTORCHS = "lstm", "gru", "rnn_tanh", "rnn_relu"
 
-_NUMPYS = {**DTYPES, torch.int64: np.dtype(np.int64)}
+_INDICES = {torch.int64: np.dtype(np.int64)}
 _TYPES = Tensor, torch.nn.Parameter
 
 # All of the process's memory as one buffer (but for address 0, which NumPy takes for none). An array over
@@ -214,7 +214,7 @@ def forward(
     y, h_n, c_n, or y, h_n, c_n, memory, or None
         c_n is None but for an LSTM. None, and nothing done, if the kernels refuse an argument.
     """
-    found = method(_array(x, True), _state(h0, c0, form), None, _array(batch_sizes), form.batch_first)
+    found = method(_array(x, True), _state(h0, c0, form), None, _sizes(batch_sizes), form.batch_first)
     if found is None:
         return None
     y, state_n, *memory = found
@@ -249,7 +249,7 @@ def back(
         _array(x, True),
         _state(h0, c0, form),
         None,
-        _array(batch_sizes),
+        _sizes(batch_sizes),
         form.batch_first,
         _array(dy, True),
         _state(dh_n, dc_n, form),
@@ -268,16 +268,16 @@ def back(
     )
 
 
-def _array(tensor: Any, rows: bool = False) -> Any:
+def _array(tensor: Any, rows: bool = False, dtypes: Any = DTYPES) -> Any:
     """A tensor's memory as an array, which does not hold it; or that of a contiguous copy, which it holds.
 
-    With `rows` they may be in any order, if their features are side by side. What is not plainly numbers in
-    this process's memory stays what it is: the backend will not take it.
+    With `rows` they may be in any order, if their features are side by side. What is not plainly numbers of
+    such a dtype in this process's memory stays what it is: the backend will not take it.
     """
     if tensor is None:
         return None
     try:
-        dtype, place = _NUMPYS.get(tensor.dtype), tensor.data_ptr()
+        dtype, place = dtypes.get(tensor.dtype), tensor.data_ptr()
         if not place or dtype is None or type(tensor) not in _TYPES or not tensor.is_cpu or tensor.is_neg():
             return tensor
     except RuntimeError:  # it has no memory, or what transforms it has
@@ -287,6 +287,10 @@ def _array(tensor: Any, rows: bool = False) -> Any:
     if rows and tensor.stride(-1) == 1:
         return ndarray(tensor.shape, dtype, _MEMORY, place - 1, [dtype.itemsize * s for s in tensor.stride()])
     return tensor.detach().contiguous().numpy()
+
+
+def _sizes(batch_sizes: Any) -> Any:
+    return _array(batch_sizes, dtypes=_INDICES)
 
 
 def _state(h: Any, c: Any, form: Form) -> Any:
