@@ -111,8 +111,8 @@ class _Recurrence(torch.autograd.Function):
         ctx.save_for_backward(memory, y, *inputs)
         ctx.set_materialize_grads(False)
         ctx.made = made
-        # A copy to write to, as PyTorch's y is: by `relu_`, `dropout(inplace=True)`. By NumPy it costs less than
-        # by `clone`, where y is small as where it is large.
+        # A copy to write to, as PyTorch's y is: by `relu_`, `dropout(inplace=True)`. By NumPy it costs less
+        # than by `clone`, where y is small as where it is large.
         return torch.from_numpy(y.numpy().copy()), h_n, c_n
 
     @staticmethod
