@@ -190,6 +190,12 @@ QUICK = [
     Case("stream", "gru", 1, 1, 64, 128),
     Case("ragged", "lstm", 100, 16, 64, 128),
     Case("text", "lstm", 64, 32, 100, 128),
+    Case("torch-train", "gru", 100, 8, 32, 32),
+    Case("torch-infer", "lstm", 100, 1, 64, 128),
+    Case("torch-ragged", "lstm", 100, 16, 64, 128),
+    Case("torch-cell-train", "lstm", 20, 8, 64, 64),
+    Case("torch-cell-infer", "gru", 20, 1, 32, 32),
+    Case("torch-model", "lstm", 64, 32, 100, 128, layers=2),
 ]
 
 # Training and inference whose memory is measured.
