@@ -12,10 +12,14 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn.utils import parametrizations, parametrize, prune  # noqa: E402
 
+import fastrnn  # noqa: E402
 import fastrnn.torch as ours  # noqa: E402
 from fastrnn.torch.acceleration import Row  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # newer versions of Python
+pytestmark = [
+    pytest.mark.usefixtures("one_torch_thread"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),  # of newer versions of Python
+]
 
 KINDS = ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"]
 
@@ -39,15 +43,6 @@ class Model(nn.Module):
 
 TOKENS = torch.arange(40).reshape(5, 8) % 11
 TARGETS = torch.arange(5) % 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """PyTorch's threads, which wait for each other at work, are slow where others have the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def accelerated(model):
@@ -443,6 +438,13 @@ class Encoded(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         return output(self.model, TOKENS[index : index + 1])[0]
+
+
+def test_threads_are_pytorchs():
+    torch.set_num_threads(2)
+    most = fastrnn.get_num_threads()
+    torch.set_num_threads(1)
+    assert fastrnn.get_num_threads() == 1 and most <= 2
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
