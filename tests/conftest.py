@@ -48,8 +48,12 @@ def threads():
 
 @pytest.fixture
 def one_torch_thread():
-    """PyTorch at work on one thread: on more, small calls wait for the last where the machine is busy."""
+    """PyTorch at work on one thread: on more, small calls wait for the last where the machine is busy.
+
+    Its random numbers are the same in each run.
+    """
     torch = pytest.importorskip("torch")
+    torch.manual_seed(20261122)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

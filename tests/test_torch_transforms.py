@@ -14,6 +14,9 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:The .grad attribute of a Tensor that is not a leaf"
     ),  # looked at by Dynamo
+    pytest.mark.filterwarnings("ignore:.torch.cpu.amp.autocast"),  # PyTorch 2.4's, as the next two
+    pytest.mark.filterwarnings("ignore:Graph break due to unsupported builtin"),
+    pytest.mark.filterwarnings("ignore:At pre-dispatch tracing, we will assume"),
     pytest.mark.filterwarnings("ignore:There is a performance drop because we have not yet implemented"),
     pytest.mark.usefixtures("one_torch_thread"),
 ]

@@ -173,7 +173,8 @@ def about_weights(weights: Sequence[Tensor], form: Form) -> str | None:
         return f"cell must be one of {', '.join(PYTORCHS)}, got {form.cell!r}"
     gates, count, least = len(CELLS[form.cell].gates), places(form), 4 if form.biases else 2
     most = least + 1 if form.cell == "lstm" else least
-    if not weights or len(weights) not in (count * least, count * most):
+    # (PyTorch 2.4 compiles numbers of layers to symbols, which no `in` finds.)
+    if not weights or (len(weights) != count * least and len(weights) != count * most):
         return f"weights must be {least} for each of {count} layers and directions, got {len(weights)}"
     each, like = len(weights) // count, weights[0]
     if like.dim() != 2 or weights[1].dim() != 2:
