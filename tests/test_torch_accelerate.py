@@ -298,7 +298,10 @@ def test_a_forward_that_was_wrapped_meanwhile_is_not_pulled_from_under_its_wrapp
         model[0].forward = lambda x: wrapped(2 * x)
     x = torch.ones(5, 2, 3)
     torch.testing.assert_close(model(x), model[0].__class__.forward(model[0], 2 * x))
-    assert [row.reason for row in ours.report(model)] == ["a forward of its own"]
+    assert list(ours.report(model)) == [Row("0", "GRU", None, 2, {})]
+    with torch.autocast("cpu"):
+        model(x)
+    assert list(ours.report(model)) == [Row("0", "GRU", None, 2, {"autocast": 1})]
 
 
 def test_what_has_no_recurrent_modules_is_left_alone():

@@ -160,10 +160,11 @@ def why_not(module: nn.Module) -> str | None:
     if not isinstance(module, PARENTS):
         quantized = kind.__module__.startswith("torch.ao.")
         return "quantized" if quantized else f"no recurrent module of PyTorch's: {kind.__name__}"
-    if is_parametrized(module) and not isinstance(module, OnKernels):
-        return "parametrized before it was accelerated"
-    if "forward" in vars(module):
-        return "a forward of its own"
+    if not isinstance(module, OnKernels):
+        if is_parametrized(module):
+            return "parametrized before it was accelerated"
+        if "forward" in vars(module):
+            return "a forward of its own"
     parameters = list(module.parameters())
     for weight in parameters:
         if type(weight) is not nn.Parameter:
