@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.fx import Proxy
 from torch.nn.functional import dropout
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
@@ -35,6 +36,9 @@ class OnKernels:
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         """As the parent class has it, in its shapes and dtypes, with its exceptions."""
+        if isinstance(input, Proxy):  # torch.fx does not look into the modules of PyTorch, either
+            path, arguments = input.tracer.path_of_module(self), (input,) if hx is None else (input, hx)
+            return input.tracer.create_proxy("call_module", path, arguments, {})
         kept, why = kept_by(self), _in_force()
         found = self._by_kernels(input, hx, kept) if why is None else None
         if found is None:
