@@ -131,6 +131,9 @@ void bind_training(py::module_& module);
 // Layers' parameters, in bindings_layers.cpp.
 void bind_layers(py::module_& module);
 
+// Steps between tensors, in bindings_cell.cpp.
+void bind_cell(py::module_& module);
+
 // Streams, in bindings_stream.cpp.
 void bind_stream(py::module_& module);
 

