@@ -16,6 +16,7 @@
 
 #include "buffer.h"
 #include "interpreter.h"
+#include "tensors.h"
 
 using namespace py::literals;
 
@@ -39,15 +40,49 @@ bool has_dtype(const py::array& array) {
   return dtype.is(wanted) || dtype.equal(wanted);
 }
 
+// How the numbers of an array lie, or of a tensor.
+struct Numbers {
+  static constexpr int most = 4;
+  const void* data = nullptr;
+  int rank = 0;
+  Index shape[most], strides[most];  // in bytes
+  bool plain = false;                // in order without gaps
+  bool writeable = false;
+
+  bool has_shape(std::initializer_list<Index> wanted) const {
+    return rank == int(wanted.size()) && std::equal(wanted.begin(), wanted.end(), shape);
+  }
+};
+
+// Of an aligned array of this dtype, and no subclass, or of a tensor, where such are taken; else of rank 0.
+template <class T>
+Numbers numbers_of(const py::handle& object, const Tensors& tensors = {}) {
+  Numbers found;
+  if (is_ndarray(object)) {
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    const int flags = array.flags(), rank = int(array.ndim());
+    if (rank > found.most || !(flags & py::detail::npy_api::NPY_ARRAY_ALIGNED_) || !has_dtype<T>(array)) return {};
+    found.data = array.data(), found.rank = rank;
+    std::copy_n(array.shape(), rank, found.shape), std::copy_n(array.strides(), rank, found.strides);
+    found.plain = flags & py::array::c_style, found.writeable = array.writeable();
+  } else if (dlpack::Tensor tensor; tensors.has(object) && tensors.look_at<T>(object, tensor) && tensor.rank <= found.most) {
+    found.data = tensor.data, found.rank = tensor.rank;
+    std::copy_n(tensor.shape, tensor.rank, found.shape);
+    Index size = 1;
+    found.plain = found.writeable = true;
+    for (int axis = tensor.rank; axis-- > 0; size *= tensor.shape[axis]) {
+      found.strides[axis] = tensor.strides[axis] * Index(sizeof(T));
+      found.plain = found.plain && (tensor.strides[axis] == size || tensor.shape[axis] == 1);
+    }
+  }
+  return found;
+}
+
 // The numbers of an array of this shape and dtype that is just as the kernels want it, or null.
 template <class T>
-const T* plain_data(const py::handle& object, std::initializer_list<Index> shape) {
-  if (!is_ndarray(object)) return nullptr;
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  if (!is_plain(array) || array.ndim() != py::ssize_t(shape.size()) ||
-      !std::equal(shape.begin(), shape.end(), array.shape()) || !has_dtype<T>(array))
-    return nullptr;
-  return static_cast<const T*>(array.data());
+const T* plain_data(const py::handle& object, std::initializer_list<Index> shape, const Tensors& tensors = {}) {
+  const Numbers numbers = numbers_of<T>(object, tensors);
+  return numbers.plain && numbers.has_shape(shape) ? static_cast<const T*>(numbers.data) : nullptr;
 }
 
 template <class R>
@@ -70,11 +105,11 @@ R* target(py::array& array, const Shape& shape, const char* name) {
   return static_cast<R*>(array.mutable_data());  // throws if it is read-only
 }
 
-// A new array in memory of ours, aligned to cache lines.
+// A new array in memory of ours, aligned to cache lines, and where its numbers are.
 template <class R>
-py::array_t<R> aligned(const Shape& shape, Index size) {
+py::array_t<R> aligned(const Shape& shape, Index size, R*& data) {
   auto buffer = std::make_unique<Buffer<R>>(Buffer<R>{size});
-  R* data = *buffer;
+  data = *buffer;
   const py::capsule owner(buffer.get(), [](void* p) { delete static_cast<Buffer<R>*>(p); });
   buffer.release();
   return py::array_t<R>(shape, data, owner);
@@ -85,7 +120,8 @@ template <class R>
 py::array_t<R> empty(const Shape& shape) {
   Index size = 1;
   for (const Index n : shape) size = product({size, n});
-  return size < Index(least_kept / sizeof(R)) ? py::array_t<R>(shape) : aligned<R>(shape, size);
+  R* data;
+  return size < Index(least_kept / sizeof(R)) ? py::array_t<R>(shape) : aligned<R>(shape, size, data);
 }
 
 // Calls fn with a zero of the array's dtype, or of double if it is neither: then the kernels' door refuses it.

@@ -27,21 +27,25 @@ struct AnyStack {
                           const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
                           const py::handle& dstate, bool input_gradient, bool again, bool recompute,
                           const py::handle& mask, Index first, std::optional<Index> count, const py::handle& hidden) = 0;
+  virtual bool take_tensors(const py::type& tensor, const py::type& parameter) = 0;
+  virtual bool takes_tensors() const = 0;
+  virtual bool lies_in(const std::vector<py::object>& arrays) const = 0;
 };
 
 // An array that is no subclass, or null.
 template <class R>
-bool optional_data(const py::handle& object, std::initializer_list<Index> shape, const R*& to) {
-  return object.is_none() || (to = plain_data<R>(object, shape));
+bool optional_data(const py::handle& object, std::initializer_list<Index> shape, const R*& to, const Tensors& tensors) {
+  return object.is_none() || (to = plain_data<R>(object, shape, tensors));
 }
 
 // A state of plain arrays, each of which may be None: h, or a pair of h and c.
 template <class R>
 bool state_data(const py::handle& state, bool has_c, std::initializer_list<Index> of_h, std::initializer_list<Index> of_c,
-                const R*& h, const R*& c) {
-  if (!has_c || state.is_none()) return optional_data(state, of_h, h);
+                const R*& h, const R*& c, const Tensors& tensors) {
+  if (!has_c || state.is_none()) return optional_data(state, of_h, h, tensors);
   if (!PyTuple_CheckExact(state.ptr()) || PyTuple_GET_SIZE(state.ptr()) != 2) return false;
-  return optional_data(PyTuple_GET_ITEM(state.ptr(), 0), of_h, h) && optional_data(PyTuple_GET_ITEM(state.ptr(), 1), of_c, c);
+  return optional_data(PyTuple_GET_ITEM(state.ptr(), 0), of_h, h, tensors) &&
+         optional_data(PyTuple_GET_ITEM(state.ptr(), 1), of_c, c, tensors);
 }
 
 // The arguments of a call, and copies of those that lead kernels into arrays: the caller's may change.
@@ -61,17 +65,13 @@ struct Given {
   }
 };
 
-// The states of a call, or their gradients.
+// New arrays for the states of a call, or their gradients: h, or a pair of h and c.
 template <class R>
-struct StateArrays {
-  py::array_t<R> h, c;
-  bool has_c;
-
-  StateArrays(Index places, Index B, Index P, Index H, bool with_c)
-      : h({places, B, P}), c({with_c ? places : 0, B, H}), has_c(with_c) {}
-  R* c_data() { return has_c ? c.mutable_data() : nullptr; }
-  py::object state() const { return has_c ? py::object(py::make_tuple(h, c)) : py::object(h); }
-};
+py::object make_states(Index places, Index B, Index P, Index H, bool has_c, R*& h, R*& c, const Tensors& tensors) {
+  const py::object first = make<R>({places, B, P}, h, tensors);
+  if (!has_c) return first;
+  return py::make_tuple(first, make<R>({places, B, H}, c, tensors));
+}
 
 template <class R>
 class TypedStack : public AnyStack {
@@ -81,6 +81,10 @@ class TypedStack : public AnyStack {
   const std::vector<Parameters<R>> parameters_;  // by layer and direction
   Watch watch_;
   Shared<AllWeights<R>> weights_;
+  Tensors tensors_;
+
+  // Results are tensors where x is one.
+  Tensors like(const py::handle& x) const { return tensors_.has(x) ? tensors_ : Tensors(); }
 
   const Kernel<R>& kernel() const { return isa().table<R>().cells[cell_]; }
   bool has_c() const { return kernel().states > 1; }
@@ -115,18 +119,18 @@ class TypedStack : public AnyStack {
     const Index I = layers.parameters[0].I, places = layers.L * layers.D;
     StackCall<R>& call = given.call;
     const Form form = given.form = !batch_sizes.is_none() ? Form::packed : batch_first ? Form::batch_first : Form::time_first;
-    const View floats = view_of<R>(x, I, form);
-    const View view = floats.data ? floats : view_of<Index>(x, 0, form);
+    const View floats = view_of<R>(x, I, form, tensors_);
+    const View view = floats.data ? floats : view_of<Index>(x, 0, form, {});
     if (!view.data) return false;
     std::vector<Index> valid;
     if (form == Form::packed) {
       std::vector<Index> sizes;
-      if (!lengths.is_none() || !copy_indices(batch_sizes, sizes) || !lengths_of(sizes, view.T, valid)) return false;
+      if (!lengths.is_none() || !copy_indices(batch_sizes, sizes, tensors_) || !lengths_of(sizes, view.T, valid)) return false;
       call.order = {Index(sizes.size()), std::move(valid)};
     } else {
       if (lengths.is_none())
         valid.assign(std::size_t(view.B), view.T);
-      else if (!copy_indices(lengths, valid) || Index(valid.size()) != view.B || !within(valid.data(), view.B, 0, view.T))
+      else if (!copy_indices(lengths, valid, tensors_) || Index(valid.size()) != view.B || !within(valid.data(), view.B, 0, view.T))
         return false;
       call.order = {view.T, std::move(valid)};
     }
@@ -141,7 +145,7 @@ class TypedStack : public AnyStack {
       call.tokens = given.template rows<Index>({given.tokens.data(), view.T, view.B, view.B, 1});
     }
     const Index B = call.order.B();
-    return state_data(state, has_c(), {places, B, P()}, {places, B, H()}, call.h0, call.c0);
+    return state_data(state, has_c(), {places, B, P()}, {places, B, H()}, call.h0, call.c0, tensors_);
   }
 
  public:
@@ -157,6 +161,25 @@ class TypedStack : public AnyStack {
     }
   }
 
+  bool take_tensors(const py::type& tensor, const py::type& parameter) override {
+    tensors_ = {tensor, parameter};
+    return takes_tensors();
+  }
+
+  bool takes_tensors() const override { return bool(tensors_); }
+
+  bool lies_in(const std::vector<py::object>& arrays) const override {
+    std::size_t place = 0;
+    for (const py::object& each : arrays) {
+      if (place == watch_.count()) return false;
+      const py::array& array = watch_.array(place++);
+      const Numbers numbers = numbers_of<R>(each, tensors_);
+      if (!numbers.plain || numbers.data != array.data() || numbers.rank != array.ndim()) return false;
+      if (!std::equal(numbers.shape, numbers.shape + numbers.rank, array.shape())) return false;
+    }
+    return place == watch_.count();
+  }
+
   py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
                  bool batch_first, bool all_states) override {
     const Index places = Index(parameters_.size());
@@ -165,18 +188,18 @@ class TypedStack : public AnyStack {
     if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
     StackCall<R>& call = given.call;
     const Index T = call.order.T(), B = call.order.B();
-    const py::array_t<R> y = rows_array<R>(call.order, directions_ * P(), given.form, call.y);
-    StateArrays<R> last(places, B, P(), H(), has_c());
-    call.h_n = last.h.mutable_data(), call.c_n = last.c_data();
+    const Tensors tensors = like(x);
+    const py::object y = make_rows(call.order, directions_ * P(), given.form, call.y, tensors);
+    const py::object last = make_states(places, B, P(), H(), has_c(), call.h_n, call.c_n, tensors);
     if (!all_states) {
       run(layers, call);
-      return py::make_tuple(y, last.state());
+      return py::make_tuple(y, last);
     }
     py::array_t<R> all_h = empty<R>({places, T, B, P()}), all_c = empty<R>({has_c() ? places : 0, T, B, H()});
     call.all_h = std::fill_n(all_h.mutable_data(), all_h.size(), R(0)) - all_h.size();
     if (has_c()) call.all_c = std::fill_n(all_c.mutable_data(), all_c.size(), R(0)) - all_c.size();
     run(layers, call);
-    return py::make_tuple(y, last.state(), has_c() ? py::object(py::make_tuple(all_h, all_c)) : py::object(all_h));
+    return py::make_tuple(y, last, has_c() ? py::object(py::make_tuple(all_h, all_c)) : py::object(all_h));
   }
 
   py::object train(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
@@ -187,20 +210,20 @@ class TypedStack : public AnyStack {
     if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
     StackCall<R>& call = given.call;
     const Index places = layers.L * layers.D, B = call.order.B();
-    if (!optional_data(mask, {places, B, P()}, call.mask)) return py::none();
+    if (!optional_data(mask, {places, B, P()}, call.mask, tensors_)) return py::none();
     call.recompute = recompute;
     watch_.require_in_place();
-    const py::array_t<R> y = rows_array<R>(call.order, directions_ * P(), given.form, call.y);
-    StateArrays<R> last(places, B, P(), H(), has_c());
-    call.h_n = last.h.mutable_data(), call.c_n = last.c_data();
+    const Tensors tensors = like(x);
+    const py::object y = make_rows(call.order, directions_ * P(), given.form, call.y, tensors);
+    const py::object last = make_states(places, B, P(), H(), has_c(), call.h_n, call.c_n, tensors);
     const Index size = room_of(layers, call).of(call.order.rows(), B);
-    py::array_t<R> memory = aligned<R>({size}, size);
-    R* const kept = memory.mutable_data();
+    R* kept;
+    const py::object memory = tensors ? tensors.make({size}, kept) : aligned({size}, size, kept);
     {
       const WithoutGil release;
       train_stack(layers, call, kept, poll);
     }
-    return py::make_tuple(y, last.state(), memory);
+    return py::make_tuple(y, last, memory);
   }
 
   py::object back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
@@ -213,31 +236,32 @@ class TypedStack : public AnyStack {
     StackCall<R>& call = given.call;
     const Order& order = call.order;
     const Index T = order.T(), B = order.B(), D = layers.D, places = layers.L * D;
-    if (!optional_data(mask, {places, B, P()}, call.mask)) return py::none();
+    if (!optional_data(mask, {places, B, P()}, call.mask, tensors_)) return py::none();
     call.recompute = recompute;
-    const Series<const R> made = given.template rows<R>(view_of<R>(y, D * P(), given.form));
+    const Series<const R> made = given.template rows<R>(view_of<R>(y, D * P(), given.form, tensors_));
     if (!made) return py::none();
     call.y = {const_cast<R*>(made.data), made.t, made.b, made.starts};  // which the way back only reads
-    const R* kept = plain_data<R>(memory, {room_of(layers, call).of(order.rows(), B)});
-    if (!kept || !(again || py::reinterpret_borrow<py::array>(memory).writeable())) return py::none();
+    const Numbers kept = numbers_of<R>(memory, tensors_);
+    if (!kept.plain || !kept.has_shape({room_of(layers, call).of(order.rows(), B)})) return py::none();
+    if (!again && !kept.writeable) return py::none();
     StackGradients<R> gradients;
-    if (!dy.is_none() && !(gradients.y = given.template rows<R>(view_of<R>(dy, D * P(), given.form)))) return py::none();
-    if (!state_data(dstate, has_c(), {places, B, P()}, {places, B, H()}, gradients.h_n, gradients.c_n)) return py::none();
+    if (!dy.is_none() && !(gradients.y = given.template rows<R>(view_of<R>(dy, D * P(), given.form, tensors_)))) return py::none();
+    if (!state_data(dstate, has_c(), {places, B, P()}, {places, B, H()}, gradients.h_n, gradients.c_n, tensors_)) return py::none();
     if (!hidden.is_none()) {
       py::array array = py::reinterpret_borrow<py::array>(hidden);
       gradients.hidden = target<R>(array, {places, T, B, P()}, "hidden");
     }
     watch_.require_in_place();
+    const Tensors tensors = like(x);
     py::object dx = py::none();
-    if (input_gradient && call.x) dx = rows_array<R>(order, layers.parameters[0].I, given.form, gradients.x);
-    StateArrays<R> start(places, B, P(), H(), has_c());
-    gradients.h0 = start.h.mutable_data(), gradients.c0 = start.c_data();
-    const py::list arrays = parameter_gradients(layers, first, gradients.parameters);
+    if (input_gradient && call.x) dx = make_rows(order, layers.parameters[0].I, given.form, gradients.x, tensors);
+    const py::object start = make_states(places, B, P(), H(), has_c(), gradients.h0, gradients.c0, tensors);
+    const py::list arrays = parameter_gradients(layers, first, gradients.parameters, tensors);
     {
       const WithoutGil release;
-      back_through_stack(layers, call, const_cast<R*>(kept), gradients, again, poll);
+      back_through_stack(layers, call, static_cast<R*>(const_cast<void*>(kept.data)), gradients, again, poll);
     }
-    return py::make_tuple(dx, arrays, start.state());
+    return py::make_tuple(dx, arrays, start);
   }
 
  private:
@@ -256,7 +280,8 @@ class TypedStack : public AnyStack {
   }
 
   // New arrays like those of the layers' parameters, in their order.
-  py::list parameter_gradients(const Layers<R>& layers, Index first, std::vector<ParametersOf<R>>& to) const {
+  py::list parameter_gradients(const Layers<R>& layers, Index first, std::vector<ParametersOf<R>>& to,
+                               const Tensors& tensors) const {
     py::list arrays;
     std::size_t next = 0;
     for (Index place = 0; place < first * layers.D; ++place) each_pointer(parameters_[std::size_t(place)], [&](auto) { ++next; });
@@ -264,16 +289,14 @@ class TypedStack : public AnyStack {
       const Parameters<R>& like = layers.parameters[place];
       ParametersOf<R> gradient;
       gradient.I = like.I, gradient.H = like.H, gradient.P = like.P;
-      const auto make = [&](const R* parameter, R*& data) {
+      const auto add = [&](const R* parameter, R*& data) {
         if (!parameter) return;
         const py::array& array = watch_.array(next++);
-        py::array_t<R> made = empty<R>(Shape(array.shape(), array.shape() + array.ndim()));
-        data = made.mutable_data();
-        arrays.append(std::move(made));
+        arrays.append(make<R>(Shape(array.shape(), array.shape() + array.ndim()), data, tensors));
       };
-      make(like.w_ih, gradient.w_ih), make(like.w_hh, gradient.w_hh);
-      make(like.b_ih, gradient.b_ih), make(like.b_hh, gradient.b_hh), make(like.w_hr, gradient.w_hr);
-      for (int v = 0; v < most_vectors; ++v) make(like.vectors[v], gradient.vectors[v]);
+      add(like.w_ih, gradient.w_ih), add(like.w_hh, gradient.w_hh);
+      add(like.b_ih, gradient.b_ih), add(like.b_hh, gradient.b_hh), add(like.w_hr, gradient.w_hr);
+      for (int v = 0; v < most_vectors; ++v) add(like.vectors[v], gradient.vectors[v]);
       to.push_back(gradient);
     }
     return arrays;
@@ -377,7 +400,10 @@ void bind_layers(py::module_& module) {
            "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0, "count"_a = py::none())
       .def("back", &AnyStack::back, "memory"_a, "y"_a, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
            "dy"_a, "dstate"_a, "input_gradient"_a, "again"_a, "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0,
-           "count"_a = py::none(), "hidden"_a = py::none());
+           "count"_a = py::none(), "hidden"_a = py::none())
+      .def("take_tensors", &AnyStack::take_tensors, "tensor"_a, "parameter"_a)
+      .def_property_readonly("takes_tensors", &AnyStack::takes_tensors)
+      .def("lies_in", &AnyStack::lies_in, "arrays"_a);
   module.def("train_memory", &train_memory, "See fastrnn.reference.train_memory.", "cell"_a, "dtype"_a, "hidden"_a,
              "projection"_a, "layers"_a, "directions"_a);
   py::class_<AnyLinear>(module, "Linear", "See fastrnn.reference.Linear.")

@@ -54,6 +54,7 @@ class Watch {
     for (const py::array& array : arrays) arrays_.push_back({array, array.data(), array.nbytes()});
   }
 
+  std::size_t count() const { return arrays_.size(); }
   const py::array& array(std::size_t place) const { return arrays_[place].array; }
   bool has_owner() const { return !owner_.is_none(); }
 

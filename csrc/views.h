@@ -1,4 +1,4 @@
-// NumPy arrays of rows over time and batch, as the kernels read and write them.
+// Arrays of rows over time and batch, as the kernels read and write them.
 #pragma once
 
 #include <utility>
@@ -25,16 +25,15 @@ struct View {
 
 // An array of this form, or of the same without features; if it is not that, null.
 template <class R>
-View view_of(const py::handle& object, Index features, Form form) {
+View view_of(const py::handle& object, Index features, Form form, const Tensors& tensors) {
   const bool packed = form == Form::packed;
-  const py::ssize_t rank = (packed ? 1 : 2) + (features ? 1 : 0), bytes = sizeof(R);
-  if (!is_ndarray(object)) return {};
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  if (array.ndim() != rank || !(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) || !has_dtype<R>(array)) return {};
-  if (features && array.shape(rank - 1) != features) return {};
-  View view{array.data(), array.shape(0), packed ? 1 : array.shape(1), array.strides(0), packed ? 0 : array.strides(1)};
+  const int rank = (packed ? 1 : 2) + (features ? 1 : 0);
+  const Index bytes = sizeof(R);
+  const Numbers array = numbers_of<R>(object, tensors);
+  if (array.rank != rank || (features && array.shape[rank - 1] != features)) return {};
+  View view{array.data, array.shape[0], packed ? 1 : array.shape[1], array.strides[0], packed ? 0 : array.strides[1]};
   const bool nothing = view.T * view.B == 0;  // then strides are any numbers, as they are along an axis of one
-  if (features > 1 && !nothing && array.strides(rank - 1) != bytes) return {};
+  if (features > 1 && !nothing && array.strides[rank - 1] != bytes) return {};
   if (view.T < 2 || nothing) view.t = 0;
   if (view.B < 2 || nothing) view.b = 0;
   if (view.t % bytes || view.b % bytes) return {};
@@ -44,12 +43,12 @@ View view_of(const py::handle& object, Index features, Form form) {
 }
 
 // Copies indices, which may change in the caller's array, where that is a plain one.
-inline bool copy_indices(const py::handle& object, std::vector<Index>& to) {
-  if (!is_ndarray(object)) return false;
-  const auto array = py::reinterpret_borrow<py::array>(object);
-  const Index* data = array.ndim() == 1 ? plain_data<Index>(object, {array.shape(0)}) : nullptr;
-  if (data) to.assign(data, data + array.shape(0));
-  return data;
+inline bool copy_indices(const py::handle& object, std::vector<Index>& to, const Tensors& tensors) {
+  const Numbers array = numbers_of<Index>(object, tensors);
+  if (array.rank != 1 || !array.plain) return false;
+  const auto* data = static_cast<const Index*>(array.data);
+  to.assign(data, data + array.shape[0]);
+  return true;
 }
 
 // From the numbers of rows that have each step, positive and not increasing, to the rows' lengths; or false.
@@ -67,16 +66,25 @@ inline bool lengths_of(const std::vector<Index>& sizes, Index rows, std::vector<
   return true;
 }
 
-// A new array of rows.
+// A new array, or a tensor if there are such, and where its numbers are.
 template <class R>
-py::array_t<R> rows_array(const Order& order, Index width, Form form, Series<R>& to) {
+py::object make(const Shape& shape, R*& data, const Tensors& tensors) {
+  if (tensors) return tensors.make(shape, data);
+  py::array_t<R> array = empty<R>(shape);
+  data = array.mutable_data();
+  return array;
+}
+
+// One of rows.
+template <class R>
+py::object make_rows(const Order& order, Index width, Form form, Series<R>& to, const Tensors& tensors) {
   const Index T = order.T(), B = order.B();
   const bool packed = form == Form::packed, batch_first = form == Form::batch_first;
-  py::array_t<R> array = empty<R>(packed ? Shape{order.rows(), width} : batch_first ? Shape{B, T, width} : Shape{T, B, width});
-  to = series(array.mutable_data(), B, width);
+  const Shape shape = packed ? Shape{order.rows(), width} : batch_first ? Shape{B, T, width} : Shape{T, B, width};
+  to = series<R>(nullptr, B, width);
   if (batch_first) to.t = width, to.b = T * width;
   if (packed) to.starts = order.offset();
-  return array;
+  return make(shape, to.data, tensors);
 }
 
 }  // namespace fastrnn

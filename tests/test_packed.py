@@ -294,3 +294,64 @@ def test_a_stack_of_memory_that_is_another_library_s(backend):
     if backend == "native":
         with pytest.raises(TypeError, match="owner: has no _handed_out"):
             kernels().Stack(object(), "lstm", parameters, 1, Options())
+
+
+def test_a_stack_takes_and_returns_tensors_where_it_is_told_of_them():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    one = problem("lstm", SIZES[0])
+    expected = [one.train(), one.back(one.train()[2], one.train()[0]), one.stack.run(*one.arguments)]
+    turned = one._replace(
+        x=torch.from_numpy(one.x).requires_grad_(),
+        state=tuple(map(torch.from_numpy, one.state)),
+        batch_sizes=torch.from_numpy(one.batch_sizes),
+        dy=torch.nn.Parameter(torch.from_numpy(one.dy).t().contiguous().t()),
+        dstate=tuple(map(torch.from_numpy, one.dstate)),
+    )
+    assert turned.train() is None and not one.stack.takes_tensors
+    if not one.stack.take_tensors(torch.Tensor, torch.nn.Parameter):
+        pytest.skip("this PyTorch does not offer the exchange API")
+    y, state_n, memory = turned.train()
+    assert turned.back(memory, y) is None  # the features of dy are not side by side
+    turned = turned._replace(dy=torch.from_numpy(one.dy))
+    found = [(y, state_n, memory.clone()), turned.back(memory, y), turned.stack.run(*turned.arguments)]
+    assert all(type(each) is torch.Tensor and not each.requires_grad for each in flat(found))
+    assert_same(found, expected)
+    assert type(one.stack.run(*one.arguments)[0]) is np.ndarray  # as x is
+    assert {tuple(each.stride()) for each in state_n} == {(20, 5, 1)}
+
+    class Other(torch.Tensor):
+        pass
+
+    negated = torch.complex(*torch.ones(2, 13, 3)).conj().imag
+    tokens = torch.zeros(13, dtype=torch.int64)
+    others = turned.x.double(), turned.x.to("meta"), turned.x.as_subclass(Other), turned.x[None]
+    for x in negated, tokens, *others:
+        assert turned._replace(x=x).train() is None
+
+    def of_a_batch(x):
+        assert turned._replace(x=x).train() is None
+        return x
+
+    torch.func.vmap(of_a_batch)(turned.x[None])
+
+
+def test_a_stack_knows_tensors_that_are_its_parameters():
+    torch = pytest.importorskip("torch")
+    core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
+    weights = list(torch.nn.LSTM(3, 5).parameters())
+    parameters = [Parameters(*(weight.detach().numpy() for weight in weights))]
+    one = core.Stack(None, "lstm", parameters, 1, Options())
+    if not one.take_tensors(torch.Tensor, torch.nn.Parameter):
+        pytest.skip("this PyTorch does not offer the exchange API")
+    assert one.lies_in(weights) and one.lies_in([weight.detach() for weight in weights])
+    for others in (
+        weights[:3],
+        [*weights, weights[0]],
+        [*weights[:2], weights[3], weights[2]],
+        [weights[0].detach().t().contiguous().t(), *weights[1:]],
+        [weights[0].detach().view(3, 20), *weights[1:]],
+        [weights[0].detach().view(torch.int32), *weights[1:]],
+        [],
+    ):
+        assert not one.lies_in(others)

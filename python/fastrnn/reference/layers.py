@@ -191,6 +191,24 @@ class Stack:
         arrays = [array for each in gradients for array in each.parameters.arrays()]
         return dx, arrays, _stacked([each.state for each in gradients])
 
+    takes_tensors = False
+
+    def take_tensors(self, tensor: type, parameter: type) -> bool:
+        """From now on also take, and then return, tensors of another library for arrays, but tokens.
+
+        Parameters
+        ----------
+        tensor, parameter : type
+            The classes of tensors, just these, of which the first offers DLPack's C exchange API.
+
+        Returns
+        -------
+        bool
+            As `takes_tensors` says from then on: this backend never does. Then ``lies_in(tensors)`` tells
+            whether these are the parameters, where they lay when the stack was made.
+        """
+        return self.takes_tensors
+
     def _of(self, first: int, count: int | None) -> Sequence[Parameters]:
         """The parameters of some layers."""
         end = len(self._parameters) if count is None else (first + count) * self._directions

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, empty_like, from_numpy, is_grad_enabled, nn
+from torch import Tensor, from_numpy, is_grad_enabled, nn
 
 from fastrnn.torch.modules import OnKernels
 from fastrnn.torch.ops import by_pytorch, differentiated, keeps_graph, recurrence, watched
@@ -56,12 +56,8 @@ class _Cell(OnKernels):
     def _directly(cell: str, x: Tensor, h: Any, c: Any, weights: list[Any], kept: Kept) -> Any:
         """The pair of states, without an axis of time on the way; or None."""
         if not differentiated(x, h, c, *weights):
-            step = None if h is None else kept.step(cell)
-            if step is not None:
-                h_n, c_n = empty_like(h), None if c is None else empty_like(c)
-                if step.run(x, h, c, *weights, h_n, c_n):
-                    return h_n, c_n
-            return None
+            step = kept.step(cell)
+            return None if step is None else step.run(x, h, c, *weights)
         weights = weights if weights[2] is not None else weights[:2]
         made = kept.made(weights, Form(cell, len(weights) > 2, 1, False, False))
         found = None if made is None else _Step.apply(made, x, h, c, *weights)

@@ -83,8 +83,8 @@ def recurrence(
     if made is None:
         return None
     if not differentiated(*weights, x, h0, c0):
-        return stacks.forward(made.stack.run, x, h0, c0, batch_sizes, form)
-    found = stacks.forward(made.stack.train, x, h0, c0, batch_sizes, form)
+        return stacks.forward(made.stack, False, x, h0, c0, batch_sizes, form)
+    found = stacks.forward(made.stack, True, x, h0, c0, batch_sizes, form)
     if found is None:
         return None
     return _apply(made, found, x, h0, c0, batch_sizes, *weights)
@@ -207,8 +207,7 @@ def _operator(
     form, weights, found = Form(*told), [weight.contiguous() for weight in weights], None
     made = _made(weights, form)
     if made is not None:
-        method = made.stack.train if training else made.stack.run
-        found = stacks.forward(method, x, h0, c0, batch_sizes, form)
+        found = stacks.forward(made.stack, training, x, h0, c0, batch_sizes, form)
     if found is None:
         problem = about(x, h0, c0, weights, batch_sizes, form)
         if problem is None and batch_sizes is not None:

@@ -28,9 +28,6 @@ PYTORCHS = "lstm", "gru", "rnn_tanh", "rnn_relu"
 _INDICES = {torch.int64: np.dtype(np.int64)}
 _TYPES = Tensor, torch.nn.Parameter
 
-# By which others find where a tensor lies, since PyTorch 2.10.
-_EXCHANGE = getattr(Tensor, "__dlpack_c_exchange_api__", None)
-
 # All of the process's memory as one buffer (but for address 0, which NumPy takes for none). An array over
 # a part of it costs as much as `Tensor.numpy`, which would forbid the tensor to be resized for ever.
 _MEMORY: Any = (ctypes.c_char * sys.maxsize).from_address(1)
@@ -86,7 +83,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.calls = Counter[str | None]()
-        self._last: tuple[Any, Any] = None, None
+        self._last: tuple[Any, Any, Any] = None, None, None
         self._step: tuple[Any, Any] = None, None
 
     def made(self, weights: Sequence[Tensor], form: Form) -> Made | None:
@@ -94,19 +91,21 @@ class Kept:
 
         What was made for the last call, if they lie where they lay then.
         """
+        of, (last, lay, made) = (kernels(), form), self._last
+        if of == last and made.stack.takes_tensors and made.stack.lies_in(weights):
+            return made
         try:
-            key = kernels(), form, [(w.data_ptr(), w.shape, w.stride(), w.dtype) for w in weights]
+            lie = [(w.data_ptr(), w.shape, w.stride(), w.dtype) for w in weights]
         except RuntimeError:  # where there is no memory
             return None
-        last, made = self._last
-        if key != last:
+        if of != last or lie != lay:
             if about_weights(weights, form) or not all(w.is_contiguous() for w in weights):
                 return None
             arrays, dtype = [*map(array_of, weights)], DTYPES[weights[0].dtype]
             if not all(is_plain(array, dtype) for array in arrays):
                 return None
-            made = Made(_stack(arrays, form), [address for address, *_ in key[2]], form)
-            self._last = key, made
+            made = Made(_stack(arrays, form), [address for address, *_ in lie], form)
+            self._last = of, lie, made
         return made
 
     def step(self, cell: str) -> Any:
@@ -115,7 +114,8 @@ class Kept:
         last, step = self._step
         if key != last:
             make = getattr(key[0], "CellStep", None)
-            step = None if make is None or _EXCHANGE is None else make(cell, _TYPES, _EXCHANGE)
+            step = None if make is None or cell not in PYTORCHS else make(cell, *_TYPES)
+            step = step if step is not None and step.takes_tensors else None
             self._step = key, step
         return step
 
@@ -135,7 +135,9 @@ def _stack(arrays: Sequence[Any], form: Form) -> Any:
         w_ih, w_hh = next(left), next(left)
         b_ih, b_hh = (next(left), next(left)) if form.biases else (None, None)
         parameters.append(Parameters(w_ih, w_hh, b_ih, b_hh, next(left) if projected else None))
-    return kernels().Stack(_Anybody, form.cell, parameters, directions(form), Options())
+    stack = kernels().Stack(_Anybody, form.cell, parameters, directions(form), Options())
+    stack.take_tensors(*_TYPES)
+    return stack
 
 
 # -- what can be taken
@@ -220,22 +222,29 @@ def _form(tensor: Tensor) -> str:
 
 
 def forward(
-    method: Any, x: Tensor, h0: Tensor | None, c0: Tensor | None, batch_sizes: Tensor | None, form: Form
+    stack: Any,
+    training: bool,
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    batch_sizes: Tensor | None,
+    form: Form,
 ) -> Any:
-    """A call of a `Stack`'s `run` or `train`.
+    """A call of a `Stack`'s `train` or `run`.
 
     Returns
     -------
     y, h_n, c_n, or y, h_n, c_n, memory, or None
         c_n is None but for an LSTM. None, and nothing done, if the kernels refuse an argument.
     """
-    found = method(array_of(x, True), _state(h0, c0, form), None, _sizes(batch_sizes), form.batch_first)
+    method, given = stack.train if training else stack.run, _given(stack)
+    sizes = given(batch_sizes, dtypes=_INDICES)
+    found = method(given(x, True), _state(given, h0, c0, form), None, sizes, form.batch_first)
     if found is None:
         return None
     y, state_n, *memory = found
     h_n, c_n = state_n if form.cell == "lstm" else (state_n, None)
-    c_n = None if c_n is None else from_numpy(c_n)
-    return from_numpy(y), from_numpy(h_n), c_n, *map(from_numpy, memory)
+    return _tensor(y), _tensor(h_n), _tensor(c_n), *map(_tensor, memory)
 
 
 def back(
@@ -258,16 +267,17 @@ def back(
     """
     memory, y, x, h0, c0, batch_sizes, *_ = saved
     dy, dh_n, dc_n = gradients
+    given = _given(stack)
     found = stack.back(
-        array_of(memory),
-        array_of(y, True),
-        array_of(x, True),
-        _state(h0, c0, form),
+        given(memory),
+        given(y, True),
+        given(x, True),
+        _state(given, h0, c0, form),
         None,
-        _sizes(batch_sizes),
+        given(batch_sizes, dtypes=_INDICES),
         form.batch_first,
-        array_of(dy, True),
-        _state(dh_n, dc_n, form),
+        given(dy, True),
+        _state(given, dh_n, dc_n, form),
         input_gradient,
         again,
     )
@@ -276,11 +286,26 @@ def back(
     dx, arrays, dstate = found
     dh0, dc0 = dstate if form.cell == "lstm" else (dstate, None)
     return (
-        None if dx is None else from_numpy(dx),
-        None if h0 is None else from_numpy(dh0),
-        None if c0 is None else from_numpy(dc0),
-        *map(from_numpy, arrays),
+        _tensor(dx),
+        None if h0 is None else _tensor(dh0),
+        None if c0 is None else _tensor(dc0),
+        *map(_tensor, arrays),
     )
+
+
+def _given(stack: Any) -> Any:
+    """What makes of a tensor what the stack takes."""
+    return _in_order if stack.takes_tensors else array_of
+
+
+def _in_order(tensor: Any, rows: bool = False, dtypes: Any = None) -> Any:
+    """A tensor, or a contiguous copy; with `rows` as of `array_of`. The stack sees to dtypes."""
+    try:
+        if tensor is None or tensor.is_contiguous() or (rows and tensor.stride(-1) == 1) or tensor.is_neg():
+            return tensor
+        return tensor.detach().contiguous()
+    except RuntimeError:  # it has no such order
+        return tensor
 
 
 def array_of(tensor: Any, rows: bool = False, dtypes: Any = DTYPES) -> Any:
@@ -304,12 +329,13 @@ def array_of(tensor: Any, rows: bool = False, dtypes: Any = DTYPES) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
-def _sizes(batch_sizes: Any) -> Any:
-    return array_of(batch_sizes, dtypes=_INDICES)
-
-
-def _state(h: Any, c: Any, form: Form) -> Any:
+def _state(given: Any, h: Any, c: Any, form: Form) -> Any:
     """h, or for an LSTM both, as the backend takes it."""
     if h is None and c is None:
         return None
-    return array_of(h) if form.cell != "lstm" and c is None else (array_of(h), array_of(c))
+    return given(h) if form.cell != "lstm" and c is None else (given(h), given(c))
+
+
+def _tensor(found: Any) -> Any:
+    """Of what the backend returns."""
+    return from_numpy(found) if type(found) is ndarray else found
