@@ -641,6 +641,17 @@ def test_cells_see_weights_written_to_and_go_to_pytorch_too(cell):
     assert_same(*modules, lambda module, _: torch.vmap(module)(x), reason="torch.func")
 
 
+def test_a_step_takes_a_sign_that_waits_into_the_numbers(cell):
+    modules, x, h = pair(cell, 4, 5), batch(3, 4), batch(3, 5)
+
+    def step(x, h):
+        return lambda module, _: module(x, (h, h) if cell == "LSTMCell" else h)
+
+    with torch.no_grad():
+        for call in step(torch._neg_view(x), h), step(x, torch._neg_view(h)):
+            assert_same(*modules, call, reason="arguments of another kind")
+
+
 def test_cells_go_with_autograd_as_pytorchs(backend, cell):
     def through_time(module, leaves):
         """Some steps, whose states are used twice and changed in place."""
