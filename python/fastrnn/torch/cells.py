@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, from_numpy, is_grad_enabled, nn
+from torch._C import _len_torch_dispatch_stack as modes
 
 from fastrnn.torch.modules import OnKernels
 from fastrnn.torch.ops import by_pytorch, differentiated, keeps_graph, recurrence, watched
@@ -20,7 +21,7 @@ _NAMES = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
 class _Cell(OnKernels):
     def _by_kernels(self: Any, input: Any, hx: Any, kept: Kept | None) -> Any:
         """What the parent would return, or None where the kernels do not take it."""
-        cell, held, h, c = self._cell, self._parameters, hx, None
+        cell, rank, held, h, c = self._cell, input.dim(), self._parameters, hx, None
         if cell == "lstm" and hx is not None:
             if not isinstance(hx, (tuple, list)) or len(hx) != 2 or not isinstance(hx[1], Tensor):
                 return None
@@ -28,40 +29,30 @@ class _Cell(OnKernels):
         if hx is not None and not isinstance(h, Tensor):
             return None
         weights = [held[name] if name in held else getattr(self, name) for name in _NAMES]
-        biases = weights[2] is not None
-        if biases != (weights[3] is not None) or input.dim() not in (1, 2):
-            return None
-        if kept is not None and input.dim() == 2 and not watched(input):
-            found = self._directly(cell, input, h, c, weights, kept)
+        learning = differentiated(input, h, c, *weights)
+        if not learning and kept is not None and not modes():
+            step = kept.step(cell)
+            found = None if step is None else step.run(input, h, c, *weights)
             if found is not None:
                 return found if cell == "lstm" else found[0]
-        axes = (0, 1)[: 3 - input.dim()]  # of time, and of the batch where there is none
-        if any(each is not None and each.dim() != input.dim() for each in (h, c)):
+        biases = weights[2] is not None
+        if biases != (weights[3] is not None) or rank not in (1, 2):
+            return None
+        weights = weights if biases else weights[:2]
+        if learning and rank == 2 and kept is not None and not watched(input):
+            made = kept.made(weights, Form(cell, biases, 1, False, False))
+            found = None if made is None else _Step.apply(made, input, h, c, *weights)
+            return None if found is None or found[0] is None else found if cell == "lstm" else found[0]
+        axes = (0, 1)[: 3 - rank]  # of time, and of the batch where there is none
+        if any(each is not None and each.dim() != rank for each in (h, c)):
             return None
         x, h, c = [None if each is None else each[(None,) * len(axes)] for each in (input, h, c)]
-        form: Any = {
-            "cell": cell,
-            "biases": biases,
-            "layers": 1,
-            "bidirectional": False,
-            "batch_first": False,
-        }
-        found = recurrence(x, h, c, weights if biases else weights[:2], None, **form, kept=kept)
+        form: Any = Form(cell, biases, 1, False, False)._asdict()
+        found = recurrence(x, h, c, weights, None, **form, kept=kept)
         if found is None:
             return None
         _, h, c = found
         return h.squeeze(axes) if c is None else (h.squeeze(axes), c.squeeze(axes))
-
-    @staticmethod
-    def _directly(cell: str, x: Tensor, h: Any, c: Any, weights: list[Any], kept: Kept) -> Any:
-        """The pair of states, without an axis of time on the way; or None."""
-        if not differentiated(x, h, c, *weights):
-            step = kept.step(cell)
-            return None if step is None else step.run(x, h, c, *weights)
-        weights = weights if weights[2] is not None else weights[:2]
-        made = kept.made(weights, Form(cell, len(weights) > 2, 1, False, False))
-        found = None if made is None else _Step.apply(made, x, h, c, *weights)
-        return None if found is None or found[0] is None else found
 
 
 class _Step(torch.autograd.Function):
@@ -71,7 +62,7 @@ class _Step(torch.autograd.Function):
     def forward(ctx: Any, made: Made, *inputs: Any) -> Any:
         x, h, c, *_ = inputs
         state = _state(h, c, made.form)
-        found = made.stack.train(_with_time(x), state, None, None, False)
+        found = made.stack.train(_with_time(x, True), state, None, None, False)
         if found is None:
             return None, None
         y, state_n, memory = found
@@ -87,10 +78,9 @@ class _Step(torch.autograd.Function):
         if dh_n is None and dc_n is None:
             return (None,) * (len(saved) - 1)
         if not is_grad_enabled() and [weight.data_ptr() for weight in weights] == addresses:
-            arguments = _with_time(x), _state(h, c, form), None, None, False, None, _state(dh_n, dc_n, form)
-            found = stack.back(
-                array_of(memory), _with_time(y), *arguments, ctx.needs_input_grad[1], keeps_graph()
-            )
+            made = array_of(memory), _with_time(y), _with_time(x, True), _state(h, c, form)
+            dstate_n, options = _state(dh_n, dc_n, form), (ctx.needs_input_grad[1], keeps_graph())
+            found = stack.back(*made, None, None, False, None, dstate_n, *options)
         if found is not None:
             dx, dweights, dstate = found
             dx, (dh, dc) = None if dx is None else from_numpy(dx[0]), _without_time(dstate)
@@ -100,9 +90,9 @@ class _Step(torch.autograd.Function):
         return None, *[None if each is None else each[0] for each in found[:3]], *found[3:]
 
 
-def _with_time(tensor: Any) -> Any:
+def _with_time(tensor: Any, rows: bool = False) -> Any:
     """(1, B, ...), as an array."""
-    array = array_of(tensor, True)
+    array = array_of(tensor, rows)
     return None if array is None else array[None]
 
 
@@ -140,10 +130,13 @@ class RNNCell(_Cell, nn.RNNCell):
         return f"rnn_{self.nonlinearity}"
 
     def _by_kernels(self, input: Any, hx: Any, kept: Kept | None) -> Any:
-        tensors = [each for each in (input, hx, *self._parameters.values()) if isinstance(each, Tensor)]
-        if self.nonlinearity not in ("tanh", "relu") or (kept is not None and differentiated(*tensors)):
+        if self.nonlinearity not in ("tanh", "relu"):
             return None
+        if kept is not None and is_grad_enabled():
+            tensors = [each for each in (input, hx, *self._parameters.values()) if isinstance(each, Tensor)]
+            if differentiated(*tensors):
+                return None
         return super()._by_kernels(input, hx, kept)
 
-    def _about(self, input: Any) -> str:
-        return "gradients of one step" if is_grad_enabled() else super()._about(input)
+    def _why(self, input: Any) -> str:
+        return "gradients of one step" if is_grad_enabled() else super()._why(input)

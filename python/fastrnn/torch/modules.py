@@ -43,13 +43,16 @@ class OnKernels:
         found = self._by_kernels(input, hx, kept) if why is None else None
         if found is None:
             found = super().forward(input, hx)  # type: ignore[misc]
-            why = why or why_not(self) or self._about(input)
+            why = why or self._why(input)
         if kept is not None:
             kept.calls[why] += 1
         return found
 
-    def _about(self, input: Any) -> str:
-        """What it is about the input of a call that PyTorch took over."""
+    def _why(self: Any, input: Any) -> str:
+        """Why PyTorch took over a call that nothing else is in force for."""
+        about_all = why_not(self)
+        if about_all is not None:
+            return about_all
         x = input.data if isinstance(input, PackedSequence) else input
         if type(x) is not Tensor and type(x) is not nn.Parameter:
             return f"{type(x).__name__} as input"
