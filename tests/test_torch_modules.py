@@ -540,6 +540,15 @@ def test_torch_fx_takes_modules_whole(layer):
     assert graph(batch(3, 2, 4))[0].equal(own(batch(3, 2, 4))[0])
 
 
+def test_torch_fx_refuses_a_forward_around_a_layer_and_a_layer_alone_as_it_does_pytorchs(layer):
+    for modules in (nn, ours):
+        parent = getattr(modules, layer)
+        twice = type("Twice", (parent,), {"forward": lambda self, x: parent.forward(self, 2 * x)})
+        for module in (nn.Sequential(twice(4, 5)), parent(4, 5)):
+            with pytest.raises(torch.fx.proxy.TraceError):
+                torch.fx.symbolic_trace(module)
+
+
 def test_hooks_and_containers(layer):
     seen = []
     own = getattr(ours, layer)(4, 5)

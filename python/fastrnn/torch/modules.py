@@ -36,7 +36,8 @@ class OnKernels:
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         """As the parent class has it, in its shapes and dtypes, with its exceptions."""
-        if isinstance(input, Proxy):  # torch.fx does not look into the modules of PyTorch, either
+        if isinstance(input, Proxy) and type(self).forward is OnKernels.forward and input.tracer.root is not self:
+            # torch.fx does not look into the modules of PyTorch, either.
             path, arguments = input.tracer.path_of_module(self), (input,) if hx is None else (input, hx)
             return input.tracer.create_proxy("call_module", path, arguments, {})
         kept, why = kept_by(self), _in_force()
