@@ -50,7 +50,7 @@ test_mkldnn.py, test_autocast.py, test_autograd.py, test_utils.py -> transforms
 test/onnx -> transforms
     the tracing exporter: the parent's file, which ONNX Runtime runs
     the symbolic functions one by one: of the exporter, not of modules
-test/test_fx.py -> modules: symbolic_trace takes ours as one node, as it does modules whose class lives in torch.nn
+test/test_fx.py -> modules: symbolic_trace takes ours as one node, as it does PyTorch's
 test/quantization: quantize_dynamic looks modules up by their exact class, so it leaves ours as they are:
     quantize before, or after `undo()`; quantized modules are no `torch.nn.LSTM`, and `accelerate` leaves them
 test/distributed: DistributedDataParallel on the CPU -> accelerate; FSDP, test_data_parallel_rnn: CUDA

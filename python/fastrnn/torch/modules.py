@@ -36,8 +36,7 @@ class OnKernels:
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         """As the parent class has it, in its shapes and dtypes, with its exceptions."""
-        if isinstance(input, Proxy) and type(self).forward is OnKernels.forward and input.tracer.root is not self:
-            # torch.fx does not look into the modules of PyTorch, either.
+        if isinstance(input, Proxy) and _is_leaf(self, input.tracer):
             path, arguments = input.tracer.path_of_module(self), (input,) if hx is None else (input, hx)
             return input.tracer.create_proxy("call_module", path, arguments, {})
         kept, why = kept_by(self), _in_force()
@@ -71,6 +70,11 @@ class OnKernels:
         plain = parent.__new__(parent)
         plain.__dict__ |= {name: value for name, value in self.__dict__.items() if name != "_kept"}
         return plain
+
+
+def _is_leaf(module: Any, tracer: Any) -> bool:
+    """Whether torch.fx takes a module for one node, as PyTorch's; not one with a forward around ours."""
+    return type(module).forward is OnKernels.forward and tracer.root is not module
 
 
 class _Layer(OnKernels):
