@@ -47,8 +47,8 @@ class _Cell(OnKernels):
         if any(each is not None and each.dim() != rank for each in (h, c)):
             return None
         x, h, c = [None if each is None else each[(None,) * len(axes)] for each in (input, h, c)]
-        form: Any = Form(cell, biases, 1, False, False)._asdict()
-        found = recurrence(x, h, c, weights, None, **form, kept=kept)
+        form: Any = {"cell": cell, "biases": biases, "layers": 1}
+        found = recurrence(x, h, c, weights, None, **form, bidirectional=False, batch_first=False, kept=kept)
         if found is None:
             return None
         _, h, c = found
