@@ -53,6 +53,17 @@ def kinds(value):
     return type(value), [kinds(each) for each in value] if type(value) in (tuple, list) else None
 
 
+def assert_refused_alike(modules, calls):
+    """Two modules raise the same exception, in the same words, for each of these arguments."""
+    for arguments in calls:
+        raised = []
+        for module in modules:
+            with pytest.raises((ValueError, RuntimeError, TypeError, AttributeError, IndexError)) as caught:
+                module(*arguments)
+            raised.append((caught.type, str(caught.value)))
+        assert raised[0] == raised[1], arguments
+
+
 def assert_same(module, twin, call, *, reason=None):
     """Both give the same to a call, or raise the same; ours for this reason by PyTorch."""
     outcomes = []
@@ -302,13 +313,7 @@ def test_what_pytorch_refuses_is_refused_in_its_words(layer):
     ]
     if layer == "LSTM":
         calls += [(x, (h[0],)), (x, (*h, h[0])), (x, h[0]), (x, (h[0], None)), (x, (h[0], h[1][..., :4]))]
-    for arguments in calls:
-        raised = []
-        for module in modules:
-            with pytest.raises((ValueError, RuntimeError, TypeError, AttributeError, IndexError)) as caught:
-                module(*arguments)
-            raised.append((caught.type, str(caught.value)))
-        assert raised[0] == raised[1], arguments
+    assert_refused_alike(modules, calls)
 
 
 def test_an_empty_batch_has_empty_results(layer):
@@ -636,13 +641,7 @@ def test_what_pytorch_refuses_of_a_cell_is_refused_in_its_words(cell, learning):
         for module in modules:
             module.nonlinearity = "sigmoid"
         calls += [(x,)]
-    for arguments in calls:
-        raised = []
-        for module in modules:
-            with pytest.raises((ValueError, RuntimeError, TypeError, AttributeError, IndexError)) as caught:
-                module(*arguments)
-            raised.append((caught.type, str(caught.value)))
-        assert raised[0] == raised[1], arguments
+    assert_refused_alike(modules, calls)
 
 
 def test_cells_see_weights_written_to_and_go_to_pytorch_too(cell):

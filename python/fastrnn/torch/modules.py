@@ -36,7 +36,7 @@ class OnKernels:
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         """As the parent class has it, in its shapes and dtypes, with its exceptions."""
-        if isinstance(input, Proxy) and _is_leaf(self, input.tracer):
+        if isinstance(input, Proxy) and _is_whole(self) and input.tracer.root is not self:
             path, arguments = input.tracer.path_of_module(self), (input,) if hx is None else (input, hx)
             return input.tracer.create_proxy("call_module", path, arguments, {})
         kept, why = kept_by(self), _in_force()
@@ -64,7 +64,7 @@ class OnKernels:
 
     def __prepare_scriptable__(self: Any) -> nn.Module:
         """What ``torch.jit.script`` compiles: the parent with its parameters, where `forward` is ours."""
-        if type(self).forward is not OnKernels.forward:
+        if not _is_whole(self):
             return self
         parent = next(kind for kind in type(self).__mro__ if not issubclass(kind, OnKernels))
         plain = parent.__new__(parent)
@@ -72,9 +72,9 @@ class OnKernels:
         return plain
 
 
-def _is_leaf(module: Any, tracer: Any) -> bool:
-    """Whether torch.fx takes a module for one node, as PyTorch's; not one with a forward around ours."""
-    return type(module).forward is OnKernels.forward and tracer.root is not module
+def _is_whole(module: Any) -> bool:
+    """Whether a module's `forward` is ours alone, and not a subclass's around it: it is as PyTorch's then."""
+    return type(module).forward is OnKernels.forward
 
 
 class _Layer(OnKernels):

@@ -82,11 +82,10 @@ def recurrence(
     made = (kept or Kept()).made(weights, form)
     if made is None:
         return None
-    if not differentiated(*weights, x, h0, c0):
-        return stacks.forward(made.stack, False, x, h0, c0, batch_sizes, form)
-    found = stacks.forward(made.stack, True, x, h0, c0, batch_sizes, form)
-    if found is None:
-        return None
+    training = differentiated(*weights, x, h0, c0)
+    found = stacks.forward(made.stack, training, x, h0, c0, batch_sizes, form)
+    if found is None or not training:
+        return found
     return _apply(made, found, x, h0, c0, batch_sizes, *weights)
 
 
