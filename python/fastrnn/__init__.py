@@ -75,6 +75,7 @@ _MODULES = (
     "data",
     "diagnostics",
     "functional",
+    "interop",
     "losses",
     "metrics",
     "models",

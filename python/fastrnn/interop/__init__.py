@@ -1,0 +1,5 @@
+"""Trained models from the files and objects of PyTorch, ONNX and Keras, and into them.
+
+No framework is needed to read a file. What comes out computes what the model computed, or is refused by the
+name of what cannot be represented.
+"""
