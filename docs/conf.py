@@ -24,7 +24,7 @@ extensions = [
     "mathml",
     "public_names",
 ]
-exclude_patterns = ["_build", "_ext", "figures"]
+exclude_patterns = ["_build", "_ext", "figures", "howto/_tables"]
 suppress_warnings = ["config.cache"]
 
 html_theme = "furo"

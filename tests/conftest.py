@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+import tables
 
 from fastrnn.backend import BACKENDS, use_backend
 from fastrnn.config import _core
@@ -13,8 +14,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    what = "write the tables in docs/howto/_tables from the marks of the tests that pass: see tables.py"
+    parser.addoption("--tables", action="store_true", help=what)
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "case(page, what, remark, works): a row of a table: see tables.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    config.stash[tables.COLLECTED] = list(items)  # before -k and -m leave some out
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if call.when == "call" and report.passed:
+        item.stash[tables.PASSED] = True
+
+
+def pytest_sessionfinish(session):
+    if session.config.getoption("--tables"):
+        tables.write(session.config.stash.get(tables.COLLECTED, []))
 
 
 @pytest.fixture
