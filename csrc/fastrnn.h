@@ -57,7 +57,7 @@ enum class Activation { sigmoid, hard_sigmoid, hard_sigmoid_6, tanh, relu, linea
 // What the cells that take it are told.
 struct Options {
   Activation gate = Activation::sigmoid, state = Activation::tanh, output = Activation::tanh;
-  double clip = __builtin_inf();  // every activation's argument is within -clip .. clip
+  double clip = __builtin_inf();  // what gates and the state are made of is within -clip .. clip
   bool coupled = false;           // f = 1 - i
 };
 

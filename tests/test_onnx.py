@@ -1,9 +1,8 @@
 """Cells against ONNX Runtime and the node tests that ONNX comes with: the forms that PyTorch has not.
 
 ONNX has the gates of an LSTM in the order i o f c, those of a GRU as z r h; weights of both directions lie
-side by side, and so do the two biases. What it calls ``clip`` is "applied to the input of activations", that
-of c_t among them; so it is here, while ONNX Runtime leaves that one out. Hence cases in which c_t stays
-within the bound.
+side by side, and so do the two biases. What it calls ``clip`` is "applied to the input of activations"; as in
+ONNX Runtime c_t is not among them.
 """
 
 import importlib
@@ -80,7 +79,12 @@ CASES = {
     "lstm": ("LSTM", {}, {}),
     "lstm, peephole": ("LSTM", {"peephole": True}, {}),
     "lstm, coupled": ("LSTM", {"coupled": True}, {"input_forget": 1}),
-    "lstm, clip": ("LSTM", {"clip": 1.2, "coupled": True}, {"clip": 1.2, "input_forget": 1}),
+    "lstm, clip": (
+        "LSTM",
+        {"clip": 0.3, "activation": "relu"},
+        {"clip": 0.3, "activations": ["Sigmoid", "Relu", "Tanh"]},
+    ),
+    "lstm, clip, coupled": ("LSTM", {"clip": 1.2, "coupled": True}, {"clip": 1.2, "input_forget": 1}),
     "lstm, all": (
         "LSTM",
         {

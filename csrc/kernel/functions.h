@@ -32,6 +32,9 @@ struct UsualRelu : Usual {
 struct Chosen {
   static constexpr bool any = true;
 
+  template <class R>
+  static constexpr R unbounded = R(__builtin_inf());
+
   // Of an argument within -clip .. clip. Functions of their own: a cell calls them in many places.
   template <class R>
   static __attribute__((noinline)) Vec<R> apply(Activation f, R clip, Vec<R> a) {
@@ -72,10 +75,11 @@ struct Chosen {
   static FASTRNN_INLINE Vec<R> state(const Options* o, Vec<R> a) { return apply<R>(o->state, R(o->clip), a); }
   template <class R>
   static FASTRNN_INLINE Vec<R> state_slope(const Options* o, Vec<R> y) { return slope<R>(o->state, R(o->clip), y); }
+  // c_t, which it is applied to, is not clipped.
   template <class R>
-  static FASTRNN_INLINE Vec<R> output(const Options* o, Vec<R> a) { return apply<R>(o->output, R(o->clip), a); }
+  static FASTRNN_INLINE Vec<R> output(const Options* o, Vec<R> a) { return apply<R>(o->output, unbounded<R>, a); }
   template <class R>
-  static FASTRNN_INLINE Vec<R> output_slope(const Options* o, Vec<R> y) { return slope<R>(o->output, R(o->clip), y); }
+  static FASTRNN_INLINE Vec<R> output_slope(const Options* o, Vec<R> y) { return slope<R>(o->output, unbounded<R>, y); }
 };
 
 }  // namespace fastrnn::FASTRNN_ISA

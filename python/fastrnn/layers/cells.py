@@ -68,8 +68,8 @@ class LSTM(Recurrent[tuple[Array, Array]]):
         1 with slope 1/5 between, as ONNX has it), "hard_sigmoid_6" (with slope 1/6, as Keras 3 and PyTorch
         have it), "tanh", "relu" or "linear".
     clip : float, optional
-        The bound of all that activations are applied to, c_t among it, but not where it is carried on: as
-        the text of ONNX has it. (ONNX Runtime does not bound c_t.)
+        The bound of what `gate_activation` and `activation` are applied to, but not of c_t: as in ONNX
+        Runtime, while the text of ONNX leaves that open.
     coupled : bool
         Whether f is 1 - i (Greff et al. 2017; ONNX's ``input_forget``): what the weights give to f is then of
         no use.

@@ -99,7 +99,7 @@ class Cell:
         return self.gate if gate in self.sigmoids else self.state
 
     def clip(self, a: Array) -> Array:
-        """An activation's argument, within the bounds that there may be."""
+        """What a gate or the state is made of, within the bounds that there may be."""
         return a if self.bound is None else np.clip(a, -self.bound, self.bound)
 
     def unclip(self, da: Array, a: Array) -> Array:
@@ -164,18 +164,18 @@ class LSTM(Cell):
         c = f * c_previous + i * g
         if "peephole" in self.own:
             a_o = a_o + p_o * c
-        a_o, a_c = self.clip(a_o), self.clip(self.shown(c))
-        o, shown = self.gate.of(a_o), self.output.of(a_c)
-        return [o * shown, c], [i, f, g, o, shown, a_i, a_f, a_g, a_o, a_c]
+        a_o = self.clip(a_o)
+        o, shown = self.gate.of(a_o), self.output.of(self.shown(c))
+        return [o * shown, c], [i, f, g, o, shown, a_i, a_f, a_g, a_o]
 
     def backward(
         self, undo: Undo, kept: Arrays, previous: Arrays, following: Arrays, dfollowing: Arrays
     ) -> Back:
         (_, c_previous), (_, c), (dh, dc) = previous, following, dfollowing
-        i, f, g, o, shown, a_i, a_f, a_g, a_o, a_c = kept
+        i, f, g, o, shown, a_i, a_f, a_g, a_o = kept
         da_o = self.unclip(dh * shown * self.gate.slope(o), a_o)
         # The cell state also acts through h.
-        dshown, dvectors = self.shown_back(self.unclip(dh * o * self.output.slope(shown), a_c), c)
+        dshown, dvectors = self.shown_back(dh * o * self.output.slope(shown), c)
         dc = dc + dshown
         if "peephole" in self.own:
             p_i, p_f, p_o = np.split(self.own["peephole"], 3)

@@ -32,7 +32,7 @@ class Options(NamedTuple):
     gate: str = "sigmoid"  # activations: of the gates that open and close,
     state: str = "tanh"  # of what goes into the state,
     output: str = "tanh"  # and of what comes out of it
-    clip: float | None = None  # every activation's argument is clipped to -clip ... clip
+    clip: float | None = None  # what gates and the state are made of is clipped to -clip ... clip
     coupled: bool = False  # f = 1 - i
 
 
