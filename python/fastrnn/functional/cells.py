@@ -77,7 +77,7 @@ class CellFunction(Generic[StateT]):
 
             Of `rnn` ``nonlinearity="tanh"``, of the others ``gate_activation="sigmoid"`` and
             ``activation="tanh"``, of `lstm` ``output_activation="tanh"`` too: the functions in these places,
-            by name, as of `fastrnn.LSTM`. Of all ``clip``, the bound of their arguments, but for c_t; of `lstm`
+            by name, as of `fastrnn.LSTM`. Of all ``clip``, the bound of their arguments but c_t; of `lstm`
             ``coupled=True``, for f = 1 - i; of `gru` ``reset_after=False``, for
             n = tanh(W_in x_t + b_in + W_hn (r h_{t-1}) + b_hn).
 
