@@ -1,0 +1,60 @@
+"""The readers of other systems' files, each on thousands of mutated ones.
+
+    python tests/fuzz_readers.py torch -n 10000
+
+The files are those in tests/recorded/<reader>, but for its folders and scripts. None may need more than four
+gigabytes, more than a minute, or end in anything but a ValueError.
+"""
+
+import argparse
+import resource
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from mutations import survives
+
+from fastrnn import interop
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def torch(path):
+    """All layers; what is not a refusal of the file as a whole is one of its readings."""
+    return interop.from_torch(path, layers=True, batch_first=False, nonlinearity="tanh")
+
+
+#: What reads a path, by the folder in tests/recorded that has its files: a line for each reader.
+READERS = {"torch": torch}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "readers", nargs="*", default=list(READERS), help=f"{', '.join(READERS)}: all if left out"
+    )
+    parser.add_argument("-n", type=int, default=10_000, help="mutations for each reader")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+    signal.signal(signal.SIGALRM, too_long)
+    for name in options.readers:
+        files = [each for each in (RECORDED / name).iterdir() if each.is_file() and each.suffix != ".py"]
+        directory = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-"))
+        refused = survives(READERS[name], files, options.n, directory, options.seed, another)
+        signal.alarm(0)
+        print(f"{name}: {options.n} mutated files, {refused} refused, the others read")
+
+
+def another(done):
+    """The clock starts anew for each file."""
+    signal.alarm(60)
+
+
+def too_long(number, frame):
+    raise TimeoutError("a file took a minute")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
