@@ -73,7 +73,7 @@ def save(path: _Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     except SafetensorError as error:
         limit = "must fit into the header of a safetensors file, 100 MB"
         raise ValueError(f"metadata {limit}, got {len(text):,} characters of JSON ({error})") from None
-    _write(name, data)
+    write(name, data)
 
 
 def load(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -198,7 +198,22 @@ def _checksum(tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> s
     return f"{total:08x}"
 
 
-def _write(name: str, data: bytes) -> None:
+def write(path: _Path, data: bytes) -> None:
+    """Write bytes of any kind of file to ``path`` in one step, as `save` does.
+
+    Parameters
+    ----------
+    path : str, bytes or path-like
+        The file.
+    data : bytes
+        All that is to be in it.
+
+    Raises
+    ------
+    OSError
+        As by `save`.
+    """
+    name = os.fsdecode(path)
     with _errors_name(name):
         target = _to_replace(name)
         if target is not None:

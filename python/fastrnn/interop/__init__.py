@@ -3,3 +3,7 @@
 No framework is needed to read a file. What comes out computes what the model computed, or is refused by the
 name of what cannot be represented.
 """
+
+from fastrnn.interop.onnx_writer import to_onnx
+
+__all__ = ["to_onnx"]

@@ -1,0 +1,316 @@
+"""Networks as ONNX models, in ONNX Runtime beside themselves."""
+
+import doctest
+
+import numpy as np
+import pytest
+from tables import refused, works
+
+import fastrnn
+from fastrnn.interop import onnx_writer, to_onnx
+from fastrnn.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Attention,
+    Composite,
+    Dropout,
+    Embedding,
+    Last,
+    Layer,
+    Linear,
+    Max,
+    Mean,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    Tanh,
+)
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+T, B, I, H = 6, 4, 3, 5
+LENGTHS = np.array([6, 2, 4, 1])
+
+
+def session(model):
+    onnx.checker.check_model(model, full_check=True)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def run(model, x, lengths=None, states=()):
+    """What ONNX Runtime makes of it, its inputs in their order."""
+    given = [x, *([] if lengths is None else [lengths.astype("int32")]), *states]
+    opened = session(model)
+    names = [each.name for each in opened.get_inputs()]
+    return opened.run(None, dict(zip(names, given, strict=True)))
+
+
+def filled(network, seed=1):
+    """The network with other numbers in all its arrays, learned states and peepholes among them."""
+    rng = np.random.default_rng(seed)
+    for array in network.parameters.values():
+        array[...] = rng.uniform(-0.7, 0.7, array.shape)
+    return network
+
+
+def floats(network, rng, tokens=None):
+    shape = (B, T) if getattr(network, "batch_first", False) else (T, B)
+    if tokens:
+        return rng.integers(0, tokens, shape)
+    return rng.normal(size=(*shape, I)).astype("float32")
+
+
+def close(got, want):
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+RECURRENT = [
+    pytest.param(RNN, {}, marks=works("to_onnx", "RNN", "tanh")),
+    pytest.param(RNN, {"nonlinearity": "relu"}, marks=works("to_onnx", "RNN", "relu")),
+    pytest.param(
+        RNN,
+        {"nonlinearity": "hard_sigmoid_6", "clip": 0.4},
+        marks=works("to_onnx", "RNN", "other activations, clip"),
+    ),
+    pytest.param(LSTM, {}, marks=works("to_onnx", "LSTM")),
+    pytest.param(LSTM, {"bias": False}, marks=works("to_onnx", "LSTM", "bias=False")),
+    pytest.param(LSTM, {"peephole": True}, marks=works("to_onnx", "LSTM", "peephole")),
+    pytest.param(LSTM, {"coupled": True}, marks=works("to_onnx", "LSTM", "coupled")),
+    pytest.param(LSTM, {"clip": 0.6}, marks=works("to_onnx", "LSTM", "clip")),
+    pytest.param(
+        LSTM,
+        {
+            "gate_activation": "hard_sigmoid",
+            "activation": "linear",
+            "output_activation": "relu",
+            "clip": 0.6,
+            "peephole": True,
+        },
+        marks=works("to_onnx", "LSTM", "other activations"),
+    ),
+    pytest.param(GRU, {}, marks=works("to_onnx", "GRU", "reset_after=True")),
+    pytest.param(GRU, {"reset_after": False}, marks=works("to_onnx", "GRU", "reset_after=False")),
+    pytest.param(
+        GRU,
+        {"reset_after": False, "gate_activation": "hard_sigmoid_6", "activation": "linear", "clip": 0.7},
+        marks=works("to_onnx", "GRU", "other activations, clip"),
+    ),
+]
+
+
+@pytest.mark.parametrize("shape", ["one layer", "stack", "both directions", "batch first"])
+@pytest.mark.parametrize(("kind", "options"), RECURRENT)
+def test_recurrent_layers_in_onnx_runtime(kind, options, shape, rng):
+    stacked = shape in ("stack", "both directions")
+    sides, first = shape == "both directions", shape == "batch first"
+    layer = filled(kind(I, H, 2 if stacked else 1, bidirectional=sides, batch_first=first, **options))
+    x = floats(layer, rng)
+    close(run(to_onnx(layer), x)[0], layer(x)[0])
+    widths = (2 if stacked else 1) * (2 if sides else 1), B, H
+    states = [rng.normal(size=widths).astype("float32") / 2 for _ in range(2 if kind is LSTM else 1)]
+    state = tuple(states) if kind is LSTM else states[0]
+    y, state_n = layer(x, state, LENGTHS)
+    model = to_onnx(layer, lengths=True, states=True)
+    assert [each.name for each in model.graph.output] == ["y", "h_n", "c_n"][: 1 + len(states)]
+    for got, want in zip(
+        run(model, x, LENGTHS, states), [y, *(state_n if kind is LSTM else [state_n])], strict=True
+    ):
+        close(got, want)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        pytest.param(LSTM, {}, marks=works("to_onnx", "Learned state", "of every sequence")),
+        (GRU, {"num_layers": 2, "bidirectional": True, "batch_first": True}),
+    ],
+)
+def test_a_learned_state_is_expanded_to_the_batch(kind, options, rng):
+    layer = filled(kind(I, H, learned_state=True, **options))
+    x = floats(layer, rng)
+    close(run(to_onnx(layer), x)[0], layer(x)[0])
+
+
+def network(*layers, sides=False, first=False, **options):
+    """Tokens, a GRU and what follows."""
+    return filled(
+        Sequential(Embedding(9, I), GRU(I, H, bidirectional=sides, batch_first=first), *layers, **options)
+    )
+
+
+CHAINS = {
+    "steps": pytest.param(
+        lambda n: [Linear(n * H, 4), ReLU()], marks=works("to_onnx", "Linear", "of each step, of a vector")
+    ),
+    "last": pytest.param(
+        lambda n: [Dropout(0.5), Last(), Dropout(0.5), Linear(n * H, 2)],
+        marks=[works("to_onnx", "Last", "also of both directions"), works("to_onnx", "Dropout", "nothing")],
+    ),
+    "last of a function": lambda n: [Tanh(), Last(), Linear(n * H, 2)],
+    "last of others": lambda n: [Linear(n * H, 4), Sigmoid(), Last()],
+    "mean": pytest.param(lambda n: [Mean(), Linear(n * H, 2)], marks=works("to_onnx", "Mean")),
+    "mean of others": lambda n: [Linear(n * H, 4), Mean()],
+    "max": pytest.param(lambda n: [Max(), Linear(n * H, 2)], marks=works("to_onnx", "Max")),
+    "max of others": lambda n: [Linear(n * H, 4), Max()],
+    "nested": pytest.param(
+        lambda n: [Sequential(Linear(n * H, 4), Last()), Sequential(ReLU())],
+        marks=works("to_onnx", "Sequential", "within another"),
+    ),
+}
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["time first", "batch first"])
+@pytest.mark.parametrize("sides", [False, True], ids=["forwards", "both directions"])
+@pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
+def test_networks_in_onnx_runtime(layers, sides, first, rng):
+    made = network(*layers(1 + sides), sides=sides, first=first)
+    x = floats(made, rng, tokens=9)
+    close(run(to_onnx(made), x)[0], made(x))
+    (got,) = run(to_onnx(made, lengths=True), x, LENGTHS)
+    want = made(x, LENGTHS)
+    if want.ndim == 3:  # what stands after a sequence's end means nothing
+        past = np.arange(T)[:, None] >= LENGTHS
+        got[past.T if first else past] = want[past.T if first else past] = 0
+    close(got, want)
+
+
+FUNCTIONS = [
+    pytest.param(layer, marks=works("to_onnx", "Activations", type(layer).__name__))
+    for layer in (ReLU(), Sigmoid(), Tanh())
+]
+
+
+@pytest.mark.parametrize("layer", FUNCTIONS)
+def test_activations_in_onnx_runtime(layer, rng):
+    x = rng.normal(size=(B, I)).astype("float32") * 3
+    close(run(to_onnx(layer), x)[0], layer(x))
+
+
+@pytest.mark.parametrize(
+    ("made", "tokens"),
+    [
+        pytest.param(Embedding(9, 3), 9, marks=works("to_onnx", "Embedding")),
+        (Linear(I, 2), None),
+        (Mean(), None),
+        (Sequential(), None),
+    ],
+)
+def test_layers_by_themselves(made, tokens, rng):
+    x = floats(made, rng, tokens)
+    x = x if isinstance(made, Mean) else x[0]
+    close(run(to_onnx(made), x)[0], made(x))
+
+
+@pytest.mark.parametrize("states", [False, True])
+@works("to_onnx", "Tokens", "to a recurrent layer: one-hot, `tokens=True`")
+def test_tokens_to_a_recurrent_layer(states, rng):
+    made = filled(Sequential(GRU(9, H), Linear(H, 9)))
+    x, h = rng.integers(0, 9, (T, B)), rng.normal(size=(1, B, H)).astype("float32")
+    y, (h_n,) = made(x, state=(h,), return_state=True)
+    if not states:
+        close(run(to_onnx(made, tokens=True), x)[0], made(x))
+        return
+    model = to_onnx(made, tokens=True, states=True)
+    assert [each.name for each in model.graph.input] == ["x", "0.h_0"]
+    for got, want in zip(run(model, x, None, [h]), [y, h_n], strict=True):
+        close(got, want)
+
+
+def test_states_carry_on_from_run_to_run(rng):
+    made = filled(Sequential(LSTM(I, H, 2), GRU(H, H), Linear(H, 2)))
+    x = floats(made, rng)
+    model = to_onnx(made, states=True)
+    states = [np.zeros((2, B, H), "float32")] * 2 + [np.zeros((1, B, H), "float32")]
+    parts = []
+    for part in np.split(x, 3):
+        y, *states = run(model, part, None, states)
+        parts.append(y)
+    close(np.concatenate(parts), made(x))
+
+
+@works("to_onnx", "float64", "ONNX Runtime has recurrent layers of float32 only")
+def test_float64(rng):
+    reference = pytest.importorskip("onnx.reference")
+    layer = filled(LSTM(I, H, dtype="float64"))
+    model = to_onnx(layer)
+    onnx.checker.check_model(model, full_check=True)
+    x = rng.normal(size=(T, B, I))
+    (y,) = reference.ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_allclose(y, layer(x)[0], atol=1e-12)
+
+
+def test_a_file_is_what_is_returned(tmp_path, rng):
+    made = network(Last())
+    model = to_onnx(made, tmp_path / "network.onnx")
+    assert onnx.load(tmp_path / "network.onnx") == model
+    with pytest.raises(OSError, match="nowhere"):
+        to_onnx(made, tmp_path / "nowhere" / "network.onnx")
+
+
+class Doubled(Layer):
+    """A layer of one's own."""
+
+    def __call__(self, x):
+        return 2 * x
+
+
+class MyLSTM(LSTM):
+    """Another."""
+
+
+REFUSED = {
+    "layer_norm": pytest.param(
+        Sequential(lstm=LSTM(I, H, layer_norm=True)),
+        {},
+        r"layer lstm, LSTM\(3, 5, layer_norm=True\): ONNX's LSTM has no layer normalisation",
+        marks=refused("to_onnx", "Layer normalisation"),
+    ),
+    "proj_size": pytest.param(
+        LSTM(I, H, proj_size=2),
+        {},
+        r"layer lstm, LSTM\(3, 5, proj_size=2\): ONNX's LSTM has no projection of h",
+        marks=refused("to_onnx", "LSTM", "proj_size"),
+    ),
+    "own": pytest.param(
+        Sequential(RNN(I, H), Doubled()),
+        {},
+        r"layer 1, Doubled\(\): ONNX has no such layer; known are RNN, LSTM, GRU, Embedding",
+        marks=refused("to_onnx", "Layers of one's own"),
+    ),
+    "subclass": (MyLSTM(I, H), {}, r"layer mylstm, MyLSTM\(3, 5\): ONNX has no such layer"),
+    "composite": (Composite(lstm=LSTM(I, H)), {}, "layer composite, Composite"),
+    "attention": (Attention(H, H), {}, r"layer attention, Attention\(5, 5\): ONNX has no such layer"),
+    "lengths": (
+        Linear(I, 2),
+        {"lengths": True},
+        "lengths must be False: there is no recurrent layer or pool",
+    ),
+    "states": (Mean(), {"states": True}, "states must be False: there is no recurrent layer"),
+    "tokens": (
+        Sequential(Linear(I, 2), RNN(2, H)),
+        {"tokens": True},
+        "tokens must be False: the first layer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_onnx_has_not_is_refused_by_name(made, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        to_onnx(made, tmp_path / "network.onnx", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_examples():
+    results = doctest.testmod(onnx_writer, extraglobs={"fastrnn": fastrnn})
+    assert results.attempted and not results.failed
+
+
+def test_what_is_no_network():
+    with pytest.raises(TypeError, match="network must be a layer or a Sequential, got 'lstm'"):
+        to_onnx("lstm")
+    with pytest.raises(TypeError, match="states must be True or False"):
+        to_onnx(LSTM(I, H), states=1)
