@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from fastrnn.layers import Last, Max, Mean, pooling
+from fastrnn.layers import GRU, Last, Linear, Max, Mean, Sequential, pooling
 
 POOLINGS = {"last": Last, "mean": Mean, "max": Max}
 LENGTHS = [5, 9, 1, 7]
@@ -99,6 +99,25 @@ def test_bad_gradients():
         back(np.ones((3, 2, 1)))
     with pytest.raises(TypeError, match="y and dy must have the same dtype"):
         back(np.ones((2, 1), "float32"))
+
+
+def test_the_last_step_of_all_features(rng):
+    """Whatever layer they come from, as PyTorch's ``output[:, -1]``."""
+    x, gru = rng.standard_normal((9, 4, 3)), GRU(3, 4, bidirectional=True, dtype="float64", seed=0)
+    y = gru(x, lengths=LENGTHS)[0]
+    plain = y[np.array(LENGTHS) - 1, range(4)]
+    np.testing.assert_array_equal(Last()(y, LENGTHS), plain)
+    np.testing.assert_array_equal(Sequential(gru, Last(bidirectional=False))(x, LENGTHS), plain)
+    both = np.concatenate([plain[:, :4], y[0, :, 4:]], axis=-1)
+    for bidirectional in (None, True):
+        layer = Last(bidirectional=bidirectional)
+        np.testing.assert_array_equal(Sequential(gru, layer)(x, LENGTHS), both)
+    mixed = Linear(8, 8, dtype="float64", seed=0)
+    expected = Last(bidirectional=True)(mixed(y), LENGTHS)
+    np.testing.assert_allclose(Sequential(gru, mixed, Last(bidirectional=True))(x, LENGTHS), expected)
+    assert list(map(repr, (Last(), Last(bidirectional=False)))) == ["Last()", "Last(bidirectional=False)"]
+    with pytest.raises(TypeError, match="bidirectional must be True or False, got 2"):
+        Last(bidirectional=2)
 
 
 def test_the_examples_in_the_docstrings():

@@ -21,35 +21,64 @@ from which they draw in turn.
 """
 
 from fastrnn.layers import initial
-from fastrnn.layers.activations import ReLU, Sigmoid, Tanh
+from fastrnn.layers.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Activation,
+    HardSigmoid,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Tanh,
+)
 from fastrnn.layers.attention import Attention
 from fastrnn.layers.cells import CELLS, GRU, LSTM, RNN
-from fastrnn.layers.feedforward import Dropout, Embedding, Linear
+from fastrnn.layers.feedforward import Dropout, Embedding, Linear, Merge
 from fastrnn.layers.layer import Composite, Layer
 from fastrnn.layers.pooling import Last, Max, Mean, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.sequential import Sequential
+from fastrnn.layers.steps import Reverse
 from fastrnn.layers.stream import Stream
 
 __all__ = [
     "CELLS",
+    "ELU",
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
+    "Activation",
     "Attention",
     "Composite",
     "Dropout",
     "Embedding",
+    "HardSigmoid",
     "Last",
     "Layer",
+    "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "Max",
     "Mean",
+    "Merge",
     "Pooling",
     "ReLU",
     "Recurrent",
+    "Reverse",
     "Sequential",
+    "SiLU",
     "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
     "Stream",
     "Tanh",
     "initial",

@@ -1,6 +1,13 @@
-"""Functions of each element, for what stands between linear layers."""
+"""Functions of each element, or of a step's features, for what stands between linear layers and after them.
+
+Names and definitions are PyTorch's.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -9,34 +16,38 @@ from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Back, Layer
 
+Undo: TypeAlias = "Callable[[Array], Array]"  # from dy to dx, both plain arrays
+
 
 class Activation(Layer):
-    """A function of each element; its derivative is computed from its value, which is all that is kept."""
+    """A function without parameters. What its way back keeps, its result or what it was made from, each
+    function decides by itself."""
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Inference: y, of the shape and dtype of x, float32 or float64."""
-        array = checks.array("x", x, "a float32 or float64 array")
-        with np.errstate(all="ignore"):
-            return self._value(checks.float_array("x", array, array.shape))
+        return self._checked(x)[0]
 
     def forward(self, x: npt.ArrayLike) -> tuple[Array, Back]:
-        """The same as a call, and ``back(dy)``, which returns dx. It reads y: do not write to it before."""
-        y = self(x)
+        """The same as a call, and ``back(dy)``, which returns dx. It reads x or y: do not write to them
+        before."""
+        y, undo = self._checked(x)
 
         def back(dy: npt.ArrayLike) -> Array:
             """dx of dy."""
             dy = checks.float_array("dy", dy, y.shape)
             checks.same_dtype(y=y, dy=dy)
             with np.errstate(all="ignore"):
-                return dy * self._slope(y)
+                return undo(dy)
 
         return y, back
 
-    def _value(self, x: Array) -> Array:
-        raise NotImplementedError
+    def _checked(self, x: npt.ArrayLike) -> tuple[Array, Undo]:
+        array = checks.array("x", x, "a float32 or float64 array")
+        with np.errstate(all="ignore"):
+            return self._run(checks.float_array("x", array, array.shape))
 
-    def _slope(self, y: Array) -> Array:
-        """The derivative where the value is y."""
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        """y, and what takes dy to dx."""
         raise NotImplementedError
 
 
@@ -49,11 +60,68 @@ class ReLU(Activation):
     [0.0, 2.0]
     """
 
-    def _value(self, x: Array) -> Array:
-        return np.maximum(x, 0)
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        y = np.maximum(x, 0)
+        return y, lambda dy: dy * (y > 0)
 
-    def _slope(self, y: Array) -> Array:
-        return (y > 0).astype(y.dtype)
+
+class LeakyReLU(Activation):
+    """x where it is positive, else negative_slope x.
+
+    Parameters
+    ----------
+    negative_slope : float
+
+    Examples
+    --------
+    >>> LeakyReLU(0.25)(np.array([-1.0, 2.0])).tolist()
+    [-0.25, 2.0]
+    """
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__()
+        self.negative_slope = checks.finite_float("negative_slope", negative_slope)
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        positive = x > 0
+        return (
+            np.where(positive, x, self.negative_slope * x),
+            lambda dy: np.where(positive, dy, self.negative_slope * dy),
+        )
+
+
+class ELU(Activation):
+    """x where it is positive, else alpha (exp(x) - 1) (Clevert et al. 2016).
+
+    Parameters
+    ----------
+    alpha : float
+
+    Examples
+    --------
+    >>> ELU()(np.array([-50.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = checks.finite_float("alpha", alpha)
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        return _elu(x, self.alpha, 1.0)
+
+
+class SELU(Activation):
+    """The `ELU` that keeps mean 0 and variance 1, with alpha = 1.6733, times 1.0507 (Klambauer et al. 2017).
+
+    Examples
+    --------
+    >>> SELU()(np.array([-50.0, 1.0])).round(4).tolist()
+    [-1.7581, 1.0507]
+    """
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        return _elu(x, 1.6732632423543772, 1.0507009873554805)
 
 
 class Tanh(Activation):
@@ -65,12 +133,9 @@ class Tanh(Activation):
     [0.0, 0.0]
     """
 
-    def _value(self, x: Array) -> Array:
-        value: Array = np.tanh(x)
-        return value
-
-    def _slope(self, y: Array) -> Array:
-        return 1 - y * y
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        y: Array = np.tanh(x)
+        return y, lambda dy: dy * (1 - y * y)
 
 
 class Sigmoid(Activation):
@@ -82,11 +147,166 @@ class Sigmoid(Activation):
     [0.5, 0.5]
     """
 
-    def _value(self, x: Array) -> Array:
-        decay = np.exp(-np.abs(x))  # never above 1: no overflow
-        value: Array = np.where(x < 0, decay, 1) / (1 + decay)
-        return value.astype(x.dtype, copy=False)
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        y = _sigmoid(x)
+        return y, lambda dy: dy * (y * (1 - y))
 
-    def _slope(self, y: Array) -> Array:
-        slope: Array = y * (1 - y)
-        return slope
+
+class HardSigmoid(Activation):
+    """A line through 0.5 at x = 0, kept within 0 and 1.
+
+    Parameters
+    ----------
+    slope : float
+        Of the line: 1/6, as PyTorch and Keras 3 have it, or 0.2, as ONNX and the Keras before.
+
+    Examples
+    --------
+    >>> HardSigmoid()(np.array([-4.0, 0.0, 4.0])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+
+    def __init__(self, slope: float = 1 / 6) -> None:
+        super().__init__()
+        self.slope = checks.positive_float("slope", slope)
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        y = np.clip(self.slope * x + 0.5, 0, 1)
+        return y, lambda dy: dy * ((0 < y) & (y < 1)) * self.slope
+
+
+class SiLU(Activation):
+    """x sigmoid(x), which is called swish too.
+
+    Examples
+    --------
+    >>> SiLU()(np.array([-50.0, 0.0, 50.0])).round(4).tolist()
+    [-0.0, 0.0, 50.0]
+    """
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        gate = _sigmoid(x)
+        return x * gate, lambda dy: dy * (gate + x * gate * (1 - gate))
+
+
+class GELU(Activation):
+    """x times the probability that a standard normal number is below x (Hendrycks & Gimpel 2016).
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        Whether the probability is (1 + erf(x / sqrt(2))) / 2, number by number from Python's `math`, or what
+        is much quicker, (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2. Take what a model was trained with.
+
+    Examples
+    --------
+    >>> GELU()(np.array([-1.0, 0.0, 1.0])).round(4).tolist()
+    [-0.1587, 0.0, 0.8413]
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__()
+        self.approximate = checks.one_of("approximate", approximate, ("none", "tanh"))
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        if self.approximate == "none":
+            below = 0.5 + 0.5 * _erf(x / math.sqrt(2))
+            return x * below, lambda dy: dy * (below + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+        scale, cubed = math.sqrt(2 / math.pi), 0.044715
+        value = np.tanh(scale * (x + cubed * x * x * x))
+
+        def undo(dy: Array) -> Array:
+            inner = scale * (1 + 3 * cubed * x * x)
+            dx: Array = dy * (0.5 + 0.5 * value + 0.5 * x * (1 - value * value) * inner)
+            return dx
+
+        return 0.5 * x * (1 + value), undo
+
+
+class Softplus(Activation):
+    """log(1 + exp(x)), a smooth `ReLU`.
+
+    Examples
+    --------
+    >>> Softplus()(np.array([-50.0, 0.0, 50.0])).round(4).tolist()
+    [0.0, 0.6931, 50.0]
+    """
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        return np.logaddexp(x, x.dtype.type(0)), lambda dy: dy * _sigmoid(x)
+
+
+class Softsign(Activation):
+    """x / (1 + abs(x)).
+
+    Examples
+    --------
+    >>> Softsign()(np.array([-1.0, 3.0])).tolist()
+    [-0.5, 0.75]
+    """
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        part = 1 / (1 + np.abs(x))
+        return x * part, lambda dy: dy * part * part
+
+
+class Softmax(Activation):
+    """exp(x) divided by its sum over the last axis: probabilities of classes.
+
+    Training takes logits and a loss that has the softmax in it: see `fastrnn.losses.softmax_cross_entropy`.
+
+    Examples
+    --------
+    >>> Softmax()(np.array([[0.0, 0.0], [0.0, 99.0]])).round(4).tolist()
+    [[0.5, 0.5], [0.0, 1.0]]
+    """
+
+    _mixes = True
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        y = np.exp(_shifted(x))
+        y /= y.sum(axis=-1, keepdims=True)
+        return y, lambda dy: y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+
+
+class LogSoftmax(Activation):
+    """The logarithm of `Softmax`, exact also where that is 0.
+
+    Examples
+    --------
+    >>> LogSoftmax()(np.array([0.0, 999.0])).tolist()
+    [-999.0, 0.0]
+    """
+
+    _mixes = True
+
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        y = _shifted(x)
+        y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
+        return y, lambda dy: dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid(x: Array) -> Array:
+    decay = np.exp(-np.abs(x))  # never above 1: no overflow
+    value: Array = np.where(x < 0, decay, 1) / (1 + decay)
+    return value.astype(x.dtype, copy=False)
+
+
+def _elu(x: Array, alpha: float, scale: float) -> tuple[Array, Undo]:
+    below = np.minimum(x, 0)
+    return (
+        scale * np.where(x > 0, x, alpha * np.expm1(below)),
+        lambda dy: scale * dy * np.where(x > 0, x.dtype.type(1), alpha * np.exp(below)),
+    )
+
+
+def _erf(x: Array) -> Array:
+    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)  # NumPy has none of its own
+
+
+def _shifted(x: Array) -> Array:
+    """x less the greatest of its last axis: exp of it does not overflow."""
+    if not x.ndim:
+        raise ValueError("x must have at least one axis, got a single number")
+    greatest: Array = x.max(axis=-1, keepdims=True, initial=-np.inf)
+    return x - greatest

@@ -6,6 +6,7 @@ Letters: T time, B batch, F features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -44,7 +45,8 @@ def run(
             after.append(state_n)
             undo += [_of_recurrent(each) for each in back]
         else:
-            x, *back = call(x) if training else (call(x),)
+            given = (x, lengths) if layer._takes_lengths else (x,)
+            x, *back = call(*given) if training else (call(*given),)
             undo += [_of_layer(each) for each in back]
     return x, after, undo
 
@@ -64,6 +66,28 @@ def _of_layer(back: Callable[[Any], Any]) -> Undo:
     return lambda dy, wanted: back(dy)
 
 
+class Steps(NamedTuple):
+    """Layers that give something for each step."""
+
+    layers: list[Layer]
+    batch_first: bool
+
+    def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> tuple[Array, list[Any]]:
+        """What the last gives, and the states."""
+        y, states, _ = run(self.layers, self._padded(x), states, lengths, training=False)
+        return y, states
+
+    def forward(
+        self, x: Array | Sequences, lengths: Any, states: list[Any], limit: int | None
+    ) -> tuple[Array, list[Any], Undo]:
+        """The same in training, and the way back. There is no `limit`."""
+        y, states, undo = run(self.layers, self._padded(x), states, lengths, training=True)
+        return y, states, partial(back_through, undo)
+
+    def _padded(self, x: Array | Sequences) -> Array:
+        return swapped(x.padded()[0], self.batch_first) if isinstance(x, Sequences) else x
+
+
 class Pooled(NamedTuple):
     """Layers and a pooling of their steps, in memory that does not grow with the steps."""
 
@@ -73,7 +97,7 @@ class Pooled(NamedTuple):
 
     def infer(self, x: Array | Sequences, lengths: Lengths, states: list[Any]) -> tuple[Array, list[Any]]:
         """What is pooled, and the states."""
-        whole = any(isinstance(layer, Recurrent) and layer.bidirectional for layer in self.layers)
+        whole = any(layer._needs_whole for layer in self.layers)
         gathered, states, _ = self._gather(x, lengths, None if whole else WINDOW, states, False)
         return self.pooling._pooled(gathered, lengths), states
 
@@ -147,8 +171,12 @@ class Pooled(NamedTuple):
         return Sequences(rows, x.dtype if x.dtype.kind == "f" else "float32")
 
     def _swap(self, array: Array) -> Array:
-        """From the order of the recurrent layers to time first, or back."""
-        return array.swapaxes(0, 1) if self.batch_first else array
+        return swapped(array, self.batch_first)
+
+
+def swapped(array: Array, batch_first: bool) -> Array:
+    """From the order of the recurrent layers to time first, or back."""
+    return array.swapaxes(0, 1) if batch_first else array
 
 
 def _set(generators: Sequence[np.random.Generator], states: Sequence[Any]) -> None:

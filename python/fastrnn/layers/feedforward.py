@@ -164,6 +164,70 @@ class Embedding(Layer):
         return checks.int_array("x", x, array.shape, 0, self.num_embeddings - 1, "0..num_embeddings-1")
 
 
+class Merge(Layer):
+    """One out of the two halves of the features: of what a bidirectional layer gives, its directions.
+
+    Parameters
+    ----------
+    mode : {"sum", "mul", "ave"}
+        Their sum, their product or their mean: the names are those of Keras's ``merge_mode``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `mode` is another.
+
+    Examples
+    --------
+    >>> Merge("ave")(np.array([[1.0, 2.0, 3.0, 6.0]])).tolist()
+    [[2.0, 4.0]]
+    """
+
+    _mixes = True
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = checks.one_of("mode", mode, ("sum", "mul", "ave"))
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """Inference: y, (..., F/2), of x, (..., F) float32 or float64."""
+        return self.forward(x)[0]
+
+    def forward(self, x: npt.ArrayLike) -> tuple[Array, Back]:
+        """The same as a call, and ``back(dy)``, which returns dx, (..., F). It reads x: do not write to it
+        before."""
+        array = checks.array("x", x, "a float32 or float64 array")
+        array = checks.float_array("x", array, array.shape)
+        half = self._gives(array.shape[-1] if array.ndim else 0)
+        first, second = array[..., :half], array[..., half:]
+        with np.errstate(all="ignore"):
+            y = first * second if self.mode == "mul" else first + second
+            y = y / 2 if self.mode == "ave" else y
+
+        def back(dy: npt.ArrayLike) -> Array:
+            """dx, (..., F), of dy, (..., F/2)."""
+            dy = checks.float_array("dy", dy, y.shape)
+            checks.same_dtype(y=y, dy=dy)
+            with np.errstate(all="ignore"):
+                dy = dy / 2 if self.mode == "ave" else dy
+                halves = (dy * second, dy * first) if self.mode == "mul" else (dy, dy)
+            return np.concatenate(halves, axis=-1)
+
+        return y, back
+
+    def _takes(self, given: int | None) -> int | None:
+        return None if given is None else 2 * given
+
+    def _gives(self, taken: int | None) -> int | None:
+        if taken is None:
+            return None
+        if taken % 2 or not taken:
+            raise ValueError(
+                f"{self!r} takes an even number of features, of which it makes half, got {taken}"
+            )
+        return taken // 2
+
+
 class Dropout(Layer):
     """In training each element is zeroed with probability p, and the others are multiplied by 1 / (1 - p), so
     that the mean stays (Srivastava et al. 2014, in the inverted form); in inference y = x.

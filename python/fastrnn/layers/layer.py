@@ -35,6 +35,9 @@ class Layer:
     #: The features of what it takes and of what it gives: None is any number, and as many as come.
     _features: tuple[int | None, int | None] = (None, None)
 
+    #: Whether it is of steps of sequences, and takes how many are valid as its `lengths`.
+    _takes_lengths = False
+
     #: How many times the learning rate some of its arrays need, by name.
     _rates: Mapping[str, float] = {}
 
@@ -128,6 +131,30 @@ class Layer:
         """
         parameters = self.parameters
         parameters.update(checks.matching_arrays(f"state of {type(self).__name__}", state, parameters))
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether a feature that it gives comes from several."""
+        return self._features != (None, None)
+
+    @property
+    def _needs_whole(self) -> bool:
+        """Whether what it gives for a step depends on steps that come later."""
+        return False
+
+    def _takes(self, given: int | None) -> int | None:
+        """How many features it takes, where it has to give so many; None if that is not known."""
+        takes, gives = self._features
+        return given if gives is None else takes
+
+    def _gives(self, taken: int | None) -> int | None:
+        """How many features it gives, where so many come."""
+        gives = self._features[1]
+        return taken if gives is None else gives
+
+    def _placed(self, batch_first: bool) -> Layer:
+        """The layer as it stands in a `Sequential`."""
+        return self
 
     def _stages(self, batch: int) -> list[Any]:
         """What a stream makes of the layer: none, some `Stage`, or layers to be called at each step."""

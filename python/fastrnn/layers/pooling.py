@@ -25,6 +25,8 @@ class Pooling(Layer):
     that reaches the steps of a window.
     """
 
+    _takes_lengths = True
+
     def __call__(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> Array:
         """Inference.
 
@@ -92,9 +94,11 @@ class Last(Pooling):
 
     Parameters
     ----------
-    bidirectional : bool
+    bidirectional : bool, optional
         Whether the second half of the features is of a direction that runs backwards: it ends at the first
-        step, and is taken from there. A `Sequential` knows by itself.
+        step, and is taken from there. None is what a `Sequential` knows by itself: whether they come from a
+        bidirectional layer, and no other layer has mixed them; outside of one it is False. With False all
+        features are those of the last step, as of PyTorch's ``output[:, -1]``.
 
     Examples
     --------
@@ -103,9 +107,9 @@ class Last(Pooling):
     [[4.0], [3.0]]
     """
 
-    def __init__(self, *, bidirectional: bool = False) -> None:
+    def __init__(self, *, bidirectional: bool | None = None) -> None:
         super().__init__()
-        self.bidirectional = checks.boolean("bidirectional", bidirectional)
+        self.bidirectional = checks.optional(checks.boolean)("bidirectional", bidirectional)
 
     def _stages(self, batch: int) -> list[Any]:
         return []  # each step is the last one so far

@@ -113,6 +113,8 @@ class Recurrent(Layer, Generic[StateT]):
     _cell: str  # a key of `fastrnn.reference.CELLS`, which has what there is to know of it
     _told: reference.Options
 
+    _takes_lengths = True
+
     proj_size = 0
     recording = False
     record: Sequence[Pass] = ()
@@ -498,6 +500,10 @@ class Recurrent(Layer, Generic[StateT]):
         """What sequences start from where no state is given, each member: parameters, if it is learned."""
         zeros = self._states.zeros()
         return {name: self._parameters.look_at(name) for name in zeros} if self.learned_state else zeros
+
+    @property
+    def _needs_whole(self) -> bool:
+        return self.bidirectional
 
     @property
     def _directions(self) -> int:

@@ -6,6 +6,7 @@ Letters: T time, B batch, F features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.data import Sequences
 from fastrnn.layers.attention import Attention
-from fastrnn.layers.chain import Pooled, back_through, run
+from fastrnn.layers.chain import Pooled, Steps, back_through, run
 from fastrnn.layers.feedforward import Embedding
 from fastrnn.layers.layer import Composite, Layer, floats, held_in
 from fastrnn.layers.pooling import Last, Pooling
@@ -32,9 +33,10 @@ class Sequential(Composite):
     Parameters
     ----------
     *layers : Layer
-        `Embedding`, recurrent layers, `Last`, `Mean` or `Max`, `Linear`, `Dropout`, activations, other
-        `Sequential`, whose layers then stand in this row, and layers of one's own without memory, whose
-        ``forward(x)`` returns y and back. Parameters are named by their places, as in PyTorch: ``0.weight``.
+        `Embedding`, recurrent layers, `Reverse`, `Merge`, `Last`, `Mean` or `Max`, `Linear`, `Dropout`,
+        activations, other `Sequential`, whose layers then stand in this row, and layers of one's own without
+        memory, whose ``forward(x)`` returns y and back. Parameters are named by their places, as in PyTorch:
+        ``0.weight``.
     bptt_steps : int, optional
         Where there is a pooling: training goes back through at most so many steps, in memory for as many.
         With `Last` these are the last ones; with `Mean` and `Max` each window of so many steps gets its part
@@ -83,11 +85,11 @@ class Sequential(Composite):
     def __init__(self, *layers: Layer, bptt_steps: int | None = None, **named: Layer) -> None:
         super().__init__(**{str(place): layer for place, layer in enumerate(layers)}, **named)
         _require_fit(dict(_row(self.parts)))
-        row = self._row()
-        recurrent = [layer for layer in row if isinstance(layer, Recurrent)]
-        self.batch_first = any(layer.batch_first for layer in recurrent)
-        known = [layer._features for layer in row if layer._features != (None, None)]
-        self._features = (known[0][0], known[-1][1]) if known else (None, None)
+        row = [layer for _, layer in _row(self.parts)]
+        self.batch_first = any(layer.batch_first for layer in row if isinstance(layer, Recurrent))
+        takes = reduce(lambda features, layer: layer._takes(features), reversed(row), None)
+        gives = reduce(lambda features, layer: layer._gives(features), row, None)
+        self._features = takes, gives
         self.bptt_steps = None if bptt_steps is None else checks.positive_int("bptt_steps", bptt_steps)
         if self.bptt_steps is None:
             return
@@ -96,9 +98,9 @@ class Sequential(Composite):
                 "bptt_steps goes with Last, Mean or Max: without one, data come in windows and the state is "
                 f"carried on; got bptt_steps={bptt_steps}"
             )
-        if any(layer.bidirectional for layer in recurrent):
+        if any(layer._needs_whole for layer in row):
             raise ValueError(
-                "bptt_steps goes with layers of one direction only: another starts at the end, which windows "
+                "bptt_steps goes with layers that run forwards only: others start at the end, which windows "
                 f"reach last; got bptt_steps={bptt_steps}"
             )
 
@@ -142,12 +144,9 @@ class Sequential(Composite):
         """
         row = self._row()
         given, valid, states = self._given(row, x, lengths, state)
-        layers, pooled, head = self._split(row)
-        if pooled is None:
-            y, states, _ = run(layers, given, states, valid, training=False)
-        else:
-            y, states = pooled.infer(given, valid, states)
-            y, _, _ = run(head, y, training=False)
+        body, head = self._split(row)
+        y, states = body.infer(given, valid, states)
+        y, _, _ = run(head, y, training=False)
         return (y, tuple(states)) if return_state else y
 
     def forward(
@@ -183,13 +182,10 @@ class Sequential(Composite):
         """
         row = self._row()
         given, valid, states = self._given(row, x, lengths, state)
-        layers, pooled, head = self._split(row)
-        if pooled is None:
-            y, states, undo = run(layers, given, states, valid, training=True)
-        else:
-            y, states, back_to_steps = pooled.forward(given, valid, states, self.bptt_steps)
-            y, _, undo = run(head, y, training=True)
-            undo.insert(0, back_to_steps)
+        body, head = self._split(row)
+        y, states, back_to_steps = body.forward(given, valid, states, self.bptt_steps)
+        y, _, undo = run(head, y, training=True)
+        undo.insert(0, back_to_steps)
         shape, dtype, waiting = y.shape, y.dtype, [undo]
 
         def back(dy: npt.ArrayLike, *, input_gradient: bool = True) -> Any:
@@ -242,16 +238,18 @@ class Sequential(Composite):
 
     def _row(self) -> list[Layer]:
         """The layers that x goes through, those of a `Sequential` among them one by one."""
-        return [layer for _, layer in _row(self.parts)]
+        return [layer._placed(self.batch_first) for _, layer in _row(self.parts)]
 
-    def _split(self, layers: list[Layer]) -> tuple[list[Layer], Pooled | None, list[Layer]]:
-        """All layers; or none, those up to the pooling, and the others."""
-        for place, layer in enumerate(layers, 1):
-            if isinstance(layer, Pooling):
-                before = layers[: place - 1]
-                pooling = Last(bidirectional=True) if isinstance(layer, Last) and _halves(before) else layer
-                return [], Pooled(before, pooling, self.batch_first), layers[place:]
-        return layers, None, []
+    def _split(self, row: list[Layer]) -> tuple[Steps | Pooled, list[Layer]]:
+        """Those up to the last that takes lengths; and the others."""
+        count = max((place for place, layer in enumerate(row, 1) if layer._takes_lengths), default=0)
+        body, head = row[:count], row[count:]
+        before, pooling = body[:-1], body[-1] if body else None
+        if not isinstance(pooling, Pooling):
+            return Steps(body, self.batch_first), head
+        if isinstance(pooling, Last) and pooling.bidirectional is None:
+            pooling = Last(bidirectional=_halves(before))
+        return Pooled(before, pooling, self.batch_first), head
 
     def _given(self, row: list[Layer], x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
         """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked, as far
@@ -262,17 +260,14 @@ class Sequential(Composite):
             expected = f"a tuple of the states of the recurrent layers, of which there are {count}"
             raise TypeError(f"state must be {expected}, got {checks.came(state)}")
         states = [None] * count if state is None else list(state)
-        if not (count or pooled):
+        if not any(layer._takes_lengths for layer in row):
             if lengths is not None:
                 raise ValueError("lengths must be None: there is no recurrent layer or pooling to take them")
             return x, None, states
         if isinstance(x, Sequences):
             if lengths is not None:
                 raise ValueError("lengths must be None: Sequences have their own")
-            if pooled:
-                return x, x.lengths, states
-            array, lengths = x.padded()
-            return array.swapaxes(0, 1) if self.batch_first else array, lengths, states
+            return x, x.lengths, states
         axes = ("B", "T") if self.batch_first else ("T", "B")
         x = checks.array("x", x, f"an array of shape ({', '.join(axes)}, ...)")
         takes = row[0]._features[0]
@@ -304,7 +299,7 @@ def _row(parts: Mapping[str, Layer]) -> Iterator[tuple[str, Layer]]:
 
 def _halves(layers: Sequence[Layer]) -> bool:
     """Whether the second half of the features that they give is of a second direction."""
-    mixing = (layer for layer in reversed(layers) if layer._features != (None, None))
+    mixing = (layer for layer in reversed(layers) if layer._mixes)
     last = next(mixing, None)
     return isinstance(last, Recurrent) and last.bidirectional
 
@@ -318,20 +313,21 @@ def _require_fit(parts: Mapping[str, Layer]) -> None:
         here = f"layer {name}, {layer!r},"
         if isinstance(layer, Attention):
             raise TypeError(f"{here} takes two sequences, and cannot stand in a row of layers")
-        known = isinstance(layer, (Recurrent, Pooling))
-        if not known and any(isinstance(each, (Recurrent, Pooling)) for each in held_in(layer)):
+        inner = (each for each in held_in(layer) if isinstance(each, Layer))
+        if not layer._takes_lengths and any(each._takes_lengths for each in inner):
             raise TypeError(
                 f"{here} has layers that take lengths or a state, which only a network of one's own "
                 "passes on to such: put them into the row, or write a Composite that is the network"
             )
         if isinstance(layer, Embedding) and place:
             raise ValueError(f"{here} expects tokens: it must be the first layer")
-        if known and pooled:
+        if layer._takes_lengths and pooled:
             raise ValueError(f"{here} expects sequences, but layer {pooled} has left one vector of each")
-        takes, gives = layer._features
+        takes = layer._features[0]
         if features is not None and takes is not None and takes != features[1]:
             raise ValueError(f"layer {features[0]} gives {features[1]} features, {here} expects {takes}")
-        if gives is not None:
+        gives = layer._gives(None if features is None else features[1])
+        if layer._mixes and gives is not None:
             features = name, gives
         own = getattr(layer, "dtype", None)
         if own is not None and dtype is not None and own != dtype[1]:

@@ -68,8 +68,10 @@ class Stream(Generic[StateT]):
         first = self._stages[0].kind if isinstance(self._stages[0], Stage) else ""
         self._takes_floats, self._takes_tokens = first != "embedding", first not in ("linear", "")
         self.num_layers, _, self.hidden_size = self._recurrent[-1].start[-1].shape
-        takes = [sizes(*each[:2]) if isinstance(each, Stage) else each._features for each in self._stages]
-        self.input_size: int = next(size for size, _ in takes if size is not None)
+        size: Any = None
+        for each in reversed(self._stages):
+            size = sizes(*each[:2])[0] if isinstance(each, Stage) else each._takes(size)
+        self.input_size: int = size
         self.dtype = known[0].layers[0].w_ih.dtype
         self._open()
         self.reset()

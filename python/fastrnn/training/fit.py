@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn import checkpoint as files
 from fastrnn import checks
 from fastrnn.data import dataset
-from fastrnn.layers import Pooling, Recurrent
+from fastrnn.layers import Layer
 from fastrnn.layers.layer import held_in
 from fastrnn.optim import Adam, Optimizer
 from fastrnn.training.learning import learn_by
@@ -170,12 +170,12 @@ def fit(
     rng = seed if isinstance(seed, np.random.Generator) else _generator(seed)
     learn = learn_by(network, loss, bptt is not None)
     training = Training(network, learn, _optimizers(network, optimizer), rng, monitor, options)
-    held = held_in(network)
-    memory = any(isinstance(each, (Recurrent, Pooling)) for each in held)
-    if bptt is not None and any(isinstance(each, Recurrent) and each.bidirectional for each in held):
+    held = [each for each in held_in(network) if isinstance(each, Layer)]
+    memory = any(each._takes_lengths for each in held)
+    if bptt is not None and any(each._needs_whole for each in held):
         raise ValueError(
-            f"bptt_steps must be None for a network with a bidirectional layer, got {bptt}: its second "
-            "direction begins at the end of a sequence, not of a window"
+            f"bptt_steps must be None for a network with a bidirectional layer or Reverse, got {bptt}: these "
+            "begin at the end of a sequence, not of a window"
         )
     dtype = next(iter(network.parameters.values())).dtype
     size = checks.positive_int("batch_size", batch_size)
