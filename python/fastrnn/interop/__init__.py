@@ -4,6 +4,7 @@ No framework is needed to read a file. What comes out computes what the model co
 name of what cannot be represented.
 """
 
+from fastrnn.interop.keras import from_keras
 from fastrnn.interop.onnx_writer import to_onnx
 
-__all__ = ["to_onnx"]
+__all__ = ["from_keras", "to_onnx"]

@@ -82,10 +82,11 @@ def places(layer: Recurrent[Any]) -> list[Parameters]:
 
 
 def part_name(name: str, taken: Collection[str]) -> str:
-    """A name in a file as one of a part of a `Sequential`, where dots separate: another than those taken."""
+    """A name in a file as one of a part of a `Sequential`, where dots separate: another than those taken, and
+    than its arguments have."""
     base = name.replace(".", "_").replace("/", "_").strip("_") or "layer"
     found, count = base, 1
-    while found in taken:
+    while found in taken or found in ("self", "bptt_steps"):
         count += 1
         found = f"{base}_{count}"
     return found
