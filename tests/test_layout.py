@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "models": BASE | {"functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"figures", "layers"},
     "torch": DOOR,
-    "interop": DOOR | {"layers", "checkpoint", "models"},
+    "interop": DOOR | {"layers", "checkpoint", "models", "torch"},
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}

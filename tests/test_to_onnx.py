@@ -9,21 +9,33 @@ from tables import refused, works
 import fastrnn
 from fastrnn.interop import onnx_writer, to_onnx
 from fastrnn.layers import (
+    ELU,
+    GELU,
     GRU,
     LSTM,
     RNN,
+    SELU,
     Attention,
     Composite,
     Dropout,
     Embedding,
+    HardSigmoid,
     Last,
     Layer,
+    LeakyReLU,
     Linear,
+    LogSoftmax,
     Max,
     Mean,
+    Merge,
     ReLU,
+    Reverse,
     Sequential,
     Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
     Tanh,
 )
 
@@ -155,6 +167,16 @@ CHAINS = {
     "mean of others": lambda n: [Linear(n * H, 4), Mean()],
     "max": pytest.param(lambda n: [Max(), Linear(n * H, 2)], marks=works("to_onnx", "Max")),
     "max of others": lambda n: [Linear(n * H, 4), Max()],
+    "merged": pytest.param(
+        lambda n: [Linear(n * H, 8), Merge("ave"), Merge("mul"), Merge("sum")],
+        marks=works("to_onnx", "Merge", "sum, mul, ave"),
+    ),
+    "all features": pytest.param(
+        lambda n: [Last(bidirectional=False)], marks=works("to_onnx", "Last", "of all features")
+    ),
+    "halves": lambda n: [Linear(n * H, 4), Last(bidirectional=True), Merge("sum")],
+    "reverse": pytest.param(lambda n: [Reverse(), Linear(n * H, 2)], marks=works("to_onnx", "Reverse")),
+    "reverse, last": lambda n: [Reverse(), Last()],
     "nested": pytest.param(
         lambda n: [Sequential(Linear(n * H, 4), Last()), Sequential(ReLU())],
         marks=works("to_onnx", "Sequential", "within another"),
@@ -179,7 +201,23 @@ def test_networks_in_onnx_runtime(layers, sides, first, rng):
 
 FUNCTIONS = [
     pytest.param(layer, marks=works("to_onnx", "Activations", type(layer).__name__))
-    for layer in (ReLU(), Sigmoid(), Tanh())
+    for layer in (
+        ReLU(),
+        LeakyReLU(0.3),
+        ELU(0.7),
+        SELU(),
+        GELU(),
+        GELU("tanh"),
+        SiLU(),
+        Sigmoid(),
+        HardSigmoid(),
+        HardSigmoid(0.2),
+        Tanh(),
+        Softplus(),
+        Softsign(),
+        Softmax(),
+        LogSoftmax(),
+    )
 ]
 
 
@@ -187,6 +225,26 @@ FUNCTIONS = [
 def test_activations_in_onnx_runtime(layer, rng):
     x = rng.normal(size=(B, I)).astype("float32") * 3
     close(run(to_onnx(layer), x)[0], layer(x))
+
+
+@pytest.mark.parametrize("lengths", [False, True])
+@works("to_onnx", "Reverse", "on both sides of a layer: direction=reverse")
+def test_a_layer_that_runs_backwards(lengths, rng):
+    made = filled(
+        Sequential(Reverse(), lstm=LSTM(I, H, 2, batch_first=True), back=Reverse(), head=Linear(H, 2))
+    )
+    x, model = floats(made, rng), to_onnx(made, lengths=lengths, states=True)
+    assert [
+        node.op_type for node in model.graph.node if node.op_type.startswith(("LSTM", "Slice", "Rev"))
+    ] == ["LSTM"] * 2
+    h, c = states = [rng.normal(size=(2, B, H)).astype("float32") for _ in "hc"]
+    valid = LENGTHS if lengths else None
+    y, ((h_n, c_n),) = made(x, valid, state=((h, c),), return_state=True)
+    got = run(model, x, valid, states)
+    past = np.arange(T) >= (LENGTHS if lengths else np.full(B, T))[:, None]
+    got[0][past] = y[past] = 0
+    for each, want in zip(got, [y, h_n, c_n], strict=True):
+        close(each, want)
 
 
 @pytest.mark.parametrize(

@@ -6,5 +6,10 @@ name of what cannot be represented.
 
 from fastrnn.interop.keras import from_keras
 from fastrnn.interop.onnx_writer import to_onnx
+from fastrnn.interop.torch_writer import to_torch
 
-__all__ = ["from_keras", "to_onnx"]
+__all__ = [
+    "from_keras",
+    "to_onnx",
+    "to_torch",
+]

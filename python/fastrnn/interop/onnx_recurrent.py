@@ -34,7 +34,9 @@ USUAL = {
 }
 
 
-def write_recurrent(graph: Graph, layer: Any, *, ends: bool, states: bool, prefix: str) -> None:
+def write_recurrent(
+    graph: Graph, layer: Any, *, ends: bool, reverse: bool, states: bool, prefix: str
+) -> None:
     """Put a layer into the graph.
 
     Parameters
@@ -43,6 +45,8 @@ def write_recurrent(graph: Graph, layer: Any, *, ends: bool, states: bool, prefi
     layer : Recurrent
     ends : bool
         Whether what goes on is the last h of each sequence instead of all.
+    reverse : bool
+        Whether the layer, which has one direction, runs backwards.
     states : bool
         Whether the states are inputs and outputs of the graph.
     prefix : str
@@ -59,7 +63,7 @@ def write_recurrent(graph: Graph, layer: Any, *, ends: bool, states: bool, prefi
     letters, L = CELLS[layer._cell].states, layer.num_layers
     D = 2 if layer.bidirectional else 1
     x, initial, last = graph.steps(), [_initial(graph, layer, each, states, prefix) for each in letters], []
-    attributes, weights = _attributes(layer), places(layer)
+    attributes, weights = _attributes(layer, reverse), places(layer)
     for level in range(L):
         all_steps = not ends or level + 1 < L
         arrays = _arrays(layer._kind, weights[level * D : (level + 1) * D])
@@ -92,11 +96,11 @@ def _arrays(kind: str, directions: Sequence[Parameters]) -> dict[str, Array]:
     return arrays
 
 
-def _attributes(layer: Any) -> dict[str, Any]:
+def _attributes(layer: Any, reverse: bool) -> dict[str, Any]:
     """Those of the operator that are not as usual."""
     found: dict[str, Any] = {"hidden_size": layer.hidden_size}
-    if layer.bidirectional:
-        found["direction"] = "bidirectional"
+    if reverse or layer.bidirectional:
+        found["direction"] = "reverse" if reverse else "bidirectional"
     usual = USUAL[layer._kind]
     names = {option: getattr(layer, option) for option in usual}
     if names != usual:

@@ -1,31 +1,19 @@
-"""Networks as ONNX models: the row of layers, and how each is written."""
+"""Networks as ONNX models."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastrnn import checkpoint, checks
 from fastrnn.interop.onnx_graph import Graph
+from fastrnn.interop.onnx_layers import RULES
 from fastrnn.interop.onnx_recurrent import write_recurrent
 from fastrnn.interop.rows import of_halves, refuse, row_of
-from fastrnn.layers import (
-    CELLS,
-    Embedding,
-    Last,
-    Layer,
-    Linear,
-    Max,
-    Mean,
-    Pooling,
-    Recurrent,
-    ReLU,
-    Sigmoid,
-    Tanh,
-)
+from fastrnn.layers import CELLS, Dropout, Embedding, Last, Layer, Pooling, Recurrent, Reverse
 
 
 def to_onnx(
@@ -86,11 +74,11 @@ def to_onnx(
     """
     with checks.package("onnx", "onnx", "an ONNX model"):
         import onnx  # noqa: F401, what the graph is made with
-    row = row_of(network)
+    row = {name: layer for name, layer in row_of(network).items() if not isinstance(layer, Dropout)}
     layers = list(row.values())
     lengths, states = checks.boolean("lengths", lengths), checks.boolean("states", states)
     recurrent = [layer for layer in layers if isinstance(layer, Recurrent)]
-    if lengths and not (recurrent or any(isinstance(layer, Pooling) for layer in layers)):
+    if lengths and not any(layer._takes_lengths for layer in layers):
         raise ValueError("lengths must be False: there is no recurrent layer or pooling to take them")
     if states and not recurrent:
         raise ValueError("states must be False: there is no recurrent layer to have one")
@@ -101,144 +89,57 @@ def to_onnx(
 
     dtypes = [layer.dtype for layer in layers if hasattr(layer, "dtype")]
     graph = Graph(dtypes[0] if dtypes else np.dtype("float32"), any(layer.batch_first for layer in recurrent))
-    _inputs(graph, layers, tokens, lengths)
-    ended = False
-    for place, (graph.part, layer) in enumerate(row.items()):
+    axes = [] if not any(layer._takes_lengths for layer in layers) else ["time"]
+    axes.insert(0 if graph.batch_first else len(axes), "batch")
+    takes, gives = (size or "features" for size in network._features)
+    if tokens or (layers and isinstance(layers[0], Embedding)):
+        graph.input("x", "int64", axes)
+    else:
+        graph.input("x", graph.dtype, [*axes, takes])
+    if lengths:
+        graph.lengths = graph.input("lengths", "int32", ["batch"])
+    if tokens:
+        values = graph.constant("off_on", np.array([0, 1], graph.dtype))
+        graph.x = graph.node("OneHot", "x", graph.constant("tokens", takes), values)
+    for graph.part, layer, how, before in _written_together(row):
         if type(layer) in CELLS.values():
-            following = layers[place + 1 :][:1]
-            ended = bool(following) and _takes_final_states(following[0], layer)
             prefix = "" if layer is network else f"{graph.part}."
-            write_recurrent(graph, layer, ends=ended, states=states, prefix=prefix)
-        elif ended:  # what there is to do has been done
-            ended = False
-        elif type(layer) in _RULES:
-            _RULES[type(layer)](graph, layer, layers[:place])
+            forms = {"ends": how == "ends", "reverse": how == "reverse"}
+            write_recurrent(graph, layer, **forms, states=states, prefix=prefix)
+        elif type(layer) in RULES:
+            RULES[type(layer)](graph, layer, before)
         else:
-            refuse(graph.part, layer, f"ONNX has no such layer; known are {_known()}")
-    _output(graph, layers)
+            known = ["RNN", "LSTM", "GRU", *(each.__name__ for each in RULES), "Dropout"]
+            refuse(graph.part, layer, f"ONNX has no such layer; known are {', '.join(known)}")
+    graph.part = ""
+    if any(isinstance(layer, Pooling) for layer in layers):
+        axes = ["batch"]
+    elif graph.time_first == graph.batch_first:
+        graph.swap()
+    if graph.x == "x":  # there is no node
+        graph.x = graph.node("Identity", "x")
+    graph.output(graph.x, "y", [*axes, gives])
+    graph.outputs.insert(0, graph.outputs.pop())
     model = graph.model()
     if path is not None:
         checkpoint.write(path, model.SerializeToString())
     return model
 
 
-def _inputs(graph: Graph, layers: Sequence[Any], tokens: bool, lengths: bool) -> None:
-    features = [layer._features[0] for layer in layers if layer._features != (None, None)] or ["features"]
-    axes = _axes(graph, layers)
-    if tokens or (layers and isinstance(layers[0], Embedding)):
-        graph.input("x", "int64", axes)
-    else:
-        graph.input("x", graph.dtype, [*axes, features[0]])
-    if lengths:
-        graph.lengths = graph.input("lengths", "int32", ["batch"])
-    if tokens:
-        values = graph.constant("off_on", np.array([0, 1], graph.dtype))
-        graph.x = graph.node("OneHot", "x", graph.constant("tokens", features[0]), values)
-
-
-def _output(graph: Graph, layers: Sequence[Any]) -> None:
-    features = [layer._features[1] for layer in layers if layer._features[1] is not None] or ["features"]
-    graph.part = ""
-    pooled = any(isinstance(layer, Pooling) for layer in layers)
-    if not pooled and graph.time_first == graph.batch_first:
-        graph.swap()
-    if graph.x == "x":  # there is no node
-        graph.x = graph.node("Identity", "x")
-    graph.output(graph.x, "y", [*(["batch"] if pooled else _axes(graph, layers)), features[-1]])
-    graph.outputs.insert(0, graph.outputs.pop())
-
-
-def _axes(graph: Graph, layers: Sequence[Any]) -> list[str]:
-    """Those before the features."""
-    if not any(isinstance(layer, (Recurrent, Pooling)) for layer in layers):
-        return ["batch"]
-    return ["batch", "time"] if graph.batch_first else ["time", "batch"]
-
-
-def _takes_final_states(layer: Layer, recurrent: Any) -> bool:
-    """Whether what it takes of a recurrent layer's steps is the last h of each direction."""
-    return type(layer) is Last and of_halves(layer, [recurrent]) == recurrent.bidirectional
-
-
-def _embedding(graph: Graph, layer: Any, before: Sequence[Layer]) -> None:
-    graph.x = graph.node("Gather", graph.constant("weight", layer.parameters["weight"]), graph.x)
-
-
-def _linear(graph: Graph, layer: Any, before: Sequence[Layer]) -> None:
-    weight, *bias = layer.parameters.values()
-    graph.x = graph.node("MatMul", graph.x, graph.constant("weight", weight.T))
-    if bias:
-        graph.x = graph.node("Add", graph.x, graph.constant("bias", bias[0]))
-
-
-def _last(graph: Graph, layer: Last, before: Sequence[Layer]) -> None:
-    x, backwards = graph.steps(), ""
-    if of_halves(layer, before):
-        x, backwards = graph.nodes_of("Split", [x], ["forwards", "backwards"], axis=2)
-    if graph.lengths:  # the first step of what is turned round
-        last = _at(graph, _reversed(graph, x), 0)
-    else:
-        last = _at(graph, x, -1)
-    graph.x = graph.node("Concat", last, _at(graph, backwards, 0), axis=1) if backwards else last
-
-
-def _at(graph: Graph, x: str, step: int) -> str:
-    return graph.node("Gather", x, graph.constant("step", step), axis=0)
-
-
-def _reversed(graph: Graph, x: str) -> str:
-    """The valid steps of each sequence in reverse order."""
-    return graph.node("ReverseSequence", x, graph.cast(graph.lengths, "int64"), time_axis=0, batch_axis=1)
-
-
-def _mean(graph: Graph, layer: Layer, before: Sequence[Layer]) -> None:
-    x = graph.steps()
-    if graph.lengths:
-        total = graph.node("ReduceSum", _masked(graph, x, 0), graph.constant("axis", [0]), keepdims=0)
-        count = graph.node("Unsqueeze", graph.cast(graph.lengths, graph.dtype), graph.constant("axis", [1]))
-        graph.x = graph.node("Div", total, count)
-    else:
-        graph.x = graph.node("ReduceMean", x, axes=[0], keepdims=0)
-
-
-def _max(graph: Graph, layer: Layer, before: Sequence[Layer]) -> None:
-    x = graph.steps()
-    graph.x = graph.node(
-        "ReduceMax", _masked(graph, x, -np.inf) if graph.lengths else x, axes=[0], keepdims=0
-    )
-
-
-def _masked(graph: Graph, x: str, value: float) -> str:
-    """x with a value where a sequence is padded."""
-    zero, one = graph.constant("start", 0), graph.constant("delta", 1)
-    count = graph.node("Squeeze", graph.node("Shape", x, start=0, end=1), graph.constant("axis", [0]))
-    step = graph.node("Unsqueeze", graph.node("Range", zero, count, one), graph.constant("axes", [1, 2]))
-    length = graph.node("Unsqueeze", graph.cast(graph.lengths, "int64"), graph.constant("axes", [0, 2]))
-    padding = graph.constant("padding", np.array(value, graph.dtype))
-    return graph.node("Where", graph.node("Less", step, length), x, padding)
-
-
-def _function(op: str, **attributes: Any) -> Callable[[Graph, Any, Sequence[Layer]], None]:
-    """How a layer is written that ONNX has as one operator."""
-
-    def write(graph: Graph, layer: Layer, before: Sequence[Layer]) -> None:
-        graph.x = graph.node(op, graph.x, **attributes)
-
-    return write
-
-
-#: How layers are written, given those before.
-_RULES: dict[type[Layer], Callable[[Graph, Any, Sequence[Layer]], None]] = {
-    Embedding: _embedding,
-    Linear: _linear,
-    Last: _last,
-    Mean: _mean,
-    Max: _max,
-    ReLU: _function("Relu"),
-    Sigmoid: _function("Sigmoid"),
-    Tanh: _function("Tanh"),
-}
-
-
-def _known() -> str:
-    return ", ".join(["RNN", "LSTM", "GRU", *(each.__name__ for each in _RULES), "Dropout"])
+def _written_together(row: Mapping[str, Layer]) -> Iterator[tuple[str, Layer, str, list[Layer]]]:
+    """The layers by name, each with those before it; a recurrent one that "ends" with the last h of each
+    sequence or runs in "reverse" stands for the `Last` after it or the `Reverse` on its both sides too."""
+    names, layers = list(row), list(row.values())
+    place = 0
+    while place < len(layers):
+        first, second, third = [*layers[place : place + 3], None, None][:3]
+        how, count = "", 1
+        if isinstance(first, Recurrent) and isinstance(second, Last):
+            if of_halves(second, [first]) == first.bidirectional:
+                how, count = "ends", 2
+        elif isinstance(first, Reverse) and isinstance(second, Recurrent) and isinstance(third, Reverse):
+            if not second.bidirectional:
+                how, count = "reverse", 3
+        own = place + (how == "reverse")
+        yield names[own], layers[own], how, layers[:place]
+        place += count

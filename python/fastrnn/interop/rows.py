@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fastrnn import checks
-from fastrnn.layers import Dropout, Last, Layer, Sequential
+from fastrnn.layers import Last, Layer, Sequential
 from fastrnn.layers.sequential import _halves, _row
 
 
 def row_of(network: Any) -> dict[str, Layer]:
-    """The layers that x goes through, by name, those of a `Sequential` within it one by one, and without
-    `Dropout`, which does nothing where nothing is trained; a layer by itself goes by the name of its class.
+    """The layers that x goes through, by name, those of a `Sequential` within it one by one; a layer by
+    itself goes by the name of its class.
 
     Raises
     ------
@@ -24,12 +24,12 @@ def row_of(network: Any) -> dict[str, Layer]:
         raise TypeError(f"network must be a layer or a Sequential, got {checks.came(network)}{hint}")
     if type(network) is not Sequential:
         return {type(network).__name__.lower(): network}
-    return {name: layer for name, layer in _row(network.parts) if not isinstance(layer, Dropout)}
+    return dict(_row(network.parts))
 
 
 def of_halves(last: Last, before: Sequence[Layer]) -> bool:
     """Whether the second half of the features that `last` takes is of a direction that runs backwards."""
-    return bool(last.bidirectional) or _halves(before)
+    return _halves(before) if last.bidirectional is None else last.bidirectional
 
 
 def refuse(name: str, layer: Layer, why: str) -> NoReturn:
