@@ -44,7 +44,7 @@ from fastrnn.layers.layer import Composite, Layer
 from fastrnn.layers.pooling import Last, Max, Mean, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.sequential import Sequential
-from fastrnn.layers.steps import Reverse
+from fastrnn.layers.steps import Masking, Reverse
 from fastrnn.layers.stream import Stream
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "Masking",
     "Max",
     "Mean",
     "Merge",

@@ -17,6 +17,7 @@ from fastrnn.data import Sequences
 from fastrnn.layers.layer import Layer, held_in
 from fastrnn.layers.pooling import Last, Lengths, Pooling
 from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.steps import Masking
 
 WINDOW = 1000  # steps of a call where nothing flows back: its overhead vanishes, its memory stays small
 
@@ -74,22 +75,22 @@ class Steps(NamedTuple):
 
     def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> tuple[Array, list[Any]]:
         """What the last gives, and the states."""
-        y, states, _ = run(self.layers, self._padded(x), states, lengths, training=False)
+        y, states, _ = run(self.layers, padded(x, self.batch_first), states, lengths, training=False)
         return y, states
 
     def forward(
         self, x: Array | Sequences, lengths: Any, states: list[Any], limit: int | None
     ) -> tuple[Array, list[Any], Undo]:
         """The same in training, and the way back. There is no `limit`."""
-        y, states, undo = run(self.layers, self._padded(x), states, lengths, training=True)
+        y, states, undo = run(self.layers, padded(x, self.batch_first), states, lengths, training=True)
         return y, states, partial(back_through, undo)
-
-    def _padded(self, x: Array | Sequences) -> Array:
-        return swapped(x.padded()[0], self.batch_first) if isinstance(x, Sequences) else x
 
 
 class Pooled(NamedTuple):
-    """Layers and a pooling of their steps, in memory that does not grow with the steps."""
+    """Layers and a pooling of their steps, in memory that does not grow with the steps.
+
+    A sequence without a step counts as one of what the layers give where it is padded.
+    """
 
     layers: list[Layer]
     pooling: Pooling
@@ -99,7 +100,7 @@ class Pooled(NamedTuple):
         """What is pooled, and the states."""
         whole = any(layer._needs_whole for layer in self.layers)
         gathered, states, _ = self._gather(x, lengths, None if whole else WINDOW, states, False)
-        return self.pooling._pooled(gathered, lengths), states
+        return self.pooling._pooled(gathered, np.maximum(lengths, 1)), states
 
     def forward(
         self, x: Array | Sequences, lengths: Lengths, states: list[Any], limit: int | None
@@ -117,7 +118,7 @@ class Pooled(NamedTuple):
         gathered, states_n, undo = self._gather(x, lengths, limit, states, True)
 
         def spread(dy: Array, start: int, steps: int) -> Array:
-            return self._swap(self.pooling._spread(gathered, dy, lengths, start, steps))
+            return self._swap(self.pooling._spread(gathered, dy, np.maximum(lengths, 1), start, steps))
 
         def back(dy: Array, wanted: bool) -> Any:
             """Through the one window that there is."""
@@ -135,7 +136,8 @@ class Pooled(NamedTuple):
             _set(generators, after)
 
         by_windows = cut and not isinstance(self.pooling, Last)
-        return self.pooling._pooled(gathered, lengths), states_n, back_by_windows if by_windows else back
+        y = self.pooling._pooled(gathered, np.maximum(lengths, 1))
+        return y, states_n, back_by_windows if by_windows else back
 
     def _gather(
         self, x: Any, lengths: Lengths, steps: int | None, states: list[Any], training: bool
@@ -147,7 +149,7 @@ class Pooled(NamedTuple):
             y, states, undo = run(self.layers, array, states, valid, training=training)
             y = self._swap(y)
             checks.require_shape(f"what comes to {self.pooling!r}", y, ("T", "B", "F"))
-            gathered = self.pooling._gather(gathered, y, valid, start)
+            gathered = self.pooling._gather(gathered, y, np.maximum(valid, start == 0), start)
             start += len(y)
         return gathered, states, undo
 
@@ -172,6 +174,40 @@ class Pooled(NamedTuple):
 
     def _swap(self, array: Array) -> Array:
         return swapped(array, self.batch_first)
+
+
+class Masked(NamedTuple):
+    """Layers, with a pooling or without, that get the steps which are not masked."""
+
+    masking: Masking
+    inner: Steps | Pooled
+
+    def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> tuple[Array, list[Any]]:
+        """What the inner ones give, and the states."""
+        kept = self.masking._kept(padded(x, self.inner.batch_first), lengths)
+        y, states = self.inner.infer(kept.x, kept.lengths, states)
+        return kept.restored(y)[0] if isinstance(self.inner, Steps) else y, states
+
+    def forward(
+        self, x: Array | Sequences, lengths: Any, states: list[Any], limit: int | None
+    ) -> tuple[Array, list[Any], Undo]:
+        """The same in training, and the way back."""
+        kept = self.masking._kept(padded(x, self.inner.batch_first), lengths)
+        y, states, undo = self.inner.forward(kept.x, kept.lengths, states, limit)
+        unrestored = None
+        if isinstance(self.inner, Steps):
+            y, unrestored = kept.restored(y)
+
+        def back(dy: Array, wanted: bool) -> Any:
+            dx = undo(dy if unrestored is None else unrestored(dy), wanted)
+            return None if dx is None else kept.back(dx)
+
+        return y, states, back
+
+
+def padded(x: Array | Sequences, batch_first: bool) -> Array:
+    """The steps as one array."""
+    return swapped(x.padded()[0], batch_first) if isinstance(x, Sequences) else x
 
 
 def swapped(array: Array, batch_first: bool) -> Array:

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.data import Sequences
 from fastrnn.layers.attention import Attention
-from fastrnn.layers.chain import Pooled, Steps, back_through, run
+from fastrnn.layers.chain import Masked, Pooled, Steps, back_through, run
 from fastrnn.layers.feedforward import Embedding
 from fastrnn.layers.layer import Composite, Layer, floats, held_in
 from fastrnn.layers.pooling import Last, Pooling
 from fastrnn.layers.recurrent import Recurrent
+from fastrnn.layers.steps import Masking, Reverse
 from fastrnn.layers.stream import Stream
 
 
@@ -33,15 +34,15 @@ class Sequential(Composite):
     Parameters
     ----------
     *layers : Layer
-        `Embedding`, recurrent layers, `Reverse`, `Merge`, `Last`, `Mean` or `Max`, `Linear`, `Dropout`,
-        activations, other `Sequential`, whose layers then stand in this row, and layers of one's own without
-        memory, whose ``forward(x)`` returns y and back. Parameters are named by their places, as in PyTorch:
-        ``0.weight``.
+        `Masking`, `Embedding`, recurrent layers, `Reverse`, `Merge`, `Last`, `Mean` or `Max`, `Linear`,
+        `Dropout`, activations, other `Sequential`, whose layers then stand in this row, and layers of one's
+        own without memory, whose ``forward(x)`` returns y and back. Parameters are named by their places, as
+        in PyTorch: ``0.weight``.
     bptt_steps : int, optional
         Where there is a pooling: training goes back through at most so many steps, in memory for as many.
         With `Last` these are the last ones; with `Mean` and `Max` each window of so many steps gets its part
         of the gradient, and passes none to the window before it. None is all steps, as it must be where a
-        layer is bidirectional.
+        layer is bidirectional, or there is a `Reverse`.
     **named : Layer
         More layers, after those, by names of their own: ``head.weight``.
 
@@ -240,16 +241,19 @@ class Sequential(Composite):
         """The layers that x goes through, those of a `Sequential` among them one by one."""
         return [layer._placed(self.batch_first) for _, layer in _row(self.parts)]
 
-    def _split(self, row: list[Layer]) -> tuple[Steps | Pooled, list[Layer]]:
+    def _split(self, row: list[Layer]) -> tuple[Steps | Pooled | Masked, list[Layer]]:
         """Those up to the last that takes lengths; and the others."""
+        masking = row[0] if row and isinstance(row[0], Masking) else None
+        row = row if masking is None else row[1:]
         count = max((place for place, layer in enumerate(row, 1) if layer._takes_lengths), default=0)
-        body, head = row[:count], row[count:]
-        before, pooling = body[:-1], body[-1] if body else None
-        if not isinstance(pooling, Pooling):
-            return Steps(body, self.batch_first), head
-        if isinstance(pooling, Last) and pooling.bidirectional is None:
-            pooling = Last(bidirectional=_halves(before))
-        return Pooled(before, pooling, self.batch_first), head
+        inner: Steps | Pooled = Steps(row[:count], self.batch_first)
+        pooling = row[count - 1] if count else None
+        if isinstance(pooling, Pooling):
+            before = row[: count - 1]
+            if isinstance(pooling, Last) and pooling.bidirectional is None:
+                pooling = Last(bidirectional=_halves(before))
+            inner = Pooled(before, pooling, self.batch_first)
+        return inner if masking is None else Masked(masking, inner), row[count:]
 
     def _given(self, row: list[Layer], x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
         """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked, as far
@@ -270,7 +274,7 @@ class Sequential(Composite):
             return x, x.lengths, states
         axes = ("B", "T") if self.batch_first else ("T", "B")
         x = checks.array("x", x, f"an array of shape ({', '.join(axes)}, ...)")
-        takes = row[0]._features[0]
+        takes = next(layer._features[0] for layer in row if not isinstance(layer, Masking))
         if x.dtype.kind in "iu" and x.ndim != 3:
             checks.require_shape("x", x, axes)
         else:
@@ -308,7 +312,7 @@ def _require_fit(parts: Mapping[str, Layer]) -> None:
     """Refuse layers that do not fit together."""
     features: tuple[str, int] | None = None  # what is known to come in, and from which layer
     dtype: tuple[str, Any] | None = None
-    pooled, batch_first = "", {}
+    pooled, masked, batch_first = "", False, {}
     for place, (name, layer) in enumerate(parts.items()):
         here = f"layer {name}, {layer!r},"
         if isinstance(layer, Attention):
@@ -319,8 +323,11 @@ def _require_fit(parts: Mapping[str, Layer]) -> None:
                 f"{here} has layers that take lengths or a state, which only a network of one's own "
                 "passes on to such: put them into the row, or write a Composite that is the network"
             )
-        if isinstance(layer, Embedding) and place:
+        if isinstance(layer, Masking) and place:
+            raise ValueError(f"{here} looks at what the network gets: it must be the first layer")
+        if isinstance(layer, Embedding) and place > masked:
             raise ValueError(f"{here} expects tokens: it must be the first layer")
+        masked |= isinstance(layer, Masking)
         if layer._takes_lengths and pooled:
             raise ValueError(f"{here} expects sequences, but layer {pooled} has left one vector of each")
         takes = layer._features[0]
@@ -336,6 +343,12 @@ def _require_fit(parts: Mapping[str, Layer]) -> None:
         pooled = name if isinstance(layer, Pooling) else pooled
         if isinstance(layer, Recurrent):
             batch_first[layer.batch_first] = name
+    if masked and not any(layer._takes_lengths for layer in [*parts.values()][1:]):
+        raise ValueError("Masking goes before recurrent layers or a pooling, and here are none to skip steps")
+    if masked and not pooled and sum(isinstance(layer, Reverse) for layer in parts.values()) % 2:
+        raise ValueError(
+            "Masking puts steps back where they were: it goes with Reverse before and after, or a pooling"
+        )
     if len(batch_first) > 1:
         raise ValueError(
             "batch_first must be the same for all recurrent layers: it is True for layer "

@@ -18,6 +18,7 @@ from fastrnn import checks
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, floats
+from fastrnn.layers.steps import Unmasked
 from fastrnn.reference import Options, Parameters
 from fastrnn.reference.stream import sizes
 from fastrnn.states import joined, named
@@ -65,7 +66,8 @@ class Stream(Generic[StateT]):
         self._recurrent = [stage for stage in known if stage.start]
         if not self._recurrent:
             raise ValueError("a stream needs a recurrent layer: without one a call does the same")
-        first = self._stages[0].kind if isinstance(self._stages[0], Stage) else ""
+        opening = next(stage for stage in self._stages if not isinstance(stage, Unmasked))
+        first = opening.kind if isinstance(opening, Stage) else ""
         self._takes_floats, self._takes_tokens = first != "embedding", first not in ("linear", "")
         self.num_layers, _, self.hidden_size = self._recurrent[-1].start[-1].shape
         size: Any = None
