@@ -45,6 +45,7 @@ def recurrent(
     *,
     bidirectional: bool = False,
     batch_first: bool = False,
+    initial: Sequence[Array] = (),
     **options: Any,
 ) -> Recurrent[Any]:
     """A layer with such weights.
@@ -56,8 +57,11 @@ def recurrent(
         The weights by place, in our layout; of float64 all, or else float32 is what the layer gets.
     bidirectional, batch_first, **options
         As of the layer.
+    initial : sequence of ndarray, (L*D, H)
+        The state that sequences start from, if it is learned: each member of it.
     """
     first, arrays = places[0], [array for place in places for array in place.arrays()]
+    arrays += initial
     gates = len(ORDERS["pytorch"][kind])
     if first.w_hr is not None:
         options["proj_size"] = len(first.w_hr)
@@ -68,6 +72,7 @@ def recurrent(
         bias=first.b_ih is not None,
         bidirectional=bidirectional,
         batch_first=batch_first,
+        learned_state=bool(initial),
         dtype="float64" if all(array.dtype == np.float64 for array in arrays) else "float32",
         **options,
     )
