@@ -1,6 +1,11 @@
 """Models of Keras 3, written here, and of Keras 2, recorded in tests/recorded/keras, come in."""
 
+import json
 import os
+import sys
+import warnings
+import zipfile
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -10,73 +15,757 @@ from tables import refused, works
 
 from fastrnn.interop import from_keras
 
-keras = pytest.importorskip("keras")
-pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py")
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-L = keras.layers
+RECORDED = Path(__file__).parent / "recorded" / "keras"
 
 
-def written(model, path, rng):
-    """Weights other than zeros for its biases, and the model in a file."""
+def case(what, remark, *values, works=works):
+    """A test, and the rows of the page's table that it shows; they are its id."""
+    marks = [works("from_keras", each, remark) for each in what.split(", ")]
+    return pytest.param(*values, marks=marks, id=f"{what} {remark}".replace(" ", "-").rstrip("-"))
+
+
+def no(what, remark, *values):
+    return case(what, remark, *values, works=refused)
+
+
+def agrees(network, x, y):
+    np.testing.assert_allclose(network(x), y, rtol=0, atol=1e-5)
+
+
+# -- Keras 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        case("Embedding, LSTM", "mask_zero: padding right, left and inside is skipped", "masked.h5"),
+        case("GRU", "", "held.h5"),
+        case("Dropout, SimpleRNN, GlobalAveragePooling1D", "", "mean.h5"),
+        case("Masking, Bidirectional, TimeDistributed", "", "bidirectional.keras"),
+        case("Bidirectional", "merge_mode='sum'", "merged.h5"),
+        case("GRU", "reset_after=False", "before.h5"),
+        case("hard_sigmoid", "of Keras 2 and 3", "hard.keras"),
+        case("LSTM, GRU, SimpleRNN", "go_backwards=True", "backwards.h5"),
+        case("RNN", "of LSTMCell, GRUCell, SimpleRNNCell, also on top of each other", "cells.keras"),
+        case("functional models", "in a line", "functional.keras"),
+        case("models within models", "", "frozen.h5"),
+        case("CuDNNLSTM, CuDNNGRU", "", "cudnn.h5"),
+        case("CuDNNGRU", "", "cudnn_both.keras"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*acts in training only")
+def test_recorded(name):
+    arrays = np.load((RECORDED / name).with_suffix(".npz"))
+    agrees(from_keras(RECORDED / name), arrays["x"], arrays["y"])
+
+
+@case("Keras 2", ".keras, .h5, and weights alone with architecture=", ...).marks[0]
+@pytest.mark.parametrize("form", ["path", "text", "mapping"])
+def test_recorded_weights(form):
+    path = RECORDED / "weights.json"
+    given = {"path": path, "text": path.read_text(), "mapping": json.loads(path.read_text())}[form]
+    arrays = np.load(RECORDED / "weights.npz")
+    agrees(from_keras(RECORDED / "weights.h5", architecture=given), arrays["x"], arrays["y"])
+
+
+def test_one_layer_of_float64_makes_the_network_such():
+    """Keras computes what is before in float16, with float32 weights."""
+    arrays = np.load(RECORDED / "mixed.npz")
+    network = from_keras(RECORDED / "mixed.h5")
+    assert {array.dtype for array in network.parameters.values()} == {np.dtype("float64")}
+    np.testing.assert_allclose(network(arrays["x"].astype("float64")), arrays["y"], rtol=0, atol=1e-2)
+
+
+# -- Keras 3
+
+
+@pytest.fixture(scope="module")
+def keras():
+    """Keras 3, whose random numbers are the same in each run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip("keras")
+    module.utils.set_random_seed(20261126)
+    return module
+
+
+def model_of(keras, layers, shape=(6, 3), rng=None):
+    """A model of layers, with weights that are nowhere zero."""
+    model = keras.Sequential([keras.layers.Input(shape), *layers(keras.layers)])
+    randomize(model)
+    return model
+
+
+def randomize(model):
+    rng = np.random.default_rng(1)
     model.set_weights([rng.normal(size=each.shape).astype(each.dtype) for each in model.get_weights()])
-    model.save(path)
+
+
+def steps(rng, dtype="float32"):
+    return rng.normal(size=(3, 6, 3)).astype(dtype)
+
+
+def padded(rng):
+    """Right, left, inside, and nothing but padding; of tokens and of floats."""
+    tokens = rng.integers(1, 7, (5, 6))
+    tokens[1, 4:] = tokens[2, :3] = tokens[3, 2] = tokens[3, 5] = tokens[4] = 0
+    floats = rng.normal(size=(5, 6, 3)).astype("float32")
+    floats[tokens == 0] = -1.5
+    return tokens, floats
+
+
+def saved(model, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one suffix is older than the other
+        model.save(path)
     return path
 
 
-FLOATS = (6, 3)  # T, I
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        case(
+            "LSTM, Dense",
+            "",
+            lambda L: [L.LSTM(4, return_sequences=True), L.LSTM(3), L.Dense(2, "softmax")],
+        ),
+        case("GRU", "use_bias=False", lambda L: [L.GRU(4, use_bias=False), L.Dense(2, use_bias=False)]),
+        case("GRU", "reset_after=False", lambda L: [L.GRU(4, reset_after=False)]),
+        case(
+            "SimpleRNN, TimeDistributed",
+            "",
+            lambda L: [
+                L.SimpleRNN(4, activation="relu", return_sequences=True),
+                L.TimeDistributed(L.Dense(2)),
+                L.TimeDistributed(L.Activation("tanh")),
+            ],
+        ),
+        case(
+            "Bidirectional",
+            "return_sequences both ways",
+            lambda L: [
+                L.Bidirectional(L.LSTM(4, return_sequences=True)),
+                L.Bidirectional(L.GRU(3)),
+            ],
+        ),
+        case(
+            "Bidirectional",
+            "merge_mode='mul' and 'ave'",
+            lambda L: [
+                L.Bidirectional(L.LSTM(4, return_sequences=True), "mul"),
+                L.Bidirectional(L.RNN(L.GRUCell(3)), "ave"),
+            ],
+        ),
+        case(
+            "Bidirectional",
+            "a backward_layer like the layer",
+            lambda L: [
+                L.Bidirectional(L.LSTM(4), backward_layer=L.LSTM(4, go_backwards=True)),
+            ],
+        ),
+        case(
+            "LSTM, GRU, SimpleRNN",
+            "go_backwards=True",
+            lambda L: [
+                L.LSTM(4, go_backwards=True, return_sequences=True),
+                L.GRU(3, go_backwards=True),
+            ],
+        ),
+        case(
+            "RNN",
+            "",
+            lambda L: [
+                L.RNN([L.LSTMCell(4), L.LSTMCell(4), L.SimpleRNNCell(3)], return_sequences=True),
+                L.RNN(L.LSTMCell(2)),
+            ],
+        ),
+        case(
+            "hard_sigmoid",
+            "",
+            lambda L: [
+                L.LSTM(4, recurrent_activation="hard_sigmoid", activation="relu"),
+                L.Dense(2, "hard_sigmoid"),
+            ],
+        ),
+        case(
+            "models within models",
+            "",
+            lambda L: [
+                L.LSTM(3, return_sequences=True),
+                sequential(L.LSTM(3, return_sequences=True), L.LSTM(2)),
+            ],
+        ),
+        case(
+            "GlobalAveragePooling1D, GlobalMaxPooling1D",
+            "after a recurrent layer",
+            lambda L: [
+                L.GRU(3, activation=None, return_sequences=True),
+                L.GlobalMaxPooling1D(),
+            ],
+        ),
+    ],
+)
+def test_networks(keras, layers, suffix, tmp_path, rng):
+    model, x = model_of(keras, layers), steps(rng)
+    agrees(from_keras(saved(model, tmp_path / f"model{suffix}")), x, model.predict(x, verbose=0))
 
-NETWORKS = [
-    pytest.param(
-        lambda: [L.LSTM(4, return_sequences=True), L.LSTM(3)], marks=works("from_keras", "LSTM"), id="lstm"
-    ),
-    pytest.param(lambda: [L.GRU(4)], marks=works("from_keras", "GRU", "reset_after=True"), id="gru"),
-    pytest.param(
-        lambda: [L.GRU(4, reset_after=False)],
-        marks=works("from_keras", "GRU", "reset_after=False"),
-        id="gru-before",
-    ),
-    pytest.param(
-        lambda: [L.SimpleRNN(4, activation="relu", return_sequences=True), L.Dense(2, activation="tanh")],
-        marks=[works("from_keras", "SimpleRNN"), works("from_keras", "Dense")],
-        id="rnn",
-    ),
-    pytest.param(
-        lambda: [L.Bidirectional(L.LSTM(4, return_sequences=True)), L.Bidirectional(L.GRU(3)), L.Dense(2)],
-        marks=works("from_keras", "Bidirectional", "merge_mode='concat'"),
-        id="bidirectional",
-    ),
-]
+
+def sequential(*layers):
+    return sys.modules["keras"].Sequential(list(layers))
+
+
+@pytest.mark.parametrize("functional", [False, True], ids=["sequential", "functional"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        case(
+            "Embedding, LSTM",
+            "mask_zero: padding right, left and inside is skipped",
+            lambda L: [
+                L.Embedding(7, 4, mask_zero=True),
+                L.Dropout(0.3),
+                L.LSTM(4, return_sequences=True),
+                L.LSTM(3),
+            ],
+        ),
+        case("Embedding", "", lambda L: [L.Embedding(7, 4), L.GRU(3)]),
+        case(
+            "Embedding",
+            "",
+            lambda L: [
+                L.Embedding(7, 4, mask_zero=True),
+                L.Dense(3),
+                L.Bidirectional(L.GRU(3)),
+            ],
+        ),
+        case(
+            "Masking, Bidirectional",
+            "merge_mode='sum'",
+            lambda L: [
+                L.Masking(-1.5),
+                L.Bidirectional(L.LSTM(3, return_sequences=True), "sum"),
+                L.Dense(2),
+            ],
+        ),
+        case(
+            "Masking",
+            "",
+            lambda L: [
+                L.Masking(-1.5),
+                L.LSTM(3, return_sequences=True),
+                L.LeakyReLU(),
+                L.Dense(2, "softmax"),
+            ],
+        ),
+        case(
+            "Masking",
+            "zero_output_for_mask=True",
+            lambda L: [
+                L.Masking(-1.5),
+                L.LSTM(3, return_sequences=True, zero_output_for_mask=True),
+                L.Dense(2),
+            ],
+        ),
+        case("Masking, LSTM", "go_backwards=True", lambda L: [L.Masking(-1.5), L.LSTM(3, go_backwards=True)]),
+    ],
+)
+def test_masks(keras, layers, functional, tmp_path, rng):
+    tokens, floats = padded(rng)
+    layers = layers(keras.layers)
+    x = tokens if isinstance(layers[0], keras.layers.Embedding) else floats
+    first = y = keras.layers.Input(x.shape[1:])
+    if functional:
+        for layer in layers:
+            y = layer(y)
+    model = keras.Model(first, y) if functional else keras.Sequential([first, *layers])
+    randomize(model)
+    agrees(from_keras(saved(model, tmp_path / "model.keras")), x, model.predict(x, verbose=0))
+
+
+@works("from_keras", "GlobalAveragePooling1D", "of the steps that are not masked")
+def test_a_mean_of_what_is_not_masked(keras, tmp_path, rng):
+    x = padded(rng)[0][:4]
+    model = model_of(
+        keras,
+        lambda L: [
+            L.Embedding(7, 4, mask_zero=True),
+            L.GRU(3, return_sequences=True),
+            L.GlobalAveragePooling1D(),
+        ],
+        (6,),
+    )
+    agrees(from_keras(saved(model, tmp_path / "model.keras")), x, model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(
+            case("activations", name, lambda L, name=name: L.Dense(3, name))
+            for name in "elu gelu leaky_relu linear log_softmax relu selu sigmoid silu softmax".split()
+        ),
+        *(
+            case("activations", name, lambda L, name=name: L.Activation(name))
+            for name in "softplus softsign swish tanh hard_sigmoid".split()
+        ),
+        case("Dense", "a layer as activation", lambda L: L.Dense(3, activation=L.LeakyReLU(0.4))),
+        case("LeakyReLU", "", lambda L: L.LeakyReLU()),
+        case("ReLU", "", lambda L: L.ReLU()),
+        case("ReLU", "negative_slope", lambda L: L.ReLU(negative_slope=0.2)),
+        case("ELU", "", lambda L: L.ELU(0.7)),
+        case("Softmax", "of the last axis", lambda L: L.Softmax()),
+    ],
+)
+def test_functions(keras, layer, rng):
+    model, x = model_of(keras, lambda L: [layer(L)], (3,)), rng.normal(size=(20, 3)).astype("float32")
+    agrees(from_keras(model), x, model.predict(x, verbose=0))
+
+
+@works("from_keras", "live models", "of Keras 3 and 2")
+def test_live_models(keras, rng):
+    def layers(L):
+        inner = sequential(
+            L.Bidirectional(L.LSTM(3, return_sequences=True)), L.RNN([L.LSTMCell(3), L.LSTMCell(3)])
+        )
+        return [L.LSTM(3, return_sequences=True), inner, L.Dense(2)]
+
+    model, x = model_of(keras, layers), steps(rng)
+    agrees(from_keras(model), x, model.predict(x, verbose=0))
+    assert next(iter(from_keras(model, layers=True))).startswith("lstm")
+
+
+@pytest.mark.parametrize("policy", ["float64", "float16", "bfloat16", "mixed_bfloat16"])
+def test_dtypes(keras, policy, tmp_path, rng):
+    """What Keras computes in 16 bits is exact here."""
+    del rng
+    model = model_of(keras, lambda L: [L.SimpleRNN(3, dtype=policy, recurrent_initializer="zeros")])
+    wanted = "float64" if policy == "float64" else "float32"
+    for network in (from_keras(model), from_keras(saved(model, tmp_path / "model.keras"))):
+        (layer,) = [part for name, part in network.parts.items() if not name.endswith("last")]
+        assert layer.dtype == wanted
+        kernel, recurrent, bias = (np.asarray(each).astype(wanted) for each in model.get_weights())
+        found = layer.parameters
+        for name, array in {
+            "weight_ih_l0": kernel.T,
+            "weight_hh_l0": recurrent.T,
+            "bias_ih_l0": bias,
+        }.items():
+            np.testing.assert_array_equal(found[name], array)
+        assert not found["bias_hh_l0"].any()
+
+
+@pytest.mark.parametrize("form", ["path", "text", "mapping"])
+@works("from_keras", ".weights.h5", "with architecture=")
+def test_weights_of_keras_3(keras, form, tmp_path, rng):
+    model, x = model_of(keras, lambda L: [L.Bidirectional(L.LSTM(3)), L.Dense(2)]), steps(rng)
+    model.save_weights(tmp_path / "model.weights.h5")
+    (tmp_path / "model.json").write_text(model.to_json())
+    given = {"path": tmp_path / "model.json", "text": model.to_json(), "mapping": json.loads(model.to_json())}
+    network = from_keras(tmp_path / "model.weights.h5", architecture=given[form])
+    agrees(network, x, model.predict(x, verbose=0))
+
+
+# -- layers=True
+
+
+def alone(keras):
+    """Recurrent layers in a graph that is no line."""
+    L = keras.layers
+    x = L.Input((6, 3))
+    y = L.LSTM(3, return_sequences=True, name="first")(L.Conv1D(3, 1)(x))
+    y = L.Add()([L.Bidirectional(L.GRU(3, return_sequences=True), name="second", merge_mode="sum")(x), y])
+    y = L.TimeDistributed(L.LayerNormalization())(y)
+    model = keras.Model(x, sequential(L.SimpleRNN(2, name="third"))(y))
+    randomize(model)
+    return model
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("layers", NETWORKS)
-def test_networks(layers, suffix, tmp_path, rng):
-    model = keras.Sequential([L.Input(FLOATS), *layers()])
-    path = written(model, tmp_path / f"model{suffix}", rng)
-    x = rng.normal(size=(2, *FLOATS)).astype("float32")
-    np.testing.assert_allclose(from_keras(path)(x), model.predict(x, verbose=0), rtol=0, atol=1e-5)
+@works("from_keras", "layers=True", "the recurrent layers of any model")
+def test_recurrent_layers_alone(keras, suffix, tmp_path, rng):
+    model, x = alone(keras), steps(rng)
+    with pytest.warns(
+        UserWarning, match="left to do: merge the halves of 'second', which has merge_mode='sum'"
+    ):
+        layers = from_keras(saved(model, tmp_path / f"model{suffix}"), layers=True)
+    (nested,) = [name for name in layers if name.endswith("/third")]
+    assert list(layers) == ["second", "first", nested] or list(layers) == ["first", "second", nested]
+    agrees(lambda x: layers["first"](x)[0], x, model.get_layer("first")(x).detach().numpy())
+    both = layers["second"](x)[0]
+    agrees(lambda x: both[..., :3] + both[..., 3:], x, model.get_layer("second")(x).detach().numpy())
+
+
+@pytest.mark.parametrize("form", [".weights.h5", "named"])
+@works("from_keras", "layers=True", "of weights alone, with activation= and recurrent_activation=")
+def test_recurrent_layers_of_weights_alone(keras, form, tmp_path, rng):
+    path, x = tmp_path / "model.weights.h5", steps(rng)
+    model = model_of(
+        keras,
+        lambda L: [
+            L.Bidirectional(L.GRU(3, return_sequences=True)),
+            L.LSTM(2, return_sequences=True),
+            L.Dense(2),
+        ],
+    )
+    if form == "named":
+        with h5py.File(saved(model, tmp_path / "model.h5"), "r") as file, h5py.File(path, "w") as copy:
+            for name in file["model_weights"]:
+                file.copy(f"model_weights/{name}", copy)
+            copy.attrs["layer_names"] = list(file["model_weights"])
+    else:
+        model.save_weights(path)
+    with pytest.raises(ValueError, match=r"does not say its activation: say it by activation="):
+        from_keras(path, layers=True)
+    with pytest.raises(ValueError, match=r"does not say its recurrent_activation"):
+        from_keras(path, layers=True, activation="tanh")
+    layers = from_keras(path, layers=True, activation="tanh", recurrent_activation="sigmoid")
+    both, one = layers.values()
+    y = one(both(x)[0])[0]
+    np.testing.assert_allclose(y, model.layers[1](model.layers[0](x)).detach().numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_gru_without_bias_is_asked_about(keras, tmp_path):
+    model_of(keras, lambda L: [L.GRU(3, use_bias=False)]).save_weights(tmp_path / "model.weights.h5")
+    answers = {"layers": True, "activation": "tanh", "recurrent_activation": "sigmoid"}
+    with pytest.raises(ValueError, match="has no bias, which would tell its form: say it by reset_after="):
+        from_keras(tmp_path / "model.weights.h5", **answers)
+    for form in (True, False):
+        (layer,) = from_keras(tmp_path / "model.weights.h5", **answers, reset_after=form).values()
+        assert layer.reset_after is form
+
+
+# -- what is not represented
 
 
 @pytest.mark.parametrize(
     "layers, words",
     [
-        pytest.param(
-            lambda: [L.Conv1D(3, 2)],
-            r"layer 'conv1d\w*' \(Conv1D\) is no layer",
-            marks=refused("from_keras", "Conv1D"),
-            id="conv1d",
+        no("Conv1D", "", lambda L: [L.Conv1D(3, 2)], r"\(Conv1D\) is no layer that fastrnn has"),
+        no("Flatten", "", lambda L: [L.Flatten()], r"\(Flatten\) is no layer"),
+        no("Reshape", "", lambda L: [L.Reshape((3, 6))], r"\(Reshape\) is no layer"),
+        no("RepeatVector", "", lambda L: [L.LSTM(2), L.RepeatVector(3)], r"\(RepeatVector\) is no layer"),
+        no(
+            "BatchNormalization",
+            "",
+            lambda L: [L.BatchNormalization()],
+            r"\(BatchNormalization\) is no layer",
         ),
-        pytest.param(
-            lambda: [L.LSTM(3, activation="gelu")],
-            r"layer 'lstm\w*' \(LSTM\) has activation='gelu'",
-            marks=refused("from_keras", "other activations of recurrent layers"),
-            id="gelu",
+        no(
+            "LayerNormalization",
+            "",
+            lambda L: [L.LayerNormalization()],
+            r"\(LayerNormalization\) is no layer",
+        ),
+        no("PReLU", "", lambda L: [L.PReLU()], r"\(PReLU\) is no layer"),
+        no("Lambda", "never executed", lambda L: [L.Lambda(abs)], r"\(Lambda\) is no layer"),
+        no(
+            "LSTM, GRU, SimpleRNN",
+            "other activations",
+            lambda L: [L.LSTM(3, activation="gelu")],
+            "activation='gelu'",
+        ),
+        no("Dense", "other activations", lambda L: [L.Dense(3, "mish")], "has activation='mish'"),
+        no("ReLU", "max_value, threshold", lambda L: [L.ReLU(max_value=6)], r"\(ReLU\) has max_value=6"),
+        no("Softmax", "of another axis", lambda L: [L.Softmax(axis=1)], r"\(Softmax\) has axis=1"),
+        no(
+            "Bidirectional",
+            "with a backward_layer that differs",
+            lambda L: [
+                L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3, go_backwards=True, use_bias=False))
+            ],
+            "has a backward_layer that differs",
+        ),
+        no(
+            "Bidirectional",
+            "of cells on top of each other",
+            lambda L: [L.Bidirectional(L.RNN([L.LSTMCell(3), L.LSTMCell(3)]))],
+            "has 2 cells on top of each other in each direction",
+        ),
+        no(
+            "Bidirectional",
+            "around go_backwards=True",
+            lambda L: [L.Bidirectional(L.LSTM(3, go_backwards=True), backward_layer=L.LSTM(3))],
+            "has a layer with go_backwards=True",
+        ),
+        no(
+            "TimeDistributed",
+            "of others",
+            lambda L: [L.TimeDistributed(L.LayerNormalization())],
+            "wraps a LayerNormalization",
+        ),
+        no(
+            "GlobalAveragePooling1D, GlobalMaxPooling1D",
+            "without a recurrent layer, or with keepdims=True",
+            lambda L: [L.GlobalMaxPooling1D()],
+            "without a recurrent layer",
+        ),
+        no(
+            "GlobalAveragePooling1D, GlobalMaxPooling1D",
+            "without a recurrent layer, or with keepdims=True",
+            lambda L: [L.GlobalMaxPooling1D(keepdims=True)],
+            "keepdims=True",
+        ),
+        no(
+            "Masking",
+            "of what other layers give",
+            lambda L: [L.Dense(3), L.Masking(), L.LSTM(3)],
+            "masks what other layers give",
+        ),
+        no(
+            "Masking",
+            "where nothing skips steps",
+            lambda L: [L.Masking(-1.5), L.Dense(3)],
+            "is followed by no layer that skips steps",
+        ),
+        no(
+            "go_backwards=True",
+            "with return_sequences=True after a mask",
+            lambda L: [L.Masking(), L.LSTM(3, go_backwards=True, return_sequences=True)],
+            "whose mask is not turned",
+        ),
+        no(
+            "zero_output_for_mask=True",
+            "without return_sequences=True",
+            lambda L: [L.Masking(), L.LSTM(3, zero_output_for_mask=True)],
+            "but not return_sequences=True",
+        ),
+        no(
+            "GlobalMaxPooling1D",
+            "after a mask",
+            lambda L: [L.Masking(), L.LSTM(3, return_sequences=True), L.GlobalMaxPooling1D()],
+            "does not know which steps are masked",
+        ),
+        no(
+            "Softmax",
+            "after a mask",
+            lambda L: [L.Masking(), L.LSTM(3, return_sequences=True), L.Softmax()],
+            "takes the mask of steps for one of features",
+        ),
+        no(
+            "models within models",
+            "with a mask that goes in or out",
+            lambda L: [sequential(L.Masking(), L.LSTM(3, return_sequences=True)), L.LSTM(2)],
+            "is in another model than 'masking",
         ),
     ],
 )
-def test_refused(layers, words, tmp_path, rng):
-    path = written(keras.Sequential([L.Input(FLOATS), *layers()]), tmp_path / "model.keras", rng)
-    with pytest.raises(ValueError, match=f"{path}.*{words}.*layers=True"):
+@pytest.mark.filterwarnings("ignore:.*mask:UserWarning")
+def test_refused(keras, layers, words, tmp_path):
+    path = saved(model_of(keras, layers), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=f"{path}.*layer '.*{words}.*layers=True"):
         from_keras(path)
+
+
+GRAPHS = [
+    no(
+        "functional models",
+        "several inputs or outputs",
+        lambda L, x: ([x, L.Input((6, 3))], L.LSTM(2)(x)),
+        "has 2 input_layers",
+    ),
+    no(
+        "functional models",
+        "several inputs or outputs",
+        lambda L, x: (x, [L.LSTM(2)(x), L.GRU(2)(x)]),
+        "has 2 output_layers",
+    ),
+    no(
+        "functional models",
+        "branches",
+        lambda L, x: (x, L.Add()([L.LSTM(2)(x), L.GRU(2)(x)])),
+        r"\(Add\) is called with 2 inputs",
+    ),
+    no(
+        "functional models",
+        "a layer used twice",
+        lambda L, x: (x, twice(L.SimpleRNN(3, return_sequences=True), x)),
+        "is used 2 times",
+    ),
+    no(
+        "LSTM, GRU, SimpleRNN",
+        "initial_state, return_state",
+        lambda L, x: (x, L.LSTM(3)(x, initial_state=[L.GRU(3)(x), L.GRU(3)(x)])),
+        "is called with initial_state=",
+    ),
+    no(
+        "LSTM, GRU, SimpleRNN",
+        "initial_state, return_state",
+        lambda L, x: (x, L.GRU(3, return_state=True)(x)[0]),
+        "has return_state=True",
+    ),
+    no(
+        "Bidirectional",
+        "merge_mode=None",
+        lambda L, x: (x, L.Bidirectional(L.GRU(3), merge_mode=None)(x)[0]),
+        "has merge_mode=None",
+    ),
+    no(
+        "calls with training=True",
+        "",
+        lambda L, x: (x, L.Dropout(0.5)(L.LSTM(3)(x), training=True)),
+        "is called with training=True",
+    ),
+    no("operations on tensors", "", lambda L, x: (x, L.LSTM(3)(x) + 1.0), r"\(Add\)"),
+]
+
+
+def twice(layer, x):
+    return layer(layer(x))
+
+
+@pytest.mark.parametrize("graph, words", GRAPHS)
+def test_refused_graphs(keras, graph, words, tmp_path):
+    model = keras.Model(*graph(keras.layers, keras.layers.Input((6, 3))))
+    path = saved(model, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=f"{path}.*({words}).*layers=True"):
+        from_keras(path)
+
+
+def test_a_mask_by_hand_is_refused(keras, tmp_path):
+    x = keras.layers.Input((6, 3))
+    model = keras.Model(x, keras.layers.LSTM(3)(x, mask=keras.ops.any(keras.ops.not_equal(x, 1.0), axis=-1)))
+    path = saved(model, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="is given a mask that comes from no Embedding or Masking before it"):
+        from_keras(path)
+
+
+@refused("from_keras", "classes of one's own", "never looked up")
+def test_classes_of_ones_own_are_refused(keras, tmp_path):
+    @keras.saving.register_keras_serializable("mine")
+    class LSTM(keras.layers.LSTM):
+        pass
+
+    def own(x):
+        return x
+
+    path = saved(keras.Sequential([keras.layers.Input((6, 3)), LSTM(2)]), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"\(LSTM\) is a class of somebody's own, 'mine>LSTM'"):
+        from_keras(path)
+    assert from_keras(path, layers=True) == {}
+    model = keras.Sequential([keras.layers.Input((6, 3)), keras.layers.Dense(2, activation=own)])
+    with pytest.raises(ValueError, match=r"\(Dense\) has activation=.*own"):
+        from_keras(saved(model, tmp_path / "model.keras"))
+
+
+@pytest.mark.parametrize(
+    "layers, words",
+    [
+        case(
+            "dropout, recurrent_dropout",
+            "left out, with a warning: in training Keras drops in another way",
+            lambda L: [L.LSTM(3, dropout=0.1, recurrent_dropout=0.2)],
+            r"left out.*dropout=0.1 of 'lstm\w*', recurrent_dropout=0.2 of",
+        ),
+        case(
+            "regularizers, constraints",
+            "left out, with a warning",
+            lambda L: [L.LSTM(3), L.Dense(2, kernel_regularizer="l2", bias_constraint="non_neg")],
+            "left out.*kernel_regularizer.*bias_constraint",
+        ),
+        case(
+            "SpatialDropout1D, GaussianNoise, GaussianDropout, AlphaDropout",
+            "left out, with a warning: they act in training only",
+            lambda L: [L.SpatialDropout1D(0.5), L.GaussianNoise(0.1), L.LSTM(3)],
+            "left out.*SpatialDropout1D.*GaussianNoise",
+        ),
+        case(
+            "trainable=False",
+            "not kept, with a warning",
+            lambda L: [L.LSTM(3, trainable=False)],
+            "trainable=False of 'lstm",
+        ),
+        case(
+            "stateful=True",
+            "with a warning: pass state= and return_state=",
+            lambda L: [L.LSTM(3, stateful=True)],
+            "left to do: carry the state on, by state= and return_state=",
+        ),
+    ],
+)
+def test_what_acts_in_training_only_is_left_out(keras, layers, words, tmp_path, rng):
+    model = keras.Sequential([keras.layers.Input(batch_shape=(3, 6, 3)), *layers(keras.layers)])
+    randomize(model)
+    x = steps(rng)
+    for source in (model, saved(model, tmp_path / "model.keras"), saved(model, tmp_path / "model.h5")):
+        with pytest.warns(UserWarning, match=words):
+            network = from_keras(source)
+    agrees(network, x, model.predict(x, verbose=0))
+
+
+def test_names_that_a_sequential_has_itself(keras):
+    model = model_of(keras, lambda L: [L.LSTM(3, name="self"), L.Dense(2, name="bptt_steps")])
+    assert list(from_keras(model).parts) == ["self_2", "self_last", "bptt_steps_2"]
+
+
+# -- questions
+
+
+def rewritten(path, change, tmp_path):
+    """A recorded archive whose members have been changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(tmp_path / path.name, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return tmp_path / path.name
+
+
+def test_hard_sigmoid_is_asked_about(tmp_path):
+    def change(members):
+        members["metadata.json"] = b"{}"
+
+    path = rewritten(RECORDED / "hard.keras", change, tmp_path)
+    with pytest.raises(ValueError, match=r"0.2 x \+ 0.5 in Keras 2 and x / 6 \+ 0.5 in Keras 3: say which"):
+        from_keras(path)
+    arrays = np.load(RECORDED / "hard.npz")
+    agrees(from_keras(path, version=2), arrays["x"], arrays["y"])
+    assert np.abs(from_keras(path, version=3)(arrays["x"]) - arrays["y"]).max() > 1e-3
+    with pytest.raises(ValueError, match=r"is of Keras 2\.\S+, got version=3"):
+        from_keras(RECORDED / "hard.keras", version=3)
+
+
+def test_other_versions_are_refused(tmp_path):
+    def change(members):
+        members["metadata.json"] = b'{"keras_version": "1.2.2"}'
+
+    with pytest.raises(ValueError, match=r"is of Keras '1\.2\.2', and only those of Keras 2 and 3 are known"):
+        from_keras(rewritten(RECORDED / "hard.keras", change, tmp_path))
+
+
+def test_weights_alone_ask_for_an_architecture():
+    with pytest.raises(ValueError, match=r"weights\.h5' has weights alone: give architecture=.*layers=True"):
+        from_keras(RECORDED / "weights.h5")
+    with pytest.raises(ValueError, match="architecture= is for weights alone"):
+        from_keras(RECORDED / "held.h5", architecture=RECORDED / "weights.json")
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ({"model": 3}, TypeError, "model must be a path or a model of Keras, got 3"),
+        ({"layers": 1}, TypeError, "layers must be True or False"),
+        ({"version": 4}, ValueError, "version must be 2 or 3, got 4"),
+        ({"architecture": 4}, TypeError, "architecture must be what model.to_json"),
+        ({"architecture": "{"}, ValueError, "'architecture' cannot be read as an architecture of Keras"),
+        ({"architecture": "{" * 3}, ValueError, "'architecture' cannot be read"),
+        ({"architecture": "nowhere.json"}, FileNotFoundError, "nowhere.json"),
+        ({"model": "nowhere.keras"}, FileNotFoundError, "nowhere.keras"),
+    ],
+)
+def test_arguments(arguments, error, words):
+    with pytest.raises(error, match=words):
+        from_keras(**{"model": RECORDED / "weights.h5", **arguments})
+
+
+def test_without_h5py(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(
+        ImportError, match=r"reading a file of Keras needs h5py: pip install .*fastrnn\[keras\]"
+    ):
+        from_keras(RECORDED / "held.h5")

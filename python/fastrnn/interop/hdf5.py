@@ -35,8 +35,8 @@ class Hdf5:
 
     Attributes
     ----------
-    paths : list of tuple of str
-        The names that lead to each array, from the outermost group inwards.
+    shapes : dict of tuple of str to tuple of int
+        Of each array, by the names that lead to it, from the outermost group inwards.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class Hdf5:
             self._file: Any = h5py.File(file, "r")
         try:
             with reading(name, KIND):
-                self.paths = [path for path, _ in self._walk()]
+                self.shapes = {path: data.shape for path, data in self._walk()}
         except BaseException:
             self._file.close()
             raise
@@ -71,6 +71,11 @@ class Hdf5:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def has(self, attribute: str) -> bool:
+        """Whether the file has such an attribute."""
+        with reading(self.name, KIND):
+            return bool(self._h5py.h5a.exists(self._file.id, attribute.encode()))
 
     def text(self, attribute: str, *groups: str) -> str | None:
         """What an attribute of the file, or of a group in it, says; None if there is none.
@@ -95,7 +100,7 @@ class Hdf5:
             return text.decode() if isinstance(text, bytes) else str(text)
 
     def read(self, *path: str) -> Array:
-        """An array, one of `paths`, of floats.
+        """An array of floats, one of those in `shapes`.
 
         Raises
         ------
@@ -105,15 +110,14 @@ class Hdf5:
         place = "/".join(path)
         with reading(self.name, KIND):
             data = self._file[place]
-            kind = data.dtype
-            if kind.kind != "f" or kind.itemsize > 8:
-                if "dtype" in data.attrs:
-                    kind = f"{kind}, which stands for {self.text('dtype', *path)!r}"
-                raise Refusal(f"{self.name!r}: array {place!r} must be of floats, its dtype is {kind}")
+            half = data.dtype == "V2" and self.text("dtype", *path) == "bfloat16"
+            if not half and (data.dtype.kind != "f" or data.dtype.itemsize > 8):
+                raise Refusal(f"{self.name!r}: array {place!r} must be of floats, its dtype is {data.dtype}")
             if data.id.get_storage_size() < data.nbytes or data.nbytes > self._left:
                 raise ValueError(f"array {place!r} of shape {data.shape} is more than the file holds")
             self._left -= data.nbytes
-            return np.array(data)
+            array = np.array(data)
+            return (array.view("uint16").astype("uint32") << 16).view("float32") if half else array
 
     def _walk(self) -> Iterator[tuple[tuple[str, ...], Any]]:
         """All arrays, each once."""

@@ -5,24 +5,37 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastrnn import checks
-from fastrnn.interop import keras_weights
 from fastrnn.interop.archive import Archive, Path, Refusal, opened, reading
 from fastrnn.interop.hdf5 import Hdf5
+from fastrnn.interop.keras_bare import cells_in
 from fastrnn.interop.keras_cells import Answers
-from fastrnn.interop.keras_graph import chain, everywhere, node_of
-from fastrnn.interop.keras_layers import Reader
-from fastrnn.interop.keras_weights import ByPlace, Weights
+from fastrnn.interop.keras_graph import Node, chain, everywhere, node_of, short
+from fastrnn.interop.keras_layers import RECURRENT, Reader
+from fastrnn.interop.keras_weights import ByPlace, Weights, in_file, in_model
 from fastrnn.layers import Recurrent, Sequential
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+PACKAGES = ("keras", "tf_keras")
 
-WEIGHTS = "model.weights.h5"
+SIGNATURES = b"\x89HDF\r\n\x1a\n", b"PK"  # of the two kinds of files
+
+WEIGHTS = "model.weights.h5"  # within one of the second kind
 
 KIND = "a Keras model"
+
+LIMIT = 1 << 22  # bytes of an architecture: parsed it is larger
+
+
+class _Question(NamedTuple):
+    """What is asked for."""
+
+    layers: bool
+    architecture: dict[str, Any] | None
+    answers: Answers
 
 
 def from_keras(
@@ -32,8 +45,13 @@ def from_keras(
     architecture: str | Path | Mapping[str, Any] | None = None,
     version: int | None = None,
     reset_after: bool | None = None,
+    activation: str | None = None,
+    recurrent_activation: str | None = None,
 ) -> Sequential | dict[str, Recurrent[Any]]:
-    """A trained model of Keras 3 or 2 as a network of ours.
+    """A trained model of Keras 3 or 2 as a network of ours, which computes the same.
+
+    Keras is not needed, and nothing in a file is executed. A file of weights alone needs `architecture`; the
+    other answers are asked for where the file leaves something open.
 
     Parameters
     ----------
@@ -42,81 +60,169 @@ def from_keras(
         or a model.
     layers : bool
         Whether to read the recurrent layers alone, whatever stands around them.
-    architecture : str, path-like or dict, optional
-        Of weights alone: what ``model.to_json()`` gives, or a file with it.
+    architecture : str, path-like or mapping, optional
+        Of weights alone: what ``model.to_json()`` gives, or a file with that.
     version : {2, 3}, optional
-        Of the Keras that the model was made with, where the file does not tell and it matters.
+        The Keras that made the model.
     reset_after : bool, optional
-        Of a `GRU`, where nothing tells.
+        Of a ``GRU``.
+    activation, recurrent_activation : str, optional
+        Of the recurrent layers: "tanh" and "sigmoid" are usual.
 
     Returns
     -------
     Sequential, or with `layers` a dict of str to Recurrent
-        The recurrent layers have `batch_first`, as all of Keras is (B, T, ...).
+        Its recurrent layers have `batch_first`, as Keras has it. float64 stays, and everything else becomes
+        float32.
 
     Raises
     ------
     ImportError
-        If h5py is not installed, which reads the files.
+        If a file is to be read and h5py is not installed.
     OSError
         If there is no such file.
+    TypeError
+        If an argument is of another type.
     ValueError
-        If it is no file of Keras, damaged, or has what cannot be represented: the error names the layer.
+        If it is no file of Keras, is damaged, has something that cannot be represented or leaves something
+        open: the error names the layer, and what to do.
+
+    Warns
+    -----
+    UserWarning
+        If something that acts in training only is left out, or something is left to do.
+
+    Examples
+    --------
+    ::
+
+        network = fastrnn.interop.from_keras("model.keras")
+        y = network(x)  # as of model.predict(x)
     """
     layers = checks.boolean("layers", layers)
     reset_after = checks.optional(checks.boolean)("reset_after", reset_after)
     if version not in (None, 2, 3):
         raise ValueError(f"version must be 2 or 3, got {checks.came(version)}")
-    options = layers, version, reset_after
-    if not isinstance(model, (str, os.PathLike)):
+    told = None if version is None else str(version)
+    answers = Answers(told, reset_after, activation, recurrent_activation)
+    question = _Question(layers, _architecture(architecture), answers)
+    if isinstance(model, (str, os.PathLike)):
+        return _of_file(model, question)
+    if not callable(getattr(model, "to_json", None)) or not hasattr(model, "layers"):
         raise TypeError(f"model must be a path or a model of Keras, got {checks.came(model)}")
-    name = os.fspath(model)
-    with opened(model) as file:
-        start, size = file.read(len(SIGNATURE)), os.fstat(file.fileno()).st_size
-        if start == SIGNATURE:
+    name = str(model.name)
+    with reading(name, KIND):
+        config, weights = _json(model.to_json()), in_model(model.layers)
+    return _made(name, config, _version_of(model), weights, question)
+
+
+def _of_file(path: Path, question: _Question) -> Sequential | dict[str, Recurrent[Any]]:
+    name = os.fspath(path)
+    with opened(path) as file:
+        start, size = file.read(8), os.fstat(file.fileno()).st_size
+        if start.startswith(SIGNATURES[0]):
             file.seek(0)
             with Hdf5(name, file, size) as hdf5:
-                text, told = hdf5.text("model_config"), hdf5.text("keras_version")
-                return _read(name, text, told, keras_weights.in_file(hdf5, "model_weights"), *options)
-    with Archive(model) as archive:
+                return _of_hdf5(hdf5, question)
+        if not start.startswith(SIGNATURES[1]):
+            raise Refusal(f"{name!r} is no file of Keras: neither HDF5 nor a zip archive")
+    with Archive(path) as archive:
         config, metadata = (archive.read(member) for member in ("config.json", "metadata.json"))
         content = archive.read(WEIGHTS)
-    with Hdf5(name, io.BytesIO(content), len(content)) as hdf5:
-        told = _json(name, metadata).get("keras_version")
-        return _read(name, config, told, ByPlace(hdf5), *options)
-
-
-def _json(name: str, text: Any) -> dict[str, Any]:
     with reading(name, KIND):
-        found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError("its JSON is no object")
-        return found
+        version = _json(metadata).get("keras_version")
+        parsed = _json(config)
+    with Hdf5(name, io.BytesIO(content), len(content)) as hdf5:
+        return _made(name, parsed, version, ByPlace(hdf5), question)
 
 
-def _read(
-    name: str,
-    text: Any,
-    told: str | None,
-    weights: Weights,
-    layers: bool,
-    version: int | None,
-    reset_after: bool | None,
+def _of_hdf5(file: Hdf5, question: _Question) -> Sequential | dict[str, Recurrent[Any]]:
+    """Of a model, or of weights alone by their names or by their places."""
+    text, version = file.text("model_config"), file.text("keras_version")
+    if text is not None:
+        with reading(file.name, KIND):
+            config = _json(text)
+        return _made(file.name, config, version, in_file(file, "model_weights"), question)
+    named = file.has("layer_names") or file.has("layer_names0")
+    weights: Weights = in_file(file) if named else ByPlace(file)
+    if question.architecture is not None:
+        version = version or question.architecture.get("keras_version")
+        return _made(file.name, None, version, weights, question)
+    if question.layers:
+        return _made(file.name, cells_in(file, named), version, weights, question)
+    raise Refusal(
+        f"{file.name!r} has weights alone: give architecture=, what model.to_json() gives, or read the "
+        "recurrent layers alone with layers=True"
+    )
+
+
+def _made(
+    name: str, config: dict[str, Any] | list[Node] | None, version: Any, weights: Weights, question: _Question
 ) -> Sequential | dict[str, Recurrent[Any]]:
-    major = str(told).partition(".")[0]
-    answers = Answers(int(major) if major in ("2", "3") else version, reset_after)
+    """Layers of a configuration, of layers that have been found, or of the architecture that was given."""
     with reading(name, KIND):
         try:
-            model = node_of(_json(name, text), (), ())._replace(names=())
-            reader = Reader((everywhere if layers else chain)(model), weights, answers)
-            made = reader.recurrent() if layers else reader.network()
+            answers = question.answers._replace(version=_version(version, question.answers.version))
+            if config is not None and question.architecture is not None:
+                raise ValueError("architecture= is for weights alone, and this has its own")
+            nodes = config if isinstance(config, list) else []
+            if not nodes:
+                model = node_of(config or question.architecture, (), ())._replace(names=())
+                nodes = list(everywhere(model) if question.layers else chain(model))
+            if question.layers:
+                nodes = [node for node in nodes if node.kind in RECURRENT and node.own is None]
+            reader = Reader(nodes, weights, answers)
+            made = reader.recurrent() if question.layers else reader.network()
         except Refusal:
             raise
         except ValueError as error:
             raise Refusal(f"{name!r}: {error}") from None
-    if reader.untold:
-        checks.warn(
-            f"{name!r}: what is for training only has been left out, the network computes the same without: "
-            + ", ".join(reader.untold)
-        )
+    if reader.training:
+        left = ", ".join(reader.training)
+        checks.warn(f"{name!r}: what acts in training only is left out, the results are the same: {left}")
+    if reader.yours:
+        checks.warn(f"{name!r}: what is left to do: {'; '.join(reader.yours)}")
     return made
+
+
+def _version(told: Any, answer: str | None) -> str | None:
+    """The version that the file or else the user says."""
+    if told is None:
+        return answer
+    if not isinstance(told, str) or told[:2] not in ("2.", "3."):
+        raise ValueError(f"is of Keras {short(told)}, and only those of Keras 2 and 3 are known")
+    if answer not in (None, told[0]):
+        raise ValueError(f"is of Keras {told}, got version={answer}")
+    return told
+
+
+def _version_of(model: Any) -> str | None:
+    """That of the package from which a model's class comes."""
+    roots = [each.__module__.partition(".")[0] for each in type(model).__mro__]
+    found = [getattr(sys.modules.get(root), "__version__", None) for root in roots if root in PACKAGES]
+    return found[0] if found else None
+
+
+def _json(text: Any) -> dict[str, Any]:
+    if len(text) > LIMIT:
+        raise ValueError(f"its architecture has {len(text):,} bytes, more than {LIMIT:,}")
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("its architecture is no JSON object")
+    return found
+
+
+def _architecture(given: str | Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if given is None or isinstance(given, Mapping):
+        return None if given is None else dict(given)
+    if not isinstance(given, (str, os.PathLike)):
+        expected = "what model.to_json() gives, or a path"
+        raise TypeError(f"architecture must be {expected}, got {checks.came(given)}")
+    name, text = os.fspath(given), given if isinstance(given, str) else ""
+    if not text.lstrip().startswith("{"):
+        with opened(given) as file, reading(name, "a JSON file"):
+            text = file.read(LIMIT + 1).decode()
+    else:
+        name = "architecture"
+    with reading(name, "an architecture of Keras"):
+        return _json(text)

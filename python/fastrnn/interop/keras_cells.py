@@ -5,6 +5,7 @@ Letters: I input, H hidden, G gates.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -37,8 +38,24 @@ HARD = {2: "hard_sigmoid", 3: "hard_sigmoid_6"}  # by Keras's version
 class Answers(NamedTuple):
     """What a file may leave open, as far as it is known."""
 
-    version: int | None = None  # 2 or 3
+    version: str | None = None  # of Keras, or its first number alone
     reset_after: bool | None = None
+    activation: str | None = None
+    recurrent_activation: str | None = None
+
+    def before(self, *version: int) -> bool:
+        """Whether the version is known, and earlier than such a one."""
+        found = re.match(r"(\d+)\.(\d+)", self.version or "")
+        return found is not None and tuple(map(int, found.groups())) < version
+
+    def hard_sigmoid(self, node: Node, key: str) -> int:
+        """The version, 2 or 3, by which that function is."""
+        if self.version is None:
+            raise node.wrong(
+                f"has {key}='hard_sigmoid', which is 0.2 x + 0.5 in Keras 2 and x / 6 + 0.5 in Keras 3: "
+                "say which it was with version=2 or version=3"
+            )
+        return int(self.version[0])
 
 
 class Cell(NamedTuple):
@@ -145,18 +162,15 @@ class Cells(NamedTuple):
         return options | ({"output_activation": function} if kind == "lstm" else {})
 
     def _activation(self, node: Node, key: str) -> str:
+        name = node.options.get(key, "linear")
         if key not in node.options:
-            raise node.wrong(f"does not say its {key}")
-        name = node.options[key]
+            name = getattr(self.answers, key)
+            if name is None:
+                raise node.wrong(f"does not say its {key}: say it by {key}=")
         if name is None:
             return "linear"
         if name == "hard_sigmoid":
-            if self.answers.version is None:
-                raise node.wrong(
-                    f"has {key}='hard_sigmoid', which is 0.2 x + 0.5 in Keras 2 and x / 6 + 0.5 in Keras 3: "
-                    "say which it was with version=2 or version=3"
-                )
-            return HARD[self.answers.version]
+            return HARD[self.answers.hard_sigmoid(node, key)]
         if name not in ACTIVATIONS:
             raise node.unsupported(f"has {key}={short(name)}")
         return str(name)

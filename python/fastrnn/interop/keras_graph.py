@@ -213,9 +213,15 @@ def _call(node: Node, inbound: Any) -> _Call:
             mask = _tensor(node, value)
         elif value is not None and value is not False:
             raise node.unsupported(f"is called with {name}={short(value)}")
+    if len(arguments) == 1 and _is_list_of_tensors(arguments[0]):
+        arguments = arguments[0]  # of a layer that takes a list
     if len(arguments) != 1:
         raise node.unsupported(f"is called with {len(arguments)} inputs")
     return _Call(_tensor(node, arguments[0]), mask)
+
+
+def _is_list_of_tensors(argument: Any) -> bool:
+    return isinstance(argument, list) and all(isinstance(each, dict) for each in argument)
 
 
 def _mask(node: Node, inbound: Any) -> tuple[str, Any]:
@@ -241,10 +247,8 @@ def _require_implied(order: list[Node], calls: dict[str, _Call], masks: dict[str
             while name in masks and len(found) < 2:
                 found.append(masks[name])
                 name = masks[name][0]
-            if (
-                implied is None
-                or [value for _, value in found] != [value for _, value in implied]
-                or (found[-1][0] != implied[-1][0])
+            if implied is None or [value for _, value in found] != [value for _, value in implied] or (
+                found[-1][0] != implied[-1][0]
             ):
                 raise node.unsupported("is given a mask that comes from no Embedding or Masking before it")
         if node.kind == "Embedding" and node.options.get("mask_zero"):

@@ -42,7 +42,7 @@ class ByPlace(NamedTuple):
     def of(self, node: Node, names: Sequence[str], way: Sequence[tuple[str, str]] = ()) -> list[Array]:
         """See `Weights`."""
         place = (*node.places, *(place for place, _ in way), "vars")
-        found = {path[-1] for path in self.file.paths if path[:-1] == place}
+        found = {path[-1] for path in self.file.shapes if path[:-1] == place}
         wanted = [str(number) for number in range(len(found))]
         if found != set(wanted) or len(found) > len(names):
             shown = ", ".join(sorted(found)) or "none"
@@ -77,7 +77,7 @@ def in_file(file: Hdf5, *groups: str) -> ByName:
     """The arrays of a file of Keras 2, or of Keras 3 with the suffix ``.h5``, within some groups."""
     start = len(groups)
     layers: dict[str, list[tuple[tuple[str, ...], Callable[[], Any]]]] = {}
-    for path in file.paths:
+    for path in file.shapes:
         if path[:start] == groups and len(path) > start + 1:
             layers.setdefault(path[start], []).append((path[start + 1 :], partial(file.read, *path)))
     return ByName(layers)
@@ -95,15 +95,16 @@ def in_model(layers: Iterable[Any]) -> ByName:
 
 def _is_in(path: Sequence[str], name: str) -> bool:
     """Whether a variable is of a layer: one of the names on the way to it is the layer's."""
-    if name in ("forward_", "backward_"):
-        directions = [each for each in path if each.startswith(("forward_", "backward_"))]
-        return bool(directions) and directions[-1].startswith(name)
-    return name in path
+    if name not in ("forward_", "backward_"):
+        return name in path
+    directions = [each for each in path if each.startswith(("forward_", "backward_"))]
+    forward = bool(directions) and directions[-1].startswith("forward_")
+    return forward == (name == "forward_")  # a backward_layer that was given has any name
 
 
 def _float(node: Node, array: Any) -> Array:
     """float64 as it is, and other floats as float32."""
     array = np.asarray(array)
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         raise node.wrong(f"has weights of dtype {array.dtype}, which are no floats")
     return array.astype(np.float64 if array.dtype.itemsize == 8 else np.float32)
