@@ -123,6 +123,7 @@ def test_empty_batches(layer):
         (lambda: LeakyReLU(np.nan), "negative_slope must be a finite number, got nan"),
         (lambda: HardSigmoid(0), "slope must be a positive finite number, got 0"),
         (lambda: GELU("erf"), "approximate must be one of 'none', 'tanh', got 'erf'"),
+        (lambda: Softmax(-1), "takes 1 positional argument but 2 were given"),
         (lambda: Softmax()(np.float64(1)), "x must have at least one axis, got a single number"),
     ],
 )

@@ -293,7 +293,7 @@ CASES = {
     "twice": (lambda: Sequential(Masking(), Masking(), GRU(4, 3)), "layer 1, Masking(), looks at"),
     "nothing that skips": (
         lambda: Sequential(Masking(), Linear(3, 2)),
-        "Masking goes before recurrent layers or a pooling, and here are none to skip steps",
+        "Masking is for recurrent layers or a pooling, which skip steps: there are none",
     ),
     "embedding": (
         lambda: Sequential(Masking(), Tanh(), Embedding(9, 4)),
@@ -314,7 +314,11 @@ CASES = {
         lambda: of_kind("steps")(floats(), [1] * 5),
         "lengths must have shape (6,), got (5,)",
     ),
-    "no shape": (lambda: Masking()(np.ones(3)), "x must have shape (T, B, F), got (3,)"),
+    "no shape": (
+        lambda: Masking()(np.ones(3)),
+        "x must be floats of shape (T, B, F), or integers (T, B), got",
+    ),
+    "an argument": (lambda: Masking(mask_value=0), "got an unexpected keyword argument 'mask_value'"),
 }
 
 

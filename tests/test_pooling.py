@@ -118,6 +118,12 @@ def test_the_last_step_of_all_features(rng):
     assert list(map(repr, (Last(), Last(bidirectional=False)))) == ["Last()", "Last(bidirectional=False)"]
     with pytest.raises(TypeError, match="bidirectional must be True or False, got 2"):
         Last(bidirectional=2)
+    for make in (
+        lambda: Sequential(GRU(3, 5), Last(bidirectional=True)),
+        lambda: Last(bidirectional=True)(y[..., :5]),
+    ):
+        with pytest.raises(ValueError, match=r"Last\(bidirectional=True\) takes an even number of features"):
+            make()
 
 
 def test_the_examples_in_the_docstrings():

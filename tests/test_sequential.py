@@ -374,6 +374,7 @@ MISFITS = {
         "layer 0 gives 4 features, layer head.1, Linear(5, 2), expects 5",
     ),
     "no layer": (lambda: Sequential(np.tanh), "part 0 must be a layer, got"),
+    "a class": (lambda: Sequential(Tanh), "part 0 must be a layer, got the class Tanh: call it"),
     "a dot": (lambda: Sequential(**{"a.b": Tanh()}), "part a.b must have a name without dots"),
 }
 
@@ -422,6 +423,15 @@ def test_bad_calls(arguments, words):
     for run in (network, network.forward):
         with pytest.raises((TypeError, ValueError), match=re.escape(words)):
             run(**{"x": X, **arguments})
+
+
+def test_floats_are_no_tokens():
+    network = Sequential(Embedding(9, 3), GRU(3, 4))
+    for x in (np.ones((5, 2)), np.ones((5, 2, 3))):
+        with pytest.raises(
+            TypeError, match=r"x must be integer tokens of shape \(T, B\), got an array of shape"
+        ):
+            network(x)
 
 
 def test_lengths_and_states_that_nothing_takes():

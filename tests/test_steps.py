@@ -110,7 +110,11 @@ def test_it_learns(rng):
 
 
 CASES = {
-    "shape": (lambda: Reverse()(np.ones(3)), "x must have shape (T, B, F), got (3,)"),
+    "shape": (
+        lambda: Reverse()(np.ones((3, 2))),
+        "x must be floats of shape (T, B, F), or integers (T, B), got",
+    ),
+    "an argument": (lambda: Reverse(1), "takes 1 positional argument but 2 were given"),
     "dtype": (lambda: Reverse()(np.ones((3, 2, 1), bool)), "x must be a float32 or float64 array"),
     "lengths": (
         lambda: Reverse()(np.ones((3, 2, 1)), [1, 4]),

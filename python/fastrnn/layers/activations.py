@@ -23,6 +23,9 @@ class Activation(Layer):
     """A function without parameters. What its way back keeps, its result or what it was made from, each
     function decides by itself."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Inference: y, of the shape and dtype of x, float32 or float64."""
         return self._checked(x)[0]

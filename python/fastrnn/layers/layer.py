@@ -152,8 +152,8 @@ class Layer:
         gives = self._features[1]
         return taken if gives is None else gives
 
-    def _placed(self, batch_first: bool) -> Layer:
-        """The layer as it stands in a `Sequential`."""
+    def _with_batch_first(self) -> Layer:
+        """The layer as it stands in a `Sequential` whose recurrent layers have `batch_first`."""
         return self
 
     def _stages(self, batch: int) -> list[Any]:
@@ -220,7 +220,10 @@ class Composite(Layer):
     def __init__(self, **parts: Layer) -> None:
         for name, layer in parts.items():
             if not isinstance(layer, Layer):
-                raise TypeError(f"part {name} must be a layer, got {checks.came(layer)}")
+                came = (
+                    f"the class {layer.__name__}: call it" if isinstance(layer, type) else checks.came(layer)
+                )
+                raise TypeError(f"part {name} must be a layer, got {came}")
             if "." in name:
                 raise ValueError(f"part {name} must have a name without dots: they stand before its arrays'")
         super().__init__()

@@ -27,6 +27,9 @@ class Pooling(Layer):
 
     _takes_lengths = True
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def __call__(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> Array:
         """Inference.
 
@@ -114,7 +117,15 @@ class Last(Pooling):
     def _stages(self, batch: int) -> list[Any]:
         return []  # each step is the last one so far
 
+    def _gives(self, taken: int | None) -> int | None:
+        if self.bidirectional and taken is not None and taken % 2:
+            raise ValueError(
+                f"{self!r} takes an even number of features, half of each direction, got {taken}"
+            )
+        return taken
+
     def _gather(self, gathered: Any, x: Array, lengths: Lengths, start: int) -> Any:
+        self._gives(x.shape[2])
         last = x[lengths - 1, np.arange(len(lengths))]
         if self.bidirectional:
             half = x.shape[2] // 2

@@ -143,9 +143,8 @@ class Sequential(Composite):
             As of the layers; if `state` is not one for each recurrent layer; or if there are lengths or a
             state, and nothing that takes them.
         """
-        row = self._row()
-        given, valid, states = self._given(row, x, lengths, state)
-        body, head = self._split(row)
+        body, head = self._split()
+        given, valid, states = self._given(body, x, lengths, state)
         y, states = body.infer(given, valid, states)
         y, _, _ = run(head, y, training=False)
         return (y, tuple(states)) if return_state else y
@@ -181,9 +180,8 @@ class Sequential(Composite):
         RuntimeError
             By `back`, if it was called before.
         """
-        row = self._row()
-        given, valid, states = self._given(row, x, lengths, state)
-        body, head = self._split(row)
+        body, head = self._split()
+        given, valid, states = self._given(body, x, lengths, state)
         y, states, back_to_steps = body.forward(given, valid, states, self.bptt_steps)
         y, _, undo = run(head, y, training=True)
         undo.insert(0, back_to_steps)
@@ -237,15 +235,16 @@ class Sequential(Composite):
     def _stages(self, batch: int) -> list[Any]:
         return [stage for layer in self.parts.values() for stage in layer._stages(batch)]
 
-    def _row(self) -> list[Layer]:
-        """The layers that x goes through, those of a `Sequential` among them one by one."""
-        return [layer._placed(self.batch_first) for _, layer in _row(self.parts)]
-
-    def _split(self, row: list[Layer]) -> tuple[Steps | Pooled | Masked, list[Layer]]:
-        """Those up to the last that takes lengths; and the others."""
+    def _split(self) -> tuple[Steps | Pooled | Masked, list[Layer]]:
+        """The layers up to the last that takes lengths; and the others."""
+        row = [layer for _, layer in _row(self.parts)]
+        if self.batch_first:
+            row = [layer._with_batch_first() for layer in row]
         masking = row[0] if row and isinstance(row[0], Masking) else None
         row = row if masking is None else row[1:]
-        count = max((place for place, layer in enumerate(row, 1) if layer._takes_lengths), default=0)
+        count = len(row)
+        while count and not row[count - 1]._takes_lengths:
+            count -= 1
         inner: Steps | Pooled = Steps(row[:count], self.batch_first)
         pooling = row[count - 1] if count else None
         if isinstance(pooling, Pooling):
@@ -255,16 +254,19 @@ class Sequential(Composite):
             inner = Pooled(before, pooling, self.batch_first)
         return inner if masking is None else Masked(masking, inner), row[count:]
 
-    def _given(self, row: list[Layer], x: Any, lengths: Any, state: Any) -> tuple[Any, Any, list[Any]]:
+    def _given(
+        self, body: Steps | Pooled | Masked, x: Any, lengths: Any, state: Any
+    ) -> tuple[Any, Any, list[Any]]:
         """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked, as far
         as no layer does it."""
-        count = sum(isinstance(layer, Recurrent) for layer in row)
-        pooled = any(isinstance(layer, Pooling) for layer in row)
+        inner = body.inner if isinstance(body, Masked) else body
+        layers, pooled = inner.layers, isinstance(inner, Pooled)
+        count = sum(isinstance(layer, Recurrent) for layer in layers)
         if state is not None and (not isinstance(state, (tuple, list)) or len(state) != count):
             expected = f"a tuple of the states of the recurrent layers, of which there are {count}"
             raise TypeError(f"state must be {expected}, got {checks.came(state)}")
         states = [None] * count if state is None else list(state)
-        if not any(layer._takes_lengths for layer in row):
+        if not (layers or pooled):
             if lengths is not None:
                 raise ValueError("lengths must be None: there is no recurrent layer or pooling to take them")
             return x, None, states
@@ -274,9 +276,11 @@ class Sequential(Composite):
             return x, x.lengths, states
         axes = ("B", "T") if self.batch_first else ("T", "B")
         x = checks.array("x", x, f"an array of shape ({', '.join(axes)}, ...)")
-        takes = next(layer._features[0] for layer in row if not isinstance(layer, Masking))
+        takes = layers[0]._features[0] if layers else None
         if x.dtype.kind in "iu" and x.ndim != 3:
             checks.require_shape("x", x, axes)
+        elif layers and isinstance(layers[0], Embedding):
+            raise TypeError(f"x must be integer tokens of shape ({', '.join(axes)}), got {checks.came(x)}")
         else:
             x = checks.float_array("x", x, x.shape if takes is None else (*axes, takes))
         if x.ndim < 2:
@@ -344,7 +348,7 @@ def _require_fit(parts: Mapping[str, Layer]) -> None:
         if isinstance(layer, Recurrent):
             batch_first[layer.batch_first] = name
     if masked and not any(layer._takes_lengths for layer in [*parts.values()][1:]):
-        raise ValueError("Masking goes before recurrent layers or a pooling, and here are none to skip steps")
+        raise ValueError("Masking is for recurrent layers or a pooling, which skip steps: there are none")
     if masked and not pooled and sum(isinstance(layer, Reverse) for layer in parts.values()) % 2:
         raise ValueError(
             "Masking puts steps back where they were: it goes with Reverse before and after, or a pooling"

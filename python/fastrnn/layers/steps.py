@@ -27,17 +27,23 @@ class _Order(Layer):
 
     _batch_first = False
 
-    def _placed(self: OrderT, batch_first: bool) -> OrderT:
+    def __init__(self) -> None:
+        super().__init__()
+
+    def _with_batch_first(self: OrderT) -> OrderT:
         other = copy.copy(self)
-        other._batch_first = batch_first
+        other._batch_first = True
         return other
 
     def _given(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None) -> tuple[Array, Array]:
         """Floats with features, or tokens, and which steps are within the lengths, (T, B)."""
         axes = ("B", "T") if self._batch_first else ("T", "B")
-        array = checks.array("x", x, f"an array of shape ({', '.join(axes)}, F)")
-        if array.dtype.kind not in "iu" or array.ndim != 2:
+        expected = f"floats of shape ({', '.join(axes)}, F), or integers ({', '.join(axes)})"
+        array = checks.array("x", x, expected)
+        if array.ndim == 3:
             array = checks.float_array("x", array, (*axes, "F"))
+        elif array.ndim != 2 or array.dtype.kind not in "iu":
+            raise ValueError(f"x must be {expected}, got {checks.came(array)}")
         T, B = self._swap(array).shape[:2]
         valid = np.full(B, T) if lengths is None else checks.int_array("lengths", lengths, (B,), 0, T, "0..T")
         return array, np.arange(T)[:, None] < valid
