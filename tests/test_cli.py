@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import checkpoint, cli, demo, examples
+from fastrnn import Sequential, checkpoint, cli, demo, examples
 from fastrnn.models import SequenceRegressor, TextGenerator
-from fastrnn.models.text import TextNetwork
 
 PATTERN = "the cat sat on the mat. "
 TINY = "--hidden-size 8 --batch-size 4 --bptt-steps 12 --learning-rate 0.02 --seed 0".split()
@@ -364,10 +363,10 @@ def test_ctrl_c_leaves_the_best_so_far_and_says_where(text_file, tmp_path):
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_the_weights(text_file, tmp_path, capsys, monkeypatch):
-    def interrupted(network, batch, state, *, training):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TextNetwork, "loss", interrupted)
+    monkeypatch.setattr(Sequential, "forward", interrupted)
     model = tmp_path / "model.safetensors"
     assert cli.main(["train", str(text_file), "-o", str(model), *TINY]) == 128 + signal.SIGINT
     last = capsys.readouterr().out.splitlines()[-1]

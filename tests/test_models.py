@@ -169,14 +169,15 @@ class TestTextGenerator:
         """Through dropout-free network and cross-entropy, against central differences in float64."""
         rng = np.random.default_rng(0)
         options = {"dtype": "float64", "num_layers": 2, "epochs": 0, "embedding_size": embedding_size}
-        network = quick.set_params(**options).fit("abcde").network_
+        model = quick.set_params(**options).fit("abcde")
+        network = model.network_
         tokens, targets = rng.integers(5, size=(2, 6, 3))
 
         def loss():
             return softmax_cross_entropy(network(tokens), targets)[0]
 
         batch = text_module.Window(tokens, targets, False)
-        assert network.loss(batch, training=True)[:2] == (pytest.approx(loss()), 18)
+        assert model._learner()(batch, None, training=True)[:2] == (pytest.approx(loss()), 18)
         assert network.gradients.keys() == network.parameters.keys()
         for name, parameter in network.parameters.items():
             direction = rng.standard_normal(parameter.shape)

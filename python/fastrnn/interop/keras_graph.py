@@ -247,8 +247,10 @@ def _require_implied(order: list[Node], calls: dict[str, _Call], masks: dict[str
             while name in masks and len(found) < 2:
                 found.append(masks[name])
                 name = masks[name][0]
-            if implied is None or [value for _, value in found] != [value for _, value in implied] or (
-                found[-1][0] != implied[-1][0]
+            if (
+                implied is None
+                or [value for _, value in found] != [value for _, value in implied]
+                or (found[-1][0] != implied[-1][0])
             ):
                 raise node.unsupported("is given a mask that comes from no Embedding or Masking before it")
         if node.kind == "Embedding" and node.options.get("mask_zero"):

@@ -17,7 +17,8 @@ An int as a seed is mixed with the class and the sizes of a layer, so that layer
 same one; those of one class and one size would be alike, and are better given one ``numpy.random.Generator``,
 from which they draw in turn.
 
-`initial` has other initial values for recurrent layers.
+`initial` has other initial values for recurrent layers. ``layer.save(path)`` writes a layer, or a network of
+layers, to a file; `description` says what it is in JSON.
 """
 
 from fastrnn.layers import initial

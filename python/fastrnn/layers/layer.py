@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -131,6 +132,27 @@ class Layer:
         """
         parameters = self.parameters
         parameters.update(checks.matching_arrays(f"state of {type(self).__name__}", state, parameters))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to a file, its options and its weights, which `fastrnn.load` makes a layer of
+        again. Seeds are not kept.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, of safetensors: it is the old one or the whole new one at any time, whatever happens.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it or a layer in it is of a class of one's own, or comes twice.
+        OSError
+            If the file cannot be written.
+        """
+        from fastrnn import checkpoint
+        from fastrnn.layers.description import describe
+
+        checkpoint.save(path, self.parameters, {"layer": describe(self)})
 
     @property
     def _mixes(self) -> bool:

@@ -6,14 +6,14 @@ import codecs
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.data import Bytes, Dataset, Tokens, Vocabulary, Words, text_argument
 from fastrnn.layers import Dropout, Embedding, Linear, Sequential
-from fastrnn.losses import softmax_cross_entropy
+from fastrnn.losses import Loss, softmax_cross_entropy
 from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path, optional
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
@@ -210,8 +210,9 @@ class TextGenerator(NetworkEstimator):
         self._require_fitted("vocabulary_")
         tokens = self._encode(text, "text", least=2)
         state, total = None, 0.0
+        learner = self._learner()
         for window in _windows(tokens, 1, SCORING_STEPS):
-            loss, count, state = self.network_.loss(window, state, training=False)
+            loss, count, state = learner(window, state, training=False)
             total += loss * count
         first = len(next(Words.split(str(text)))) if isinstance(self.vocabulary_, Words) else 1
         return total / math.log(2) / (self._characters(text, tokens) - first)
@@ -253,7 +254,7 @@ class TextGenerator(NetworkEstimator):
         known = text if self.vocabulary is None else self.vocabulary
         return Vocabulary(known) if self.level == "character" else Words(known, self.max_vocabulary)
 
-    def _build(self, rng: np.random.Generator) -> TextNetwork:
+    def _build(self, rng: np.random.Generator) -> Sequential:
         count, layers = len(self.vocabulary_), dict[str, Any]()
         if self.embedding_size is None:
             layers["recurrent"] = recurrent(self, count, rng, tokens=True)
@@ -262,7 +263,7 @@ class TextGenerator(NetworkEstimator):
             layers["recurrent"] = recurrent(self, self.embedding_size, rng)
         layers["dropout"] = Dropout(self.dropout, seed=rng)
         layers["head"] = Linear(layers["recurrent"].output_size, count, dtype=self.dtype, seed=rng)
-        return TextNetwork(**layers)
+        return Sequential(**layers)
 
     def _split(self, tokens: Any) -> tuple[Tokens, Tokens | None]:
         part = self.validation_fraction
@@ -272,6 +273,9 @@ class TextGenerator(NetworkEstimator):
             raise ValueError(f"text must have {least}, got {len(tokens)}")
         cut = len(tokens) - held_out
         return tokens[:cut], tokens[cut:] if held_out else None
+
+    def _loss(self) -> Loss:
+        return softmax_cross_entropy
 
     def _dataset(self, tokens: Any) -> Dataset:
         return Streams(tokens, self.batch_size, self.bptt_steps)
@@ -312,25 +316,17 @@ class TextGenerator(NetworkEstimator):
         return lambda token, last: vocabulary.decode([token])
 
 
-class TextNetwork(Sequential):
-    """From tokens (T, B) to the logits (T, B, V) of those that follow them."""
-
-    def loss(self, window: Window, state: Any = None, *, training: bool) -> tuple[float, int, Any]:
-        """See `fastrnn.models.estimator.NetworkEstimator`."""
-        run = self.forward if training else self
-        logits, state, *back = run(window.x, state=state, return_state=True)
-        loss, dlogits = softmax_cross_entropy(logits, window.y)
-        if training:
-            back[0](dlogits, input_gradient=False)
-        return loss, window.y.size, state
-
-
-class Window(NamedTuple):
+@dataclass
+class Window:
     """Tokens (T, B), those that follow each, and whether they follow those of the window before."""
 
     x: Tokens
     y: Tokens
     follows: bool
+    weights: ClassVar[None] = None  # all count alike
+
+    def __len__(self) -> int:
+        return self.y.size
 
 
 @dataclass

@@ -1,0 +1,167 @@
+"""Files that hold tensors by names: what PyTorch writes, old and new, TorchScript, safetensors, NumPy's npz.
+
+Nothing of them runs: a pickle becomes inert objects, and of a TorchScript archive's code only the constants
+are looked at, as text.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as _format
+
+from fastrnn.interop import pickles
+from fastrnn.interop.archive import Archive, Path, Refusal, opened, reading
+from fastrnn.interop.inert import Storage
+from fastrnn.interop.tensors import DTYPES, Source
+
+npy: Any = _format  # which has no types
+LEGACY = 0x1950A86A20F9469CFC6C  # the first object of a file that PyTorch wrote before 1.6
+SAFETENSORS = {
+    **{"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "BOOL": "bool"},
+    **{"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "U8": "uint8"},
+}
+
+
+class Content(NamedTuple):
+    """What a file holds."""
+
+    held: Any  # dicts, lists, `Inert` and `Tensor`
+    source: Source
+    constants: Callable[[str], dict[str, Any]] = lambda kind: {}  # of a TorchScript class, by its name
+
+
+@contextlib.contextmanager
+def contents(path: Path) -> Iterator[Content]:
+    """What a file holds, whose numbers can be read as long as it is open.
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    ValueError
+        If it is none of these formats, or damaged.
+    """
+    name = str(os.fspath(path))
+    with opened(path) as file:
+        start = file.read(9)
+    if start[:2] == b"PK":
+        with Archive(path) as archive:
+            yield _of_archive(archive)
+    elif start[:1] == b"\x80":
+        yield _of_legacy(name)
+    elif start[8:9] == b"{":
+        yield _of_safetensors(name)
+    else:
+        formats = "none of PyTorch's, no safetensors and no npz"
+        raise Refusal(f"{name!r} is not a file of named tensors: it is {formats}")
+
+
+def _of_archive(archive: Archive) -> Content:
+    if all(name.endswith(".npy") for name in archive.sizes) and archive.sizes:
+        return _of_npz(archive)
+    pickled = [name for name in archive.sizes if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickled) != 1:
+        what = "a member */data.pkl, as PyTorch's have, or members *.npy only, as NumPy's"
+        raise Refusal(f"{archive.name!r} is a zip archive, but without {what}")
+    top = pickled[0].removesuffix("data.pkl")
+    with reading(archive.name, "a file of PyTorch's"):
+        order = bytes(archive.read(f"{top}byteorder")) if f"{top}byteorder" in archive.sizes else b"little"
+        source = Source(archive.size, lambda key: archive.read(f"{top}data/{key}"), big=order == b"big")
+        held = pickles.load(io.BytesIO(archive.read(pickled[0])), source)
+    return Content(held, source, lambda kind: _constants(archive, top, kind))
+
+
+def _constants(archive: Archive, top: str, kind: str) -> dict[str, Any]:
+    """What a class in TorchScript's code has as constants: ``batch_first : Final[bool] = True``."""
+    module, _, name = kind.rpartition(".")
+    member = f"{top}code/{module.replace('.', '/')}.py"
+    if member not in archive.sizes:
+        return {}
+    found, inside = {}, False
+    with reading(archive.name, "a file of PyTorch's"):
+        for line in bytes(archive.read(member)).decode().splitlines():
+            if line.startswith("class "):
+                inside = line == f"class {name}(Module):"
+            constant = re.fullmatch(r"  (\w+) : Final\[(?:bool|int|float|str)\] = (.{1,80})", line)
+            if inside and constant:
+                found[constant[1]] = ast.literal_eval(constant[2])
+    return found
+
+
+def _of_npz(archive: Archive) -> Content:
+    source, found = Source(archive.size), {}
+    names = {found.str[1:]: name for name, found in DTYPES.items() if name != "bfloat16"}
+    with reading(archive.name, "an npz file"):
+        for member in archive.sizes:
+            stream = io.BytesIO(archive.read(member))
+            version = npy.read_magic(stream)
+            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = header(stream)
+            known = names.get(dtype.str[1:])
+            if known is None or dtype.byteorder == ">":
+                raise ValueError(f"array {member[:-4]!r} is of dtype {dtype}, which is not read")
+            data = stream.getbuffer()[stream.tell() :]
+            if len(data) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+                raise ValueError(f"array {member[:-4]!r} of shape {shape} has {len(data)} bytes")
+            found[member[:-4]] = source.given(data, known, shape, fortran=fortran)
+    return Content(found, source)
+
+
+def _of_safetensors(name: str) -> Content:
+    from safetensors import SafetensorError, deserialize, safe_open
+
+    with opened(name) as file:
+        data = file.read()
+    with reading(name, "a safetensors file"):
+        try:
+            with safe_open(name, framework="numpy") as header:
+                ours = "fastrnn" in (header.metadata() or {})
+            tensors = deserialize(data)  # type: ignore[no-untyped-call]
+        except SafetensorError as error:
+            raise ValueError(str(error)) from None
+        if ours:
+            raise Refusal(f"{name!r} is a file of fastrnn's own: fastrnn.load reads it")
+        source, found = Source(len(data)), {}
+        for tensor, about in tensors:
+            dtype = SAFETENSORS.get(about["dtype"])
+            if dtype is not None:  # what is of another is no weight: float8, and others to come
+                found[tensor] = source.given(about["data"], dtype, about["shape"])
+    return Content(found, source)
+
+
+def _of_legacy(name: str) -> Content:
+    """Pickles one behind the other: a number, a version, the system, the object, the keys of storages; then
+    these, each with its length before it."""
+    with opened(name) as file:
+        data = file.read()
+    stream = io.BytesIO(data)
+    storages: dict[str, Storage] = {}
+    with reading(name, "a file of PyTorch's"):
+        source = Source(len(data))
+        if pickles.load(stream, source) != LEGACY:
+            raise ValueError("it is a pickle, but not one that PyTorch wrote: its state_dict() is wanted")
+        version, system = pickles.load(stream, source), pickles.load(stream, source)
+        if version != 1001 or not isinstance(system, dict):
+            raise ValueError(f"it is of a version {str(version)[:40]}, which no PyTorch wrote")
+        source.big = system.get("little_endian") is False
+        held = pickles.load(stream, source, storages)
+        keys, view = pickles.load(stream, source), memoryview(data)
+        for key in keys:
+            storage = storages[key]
+            (length,) = struct.unpack_from(">q" if source.big else "<q", data, stream.tell())
+            if length != storage.length:
+                raise ValueError(f"storage {key} has {length} numbers, not {storage.length}")
+            start = stream.tell() + 8
+            end = start + length * DTYPES[storage.dtype].itemsize
+            source.give(key, view[start:end])
+            stream.seek(end)
+    return Content(held, source)
