@@ -235,11 +235,14 @@ class Sequential(Composite):
     def _stages(self, batch: int) -> list[Any]:
         return [stage for layer in self.parts.values() for stage in layer._stages(batch)]
 
-    def _split(self) -> tuple[Steps | Pooled | Masked, list[Layer]]:
-        """The layers up to the last that takes lengths; and the others."""
+    def _row(self) -> list[Layer]:
+        """The layers that x goes through, those of a `Sequential` among them one by one."""
         row = [layer for _, layer in _row(self.parts)]
-        if self.batch_first:
-            row = [layer._with_batch_first() for layer in row]
+        return [layer._with_batch_first() for layer in row] if self.batch_first else row
+
+    def _split(self) -> tuple[Steps | Pooled | Masked, list[Layer]]:
+        """Those up to the last that takes lengths; and the others."""
+        row = self._row()
         masking = row[0] if row and isinstance(row[0], Masking) else None
         row = row if masking is None else row[1:]
         count = len(row)
