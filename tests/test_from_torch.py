@@ -8,9 +8,10 @@ import fuzz_readers
 import numpy as np
 import pytest
 from mutations import survives
-from tables import works
+from tables import refused, works
 
-from fastrnn import Last
+import fastrnn
+from fastrnn import Last, Tanh
 from fastrnn.interop import from_torch
 
 pytestmark = pytest.mark.filterwarnings(  # PyTorch's own
@@ -96,3 +97,233 @@ def test_every_recorded_file_is_read():
 def test_mutated_files_load_or_are_refused(tmp_path):
     files = [each for each in RECORDED.iterdir() if each.is_file() and each.suffix != ".py"]
     assert survives(fuzz_readers.torch, files, 300, tmp_path) > 100
+
+
+# -- live modules
+
+
+def require_same_as(model, x, **options):
+    """A live model's output."""
+    x, y = y_of(model, x)
+    require_same(model, options, x.numpy(), y.numpy())
+
+
+def y_of(model, x):
+    import torch
+
+    with torch.no_grad():
+        y = model.eval()(x)
+    return x, y[0] if isinstance(y, tuple) else y
+
+
+@works(PAGE, "live module", "also compiled, parallel, scripted, of `fastrnn.torch`")
+def test_live_modules_tell_what_they_are(writer, torch):
+    nn = torch.nn
+    model = writer.Classifier(nn.GRU(4, 5, batch_first=True), 5, nn.Sequential(nn.Linear(5, 3), nn.ELU(0.5)))
+    order = ["embedding", "rnn", Last(), "fc"]
+    require_same_as(model, writer.tokens(), order=order)
+    network = from_torch(nn.DataParallel(model), order=order)
+    assert [*network.parts] == ["module_embedding", "module_rnn", "last", "module_fc_0", "module_fc_1"]
+    assert [*from_torch({"model": model, "epoch": 1}, order=["rnn"]).parts] == ["model_rnn"]
+    lstm = nn.LSTM(4, 5, 2, dropout=0.5, proj_size=2, bidirectional=True)
+    require_same_as(lstm, writer.floats())
+    assert from_torch(lstm).dropout == 0.5
+    assert repr(from_torch(torch.compile(lstm))) == repr(from_torch(lstm))
+    x, y = y_of(lstm, writer.floats())
+    require_same(torch.jit.script(lstm), {"batch_first": False}, x.numpy(), y.numpy())
+
+
+def test_modules_of_fastrnn_torch_are_pytorchs(writer, torch):
+    import fastrnn.torch
+
+    model = writer.Regressor(torch.nn.LSTM(4, 5, batch_first=True), 5)
+    x, y = y_of(model, writer.floats())
+    fastrnn.torch.accelerate(model)
+    require_same(model, {"order": ["lstm", "head"]}, x.numpy(), y.numpy())
+    assert from_torch(fastrnn.torch.GRU(3, 4, batch_first=True)).batch_first
+
+
+ACTIVATIONS = [
+    *("Tanh()", "Sigmoid()", "ReLU()", "LeakyReLU(0.2)", "ELU(0.5)", "SELU()", "SiLU()", "GELU()"),
+    *("GELU('tanh')", "Softplus()", "Softsign()", "Hardsigmoid()", "Softmax(dim=-1)", "LogSoftmax(dim=2)"),
+    *("Identity()", "Dropout(0.5)"),
+]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=works(PAGE, "`Linear`, `Embedding`, `Dropout`, activations", f"`{name}`"))
+        for name in ACTIVATIONS
+    ],
+)
+def test_activations_are_pytorchs(name, writer, torch):
+    nn = torch.nn
+    model = writer.Tagger(nn.RNN(4, 5), 5, nn.Sequential(nn.Linear(5, 3), eval(f"nn.{name}")))
+    require_same_as(model, writer.tokens(), order=["embedding", "rnn", "fc"])
+
+
+@works(PAGE, "`output[:, -1]` of a bidirectional layer", "`Last(bidirectional=False)`")
+def test_last_of_two_directions(writer, torch):
+    model = writer.Classifier(torch.nn.LSTM(4, 5, batch_first=True, bidirectional=True), 10)
+    require_same_as(model, writer.tokens(), order=["embedding", "rnn", Last(bidirectional=False), "fc"])
+
+
+@works(PAGE, "`cat(h_n[-2], h_n[-1])` of a bidirectional layer", "`Last()`")
+def test_last_states_of_two_directions(torch):
+    lstm, x = torch.nn.LSTM(4, 5, bidirectional=True), torch.randn(6, 3, 4)
+    with torch.no_grad():
+        h = lstm(x)[1][0]
+    network = from_torch({"lstm": lstm}, order=["lstm", Last()])
+    np.testing.assert_allclose(network(x.numpy()), torch.cat([h[-2], h[-1]], 1).numpy(), atol=1e-6)
+
+
+@works(PAGE, "cells in a loop", "with layers of fastrnn between")
+def test_cells_in_a_loop(torch):
+    nn = torch.nn
+    cells, fc, x = nn.ModuleList([nn.LSTMCell(4, 5), nn.RNNCell(5, 3)]), nn.Linear(3, 2), torch.randn(6, 3, 4)
+    first, second, y = None, None, []
+    with torch.no_grad():
+        for step in x:
+            first = cells[0](step, first)
+            second = cells[1](torch.tanh(first[0]), second)
+            y.append(fc(second))
+    state = nn.ModuleDict({"cells": cells, "fc": fc}).state_dict()
+    order = ["cells.0", Tanh(), "cells.1", "fc"]
+    require_same(state, {"order": order, "nonlinearity": "tanh"}, x.numpy(), torch.stack(y).numpy())
+
+
+def hooked(torch):
+    module = torch.nn.LSTM(3, 4)
+    module.register_forward_hook(lambda module, inputs, outputs: None)
+    return module
+
+
+def assigned(torch):
+    module = torch.nn.Linear(3, 4)
+    module.forward = lambda x: 2 * x
+    return torch.nn.Sequential(module)
+
+
+def normed(torch):
+    return torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(3, 4), "weight_hh_l0")
+
+
+def old_normed(torch):
+    return torch.nn.utils.weight_norm(torch.nn.LSTM(3, 4), "weight_hh_l0")
+
+
+def own_forward(torch):
+    class Mine(torch.nn.LSTM):
+        def forward(self, x):
+            return 2 * x
+
+    return Mine(3, 4)
+
+
+def in_net(kind, *arguments, **options):
+    def make(torch):
+        torch.manual_seed(0)
+        return torch.nn.Sequential(getattr(torch.nn, kind)(*arguments, **options), torch.nn.RNN(4, 4))
+
+    return make
+
+
+def net(torch):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3, 4)
+
+    return Net()
+
+
+def quantized(torch):
+    kinds = {torch.nn.LSTM}
+    return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.LSTM(3, 4)), kinds)
+
+
+def on_meta(torch):
+    return torch.nn.LSTM(3, 4, device="meta")
+
+
+def contradictory(torch):
+    module = torch.nn.LSTM(3, 4)
+    module.bidirectional = True
+    return module
+
+
+REFUSED = [
+    ("module", "with hooks", hooked, "has hooks or a forward of its own"),
+    ("module", "with a `forward` assigned to it", assigned, "module '0' has hooks or a forward of its own"),
+    ("weight_norm", "of a live module", old_normed, "has hooks .*remove_weight_norm"),
+    ("parametrizations", "of a live module", normed, "ParametrizedLSTM, which is no class of PyTorch's"),
+    ("module", "a subclass with a `forward` of its own", own_forward, "Mine, which is no class of PyTorch's"),
+    ("module", "of a class of one's own without `order`", net, "order must be given.*Net uses its modules"),
+    ("quantized modules", "", quantized, "quantized modules are not supported"),
+    ("module", "without numbers, on the device meta", on_meta, "must be dense floats"),
+    ("module", "whose options are not those of its tensors", contradictory, "says bidirectional=True"),
+    ("other modules", "`LayerNorm`", in_net("LayerNorm", 4), "torch.nn.modules.normalization.LayerNorm"),
+    ("other modules", "`BatchNorm1d`", in_net("BatchNorm1d", 4), "BatchNorm1d, which is not supported"),
+    (
+        "other modules",
+        "`Conv1d`",
+        in_net("Conv1d", 4, 4, 1),
+        "Conv1d, which is not supported: Embedding, Linear",
+    ),
+    (
+        "`Embedding`",
+        "with `max_norm`",
+        in_net("Embedding", 4, 4, max_norm=1.0),
+        "max_norm=1.0 is not supported",
+    ),
+    ("`Softplus`", "of another `beta`", in_net("Softplus", 2.0), "beta=2.0 is not supported, beta=1 is"),
+    ("`Softmax`", "over another axis", in_net("Softmax", 0), "dim=0 is not supported"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "make, match", [pytest.param(*rest, marks=refused(PAGE, what, remark)) for what, remark, *rest in REFUSED]
+)
+def test_live_modules_are_refused_by_name(make, match, torch):
+    with pytest.raises(ValueError, match=match):
+        from_torch(make(torch))
+
+
+@refused(PAGE, "files of fastrnn's own", "`fastrnn.load` reads them")
+def test_files_of_fastrnn_are_not_pytorchs(tmp_path):
+    """A GRU of another form has the same names."""
+    layer = fastrnn.GRU(3, 4, reset_after=False, seed=0)
+    fastrnn.checkpoint.save(tmp_path / "a.safetensors", layer.state_dict(), {})
+    with pytest.raises(ValueError, match=r"fastrnn\.load reads it"):
+        from_torch(tmp_path / "a.safetensors", batch_first=True)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_what_pytorch_can_write_and_is_not_plain(torch, tmp_path):
+    path, lstm = tmp_path / "a.pt", torch.nn.LSTM(3, 4)
+
+    def saved(**changed):
+        torch.save(lstm.state_dict() | changed, path)
+        return from_torch(path, batch_first=True)
+
+    parameter = torch.nn.Parameter(torch.ones(16, 4))
+    parameter.note = "with a state"
+    assert (saved(weight_hh_l0=parameter).parameters["weight_hh_l0"] == 1).all()
+    turned = torch.arange(64.0).reshape(4, 16)
+    assert (saved(weight_hh_l0=turned.T).parameters["weight_hh_l0"] == turned.T.numpy()).all()
+    part = torch.arange(200.0)[40:104].reshape(16, 4)
+    assert (saved(weight_hh_l0=part).parameters["weight_hh_l0"] == part.numpy()).all()
+    for changed, match in (
+        (torch.ones(16, 1).expand(16, 4), "expanded tensor"),
+        (torch.ones(16, 4).to_sparse(), "_rebuild_sparse_tensor', a sparse tensor is not supported"),
+        (torch.ones(16, 4, dtype=torch.complex64), "tensor of ComplexFloatStorage is not supported"),
+        (torch.quantize_per_tensor(torch.ones(16, 4), 1.0, 0, torch.qint8), "a quantized tensor is not"),
+        (torch.ones(16, 4, dtype=torch.int8), "must be of floats, got dtype int8"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            saved(weight_hh_l0=changed)
+    with pytest.raises(ValueError, match="batch_first=True was given, but the module has batch_first=False"):
+        torch.save(lstm, path)
+        from_torch(path, batch_first=True)

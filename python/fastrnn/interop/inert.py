@@ -150,7 +150,7 @@ def _elements(machine: Machine, items: Any = (), *rest: Any) -> list[Any]:
 def _attribute(machine: Machine, holder: Any, name: Any) -> Global:
     """``torch.tanh`` and its like, which are attributes of a class of PyTorch's."""
     if not isinstance(holder, Global) or holder.name != "torch._C._VariableFunctionsClass":
-        raise ValueError("its pickle calls 'builtins.getattr', which is not data; nothing was executed")
+        raise ValueError("its pickle calls 'builtins.getattr', which is not data. Nothing was executed")
     return Global("torch", str(name))
 
 
@@ -192,7 +192,14 @@ CALLS: dict[str, Callable[..., Any]] = {
     **{
         name: _inert(name)
         for name in (
-            *("numpy.dtype", "torch.device", "builtins.complex", "builtins.slice", "builtins.range"),
+            *(
+                "numpy.dtype",
+                "torch.device",
+                "torch.serialization._get_layout",
+                "builtins.complex",
+                "builtins.slice",
+                "builtins.range",
+            ),
             *(
                 "pathlib.PosixPath",
                 "pathlib.WindowsPath",

@@ -232,8 +232,10 @@ class _Machine:
             raise ValueError("its pickle calls what is no function by name")
         made = CALLS.get(function.name)
         if made is None:
-            why = f": {REFUSED[function.name]}" if function.name in REFUSED else ", which is not data"
-            raise ValueError(f"its pickle calls {function.name!r}{why}; nothing was executed")
+            why = REFUSED.get(
+                function.name, "which is not data; torch.save(model.state_dict(), path) needs none"
+            )
+            raise ValueError(f"its pickle calls {function.name!r}, {why}. Nothing was executed")
         return made(self, *arguments)
 
     def op_build(self, argument: Any) -> None:
@@ -253,10 +255,9 @@ class _Machine:
             self.stack.append(rest[0])
             return
         storage, key, _, count, *view = rest
-        dtype = STORAGES.get(storage.name.rpartition(".")[2])
-        if kind != "storage" or dtype is None or any(each is not None for each in view):
-            raise ValueError(f"it has a storage of a kind that is not supported: {storage.name}")
-        if not isinstance(key, str):
-            raise ValueError("it has a storage whose key is no string")
+        if kind != "storage" or not isinstance(key, str) or any(each is not None for each in view):
+            raise ValueError("it has a storage that is part of another one")
+        name = storage.name.rpartition(".")[2]
+        dtype = STORAGES.get(name, name)  # of others no array is made
         self.storages[key] = Storage(key, dtype, integer(count))
         self.stack.append(self.storages[key])

@@ -68,7 +68,7 @@ class Source:
         """A tensor whose bytes are there, in C or in Fortran's order."""
         key, before = f"given {len(self._read)}", shape if fortran else shape[::-1]
         steps = [math.prod(before[:axis]) for axis in range(len(before))]
-        length = len(data) // DTYPES[dtype].itemsize
+        length = len(data) // DTYPES[dtype].itemsize if dtype in DTYPES else math.prod(shape)
         found = self.tensor(key, dtype, length, 0, shape, steps if fortran else steps[::-1])
         self.give(key, data)
         return found
@@ -94,7 +94,7 @@ class Tensor:
 
     source: Source
     key: str
-    dtype: str  # a key of DTYPES
+    dtype: str  # a key of DTYPES, or of what no array is made
     length: int  # of the storage
     offset: int
     shape: tuple[int, ...]
@@ -106,9 +106,11 @@ class Tensor:
         Raises
         ------
         ValueError
-            If the storage is not as long as it should be, or tensors that share storages come to more than
-            twice the file's size.
+            If it is of another dtype, the storage is not as long as it should be, or tensors that share
+            storages come to more than twice the file's size.
         """
+        if self.dtype not in DTYPES:
+            raise ValueError(f"a tensor of {self.dtype} is not supported: floats are")
         stored, source = DTYPES[self.dtype], self.source
         if source.big:
             stored = stored.newbyteorder(">")

@@ -105,7 +105,7 @@ def from_torch(
     if layers and row is not None:
         raise ValueError("order goes without layers=True, which gives the recurrent layers alone")
     if isinstance(source, Mapping) or is_module(source):
-        return _made(Reader(None, lambda kind: {}).read(source), row, layers, answers, ignore)
+        return _made(Reader(None, lambda module, name: {}).read(source), row, layers, answers, ignore)
     if not isinstance(source, (str, os.PathLike)):
         expected = "a path, a state dict or a torch.nn.Module"
         raise TypeError(f"source must be {expected}, got {checks.came(source)}")
@@ -115,15 +115,17 @@ def from_torch(
             return _made(root, row, layers, answers, ignore)
         except Refusal:
             raise
-        except ValueError as error:
+        except Exception as error:  # arguments are checked: it is the file's doing, an option of another type
             raise Refusal(f"{str(os.fspath(source))!r}: {error}") from None
 
 
 def _checked(order: Any) -> list[str | Layer] | None:
     if order is None:
         return None
-    if not isinstance(order, (list, tuple)) or not order:
+    if not isinstance(order, (list, tuple)):
         raise TypeError(f"order must be a list or tuple of names and layers, got {checks.came(order)}")
+    if not any(isinstance(each, str) for each in order):
+        raise ValueError(f"order must name a module, got {checks.came(order)}")
     for place, each in enumerate(order):
         if not isinstance(each, (str, Layer)):
             raise TypeError(f"order[{place}] must be a name or a fastrnn layer, got {checks.came(each)}")
@@ -226,8 +228,7 @@ def _in_order(root: Module, order: Sequence[str | Layer], answers: Answers) -> S
             row += _expanded(module)
         else:
             row.append((type(each).__name__.lower(), each))
-    if named:
-        _require_all(root, named)
+    _require_all(root, named)
     return _network(row, answers)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import io
 import os
 import re
@@ -15,7 +16,6 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.lib import format as _format
 
 from fastrnn.interop import pickles
@@ -36,7 +36,7 @@ class Content(NamedTuple):
 
     held: Any  # dicts, lists, `Inert` and `Tensor`
     source: Source
-    constants: Callable[[str], dict[str, Any]] = lambda kind: {}  # of a TorchScript class, by its name
+    constants: Callable[[str, str], dict[str, Any]] = lambda module, name: {}  # of a class of TorchScript's
 
 
 @contextlib.contextmanager
@@ -77,23 +77,23 @@ def _of_archive(archive: Archive) -> Content:
         order = bytes(archive.read(f"{top}byteorder")) if f"{top}byteorder" in archive.sizes else b"little"
         source = Source(archive.size, lambda key: archive.read(f"{top}data/{key}"), big=order == b"big")
         held = pickles.load(io.BytesIO(archive.read(pickled[0])), source)
-    return Content(held, source, lambda kind: _constants(archive, top, kind))
+    classes = functools.cache(lambda module: _constants(archive, top, module))
+    return Content(held, source, lambda module, name: classes(module).get(name, {}))
 
 
-def _constants(archive: Archive, top: str, kind: str) -> dict[str, Any]:
-    """What a class in TorchScript's code has as constants: ``batch_first : Final[bool] = True``."""
-    module, _, name = kind.rpartition(".")
+def _constants(archive: Archive, top: str, module: str) -> dict[str, dict[str, Any]]:
+    """What the classes in a module of TorchScript's code have as constants, by their names:
+    ``batch_first : Final[bool] = True``.
+    """
     member = f"{top}code/{module.replace('.', '/')}.py"
-    if member not in archive.sizes:
-        return {}
-    found, inside = {}, False
+    found: dict[str, dict[str, Any]] = {}
+    inside: dict[str, Any] = {}
     with reading(archive.name, "a file of PyTorch's"):
-        for line in bytes(archive.read(member)).decode().splitlines():
-            if line.startswith("class "):
-                inside = line == f"class {name}(Module):"
-            constant = re.fullmatch(r"  (\w+) : Final\[(?:bool|int|float|str)\] = (.{1,80})", line)
-            if inside and constant:
-                found[constant[1]] = ast.literal_eval(constant[2])
+        for line in bytes(archive.read(member)).decode().splitlines() if member in archive.sizes else ():
+            if begun := re.fullmatch(r"class (\w+)\(Module\):", line):
+                inside = found.setdefault(begun[1], {})
+            elif constant := re.fullmatch(r"  (\w+) : Final\[(?:bool|int|float|str)\] = (.{1,80})", line):
+                inside[constant[1]] = ast.literal_eval(constant[2])
     return found
 
 
@@ -106,12 +106,8 @@ def _of_npz(archive: Archive) -> Content:
             version = npy.read_magic(stream)
             header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = header(stream)
-            known = names.get(dtype.str[1:])
-            if known is None or dtype.byteorder == ">":
-                raise ValueError(f"array {member[:-4]!r} is of dtype {dtype}, which is not read")
+            known = str(dtype) if dtype.byteorder == ">" else names.get(dtype.str[1:], str(dtype))
             data = stream.getbuffer()[stream.tell() :]
-            if len(data) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
-                raise ValueError(f"array {member[:-4]!r} of shape {shape} has {len(data)} bytes")
             found[member[:-4]] = source.given(data, known, shape, fortran=fortran)
     return Content(found, source)
 
@@ -132,9 +128,8 @@ def _of_safetensors(name: str) -> Content:
             raise Refusal(f"{name!r} is a file of fastrnn's own: fastrnn.load reads it")
         source, found = Source(len(data)), {}
         for tensor, about in tensors:
-            dtype = SAFETENSORS.get(about["dtype"])
-            if dtype is not None:  # what is of another is no weight: float8, and others to come
-                found[tensor] = source.given(about["data"], dtype, about["shape"])
+            dtype = SAFETENSORS.get(about["dtype"], about["dtype"])
+            found[tensor] = source.given(about["data"], dtype, about["shape"])
     return Content(found, source)
 
 

@@ -16,7 +16,7 @@ from fastrnn.interop.inert import ARRAYS, Inert, numpy_array
 from fastrnn.interop.tensors import Source, Tensor
 
 DEEPEST = 64  # modules within each other; deeper is a cycle, or an attack
-MOST = 100_000  # modules and tensors
+MOST = 30_000  # modules and tensors
 
 NN = "torch.nn.modules."
 
@@ -96,10 +96,10 @@ class Reader:
     source : Source, optional
         Of the file that it is from.
     constants : callable
-        What a TorchScript class has as constants, by its name.
+        What a class of TorchScript's has as constants, by its module and name.
     """
 
-    def __init__(self, source: Source | None, constants: Callable[[str], dict[str, Any]]) -> None:
+    def __init__(self, source: Source | None, constants: Callable[[str, str], dict[str, Any]]) -> None:
         self.source, self.constants = source, constants
         self.count = 0
 
@@ -120,7 +120,7 @@ class Reader:
         elif isinstance(held, (list, tuple)):
             self._add(module, ((str(place), each) for place, each in enumerate(held)), depth)
         elif isinstance(held, Inert) and held.name.startswith("__torch__."):
-            self._about(module, held.name, held.attributes | self.constants(held.name))
+            self._about(module, held.name, held.attributes | self.constants(*held.name.rsplit(".", 1)))
             module.kind = re.sub(r"^__torch__\.|___torch_mangle_\d+\.", "", held.name)
             lists = (list, tuple)  # of tensors that go by names too
             self._add(
@@ -133,7 +133,7 @@ class Reader:
             kind = type(held)
             if kind.__module__.startswith("torch.jit"):
                 self._add(module, held.state_dict().items(), depth)
-                module.kind = "torch.jit.ScriptModule"
+                module.kind = None if module.tensors else f"TorchScript {held.original_name}"
             else:
                 self._about(module, _kind_of(held), vars(held))
                 self._add_module(module, vars(held), depth)
@@ -222,9 +222,8 @@ def array_of(name: str, value: Any) -> Array:
 def _kind_of(module: Any) -> str:
     """The class of a live module; of a subclass that leaves `forward` as it is, PyTorch's."""
     classes = type(module).__mro__
-    does = next(kind for kind in classes if "forward" in vars(kind))
-    if does.__module__.startswith(("torch.nn.modules.", "fastrnn.torch.")):
+    does = next(kind.__module__ for kind in classes if "forward" in vars(kind))
+    kind = classes[0]
+    if does.startswith((NN, "fastrnn.torch.")) and does != f"{NN}module":
         kind = next(each for each in classes if each.__module__.startswith("torch."))
-    else:
-        kind = classes[0]
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -47,6 +47,9 @@ def recurrent(module: Module, answers: Answers) -> Recurrent[Any]:
     """
     where, tensors = module.where, module.tensors
     module.require_plain()
+    if module.kind is not None and module.kind not in _CLASSES:
+        hint = "if it computes what PyTorch's does, give its state_dict(); ignore= leaves it out"
+        raise ValueError(f"{where} is a {module.kind}, which is no class of PyTorch's: {hint}")
     cell = "weight_hh" in tensors
     count = 1
     while not cell and f"weight_hh_l{count}" in tensors:
