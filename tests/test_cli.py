@@ -119,7 +119,7 @@ def test_text_comes_from_standard_input_too(text_file, tmp_path):
 
 
 def test_every_parameter_is_an_option():
-    others = {"vocabulary", "verbose", "layer_options"}
+    others = {"vocabulary", "verbose", "layer_options", "network"}
     assert set(cli.PARAMETERS) == set(TextGenerator().get_params()) - others
 
 
@@ -171,7 +171,7 @@ def test_everything_fits_into_80_columns(model_file, text_file, tmp_path):
         assert told and max(map(len, told)) <= 80, given
 
 
-COMMANDS = ("train", "generate", "diagnose", "demo", "examples", "info")
+COMMANDS = ("train", "generate", "diagnose", "demo", "examples", "convert", "info")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -209,7 +209,8 @@ def test_the_examples_of_help_are_commands(name, capsys):
         ("generate missing", "No such file or directory: 'missing'"),
         ("generate .", r"Is a directory: '\.'"),
         ("diagnose cat.txt model", "did you swap the arguments\\? MODEL comes first, then DATA"),
-        ("info cat.txt", "'cat.txt' is not a readable model file: no safetensors file, or a damaged one"),
+        ("info cat.txt", "'cat.txt' is no model that fastrnn reads, but text"),
+        ("convert cat.txt model.onnx", "'cat.txt' is no model that fastrnn reads, but text"),
         ("generate cat.txt", "'cat.txt' is not a readable model file: no safetensors file, or a damaged one"),
         ("generate regressor", "'regressor' holds no TextGenerator, but 'SequenceRegressor'"),
         ("generate half", "'half' is not a readable model file"),

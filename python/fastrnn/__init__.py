@@ -1,7 +1,7 @@
 """Recurrent neural networks at the full speed of a CPU, from NumPy."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn.backend import use_backend
 from fastrnn.config import empty_cache, get_num_threads, set_num_threads, show_config
@@ -48,6 +48,9 @@ from fastrnn.layers import (
     Tanh,
 )
 
+if TYPE_CHECKING:
+    from fastrnn.interop.files import load
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -85,6 +88,7 @@ __all__ = [
     "gru_forward",
     "linear",
     "linear_backward",
+    "load",
     "lstm",
     "lstm_backward",
     "lstm_forward",
@@ -113,6 +117,8 @@ _MODULES = (
 
 def __getattr__(name: str) -> Any:
     """Submodules load when they are first used, so that importing fastrnn stays quick."""
+    if name == "load":
+        return import_module("fastrnn.interop.files").load
     if name in _MODULES:
         return import_module(f"fastrnn.{name}")
     raise AttributeError(f"module 'fastrnn' has no attribute '{name}'")

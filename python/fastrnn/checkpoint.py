@@ -102,17 +102,19 @@ def load(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     name = os.fsdecode(path)
-    with open(name, "rb") as opened:  # the operating system's own words for a missing file, no permission
-        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-            raise ValueError(f"{name!r} is not a readable model file: it is a device or a pipe")
+    mode = os.stat(name).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # which to open could wait for ever
+        raise ValueError(f"{name!r} is not a readable model file: it is a device or a pipe")
+    with open(name, "rb"):  # the operating system's own words for a directory, no permission
+        pass
     try:
         with safe_open(name, framework="numpy") as file:
             header = file.metadata() or {}
             _require_known(name, header)
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, KeyError, AttributeError, TypeError, UnicodeError) as error:
-        kind = "no safetensors file, or a damaged one"
-        raise ValueError(f"{name!r} is not a readable model file: {kind} ({error})") from None
+        kind, hint = "no safetensors file, or a damaged one", "fastrnn.load reads those of other systems too"
+        raise ValueError(f"{name!r} is not a readable model file: {kind} ({error}); {hint}") from None
     if header.pop("crc32", None) != _checksum(tensors, header):
         raise ValueError(f"{name!r} is damaged: its contents do not match its checksum")
     try:
@@ -166,7 +168,7 @@ def _require_known(name: str, header: Mapping[str, str]) -> None:
     """Raise unless the header is of a format that this version reads."""
     written = header.get("fastrnn_format", "")
     if not written.isdecimal():
-        hint = "safetensors.numpy.load_file reads it, and a layer's load_state_dict takes what it returns"
+        hint = "fastrnn.load makes layers of such, and safetensors.numpy.load_file gives its arrays"
         raise ValueError(f"{name!r} is a safetensors file, but not one that fastrnn wrote: {hint}")
     if int(written) > FORMAT:
         from fastrnn import __version__

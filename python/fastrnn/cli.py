@@ -1,4 +1,4 @@
-"""The command line: `fastrnn train`, `generate`, `diagnose`, `demo`, `examples` and `info`."""
+"""The command line: `fastrnn train`, `generate`, `diagnose`, `demo`, `examples`, `convert` and `info`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import itertools
 import os
 import signal
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
-from fastrnn import checkpoint, demo, diagnostics, examples, models
+from fastrnn import checkpoint, conversion, demo, diagnostics, examples, models
 from fastrnn.layers import CELLS
 from fastrnn.models.text import TextGenerator
 from fastrnn.optim import OPTIMIZERS
@@ -47,6 +46,37 @@ PARAMETERS = {  # of TextGenerator, as options: their type and what help says
     "embedding_size": (int, "learn a vector of so many numbers for each character or word"),
     "dtype": (str, "float32 or float64"),
     "seed": (int, "makes the run repeatable"),
+}
+
+QUESTIONS: dict[str, dict[str, Any]] = {  # options of the readers and writers of models
+    "order": {
+        "nargs": "+",
+        "metavar": "NAME",
+        "help": "modules of a PyTorch file as they follow each other; also layers such as Last or ReLU",
+    },
+    "batch_first": {
+        "action": argparse.BooleanOptionalAction,
+        "help": "whether a model of PyTorch takes the batch first",
+    },
+    "nonlinearity": {"metavar": "NAME", "help": "of an RNN of PyTorch: tanh or relu"},
+    "embedding": {
+        "action": argparse.BooleanOptionalAction,
+        "help": "whether the first in the order is an Embedding, and no Linear",
+    },
+    "ignore": {
+        "nargs": "+",
+        "metavar": "NAME",
+        "help": "tensors and modules of a PyTorch file that have no part in what is computed",
+    },
+    "output": {"metavar": "NAME", "help": "the output of an ONNX model that is meant, if it has several"},
+    "architecture": {"metavar": "FILE", "help": "of weights of Keras: what `model.to_json()` gives"},
+    "version": {"type": int, "metavar": "N", "help": "of the Keras that a model was made with: 2 or 3"},
+    "reset_after": {"action": argparse.BooleanOptionalAction, "help": "of a GRU of Keras"},
+    "activation": {"metavar": "NAME", "help": "of the recurrent layers of Keras: usually tanh"},
+    "recurrent_activation": {"metavar": "NAME", "help": "of their gates: usually sigmoid"},
+    "lengths": {"action": "store_true", "help": "let an ONNX model take the lengths of sequences"},
+    "states": {"action": "store_true", "help": "let it take and give states"},
+    "tokens": {"action": "store_true", "help": "let it take tokens where the first layer is recurrent"},
 }
 
 
@@ -179,37 +209,17 @@ def _examples(options: argparse.Namespace) -> None:
         examples.run(options.name, options.output, quick=options.quick)
 
 
+def _convert(options: argparse.Namespace) -> None:
+    _require_output("OUT", options.target, [("IN", options.source)])
+    given = {name: getattr(options, name) for name in QUESTIONS if hasattr(options, name)}
+    conversion.convert(options.source, options.target, given)
+
+
 def _info(options: argparse.Namespace) -> None:
     if options.model is None:
         fastrnn.show_config()
         return
-    arrays, metadata = checkpoint.load(options.model)
-    going_on = ", and the state of its training (--resume)" if "training" in metadata else ""
-    lines = [f"file      {os.path.getsize(options.model):,} bytes{going_on}"]
-    if metadata.get("model") in models.__all__:
-        given = (f"{name}={value!r}" for name, value in metadata["parameters"].items() if value is not None)
-        lines += [f"model     {metadata['model']}({', '.join(given)})", f"trained   {_trained(metadata)}"]
-    beside = ("training.", "learned.")  # what a model file has besides
-    weights = {name: array for name, array in arrays.items() if not name.startswith(beside)}
-    lines.append(f"weights   {sum(array.size for array in weights.values()):,}")
-    for line in lines:
-        print(textwrap.fill(line, 78, subsequent_indent=" " * 10, break_on_hyphens=False))
-    width = max(map(len, weights), default=0)
-    for name, array in weights.items():
-        print(f"  {name:<{width}}  {array.dtype}  {' × '.join(map(str, array.shape))}")
-
-
-def _trained(metadata: dict[str, Any]) -> str:
-    """How long a model was trained, and how good it was in validation."""
-    history, best = metadata.get("history", []), metadata.get("best_epoch")
-    if not history:
-        return "not by epochs"
-    last = f"{len(history)} epoch{'s' * (len(history) > 1)}, {history[-1]['seconds']:.1f} s"
-    if best is None:
-        return f"{last}, not validated"
-    scores = {name: score for name, score in history[best - 1].items() if name.startswith("validation_")}
-    words = (f"{name.replace('_', ' ')} {score:.4g}" for name, score in scores.items())
-    return f"{last}; the weights are of epoch {best}: {', '.join(words)}"
+    conversion.tell(options.model)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -293,10 +303,24 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", default="fastrnn-examples", metavar="DIR", help=where)
     add("--quick", action="store_true", help="do the least that shows that it works")
 
-    add = command(_info, "show what a model file holds, or what the kernels run on", "", " model.safetensors")
-    what = "a file that a model's save, `fastrnn train` or `fastrnn.checkpoint.save` wrote"
+    add = command(
+        _convert,
+        "make one model file of another: of fastrnn, PyTorch, ONNX or Keras",
+        " model.onnx model.safetensors",
+        " model.keras model.onnx --states",
+        " w.pt model.onnx --order embedding lstm Last fc --batch-first",
+    )
+    add("source", metavar="IN", help="a file of any of these, whatever its name is")
+    kinds = ", ".join(conversion.WRITERS)
+    add("target", metavar="OUT", help=f"the file to write, of the kind that its name ends in: {kinds}")
+    for name, how in QUESTIONS.items():
+        add(f"--{name.replace('_', '-')}", **how, default=argparse.SUPPRESS)
+
+    shown = ("", " model.safetensors", " model.onnx")
+    add = command(_info, "show what a file holds, or what the kernels run on", *shown)
+    what = "a file of fastrnn, PyTorch, ONNX, Keras or NumPy: its layers and weights, or why it is no network"
     what += " (default: show the versions, the kernels and the threads)"
-    add("model", nargs="?", metavar="MODEL", help=what)
+    add("model", nargs="?", metavar="FILE", help=what)
     return parser
 
 

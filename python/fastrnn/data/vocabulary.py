@@ -92,10 +92,11 @@ class Vocabulary(Known):
         """
         tokens = np.empty(len(text_argument(name, text)), self._smallest())
         known = _code_points(self.symbols)
+        order = np.argsort(known)
         for start in range(0, len(text), CHUNK):
             codes = _code_points(text[start : start + CHUNK])
-            found = np.searchsorted(known, codes)
-            if not (known[np.minimum(found, len(self) - 1)] == codes).all():
+            found = order[np.minimum(np.searchsorted(known, codes, sorter=order), len(self) - 1)]
+            if not (known[found] == codes).all():
                 characters = set(self.symbols)
                 unknown = list(dict.fromkeys(each for each in text if each not in characters))
                 shown = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown[:10])

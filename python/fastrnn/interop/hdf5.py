@@ -119,6 +119,11 @@ class Hdf5:
             array = np.array(data)
             return (array.view("uint16").astype("uint32") << 16).view("float32") if half else array
 
+    def dtype(self, *path: str) -> str:
+        """That of an array, one of those in `shapes`."""
+        with reading(self.name, KIND):
+            return str(self._file["/".join(path)].dtype)
+
     def _walk(self) -> Iterator[tuple[tuple[str, ...], Any]]:
         """All arrays, each once."""
         h5py = self._h5py

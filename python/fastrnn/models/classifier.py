@@ -43,4 +43,6 @@ class SequenceClassifier(LabelEstimator, PooledEstimator):
         return labels.per_sequence("y", y, len(lengths))
 
     def _build(self, rng: np.random.Generator) -> Sequential:
+        if self.network is not None:
+            return self._adopted(self.network)
         return self._network_of(len(self.classes_), rng)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn import checkpoint
 from fastrnn.checks import Array
+from fastrnn.layers.description import build, describe
 from fastrnn.models.parameters import NetworkParameters
 from fastrnn.training import Training
 from fastrnn.training.state import part_of, same_settings
@@ -61,12 +62,12 @@ class Stored(NetworkParameters):
         tensors, metadata = checkpoint.load(path)
         cls._require_own(path, metadata)
         try:
-            lost = {name: Lost(name) for name, each in metadata["parameters"].items() if each == FUNCTION}
-            model = cls(**{**metadata["parameters"], **lost, **parameters})._checked_copy()
+            weights = {name: each for name, each in tensors.items() if not name.startswith((STATE, LEARNED))}
+            kept = {name: _kept(name, each, weights) for name, each in metadata["parameters"].items()}
+            model = cls(**{**kept, **parameters})._checked_copy()
             model._restore({**metadata, **part_of(tensors, LEARNED)})
             model._begin()
-            weights = (name for name in tensors if not name.startswith((STATE, LEARNED)))
-            model.network_.load_state_dict({name: tensors[name] for name in weights})
+            model.network_.load_state_dict(weights)
             model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
         except Exception as error:  # of many kinds, since a file may hold anything
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -88,12 +89,18 @@ class Stored(NetworkParameters):
         arrays = {name: value for name, value in learned.items() if isinstance(value, np.ndarray)}
         metadata = {
             "model": type(self).__name__,
-            "parameters": _storable(self._fitted_with),
+            "parameters": self._storable(),
             **{name: value for name, value in learned.items() if name not in arrays},
             "history": self.history_,
             "best_epoch": self.best_epoch_,
         }
         return {f"{LEARNED}{name}": array for name, array in arrays.items()}, metadata
+
+    def _storable(self) -> dict[str, Any]:
+        """The parameters of `fit` as JSON can express them: a network by the description of what has become
+        of it."""
+        kept = {name: FUNCTION if callable(value) else value for name, value in self._fitted_with.items()}
+        return {**kept, "network": describe(self.network_)} if kept.get("network") else kept
 
     def _save_checkpoint(self, path: str | os.PathLike[str], training: Training, samples: int | None) -> None:
         """A model file with the best weights, and beside them the state of the training."""
@@ -113,7 +120,7 @@ class Stored(NetworkParameters):
         if "training" not in metadata:
             hint = f"{type(self).__name__}.load takes it, and partial_fit trains it further"
             raise ValueError(f"{os.fspath(path)!r} holds a model, but not the state of its training: {hint}")
-        learned = {**self._format(), "parameters": _storable(self._fitted_with)}
+        learned = {**self._format(), "parameters": self._storable()}
         metadata.update(part_of(tensors, LEARNED))
         found: dict[str, Any] = {name: _as_json(metadata.get(name)) for name in learned}
         wanted: dict[str, Any] = {name: _as_json(value) for name, value in learned.items()}
@@ -144,8 +151,11 @@ class Lost:
         )
 
 
-def _storable(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: FUNCTION if callable(value) else value for name, value in parameters.items()}
+def _kept(name: str, value: Any, weights: Mapping[str, Array]) -> Any:
+    """A parameter as `Stored._storable` has it: a network gets the weights."""
+    if value == FUNCTION:
+        return Lost(name)
+    return build(value, weights) if name == "network" and value is not None else value
 
 
 def _as_json(value: Any) -> Any:

@@ -12,19 +12,25 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Examples, Sequences, sample_weights, shares
+from fastrnn.layers import Sequential
 from fastrnn.losses import Loss, softmax_cross_entropy
 from fastrnn.models import labels
 from fastrnn.models.decoding import log_softmax
 from fastrnn.models.estimator import Check
+from fastrnn.models.given import TakesNetwork, adopted, facts, reorder, sequential, tokens_of
 from fastrnn.models.metadata import request
-from fastrnn.models.supervised import SupervisedEstimator
+from fastrnn.models.supervised import PooledEstimator, SupervisedEstimator
 from fastrnn.models.weighting import check_class_weight, weighted_cross_entropy
 
 Self = TypeVar("Self", bound="LabelEstimator")
 
+#: What no data has told yet, as `LabelEstimator._restore` takes it.
+UNKNOWN = dict.fromkeys("n_columns feature_names symbols scaling class_weights class_weight".split())
+UNKNOWN["padded"] = False
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class LabelEstimator(SupervisedEstimator):
+class LabelEstimator(SupervisedEstimator, TakesNetwork):
     """A model that says which of some classes something belongs to.
 
     A subclass supplies ``_labels(y, lengths)``, the labels that it is given, checked: an array (N,), or for
@@ -52,12 +58,69 @@ class LabelEstimator(SupervisedEstimator):
 
     _checks: ClassVar[dict[str, Check]] = {
         **SupervisedEstimator._checks,
+        **TakesNetwork._checks,
         "class_weight": check_class_weight,
         "label_smoothing": checks.probability,
     }
 
     set_predict_proba_request = request("predict_proba")
     set_predict_log_proba_request = request("predict_log_proba")
+
+    @classmethod
+    def from_network(cls: type[Self], network: Sequential, classes: Any, **parameters: Any) -> Self:
+        """A model that predicts as a network does, which has been trained elsewhere.
+
+        It is a fitted model: it predicts, is saved, learns more by `partial_fit`; `network_` gives the
+        network away. `fit` begins with the weights that `network` has, and learns the classes from its data.
+
+        Parameters
+        ----------
+        network : fastrnn.Sequential
+            From a step's features, as they come: nothing is scaled; or from tokens. To the classes' logits,
+            of each sequence or, of a tagger, of each step. `network_` is a copy of it, time first, that ends
+            in logits: `Softmax` and `LogSoftmax`, which the model computes itself, are left out; one logit
+            and `Sigmoid`, for the second of two classes, become two logits.
+        classes : array_like, (K,)
+            The labels in the order of the outputs; `classes_` and the outputs of `network_` are sorted.
+        **parameters
+            Those of training, and ``n_tokens`` for a network whose recurrent layers take tokens themselves.
+
+        Returns
+        -------
+        A model.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the network does not fit, or a parameter says anything else than it.
+
+        Examples
+        --------
+        >>> from fastrnn import GRU, Last, Linear, Sequential, Softmax
+        >>> network = Sequential(GRU(3, 8, seed=0), Last(), Linear(8, 2, seed=0), Softmax())
+        >>> model = SequenceClassifier.from_network(network, ["up", "down"])
+        >>> X = np.random.default_rng(0).normal(size=(4, 20, 3)).astype("float32")  # (N, T, F)
+        >>> bool(np.allclose(model.predict_proba(X)[:, ::-1], network(X.swapaxes(0, 1))))
+        True
+        """
+        given = labels.per_sequence("classes", classes, np.size(classes))
+        order = np.argsort(given, kind="stable")
+        known = given[order]
+        if len(known) != len({*known.tolist()}):
+            raise ValueError(f"classes must be different labels, got {given.tolist()}")
+        tokens = parameters.get("n_tokens", tokens_of(sequential("network", network)))
+        features = 1 if tokens is not None else network._features[0]
+        pooled = issubclass(cls, PooledEstimator)
+        made = adopted(network, tokens=tokens, features=features, outputs=len(known), pooled=pooled)
+        if (order != np.arange(len(order))).any():
+            reorder(made, order)
+        told = {**facts(cls, made), "n_tokens": tokens, "network": made}
+        model: Self = cls(**{**told, **parameters})._checked_copy()
+        if model.class_weight is not None:
+            raise ValueError("class_weight must be None: fit takes it from the labels that it is given")
+        model._restore({**UNKNOWN, "n_features": features, **labels.to_json(known)})
+        model._begin()
+        return model
 
     def predict(self, X: Any, lengths: Any = None) -> Any:
         """The likeliest label: of each sequence, (N,); of a tagger, for each sequence an array (T_i,)."""
@@ -102,6 +165,17 @@ class LabelEstimator(SupervisedEstimator):
 
     def _labels(self, y: Any, lengths: Array) -> Array | list[Array]:
         raise NotImplementedError
+
+    def _adopted(self, network: Sequential) -> Sequential:
+        """The network that the model was given, if it fits."""
+        return adopted(
+            network,
+            tokens=self._count_tokens(),
+            features=self._features,
+            outputs=len(self.classes_),
+            pooled=isinstance(self, PooledEstimator),
+            bptt_steps=self.bptt_steps,
+        )
 
     def _read(
         self, X: Any, y: Any, lengths: Any, sample_weight: Any = None, classes: Any = None, *, learn: bool

@@ -83,7 +83,7 @@ class Estimator:
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self)).parameters
         changed = [
-            f"{name}={reprlib.repr(value)}"
+            f"{name}={' '.join(map(str.strip, reprlib.repr(value).splitlines()))}"
             for name, value in self.get_params().items()
             if repr(value) != repr(defaults[name].default)  # arrays have no single truth
         ]

@@ -165,8 +165,12 @@ class SupervisedEstimator(SequenceEstimator, TakesMetadata, KnowsColumns):
         x, weights = examples.x.scaled(self.scaling_), shares(examples.weights, steps)
         return Batches(replace(examples, x=x, weights=weights), self.batch_size)
 
+    def _count_tokens(self) -> int | None:
+        """How many different ones there are, if steps are tokens."""
+        return self.n_tokens if self._symbols is None else 1 + len(self._symbols)
+
     def _recurrent(self, rng: np.random.Generator) -> Recurrent[Any]:
-        tokens = self.n_tokens if self._symbols is None else 1 + len(self._symbols)
+        tokens = self._count_tokens()
         size, both = (self._features if tokens is None else tokens), self.bidirectional
         layer = recurrent(self, size, rng, tokens=tokens is not None, bidirectional=both)
         if self._symbols is not None:
@@ -225,8 +229,8 @@ class PooledEstimator(SupervisedEstimator):
         """The network's outputs, (N, O), for sequences to predict for."""
         model = self._as_fitted()
         x = model._inputs(X, lengths)
-        network: Sequential = model.network_
-        outputs = np.empty((len(x), network.head.out_features), network.head.dtype)
+        network = model.network_
+        outputs = np.empty((len(x), network._features[1]), model.dtype)
         for places in batches(x.lengths, model.batch_size):
             outputs[places] = network(x[places])
         return outputs

@@ -58,7 +58,7 @@ class SequenceTagger(LabelEstimator):
 
     def _by_window(self, x: Sequences, of: Callable[[Array], Array]) -> Iterator[tuple[Array, Array]]:
         state = None
-        for window in x.windows(None if self.network_.recurrent.bidirectional else WINDOW):
+        for window in x.windows(None if self.bidirectional else WINDOW):
             logits, state = self.network_(window, state=state, return_state=True)
             yield of(logits), window.lengths
 
@@ -75,4 +75,6 @@ class SequenceTagger(LabelEstimator):
         return super()._split(examples)
 
     def _build(self, rng: np.random.Generator) -> Sequential:
+        if self.network is not None:
+            return self._adopted(self.network)
         return network_of(self._recurrent(rng), len(self.classes_), dropout=self.dropout, rng=rng)

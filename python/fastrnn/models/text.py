@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +15,8 @@ from fastrnn import checks
 from fastrnn.data import Bytes, Dataset, Tokens, Vocabulary, Words, text_argument
 from fastrnn.layers import Dropout, Embedding, Linear, Sequential
 from fastrnn.losses import Loss, softmax_cross_entropy
-from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path, optional
+from fastrnn.models.estimator import Callbacks, Check, Path, optional
+from fastrnn.models.given import TakesNetwork, adopted, facts, sequential
 from fastrnn.models.networks import recurrent
 from fastrnn.models.sampling import Sampler
 
@@ -26,7 +28,7 @@ SCORING_STEPS = 1000  # of one call when a text is scored: its overhead vanishes
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class TextGenerator(NetworkEstimator):
+class TextGenerator(TakesNetwork):
     """A recurrent network that predicts the next character, and writes text by doing so again and again.
 
     Characters, or words or bytes, enter the recurrent layers as integers; dropout and a linear layer turn
@@ -40,8 +42,9 @@ class TextGenerator(NetworkEstimator):
     level : {"character", "word", "byte"}
         What a text is made of, and so what counts are of, such as ``bptt_steps``: its characters; its words,
         as `fastrnn.data.Words` cuts them; or the bytes of its UTF-8, which covers every text, and bytes too.
-    vocabulary : str or None
-        The characters to know, or the text to take the words from; those of the text by default.
+    vocabulary : str, list of str or None
+        The characters to know, or the text to take the words from; those of the text by default. A list has
+        the characters or words in the order of their tokens, the unknown word first.
     max_vocabulary : int or None
         Of words, know the so many most frequent only, the unknown one included.
     embedding_size : int or None
@@ -79,18 +82,67 @@ class TextGenerator(NetworkEstimator):
     bptt_steps: int = 50
     patience: int | None = 5
     level: str = "character"
-    vocabulary: str | None = None
+    vocabulary: str | list[str] | None = None
     max_vocabulary: int | None = None
     embedding_size: int | None = None
 
     _checks: ClassVar[dict[str, Check]] = {
-        **NetworkEstimator._checks,
+        **TakesNetwork._checks,
         "bptt_steps": checks.positive_int,
         "level": lambda name, value: checks.one_of(name, value, tuple(LEVELS)),
-        "vocabulary": optional(text_argument),
+        "vocabulary": optional(lambda name, value: _symbols(name, value)),
         "max_vocabulary": optional(checks.positive_int),
         "embedding_size": optional(checks.positive_int),
     }
+
+    @classmethod
+    def from_network(
+        cls, network: Sequential, vocabulary: str | list[str] | Vocabulary | Words | Bytes, **parameters: Any
+    ) -> TextGenerator:
+        """A model that writes as a network does, which has been trained elsewhere.
+
+        It is a fitted model: it writes, is saved, learns more by `partial_fit`; `network_` gives the network
+        away. `fit` begins with the weights that `network` has.
+
+        Parameters
+        ----------
+        network : fastrnn.Sequential
+            From tokens to the logits of the next, at every step. `network_` is a copy of it, time first;
+            `Softmax` or `LogSoftmax` at its end, which the model computes itself, is left out.
+        vocabulary : str, list of str, Vocabulary, Words or Bytes
+            The characters in the order of their tokens, or words with ``level="word"``; or what a model has
+            as `vocabulary_`.
+        **parameters
+            Those of training.
+
+        Returns
+        -------
+        TextGenerator
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the network does not fit, or a parameter says anything else than it.
+
+        Examples
+        --------
+        >>> from fastrnn import GRU, Linear, Sequential
+        >>> network = Sequential(GRU(4, 8, seed=0), Linear(8, 4, seed=0))
+        >>> model = TextGenerator.from_network(network, "abc ")
+        >>> len(model.generate("a cab", 20, seed=0))
+        20
+        """
+        if isinstance(vocabulary, (Vocabulary, Words, Bytes)):
+            parameters["level"], known = vocabulary.level, vocabulary.symbols
+        else:
+            known = vocabulary
+        if parameters.get("level") != "byte":
+            parameters["vocabulary"] = list(_symbols("vocabulary", known))
+        told = facts(cls, sequential("network", network))
+        model: TextGenerator = cls(**{**told, "network": network, **parameters})._checked_copy()
+        model.vocabulary_, model._tokens_per_character = model._vocabulary(""), 1.0
+        model._begin()
+        return model
 
     def fit(
         self,
@@ -252,9 +304,29 @@ class TextGenerator(NetworkEstimator):
         if self.level == "byte":
             return Bytes()
         known = text if self.vocabulary is None else self.vocabulary
+        if isinstance(known, list):
+            return self._of_symbols(known)
+        if self.network is not None:
+            raise ValueError("vocabulary must be a list, in the order of the network's tokens, with network")
         return Vocabulary(known) if self.level == "character" else Words(known, self.max_vocabulary)
 
+    def _of_symbols(self, symbols: list[str]) -> Vocabulary | Words:
+        """The vocabulary of these, in the order of their tokens."""
+        if self.level == "word":
+            if symbols[0] != Words.UNKNOWN:
+                expected = f"begin with the unknown word, {Words.UNKNOWN!r}"
+                raise ValueError(f"vocabulary must {expected}, got {symbols[0]!r}")
+            words: Words = Words.of(symbols)
+            return words
+        if long := [each for each in symbols if len(each) != 1]:
+            expected = 'of single characters with level="character"'
+            raise ValueError(f"vocabulary must be {expected}, got {long[0]!r}")
+        characters: Vocabulary = Vocabulary.of("".join(symbols))
+        return characters
+
     def _build(self, rng: np.random.Generator) -> Sequential:
+        if self.network is not None:
+            return self._adopted(self.network)
         count, layers = len(self.vocabulary_), dict[str, Any]()
         if self.embedding_size is None:
             layers["recurrent"] = recurrent(self, count, rng, tokens=True)
@@ -264,6 +336,16 @@ class TextGenerator(NetworkEstimator):
         layers["dropout"] = Dropout(self.dropout, seed=rng)
         layers["head"] = Linear(layers["recurrent"].output_size, count, dtype=self.dtype, seed=rng)
         return Sequential(**layers)
+
+    def _adopted(self, network: Sequential) -> Sequential:
+        """The network that the model was given, if it fits."""
+        count = len(self.vocabulary_)
+        made = adopted(network, tokens=count, outputs=count, pooled=False)
+        try:
+            made.stream()
+        except ValueError as error:
+            raise ValueError(f"network must take one step after the other: {error}") from None
+        return made
 
     def _split(self, tokens: Any) -> tuple[Tokens, Tokens | None]:
         part = self.validation_fraction
@@ -314,6 +396,18 @@ class TextGenerator(NetworkEstimator):
             utf8 = codecs.getincrementaldecoder("utf-8")("replace")
             return lambda token, last: utf8.decode(vocabulary.decode([token]), last)
         return lambda token, last: vocabulary.decode([token])
+
+
+def _symbols(name: str, value: Any) -> str | list[str]:
+    """A text to take the vocabulary from; or a list of what is in it, each once."""
+    if not isinstance(value, (list, tuple)):
+        return text_argument(name, value)
+    if not all(isinstance(each, str) for each in value) or not value:
+        raise TypeError(f"{name} must be a str or a list of str, got {value!r}")
+    twice = [each for each, count in Counter(value).items() if count > 1]
+    if twice:
+        raise ValueError(f"{name} must have each once, got {twice[0]!r} more than once")
+    return list(value)
 
 
 @dataclass

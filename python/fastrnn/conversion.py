@@ -1,0 +1,144 @@
+"""What is in a model's file, whoever wrote it, and one file made of another: `fastrnn info` and `convert`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import math
+import os
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastrnn import checkpoint, checks, interop, layers, models
+from fastrnn.interop import files
+from fastrnn.layers import Layer
+
+
+def tell(path: str) -> None:
+    """Print what a file holds."""
+    kind = files.kind_of(path)
+    arrays, metadata = (kind.arrays(path), {}) if kind.arrays else checkpoint.load(path)
+    going_on = ", and the state of its training (--resume)" if "training" in metadata else ""
+    _line("file", f"{os.path.getsize(path):,} bytes, {kind.what}{going_on}")
+    if kind.arrays:
+        _tell_network(path, kind.read)
+    elif metadata.get("model") in models.__all__:
+        given = (f"{name}={value!r}" for name, value in metadata["parameters"].items() if value is not None)
+        _line("model", f"{metadata['model']}({', '.join(given)})")
+        _line("trained", _trained(metadata))
+    elif "layer" in metadata:
+        _block("layer", kind.read(path))
+    beside = () if kind.arrays else ("training.", "learned.")  # what a model file has besides
+    _weights({name: array for name, array in arrays.items() if not name.startswith(beside)})
+
+
+def convert(source: str, target: str, options: Mapping[str, Any]) -> None:
+    """Write a file of the kind that its name ends in, and print what is in it.
+
+    Parameters
+    ----------
+    source, target : str
+        A file that `fastrnn.load` reads, and the one to write.
+    options : mapping
+        Some for the reader, some for the writer; an `order` is words, names in it or of layers.
+
+    Raises
+    ------
+    ValueError
+        If neither takes an option, or the file's name ends in anything else; as by `fastrnn.load`.
+    """
+    ending = os.path.splitext(target)[1].lower()
+    if ending not in WRITERS:
+        raise ValueError(f"OUT must end in {', '.join(WRITERS)}, got {target!r}")
+    kind, write = files.kind_of(source), WRITERS[ending]
+    reading, writing = _taken(options, kind.read), _taken(options, write)
+    for name in options.keys() - reading.keys() - writing.keys():
+        raise ValueError(f"--{name.replace('_', '-')} goes with other files than {source!r} and {target!r}")
+    if "order" in reading:
+        reading["order"] = [_part(word) for word in reading["order"]]
+    network = kind.read(source, **reading)
+    if not isinstance(network, Layer):
+        what = "its network is written, but no vocabulary, classes or scaling"
+        checks.warn(f"of the {type(network).__name__} {what}")
+        network = network.network_
+    write(network, target, **writing)
+    _block("network", network)
+    _line("written", f"{os.path.getsize(target):,} bytes, {files.kind_of(target).what}")
+
+
+def _taken(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    known = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in known}
+
+
+def _part(word: str) -> Any:
+    """A layer that needs no more than its name; or a name in the file."""
+    made = getattr(layers, word, None)
+    if isinstance(made, type) and issubclass(made, Layer):
+        with contextlib.suppress(TypeError):
+            return made()
+    return word
+
+
+def _write_torch(network: Layer, path: str, *, tokens: bool = False) -> None:
+    module, file = interop.to_torch(network, tokens=tokens), io.BytesIO()
+    import torch
+
+    torch.save(module.state_dict(), file)
+    checkpoint.write(path, file.getvalue())
+
+
+WRITERS: dict[str, Callable[..., Any]] = {
+    ".safetensors": Layer.save,
+    ".onnx": interop.to_onnx,
+    ".keras": interop.to_keras,
+    ".pt": _write_torch,
+}
+
+
+def _tell_network(path: str, read: Callable[..., Any]) -> None:
+    """The network in a file; or why there is none, and the recurrent layers that there are."""
+    try:
+        _block("network", read(path))
+        return
+    except ValueError as error:
+        refusal = str(error)
+    _line("refused", refusal)
+    try:
+        for name, layer in read(path, layers=True).items():
+            _block("layer", f"{name}: {layer!r}")
+    except ValueError as error:
+        if str(error) != refusal:
+            _line("layers", f"refused too: {error}")
+
+
+def _trained(metadata: Mapping[str, Any]) -> str:
+    """How long a model was trained, and how good it was in validation."""
+    history, best = metadata.get("history", []), metadata.get("best_epoch")
+    if not history:
+        return "not by epochs"
+    last = f"{len(history)} epoch{'s' * (len(history) > 1)}, {history[-1]['seconds']:.1f} s"
+    if best is None:
+        return f"{last}, not validated"
+    scores = {name: score for name, score in history[best - 1].items() if name.startswith("validation_")}
+    words = (f"{name.replace('_', ' ')} {score:.4g}" for name, score in scores.items())
+    return f"{last}; the weights are of epoch {best}: {', '.join(words)}"
+
+
+def _line(what: str, words: str) -> None:
+    line = f"{what:<9} {' '.join(words.split())}"
+    print(textwrap.fill(line, 78, subsequent_indent=" " * 10, break_on_hyphens=False))
+
+
+def _block(what: str, layer: object) -> None:
+    """A layer, with a line for each part."""
+    print(f"{what:<9} " + f"{layer}".replace("\n", "\n" + " " * 10))
+
+
+def _weights(arrays: Mapping[str, Any]) -> None:
+    _line("weights", f"{sum(math.prod(array.shape) for array in arrays.values()):,}")
+    width = max(map(len, arrays), default=0)
+    for name, array in arrays.items():
+        print(f"  {name:<{width}}  {array.dtype}  {' × '.join(map(str, array.shape))}")
