@@ -8,8 +8,10 @@ import zipfile
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
+import numpy as np
 import pytest
-from exported import ACTIVATIONS, B, Doubled, H, I, close, filled, given
+from exported import ACTIVATIONS, FEW, B, Doubled, H, I, close, filled, networks, sample
+from hypothesis import given
 from tables import refused, works
 
 import fastrnn
@@ -87,7 +89,7 @@ SHAPES = {
 @pytest.mark.parametrize(("kind", "options"), RECURRENT.values(), ids=RECURRENT)
 def test_recurrent_layers(kind, options, shape, rng, tmp_path):
     layer = filled(kind(I, H, **options, **shape))
-    require_same(layer, tmp_path, given(layer, rng))
+    require_same(layer, tmp_path, sample(layer, rng))
 
 
 CHAINS = {
@@ -139,19 +141,33 @@ CHAINS = {
 @pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
 def test_networks(layers, rng, tmp_path):
     network = filled(Sequential(*layers()))
-    require_same(network, tmp_path, given(network, rng, tokens=9))
+    require_same(network, tmp_path, sample(network, rng))
+
+
+FORMS = {
+    RNN: [{}, {"nonlinearity": "relu"}],
+    LSTM: [{}, {"activation": "sigmoid", "output_activation": "sigmoid"}],
+    GRU: [{}, {"reset_after": False}, {"gate_activation": "hard_sigmoid_6"}],
+}
+
+
+@FEW
+@given(networks(FORMS))
+def test_any_network(tmp_path_factory, made):
+    x = sample(made, np.random.default_rng(0))
+    require_same(made, tmp_path_factory.mktemp("any"), x)
 
 
 @works("to_keras", "Tokens", "to a recurrent layer: one-hot, `tokens=True`")
 def test_tokens_to_a_recurrent_layer(rng, tmp_path):
     network = filled(Sequential(GRU(9, H, batch_first=True), Linear(H, 9)))
-    require_same(network, tmp_path, given(network, rng, tokens=9), tokens=True)
+    require_same(network, tmp_path, sample(network, rng, tokens=9), tokens=True)
 
 
 @works("to_keras", "float64")
 def test_float64(rng, tmp_path):
     network = filled(LSTM(I, H, dtype="float64", batch_first=True))
-    x = given(network, rng)
+    x = sample(network, rng)
     got = opened(network, tmp_path)(x).detach().numpy()
     close(got, network(x)[0], atol=1e-12)
 

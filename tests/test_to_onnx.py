@@ -4,11 +4,13 @@ import doctest
 
 import numpy as np
 import pytest
-from exported import ACTIVATIONS, LENGTHS, B, Doubled, H, I, T, close, filled, given, valid
+from exported import ACTIVATIONS, FEW, LENGTHS, B, Doubled, H, I, T, close, filled, networks, sample, valid
+from hypothesis import given
+from hypothesis import strategies as st
 from tables import refused, works
 
 import fastrnn
-from fastrnn.interop import onnx_writer, to_onnx
+from fastrnn.interop import from_onnx, onnx_writer, to_onnx
 from fastrnn.layers import (
     GRU,
     LSTM,
@@ -86,7 +88,7 @@ def test_recurrent_layers_in_onnx_runtime(kind, options, shape, rng):
     stacked = shape in ("stack", "both directions")
     sides, first = shape == "both directions", shape == "batch first"
     layer = filled(kind(I, H, 2 if stacked else 1, bidirectional=sides, batch_first=first, **options))
-    x = given(layer, rng)
+    x = sample(layer, rng)
     close(run(to_onnx(layer), x)[0], layer(x)[0])
     widths = (2 if stacked else 1) * (2 if sides else 1), B, H
     states = [rng.normal(size=widths).astype("float32") / 2 for _ in range(2 if kind is LSTM else 1)]
@@ -109,7 +111,7 @@ def test_recurrent_layers_in_onnx_runtime(kind, options, shape, rng):
 )
 def test_a_learned_state_is_expanded_to_the_batch(kind, options, rng):
     layer = filled(kind(I, H, learned_state=True, **options))
-    x = given(layer, rng)
+    x = sample(layer, rng)
     close(run(to_onnx(layer), x)[0], layer(x)[0])
 
 
@@ -156,7 +158,7 @@ CHAINS = {
 @pytest.mark.parametrize("layers", CHAINS.values(), ids=CHAINS)
 def test_networks_in_onnx_runtime(layers, sides, first, rng):
     made = network(*layers(1 + sides), sides=sides, first=first)
-    x = given(made, rng, tokens=9)
+    x = sample(made, rng)
     close(run(to_onnx(made), x)[0], made(x))
     (got,) = run(to_onnx(made, lengths=True), x, LENGTHS)
     want = made(x, LENGTHS)
@@ -180,7 +182,7 @@ def test_a_layer_that_runs_backwards(lengths, rng):
     made = filled(
         Sequential(Reverse(), lstm=LSTM(I, H, 2, batch_first=True), back=Reverse(), head=Linear(H, 2))
     )
-    x, model = given(made, rng), to_onnx(made, lengths=lengths, states=True)
+    x, model = sample(made, rng), to_onnx(made, lengths=lengths, states=True)
     assert [
         node.op_type for node in model.graph.node if node.op_type.startswith(("LSTM", "Slice", "Rev"))
     ] == ["LSTM"] * 2
@@ -204,7 +206,7 @@ def test_a_layer_that_runs_backwards(lengths, rng):
     ],
 )
 def test_layers_by_themselves(made, tokens, rng):
-    x = given(made, rng, tokens)
+    x = sample(made, rng, tokens)
     x = x if isinstance(made, Mean) else x[0]
     close(run(to_onnx(made), x)[0], made(x))
 
@@ -226,7 +228,7 @@ def test_tokens_to_a_recurrent_layer(states, rng):
 
 def test_states_carry_on_from_run_to_run(rng):
     made = filled(Sequential(LSTM(I, H, 2), GRU(H, H), Linear(H, 2)))
-    x = given(made, rng)
+    x = sample(made, rng)
     model = to_onnx(made, states=True)
     states = [np.zeros((2, B, H), "float32")] * 2 + [np.zeros((1, B, H), "float32")]
     parts = []
@@ -245,6 +247,65 @@ def test_float64(rng):
     x = rng.normal(size=(T, B, I))
     (y,) = reference.ReferenceEvaluator(model).run(None, {"x": x})
     np.testing.assert_allclose(y, layer(x)[0], atol=1e-12)
+
+
+FORMS = {
+    RNN: [{}, {"nonlinearity": "relu"}, {"nonlinearity": "hard_sigmoid_6", "clip": 0.4}],
+    LSTM: [{}, {"peephole": True}, {"coupled": True, "clip": 0.6}, {"output_activation": "hard_sigmoid"}],
+    GRU: [{}, {"reset_after": False}, {"gate_activation": "hard_sigmoid_6", "activation": "linear"}],
+}
+
+
+@FEW
+@given(networks(FORMS), st.booleans(), st.booleans())
+def test_what_is_read_again_has_the_same_bits(made, lengths, states):
+    x = sample(made, np.random.default_rng(0))
+    model = to_onnx(made, lengths=lengths, states=states)
+    again = from_onnx(model.SerializeToString(), output="y")
+    valid_steps = LENGTHS if lengths else None
+    y, want = again(x, valid_steps), made(x, valid_steps)
+    if lengths:
+        y, want = valid(made, y), valid(made, want)
+    np.testing.assert_array_equal(y, want)
+    ours = [each for name, each in again.parameters.items()]
+    assert sum(each.size for each in ours) == sum(each.size for each in made.parameters.values())
+
+
+MASKS = {
+    "another number": ("padding", np.array(1, "float32"), "it is of steps that have 1.0 behind the ends"),
+    "numbers": ("padding", np.zeros(B, "float32"), "what it puts behind the ends must be one number"),
+    "every second step": ("delta", np.array(2), "its ends are not constant"),
+    "from the second step": ("start", np.array(1), "its ends are not constant"),
+    "along the features": (
+        "axes",
+        np.array([0, 1]),
+        "which steps are valid does not fit|is not|does not comp",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "array", "message"), MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("pooling", [Mean, Max])
+def test_other_masks_than_ours_are_not_read(name, array, message, pooling):
+    model = to_onnx(Sequential(GRU(I, H), pooling()), lengths=True)
+    for tensor in model.graph.initializer:
+        if tensor.name == f"1.{name}":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    with pytest.raises(ValueError, match=message):
+        from_onnx(model)
+
+
+def test_a_sum_of_valid_steps_is_no_mean():
+    model = to_onnx(Sequential(GRU(I, H), Mean()), lengths=True)
+    (total,) = (node.output[0] for node in model.graph.node if node.op_type == "ReduceSum")
+    model.graph.output[0].name = total
+    with pytest.raises(ValueError, match="it must stand before what takes the valid steps"):
+        from_onnx(model)
+    (divided,) = (node for node in model.graph.node if node.op_type == "Div")
+    divided.input[1] = "x"
+    model.graph.output[0].name = "y"
+    with pytest.raises(ValueError, match="divides the sum of the valid steps by something else"):
+        from_onnx(model)
 
 
 def test_a_file_is_what_is_returned(tmp_path, rng):

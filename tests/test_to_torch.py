@@ -6,7 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
-from exported import ACTIVATIONS, LENGTHS, B, Doubled, H, I, close, filled, given, valid
+from exported import ACTIVATIONS, FEW, LENGTHS, B, Doubled, H, I, close, filled, networks, sample, valid
+from hypothesis import given
+from hypothesis import strategies as st
 from tables import refused, works
 
 import fastrnn
@@ -64,7 +66,7 @@ RECURRENT = {
 @pytest.mark.parametrize("layer", RECURRENT.values(), ids=RECURRENT)
 def test_recurrent_layers_are_pytorchs(layer, rng):
     filled(layer)
-    module, x = to_torch(layer), given(layer, rng)
+    module, x = to_torch(layer), sample(layer, rng)
     assert type(module) is getattr(torch.nn, type(layer).__name__) and not module.training
     close(call(lambda x: module(x)[0], x), layer(x)[0])
     assert list(module.state_dict()) == list(layer.state_dict())
@@ -107,7 +109,7 @@ CHAINS = {
 def test_networks(layers, sides, first, rng):
     after = layers(1 + sides, first)
     made = filled(Sequential(Embedding(9, I), GRU(I, H, bidirectional=sides, batch_first=first), *after))
-    module, x = to_torch(made), given(made, rng, tokens=9)
+    module, x = to_torch(made), sample(made, rng)
     close(call(module, x), made(x))
     got, want = call(module, x, LENGTHS), made(x, LENGTHS)
     close(valid(made, got), valid(made, want))
@@ -121,7 +123,7 @@ def test_a_network_is_pickled_scripted_and_exported(rng):
     made = filled(
         Sequential(Embedding(9, I), LSTM(I, H, 2, bidirectional=True), Sequential(Last()), Linear(2 * H, 2))
     )
-    module, x = to_torch(made), given(made, rng, tokens=9)
+    module, x = to_torch(made), sample(made, rng)
     exported = torch.export.export(module, (torch.from_numpy(x),)).module()
     close(call(exported, x), made(x))
     for other in (pickle.loads(pickle.dumps(module)), copy.deepcopy(module), torch.jit.script(module)):
@@ -132,11 +134,22 @@ def test_a_network_is_pickled_scripted_and_exported(rng):
 @works("to_torch", "Tokens", "to a recurrent layer: one-hot, `tokens=True`")
 def test_tokens_to_a_recurrent_layer(rng):
     made = filled(Sequential(GRU(9, H, batch_first=True), Linear(H, 9)))
-    x = given(made, rng, tokens=9)
+    x = sample(made, rng, tokens=9)
     module = to_torch(made, tokens=True)
     close(call(module, x), made(x))
     assert list(module.state_dict()) == list(made.state_dict())
     close(call(torch.jit.script(module), x), made(x))
+
+
+FORMS = {RNN: [{}, {"nonlinearity": "relu"}], LSTM: [{}, {"dropout": 0.2, "num_layers": 2}], GRU: [{}]}
+
+
+@FEW
+@given(networks(FORMS), st.booleans())
+def test_any_network(made, lengths):
+    x, steps = sample(made, np.random.default_rng(0)), LENGTHS if lengths else None
+    got, want = call(to_torch(made), x, steps), made(x, steps)
+    close(valid(made, got) if lengths else got, valid(made, want) if lengths else want)
 
 
 FUNCTIONS = [
@@ -155,7 +168,7 @@ def test_activations(layer, rng):
 
 
 def test_layers_by_themselves(rng):
-    x = given(None, rng)
+    x = sample(Mean(), rng)
     for layer in (Linear(I, 2), Mean(), Last(), Dropout(0.3)):
         close(call(to_torch(layer), x), layer(x))
     embedding = Embedding(9, 2)
@@ -165,7 +178,7 @@ def test_layers_by_themselves(rng):
 @works("to_torch", "Training", "goes on there, with gradients and dropout")
 def test_training_goes_on_there(rng):
     made = Sequential(LSTM(I, H, 2, dropout=0.5), Last(), Linear(H, 1))
-    module, x = to_torch(made).train(), torch.from_numpy(given(made, rng))
+    module, x = to_torch(made).train(), torch.from_numpy(sample(made, rng))
     before = made.state_dict()
     assert not torch.equal(module(x), module(x))
     module(x).sum().backward()

@@ -17,6 +17,7 @@ from fastrnn.interop.onnx_axes import Stack
 from fastrnn.interop.onnx_cells import Cell, initial
 from fastrnn.interop.onnx_chain import OneHot, Weights
 from fastrnn.interop.onnx_file import Model, Node, read
+from fastrnn.interop.onnx_masks import Filled, Total
 from fastrnn.interop.onnx_signals import Aside, Broken, Signal, Spread
 from fastrnn.interop.onnx_walk import Scope, Walk
 from fastrnn.layers import Last, Layer, Recurrent, Reverse, Sequential
@@ -178,8 +179,9 @@ def _network(walk: Walk, y: Signal) -> Sequential:
     """The row of layers."""
     parts: dict[str, Layer] = {}
     for link in y.link.row():
-        if isinstance(link.layer, OneHot):
-            raise Refusal(f"node {link.name!r} (OneHot): it must stand before a recurrent node")
+        if isinstance(link.layer, (OneHot, Filled, Total)):
+            before = "a recurrent node" if isinstance(link.layer, OneHot) else "what takes the valid steps"
+            raise Refusal(f"node {link.name!r}: it must stand before {before}")
         layer = link.layer
         if isinstance(layer, Weights):
             walk.layers.spend(layer.nbytes)

@@ -167,7 +167,8 @@ def _cast(node: Node) -> Any:
     have = x.link.dtype
     if have == dtype:
         return x
-    if x.raw and dtype.kind == "i" and have.kind in "iuf":  # tokens, and lengths: whole numbers
+    lengths = len(x.link.source.axes) == 1 and dtype.kind == "f"
+    if x.raw and (dtype.kind == "i" or lengths) and have.kind in "iuf":  # tokens, and lengths: whole numbers
         link = Link(None, x.link.name, None, x.link.features, x.link.source, dtype)
         return x.after(link)
     raise node.refuse(f"a cast of {have} to {dtype} changes what is computed")
@@ -267,8 +268,8 @@ def _aside(node: Node) -> Any:
     given = [each for each in node.inputs if not isinstance(each, np.ndarray)]
     if all(isinstance(each, (Aside, Stack)) or (isinstance(each, Signal) and each.raw) for each in given):
         whats = {each.what if isinstance(each, Aside) else "input" for each in given}
-        if len(whats) == 1:
-            return Aside(*whats)
+        if len(whats) == 1 or "input" not in whats:
+            return Aside(" and ".join(sorted(whats)))
     raise node.refuse("it works on something else besides what the layers give")
 
 

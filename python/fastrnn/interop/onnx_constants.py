@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.interop.onnx_file import Budget, Node, array_of
-from fastrnn.interop.onnx_signals import Dim, Spread
+from fastrnn.interop.onnx_signals import Dim, Spread, Steps
 
 
 def fold(node: Node, budget: Budget) -> Any:
@@ -38,7 +38,7 @@ def fold(node: Node, budget: Budget) -> Any:
 
 def _tidy(value: Any) -> Any:
     """An array; sizes that are all known as plain integers."""
-    if isinstance(value, Spread):
+    if isinstance(value, (Spread, Steps)):
         return value
     array = np.asarray(value)
     if array.dtype == object and not any(isinstance(each, Dim) for each in array.flat):
@@ -298,6 +298,8 @@ def _tile(node: Node, budget: Budget) -> Any:
 
 def _range(node: Node, budget: Budget) -> Any:
     start, limit, delta = (each.item() for each in node.inputs)
+    if isinstance(limit, Dim) and limit == Dim(1, limit.axes[:1]) and (start, delta) == (0, 1):
+        return Steps(limit.axes[0])
     if any(isinstance(each, Dim) for each in (start, limit, delta)) or not delta:
         raise node.refuse("its ends are not constant")
     count = max(math.ceil((limit - start) / delta), 0)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-OPSET, IR = 17, 8  # those of ONNX 1.12: runtimes of 2022 and after know them
+OPSET = 17  # that of ONNX 1.12: runtimes of 2022 and after know it
+IR = {17: 8, 20: 9}  # the form of the file that came with it
 
 
 class Graph:
@@ -33,6 +34,7 @@ class Graph:
         self.x = "x"
         self.time_first = not batch_first
         self.part = ""  # the name of the layer that is being written, which stands before those of its nodes
+        self.opset = OPSET  # more, where a layer needs it
         self.lengths = ""  # the input of lengths, if there is one
         self._taken: Counter[str] = Counter()
 
@@ -102,8 +104,8 @@ class Graph:
         graph = helper.make_graph(self.nodes, "network", self.inputs, self.outputs, self.constants)
         return helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR,
+            opset_imports=[helper.make_opsetid("", self.opset)],
+            ir_version=IR[self.opset],
             producer_name="fastrnn",
             producer_version=__version__,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -109,18 +108,8 @@ def _silu(graph: Graph, layer: Layer, before: Sequence[Layer]) -> None:
 
 
 def _gelu(graph: Graph, layer: GELU, before: Sequence[Layer]) -> None:
-    x = graph.x
-
-    def by(op: str, x: str, number: float) -> str:
-        return graph.node(op, x, graph.constant("number", np.array(number, graph.dtype)))
-
-    if layer.approximate == "none":
-        value = graph.node("Erf", by("Div", x, math.sqrt(2)))
-    else:
-        cube = graph.node("Mul", graph.node("Mul", x, x), x)
-        inner = graph.node("Add", x, by("Mul", cube, 0.044715))
-        value = graph.node("Tanh", by("Mul", inner, math.sqrt(2 / math.pi)))
-    graph.x = by("Mul", graph.node("Mul", x, by("Add", value, 1)), 0.5)
+    graph.opset = 20  # which has it as one operator
+    graph.x = graph.node("Gelu", graph.x, approximate=layer.approximate)
 
 
 def _function(op: str, **attributes: Any) -> Rule:

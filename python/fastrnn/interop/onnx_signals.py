@@ -80,6 +80,14 @@ class Aside(NamedTuple):
     what: str
 
 
+class Steps(NamedTuple):
+    """The numbers of the steps, from 0 on, in one of some axes, of which the others are of size 1."""
+
+    axis: Axis  # that of the steps
+    rank: int = 1
+    place: int = 0
+
+
 class Spread(NamedTuple):
     """A constant repeated along axes whose size is not known: of size 1 there."""
 
@@ -186,7 +194,7 @@ def regrouped(axes: Sequence[Axes], shape: Sequence[Any], refuse: Callable[[str]
     if not whole:
         if size_of(left) != 1:
             raise refuse(f"a reshape to {shown} does not fit")
-        return first
+        return [*first[:-1], (*first[-1], *left)] if first else []
     return [*first, tuple(left), *rest]
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from fastrnn.interop.archive import Refusal
 from fastrnn.interop.onnx_cells import INPUTS, KINDS, Cell, cell
-from fastrnn.interop.onnx_chain import RULES, recurrent
+from fastrnn.interop.onnx_chain import recurrent
 from fastrnn.interop.onnx_constants import fold, fold_spread
 from fastrnn.interop.onnx_file import SPARE, Budget, Model, Node, array_of, attributes_of, name_of, operator
+from fastrnn.interop.onnx_masks import RULES
 from fastrnn.interop.onnx_signals import Axis, Broken, Link, Signal, Source, Spread, same
 
 DEEPEST = 30  # subgraphs within each other

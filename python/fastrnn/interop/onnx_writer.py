@@ -51,7 +51,8 @@ def to_onnx(
     Returns
     -------
     onnx.ModelProto
-        Of opset 17, in the network's dtype. ONNX Runtime has recurrent layers of float32 only.
+        Of opset 17, or with `GELU` 20, in the network's dtype. ONNX Runtime has recurrent layers of float32
+        only.
 
     Raises
     ------
