@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from mutations import survives
@@ -30,8 +31,21 @@ def torch(path):
     return interop.from_torch(path, layers=True, batch_first=False, nonlinearity="tanh")
 
 
+def keras(path):
+    """The whole model; of weights alone the recurrent layers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return interop.from_keras(path)
+        except ValueError as error:
+            if "architecture=" not in str(error):
+                raise
+        answers = {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}
+        return interop.from_keras(path, layers=True, **answers)
+
+
 #: What reads a path, by the folder in tests/recorded that has its files: a line for each reader.
-READERS = {"torch": torch}
+READERS = {"torch": torch, "keras": keras}
 
 
 def main():

@@ -11,6 +11,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import numpy as np
 import pytest
+from fuzz_readers import READERS
+from mutations import survives
 from tables import refused, works
 
 from fastrnn.interop import from_keras
@@ -30,6 +32,11 @@ def case(what, remark, *values, works=works):
 
 def no(what, remark, *values):
     return case(what, remark, *values, works=refused)
+
+
+def expected(name):
+    """What a recorded model was given, x, and what it gave, y."""
+    return np.load(RECORDED / "expected" / f"{name}.npz")
 
 
 def agrees(network, x, y):
@@ -59,22 +66,22 @@ def agrees(network, x, y):
 )
 @pytest.mark.filterwarnings("ignore:.*acts in training only")
 def test_recorded(name):
-    arrays = np.load((RECORDED / name).with_suffix(".npz"))
+    arrays = expected(Path(name).stem)
     agrees(from_keras(RECORDED / name), arrays["x"], arrays["y"])
 
 
 @case("Keras 2", ".keras, .h5, and weights alone with architecture=", ...).marks[0]
 @pytest.mark.parametrize("form", ["path", "text", "mapping"])
 def test_recorded_weights(form):
-    path = RECORDED / "weights.json"
+    path = RECORDED / "expected" / "weights.json"
     given = {"path": path, "text": path.read_text(), "mapping": json.loads(path.read_text())}[form]
-    arrays = np.load(RECORDED / "weights.npz")
+    arrays = expected("weights")
     agrees(from_keras(RECORDED / "weights.h5", architecture=given), arrays["x"], arrays["y"])
 
 
 def test_one_layer_of_float64_makes_the_network_such():
     """Keras computes what is before in float16, with float32 weights."""
-    arrays = np.load(RECORDED / "mixed.npz")
+    arrays = expected("mixed")
     network = from_keras(RECORDED / "mixed.h5")
     assert {array.dtype for array in network.parameters.values()} == {np.dtype("float64")}
     np.testing.assert_allclose(network(arrays["x"].astype("float64")), arrays["y"], rtol=0, atol=1e-2)
@@ -705,12 +712,12 @@ def test_names_that_a_sequential_has_itself(keras):
 # -- questions
 
 
-def rewritten(path, change, tmp_path):
+def rewritten(path, change, tmp_path, compression=zipfile.ZIP_STORED):
     """A recorded archive whose members have been changed."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     change(members)
-    with zipfile.ZipFile(tmp_path / path.name, "w") as archive:
+    with zipfile.ZipFile(tmp_path / path.name, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return tmp_path / path.name
@@ -723,7 +730,7 @@ def test_hard_sigmoid_is_asked_about(tmp_path):
     path = rewritten(RECORDED / "hard.keras", change, tmp_path)
     with pytest.raises(ValueError, match=r"0.2 x \+ 0.5 in Keras 2 and x / 6 \+ 0.5 in Keras 3: say which"):
         from_keras(path)
-    arrays = np.load(RECORDED / "hard.npz")
+    arrays = expected("hard")
     agrees(from_keras(path, version=2), arrays["x"], arrays["y"])
     assert np.abs(from_keras(path, version=3)(arrays["x"]) - arrays["y"]).max() > 1e-3
     with pytest.raises(ValueError, match=r"is of Keras 2\.\S+, got version=3"):
@@ -742,7 +749,7 @@ def test_weights_alone_ask_for_an_architecture():
     with pytest.raises(ValueError, match=r"weights\.h5' has weights alone: give architecture=.*layers=True"):
         from_keras(RECORDED / "weights.h5")
     with pytest.raises(ValueError, match="architecture= is for weights alone"):
-        from_keras(RECORDED / "held.h5", architecture=RECORDED / "weights.json")
+        from_keras(RECORDED / "held.h5", architecture=RECORDED / "expected" / "weights.json")
 
 
 @pytest.mark.parametrize(
@@ -769,3 +776,254 @@ def test_without_h5py(monkeypatch):
         ImportError, match=r"reading a file of Keras needs h5py: pip install .*fastrnn\[keras\]"
     ):
         from_keras(RECORDED / "held.h5")
+
+
+# -- files that are damaged or meant to harm
+
+
+def hdf5(change, tmp_path):
+    """A recorded HDF5 file, changed."""
+    path = tmp_path / "model.h5"
+    path.write_bytes((RECORDED / "before.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def replaced(file, make):
+    """One of its arrays by something else, which `make` puts into the group under a name."""
+    found = []
+    file.visititems(lambda name, node: found.append(node.parent) if name.endswith("/bias:0") else None)
+    del found[0]["bias:0"]
+    make(found[0], "bias:0")
+
+
+def elsewhere(group, name):
+    group[name] = h5py.ExternalLink("other.h5", "/secret")
+
+
+def soft(group, name):
+    group[name] = h5py.SoftLink("/model_weights")
+
+
+def compressed(group, name):
+    group.create_dataset(name, data=np.zeros(6, "float32"), compression="gzip")
+
+
+def outside(group, name):
+    group.create_dataset(name, (6,), "float32", external=[("/etc/passwd", 0, 24)])
+
+
+def virtual(group, name):
+    layout = h5py.VirtualLayout((6,), "float32")
+    layout[:] = h5py.VirtualSource("other.h5", "secret", (6,))
+    group.create_virtual_dataset(name, layout)
+
+
+def references(group, name):
+    group.create_dataset(name, (6,), h5py.ref_dtype)
+
+
+def texts(group, name):
+    group.create_dataset(name, (6,), h5py.string_dtype())
+
+
+def huge(group, name):
+    group.create_dataset(name, (10**12,), "float32")
+
+
+def chunks(group, name):
+    group.create_dataset(name, (10**6,), "float32", chunks=(1000,))
+
+
+def integers(group, name):
+    group[name] = np.zeros(6, "int64")
+
+
+def circle(group, name):
+    group[name] = group
+
+
+def twice_there(group, name):
+    group[name] = group["kernel:0"]
+
+
+def deep(group, name):
+    for _ in range(100):
+        group = group.create_group("a")
+    group[name] = np.zeros(6, "float32")
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (elsewhere, "bias:0 is a link, which may lead to another file"),
+        (soft, "bias:0 is a link"),
+        (compressed, "is in pieces, which may be compressed: write it in one"),
+        (outside, "are in another file"),
+        (virtual, "are in another file"),
+        (references, "must be of floats, its dtype is object"),
+        (texts, "must be of floats, its dtype is object"),
+        (huge, r"of shape \(1000000000000,\) is more than the file holds"),
+        (chunks, "is in pieces"),
+        (integers, "must be of floats, its dtype is int64"),
+        (circle, "leads in circles"),
+        (twice_there, "leads in circles"),
+        (deep, "leads in circles"),
+        (lambda group, name: None, "must have kernel and recurrent_kernel and bias, found 2 arrays"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_hostile_hdf5(make, words, tmp_path):
+    path = hdf5(lambda file: replaced(file, make), tmp_path)
+    with pytest.raises(ValueError, match=rf"{path}.*{words}"):
+        from_keras(path)
+
+
+@pytest.mark.parametrize(
+    "value, words",
+    [
+        (np.array(["{}", "{}"], "S2"), "its attribute 'model_config' is not one text"),
+        (3, "its attribute 'model_config' is not one text"),
+        ("{", "cannot be read as a Keras model"),
+        ("[]", "its architecture is no JSON object"),
+        ("[" * 100_000, "cannot be read as a Keras model"),
+        ('{"class_name": "Sequential", "config": ' * 10_000, "cannot be read as a Keras model"),
+        ("x" * (1 << 23), "its architecture has 8,388,608 bytes, more than"),
+        (b"\xff\xff", "cannot be read as a Keras model"),
+    ],
+    ids=range(8),
+)
+def test_hostile_architectures_of_hdf5(value, words, tmp_path):
+    def change(file):
+        del file.attrs["model_config"]
+        kind = None if not isinstance(value, str) else h5py.string_dtype()
+        file.attrs.create("model_config", value, dtype=kind)
+
+    path = hdf5(change, tmp_path)
+    with pytest.raises(ValueError, match=f"{path}.*{words}"):
+        from_keras(path)
+
+
+USUAL = {"name": "gru", "units": 2, "activation": "tanh", "recurrent_activation": "sigmoid"}
+GRU = {"class_name": "GRU", "config": USUAL}
+INPUT = {"class_name": "InputLayer", "name": "x", "config": {"name": "x"}, "inbound_nodes": []}
+
+
+def graph(*layers, first="x", last="y"):
+    return {
+        "class_name": "Functional",
+        "config": {
+            "name": "m",
+            "layers": layers,
+            "input_layers": [[first, 0, 0]],
+            "output_layers": [[last, 0, 0]],
+        },
+    }
+
+
+def dense(name, source):
+    return {
+        "class_name": "Dense",
+        "name": name,
+        "config": {"name": name, "units": 2},
+        "inbound_nodes": source,
+    }
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({}, "a layer's class_name must be a text, got None"),
+        (
+            {"class_name": "Sequential", "config": 3},
+            "the config of a Sequential must be a JSON object, got 3",
+        ),
+        ({"class_name": "Sequential", "config": {}}, "is no Sequential and no functional model"),
+        ({"class_name": "Sequential", "config": {"layers": 3}}, "has layers=3, which is no list"),
+        ({"class_name": "Sequential", "config": {"layers": [3]}}, "3 is no description of a layer"),
+        (
+            {"class_name": "Sequential", "config": [{"class_name": "GRU", "config": {"name": 3}}]},
+            "the name of a GRU must be a text",
+        ),
+        (
+            {"class_name": "Sequential", "config": [{**GRU, "config": {**GRU["config"], "units": True}}]},
+            "has units=True, which is no int",
+        ),
+        ({"class_name": "Sequential", "config": [{**GRU, "config": {"name": "gru"}}]}, "does not say its"),
+        ({"class_name": "Sequential", "config": [{**GRU, "config": {"dtype": "int8"}}]}, "has dtype 'int8'"),
+        ({"class_name": "Own", "config": {"layers": []}}, "is no Sequential and no functional model"),
+        (graph(INPUT), "has no way from its input 'x' to its output 'y'"),
+        (graph(INPUT, dense("y", [[["y", 0, 0, {}]]])), "has no way from its input"),
+        (
+            graph(INPUT, dense("y", [[["z", 0, 0, {}]]]), dense("z", [[["y", 0, 0, {}]]])),
+            "has no way from its input",
+        ),
+        (graph(INPUT, dense("y", 3)), "is used 0 times"),
+        (graph(INPUT, dense("y", [3])), "has an input that is no tensor, 3"),
+        (graph(INPUT, dense("y", [[3]])), "has an input that is no tensor, 3"),
+        (graph(INPUT, dense("y", [[["x", 0, 1, {}]]])), "takes output 1 of layer 'x'"),
+        (
+            graph(INPUT, dense("y", [{"args": [{"config": {"keras_history": 3}}]}])),
+            "has an input that is no tensor, 3",
+        ),
+        (graph(INPUT, dense("y", [[["x", 0, 0, {}]]]), dense("z", [[["x", 0, 0, {}]]])), "is beside the way"),
+        (graph(INPUT, last="x", first="z"), "is used 0 times"),
+        (graph(INPUT, dense("z", 3), first="z", last="z"), "has no InputLayer 'z'"),
+        ({"class_name": "Sequential", "config": [GRU, GRU]}, "has layers of one name"),
+    ],
+    ids=range(22),
+)
+def test_hostile_architectures(config, words):
+    with pytest.raises(ValueError, match=f"weights.h5': .*({words})"):
+        from_keras(RECORDED / "weights.h5", architecture=config)
+
+
+def without(member):
+    return lambda members: members.pop(member)
+
+
+def set_to(member, content):
+    return lambda members: members.update({member: content})
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (without("config.json"), "has no member 'config.json'"),
+        (without("metadata.json"), "has no member 'metadata.json'"),
+        (without("model.weights.h5"), "has no member 'model.weights.h5'"),
+        (set_to("model.weights.h5", b"x"), "cannot be read as an HDF5 file"),
+        (set_to("config.json", b"\x00"), "cannot be read as a Keras model"),
+        (set_to("metadata.json", b"3"), "is no JSON object"),
+        (set_to("metadata.json", b'{"keras_version": 3}'), "is of Keras 3, and only"),
+        (set_to("assets/bomb", bytes(1 << 22)), "more than twice its size"),
+    ],
+    ids=range(8),
+)
+def test_hostile_archives(change, words, tmp_path):
+    path = rewritten(RECORDED / "hard.keras", change, tmp_path, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=f"{path}.*{words}"):
+        from_keras(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"GIF89a" * 100])
+def test_other_files(content, tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=str(path)):
+        from_keras(path)
+
+
+def test_what_is_no_regular_file(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        from_keras(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="must be a regular file"):
+        from_keras(tmp_path / "pipe")
+
+
+def test_mutated_files(tmp_path):
+    """10,000: python tests/fuzz_readers.py keras"""
+    files = [path for path in RECORDED.iterdir() if path.suffix in (".h5", ".keras")]
+    assert survives(READERS["keras"], files, 300, tmp_path) > 200

@@ -149,5 +149,5 @@ class Hdf5:
         how = data.id.get_create_plist()
         if data.is_virtual or how.get_external_count():
             raise ValueError(f"the numbers of array {place!r} are in another file")
-        if how.get_nfilters():
-            raise ValueError(f"array {place!r} is compressed: write the file without compression")
+        if how.get_nfilters() or data.chunks:
+            raise ValueError(f"array {place!r} is in pieces, which may be compressed: write it in one")

@@ -213,16 +213,13 @@ def _json(text: Any) -> dict[str, Any]:
 
 
 def _architecture(given: str | Path | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if given is None or isinstance(given, Mapping):
-        return None if given is None else dict(given)
-    if not isinstance(given, (str, os.PathLike)):
+    if given is None:
+        return None
+    if not isinstance(given, (str, os.PathLike, Mapping)):
         expected = "what model.to_json() gives, or a path"
         raise TypeError(f"architecture must be {expected}, got {checks.came(given)}")
-    name, text = os.fspath(given), given if isinstance(given, str) else ""
-    if not text.lstrip().startswith("{"):
-        with opened(given) as file, reading(name, "a JSON file"):
-            text = file.read(LIMIT + 1).decode()
-    else:
-        name = "architecture"
-    with reading(name, "an architecture of Keras"):
-        return _json(text)
+    if isinstance(given, Mapping) or (isinstance(given, str) and given.lstrip().startswith("{")):
+        with reading("architecture", "an architecture of Keras"):
+            return _json(json.dumps(dict(given)) if isinstance(given, Mapping) else given)
+    with opened(given) as file, reading(os.fspath(given), "an architecture of Keras"):
+        return _json(file.read(LIMIT + 1))

@@ -127,12 +127,14 @@ class Cells(NamedTuple):
 
     def _cell(self, owner: Node, node: Node, kind: str, way: Way) -> Cell:
         cudnn, gates = node.kind in CUDNN, len(layouts.ORDERS["keras"][kind])
-        biased = cudnn or node.option("use_bias", bool, True)
+        H, biased = node.option("units", int), cudnn or node.option("use_bias", bool, True)
         arrays = [array.astype(self.dtype) for array in self.weights.of(owner, NAMES, way)]
+        if len(arrays) != 2 + biased:
+            raise node.wrong(f"must have {' and '.join(NAMES[: 2 + biased])}, found {len(arrays)} arrays")
         options = self._options(node, kind)
         if kind == "gru":
             options["reset_after"] = cudnn or self._reset_after(node, arrays[2:])
-        H, I = node.option("units", int), arrays[0].shape[0] if arrays and arrays[0].ndim == 2 else 0
+        I = arrays[0].shape[0] if arrays[0].ndim == 2 else 0
         halves = 2 if cudnn or options.get("reset_after") else 1  # of the bias
         bias = (2, gates * H) if halves == 2 and not cudnn else (halves * gates * H,)
         expected = [(I, gates * H), (H, gates * H), bias][: 2 + biased]

@@ -48,7 +48,7 @@ class Node(NamedTuple):
 
     def wrong(self, what: str) -> ValueError:
         """What is wrong with it."""
-        return ValueError(f"layer {'/'.join(self.names)!r} ({self.kind}) {what}")
+        return ValueError(f"layer {('/'.join(self.names) or self.name)!r} ({self.kind}) {what}")
 
     def unsupported(self, what: str) -> ValueError:
         """What about it cannot be represented."""
@@ -84,11 +84,13 @@ def node_of(config: Any, around: tuple[str, ...], places: tuple[str, ...]) -> No
 def members(model: Node) -> list[tuple[Node, Any]]:
     """The layers of a model as they are listed, and each with where its input comes from."""
     counts: dict[str, int] = {}
-    found = []
+    found: list[tuple[Node, Any]] = []
     for config in model.option("layers", list):
         place = place_of(config.get("class_name") if isinstance(config, dict) else None, counts)
         node = node_of(config, model.names, (*model.places, "layers", place))
         found.append((node, config.get("inbound_nodes")))
+    if len({node.name for node, _ in found}) < len(found):
+        raise model.wrong("has layers of one name, which nothing tells apart")
     return found
 
 
@@ -154,8 +156,8 @@ def _functional(model: Node) -> list[Node]:
         order.append(node)
         calls[name] = _call(node, inbound)
         name = calls[name].source
-    if first not in listed:
-        raise model.wrong(f"has no layer {first!r}")
+    if first not in listed or listed[first][0].kind != "InputLayer":
+        raise model.wrong(f"has no InputLayer {first!r}")
     order.append(listed[first][0])
     order.reverse()
     masks = {}

@@ -54,7 +54,7 @@ def save(name, model, x, suffix=".h5", same=None):
 
 
 def record(path, x, y):
-    np.savez_compressed(path.with_suffix(".npz"), x=x, y=y)
+    np.savez_compressed(FOLDER / "expected" / f"{path.stem}.npz", x=x, y=y)
     print(path.name, path.stat().st_size)
 
 
@@ -136,7 +136,7 @@ def main():
     model = keras.Sequential([L.InputLayer((6, 3)), L.Bidirectional(L.LSTM(2)), L.Dense(2, "selu")])
     model.set_weights([RNG.normal(size=each.shape).astype(each.dtype) for each in model.get_weights()])
     model.save_weights(FOLDER / "weights.h5")
-    (FOLDER / "weights.json").write_text(model.to_json())
+    (FOLDER / "expected" / "weights.json").write_text(model.to_json())
     x = floats()
     record(FOLDER / "weights.h5", x, model.predict(x, verbose=0))
 
