@@ -19,6 +19,7 @@ from fastrnn.layers import (
     LeakyReLU,
     Linear,
     LogSoftmax,
+    Masking,
     Max,
     Mean,
     Merge,
@@ -73,7 +74,8 @@ def filled(network):
 def sample(network, rng, tokens=None):
     """What the network takes: tokens, if it begins with an `Embedding` or it is said how many there are, or
     floats."""
-    first = next(iter(network._row()), network) if isinstance(network, Sequential) else network
+    row = network._row() if isinstance(network, Sequential) else [network]
+    first = next((layer for layer in row if not isinstance(layer, Masking)), None)
     tokens = first.num_embeddings if isinstance(first, Embedding) else tokens
     shape = (B, T) if getattr(network, "batch_first", False) else (T, B)
     if tokens:

@@ -2,6 +2,7 @@
 
 import doctest
 import io
+import itertools
 import json
 import os
 import zipfile
@@ -11,7 +12,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import numpy as np
 import pytest
 from exported import ACTIVATIONS, FEW, B, Doubled, H, I, close, filled, networks, sample
-from hypothesis import given
+from hypothesis import assume, given, settings
 from tables import refused, works
 
 import fastrnn
@@ -28,6 +29,7 @@ from fastrnn.layers import (
     HardSigmoid,
     Last,
     Linear,
+    Masking,
     Max,
     Mean,
     Merge,
@@ -40,7 +42,10 @@ from fastrnn.layers import (
 keras = pytest.importorskip("keras")
 h5py = pytest.importorskip("h5py")
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning",
+    "ignore:(.|\\n)*softmax over axis -1:UserWarning",  # of one feature
+)
 
 
 def opened(network, path, **options):
@@ -144,6 +149,33 @@ def test_networks(layers, rng, tmp_path):
     require_same(network, tmp_path, sample(network, rng))
 
 
+MASKED = {
+    "tokens": pytest.param(
+        lambda: [Masking(), Embedding(9, I), LSTM(I, H, 2), Last(), Linear(H, 2)],
+        marks=works("to_keras", "Masking", "before an Embedding: mask_zero"),
+    ),
+    "tokens, steps": lambda: [Masking(), Embedding(9, I), GRU(I, H), Linear(H, 2), Softmax()],
+    "tokens, mean": lambda: [Masking(), Embedding(9, I), GRU(I, H, bidirectional=True), Merge("sum"), Mean()],
+    "tokens, zeros": lambda: [Masking(fill="zeros"), Embedding(9, I), RNN(I, H, 2), Tanh()],
+    "tokens, both": lambda: [Masking(fill="zeros"), Embedding(9, I), LSTM(I, H, 2, bidirectional=True)],
+    "floats": pytest.param(
+        lambda: [Masking(0.5), LSTM(I, H, bidirectional=True), Last(), Linear(2 * H, 2)],
+        marks=works("to_keras", "Masking", "before floats"),
+    ),
+    "floats, steps": lambda: [Masking(0.5), LSTM(I, H), Dropout(0.3), GRU(H, H)],
+}
+
+
+@pytest.mark.parametrize("layers", MASKED.values(), ids=MASKED)
+def test_masked_steps(layers, rng, tmp_path):
+    network = filled(Sequential(*layers()))
+    x = sample(network, rng)
+    masked = rng.random(x.shape[:2]) < 0.4
+    masked[-1], masked[:, 0] = False, [True, False, True, True, False, True]
+    x[masked] = network.parts["0"].value
+    require_same(network, tmp_path, x)
+
+
 FORMS = {
     RNN: [{}, {"nonlinearity": "relu"}],
     LSTM: [{}, {"activation": "sigmoid", "output_activation": "sigmoid"}],
@@ -151,9 +183,11 @@ FORMS = {
 }
 
 
-@FEW
+@settings(FEW, max_examples=10)
 @given(networks(FORMS))
 def test_any_network(tmp_path_factory, made):
+    kinds = [type(layer) for layer in made.parts.values()]
+    assume((Merge, Last) not in itertools.pairwise(kinds))  # which is refused
     x = sample(made, np.random.default_rng(0))
     require_same(made, tmp_path_factory.mktemp("any"), x)
 
@@ -212,6 +246,25 @@ REFUSED = [
     (HardSigmoid(0.2), "hard_sigmoid has the slope 1/6", "Activations", "HardSigmoid(slope=0.2)"),
     (GELU("tanh"), "gelu without approximation", "Activations", "GELU(approximate='tanh')"),
     (Sequential(Reverse(), Linear(I, 2)), "Keras has it only right before", "Reverse", "elsewhere"),
+    (
+        Sequential(Masking(2), Embedding(9, I), GRU(I, H)),
+        "Keras masks tokens that are 0",
+        "Masking",
+        "others than 0",
+    ),
+    (Sequential(Masking(), GRU(I, H), Max()), "does not know which steps are masked", "Masking", "with Max"),
+    (
+        Sequential(Masking(), Reverse(), GRU(I, H), Last()),
+        "does not know which steps are",
+        "Masking",
+        "with Reverse",
+    ),
+    (
+        Sequential(Masking(), GRU(I, H, bidirectional=True)),
+        "Bidirectional gives 0 where a step is masked",
+        "Masking",
+        "fill='hold' with steps of a bidirectional layer",
+    ),
     (Sequential(Linear(I, 2), Merge("sum")), "Keras has it only right after", "Merge", "elsewhere"),
     (
         Sequential(GRU(I, H, bidirectional=True), Last(bidirectional=False)),

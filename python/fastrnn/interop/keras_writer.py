@@ -30,9 +30,11 @@ from fastrnn.layers import (
     LeakyReLU,
     Linear,
     LogSoftmax,
+    Masking,
     Max,
     Mean,
     Merge,
+    Pooling,
     Recurrent,
     ReLU,
     Reverse,
@@ -88,7 +90,7 @@ def to_keras(network: Layer, path: str | os.PathLike[str], *, tokens: bool = Fal
 
     The model is a ``keras.Sequential`` that computes what a call of the network does, for batches and times
     of any size. All of Keras is batch first: the model takes (B, T, ...) also where the network takes (T, B,
-    ...). It has no lengths.
+    ...). It has no lengths; what is padded a `Masking` in the network tells.
 
     Parameters
     ----------
@@ -174,25 +176,56 @@ def _config(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _layers(row: Mapping[str, Layer]) -> Iterator[Written]:
     """Keras's layers for ours."""
     layers: list[Any] = list(row.values())
-    done: set[int] = set()  # the places of those that another one stands for
+    masked = _masked(row)
+    done: set[int | None] = set()  # the places of those that another one stands for
     for place, (name, layer) in enumerate(row.items()):
         following: list[Any] = [*layers[place + 1 :], None, None]
         if place in done:
             continue
         if type(layer) in CELLS.values():
             last = _last_of(layers, place)
-            done |= set() if last is None else {last}
+            done |= {last} - {None}
             ended = int(last == place + 1)
             merge = following[ended] if layers[place].bidirectional else None
             mode = merge.mode if type(merge) is Merge else "concat"
             if type(merge) is Merge:
                 done.add(place + 1 + ended)
-            turned = bool(place) and type(layers[place - 1]) is Reverse
-            yield from _recurrent(name, layer, sequences=last is None, merge_mode=mode, go_backwards=turned)
+            turned = place > 0 and type(layers[place - 1]) is Reverse
+            steps = {"return_sequences": last is None, "go_backwards": turned}
+            if masked is not None:
+                steps["zero_output_for_mask"] = masked.fill == "zeros"
+            yield from _recurrent(name, layer, steps, mode)
+        elif type(layer) is Masking:
+            if type(following[0]) is not Embedding:  # else that has it
+                yield Written("Masking", {"mask_value": layer.value})
+        elif type(layer) is Embedding:
+            sizes = {"input_dim": layer.num_embeddings, "output_dim": layer.embedding_dim}
+            mask = {"mask_zero": masked is not None}
+            yield Written("Embedding", sizes | mask, {"": [layer.parameters["weight"]]})
         elif type(layer) is not Reverse:
             yield _without_memory(name, layer)
         elif type(following[0]) not in CELLS.values() or following[0].bidirectional:
             refuse(name, layer, "Keras has it only right before a recurrent layer of one direction")
+
+
+def _masked(row: Mapping[str, Layer]) -> Masking | None:
+    """The layer that masks steps, if there is one and Keras does all that the network does then."""
+    layers: list[Any] = list(row.values())
+    if not layers or type(layers[0]) is not Masking:
+        return None
+    first, *others = layers
+    if type(others[0]) is Embedding and first.value != 0:
+        refuse(next(iter(row)), first, "Keras masks tokens that are 0, with mask_zero, and no others")
+    for name, layer in row.items():
+        if type(layer) in (Max, Reverse):
+            refuse(name, layer, "Keras's does not know which steps are masked")
+    both = [layer for layer in others if isinstance(layer, Recurrent)][-1:]
+    steps = not any(isinstance(layer, Pooling) for layer in others)
+    if both and both[0].bidirectional and steps and first.fill == "hold":
+        refuse(
+            next(iter(row)), first, "Keras's Bidirectional gives 0 where a step is masked, as fill='zeros'"
+        )
+    return first
 
 
 def _last_of(layers: Sequence[Any], place: int) -> int | None:
@@ -212,24 +245,19 @@ def _last_of(layers: Sequence[Any], place: int) -> int | None:
     return None
 
 
-def _recurrent(
-    name: str, layer: Any, *, sequences: bool, merge_mode: str, go_backwards: bool
-) -> Iterator[Written]:
-    """One for each layer of a stack, and what is dropped between them."""
-    options = _options(name, layer)
-    kind, weights = CLASSES[layer._kind], places(layer)
+def _recurrent(name: str, layer: Any, last: Mapping[str, Any], merge_mode: str) -> Iterator[Written]:
+    """One for each layer of a stack, and what is dropped between them; `last` is for the last one."""
+    kind, weights, options = CLASSES[layer._kind], places(layer), _options(name, layer)
     for level in range(layer.num_layers):
         above = level + 1 < layer.num_layers
-        steps = {"return_sequences": sequences or above, "go_backwards": go_backwards and not level}
+        steps = {**last, "return_sequences": last["return_sequences"] or above}
+        steps["go_backwards"] = last["go_backwards"] and not level
         if layer.bidirectional:
-            inner = _config(
-                kind, {"name": f"forward_{kind.lower()}", "dtype": layer.dtype.name, **options, **steps}
-            )
-            both = {"merge_mode": "concat" if above else merge_mode, "layer": inner}
-            sides = zip(
-                ("forward_layer/cell", "backward_layer/cell"), weights[2 * level : 2 * level + 2], strict=True
-            )
-            yield Written("Bidirectional", both, {side: _arrays(layer, each) for side, each in sides})
+            inner = {"name": f"forward_{kind.lower()}", "dtype": layer.dtype.name, **options, **steps}
+            both = {"merge_mode": "concat" if above else merge_mode, "layer": _config(kind, inner)}
+            forwards, backwards = (_arrays(layer, each) for each in weights[2 * level : 2 * level + 2])
+            cells = {"forward_layer/cell": forwards, "backward_layer/cell": backwards}
+            yield Written("Bidirectional", both, cells)
         else:
             yield Written(kind, options | steps, {"cell": _arrays(layer, weights[level])})
         if layer.dropout and above:
@@ -273,9 +301,6 @@ def _arrays(layer: Any, weights: Parameters) -> list[Array]:
 
 
 def _without_memory(name: str, layer: Any) -> Written:
-    if type(layer) is Embedding:
-        sizes = {"input_dim": layer.num_embeddings, "output_dim": layer.embedding_dim}
-        return Written("Embedding", sizes, {"": [layer.parameters["weight"]]})
     if type(layer) is Linear:
         weight, *bias = layer.parameters.values()
         return Written("Dense", {"units": len(weight), "use_bias": layer.bias}, {"": [weight.T, *bias]})
@@ -298,7 +323,9 @@ def _without_memory(name: str, layer: Any) -> Written:
     if type(layer) is GELU and layer.approximate != "none":
         refuse(name, layer, "a file of Keras names gelu without approximation only")
     if type(layer) not in FUNCTIONS:
-        known = "RNN LSTM GRU Embedding Linear Dropout Last Mean Max Merge Reverse LeakyReLU ELU".split()
+        known = (
+            "RNN LSTM GRU Masking Embedding Linear Dropout Last Mean Max Merge Reverse LeakyReLU ELU".split()
+        )
         known += [each.__name__ for each in FUNCTIONS]
         refuse(name, layer, f"Keras has no such layer; known are {', '.join(known)}")
     return Written("Activation", {"activation": FUNCTIONS[type(layer)]})
