@@ -7,7 +7,6 @@ gigabytes, more than a minute, or end in anything but a ValueError.
 """
 
 import argparse
-import resource
 import signal
 import sys
 import tempfile
@@ -49,6 +48,8 @@ READERS = {"torch": torch, "keras": keras}
 
 
 def main():
+    import resource  # not on Windows
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
         "readers", nargs="*", default=list(READERS), help=f"{', '.join(READERS)}: all if left out"

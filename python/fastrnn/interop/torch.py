@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastrnn import checks
-from fastrnn.interop.archive import Refusal
 from fastrnn.interop.layouts import part_name
 from fastrnn.interop.torch_files import contents
 from fastrnn.interop.torch_layers import feedforward
@@ -110,13 +109,8 @@ def from_torch(
         expected = "a path, a state dict or a torch.nn.Module"
         raise TypeError(f"source must be {expected}, got {checks.came(source)}")
     with contents(source) as content:
-        try:
-            root = Reader(content.source, content.constants).read(content.held)
-            return _made(root, row, layers, answers, ignore)
-        except Refusal:
-            raise
-        except Exception as error:  # arguments are checked: it is the file's doing, an option of another type
-            raise Refusal(f"{str(os.fspath(source))!r}: {error}") from None
+        root = Reader(content.source, content.constants).read(content.held)
+        return _made(root, row, layers, answers, ignore)
 
 
 def _checked(order: Any) -> list[str | Layer] | None:

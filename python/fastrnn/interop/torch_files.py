@@ -41,7 +41,8 @@ class Content(NamedTuple):
 
 @contextlib.contextmanager
 def contents(path: Path) -> Iterator[Content]:
-    """What a file holds, whose numbers can be read as long as it is open.
+    """What a file holds, whose numbers can be read as long as it is open. What is wrong with it meanwhile is
+    told with its name.
 
     Raises
     ------
@@ -53,16 +54,22 @@ def contents(path: Path) -> Iterator[Content]:
     name = str(os.fspath(path))
     with opened(path) as file:
         start = file.read(9)
-    if start[:2] == b"PK":
-        with Archive(path) as archive:
-            yield _of_archive(archive)
-    elif start[:1] == b"\x80":
-        yield _of_legacy(name)
-    elif start[8:9] == b"{":
-        yield _of_safetensors(name)
-    else:
-        formats = "none of PyTorch's, no safetensors and no npz"
-        raise Refusal(f"{name!r} is not a file of named tensors: it is {formats}")
+    with contextlib.ExitStack() as stack:
+        if start[:2] == b"PK":
+            content = _of_archive(stack.enter_context(Archive(path)))
+        elif start[:1] == b"\x80":
+            content = _of_legacy(name)
+        elif start[8:9] == b"{":
+            content = _of_safetensors(name)
+        else:
+            formats = "none of PyTorch's, no safetensors and no npz"
+            raise Refusal(f"{name!r} is not a file of named tensors: it is {formats}")
+        try:
+            yield content
+        except Refusal:
+            raise
+        except Exception as error:  # also of a class that says that an option is of another type
+            raise Refusal(f"{name!r}: {error}") from None
 
 
 def _of_archive(archive: Archive) -> Content:
