@@ -1,5 +1,6 @@
 """Layers in JSON and in files, and back."""
 
+import contextlib
 import copy
 import doctest
 import json
@@ -11,6 +12,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import fastrnn
 from fastrnn import checkpoint, layers
 from fastrnn.functional.variants import OPTIONS
 from fastrnn.layers import (
@@ -122,8 +124,7 @@ def test_every_option_of_every_cell_comes_back():
 def test_what_comes_back_computes_and_learns_the_same(tmp_path, rng):
     network, x = MADE[-1], rng.integers(0, 9, (5, 4))
     network.save(os.fspath(tmp_path / "network"))
-    tensors, metadata = checkpoint.load(tmp_path / "network")
-    other = build(metadata["layer"], tensors)
+    other = fastrnn.load(tmp_path / "network")
     np.testing.assert_array_equal(other(x), network(x))
     y, back = other.forward(x)
     assert not np.array_equal(y, network(x))  # dropout draws
@@ -193,6 +194,7 @@ WRONG = {
         of("Linear", in_features=-3, out_features=2),
         "in_features must be a positive integer, got -3",
     ),
+    "a huge value": (of("ELU", alpha=10**400), "the description of a layer, ELU, describes none: "),
     "a dtype": (of("Linear", **SIZES, dtype="O"), 'dtype must be "float32" or "float64"'),
     "a seed": (of("Linear", **SIZES, seed="1"), "the description of a layer, Linear, describes none: "),
     "parts of what has none": (of("Tanh", {"a": of("Tanh")}), "the description of a layer, Tanh, describes"),
@@ -215,6 +217,45 @@ def test_what_describes_no_layer_is_refused(description, words):
         build(description)
     with pytest.raises(ValueError, match=r"describes none|description|state of"):
         build(description, {"weight": np.ones((2, 3)), "bias": np.ones(2)})
+
+
+def entries(found):
+    """Every dict in a description with each of its keys."""
+    for key, value in found.items():
+        yield found, key
+        if isinstance(value, dict):
+            yield from entries(value)
+
+
+def test_a_description_with_something_wrong_gives_a_layer_or_an_error(rng):
+    values = [
+        None,
+        True,
+        -1,
+        0,
+        3,
+        10**400,
+        1 << 40,
+        np.inf,
+        "",
+        "x",
+        "float64",
+        "LSTM",
+        {},
+        [1],
+        {"a": 1},
+        0.5,
+    ]
+    keys = ["class", "options", "parts", "seed", "dtype", "num_layers", "0", "self", "layers", "bptt_steps"]
+    for layer in [*SIMPLE, *MADE] * 10:
+        given = copy.deepcopy(describe(layer))
+        places = list(entries(given))
+        holder, key = places[rng.integers(len(places))]
+        holder[key if rng.random() < 0.6 else keys[rng.integers(len(keys))]] = values[
+            rng.integers(len(values))
+        ]
+        with contextlib.suppress(ValueError):
+            assert isinstance(build(given, layer.parameters), Layer)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def _built(description: Any, path: str, blank: _Blank | None) -> Layer:
         made["seed"] = blank
     try:
         return CLASSES[kind](**options, **made)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{here}, {kind}, describes none: {error}") from None
 
 
