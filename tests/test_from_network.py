@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from fastrnn import checkpoint, diagnostics
+from fastrnn import checkpoint, diagnostics, interop
 from fastrnn.data import Bytes, Vocabulary, Words
 from fastrnn.layers import (
     GRU,
@@ -301,6 +301,47 @@ def test_vocabularies_of_every_kind(vocabulary, options, level, prompt, tmp_path
     again = TextGenerator.load(tmp_path / "model")
     assert again.generate(prompt, 9, seed=0) == model.generate(prompt, 9, seed=0)
     assert again.vocabulary_ == model.vocabulary_
+
+
+def test_a_writer_of_pytorchs(rng):
+    torch = pytest.importorskip("torch")
+
+    class Characters(torch.nn.Module):
+        """What predicts the next character."""
+
+        def __init__(self):
+            super().__init__()
+            self.embedding = torch.nn.Embedding(5, 4)
+            self.gru = torch.nn.GRU(4, 6, num_layers=2, batch_first=True)
+            self.head = torch.nn.Linear(6, 5)
+
+    torch.manual_seed(0)
+    theirs, symbols = Characters(), "e ah€"
+    network = interop.from_torch(theirs.state_dict(), order=["embedding", "gru", "head"], batch_first=True)
+    model = TextGenerator.from_network(network, symbols)
+    tokens = rng.integers(0, 5, 40)
+    with torch.no_grad():
+        logits = theirs.head(theirs.gru(theirs.embedding(torch.from_numpy(tokens[None])))[0])[0]
+        loss = torch.nn.functional.cross_entropy(logits[:-1], torch.from_numpy(tokens[1:]))
+    written = "".join(symbols[token] for token in tokens)
+    assert model.bits_per_character(written) == pytest.approx(float(loss) / np.log(2), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_classifier_of_kerass(tmp_path, rng, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    pytest.importorskip("h5py")
+    layers = [
+        keras.layers.Input((None, 3)),
+        keras.layers.Bidirectional(keras.layers.LSTM(4)),
+        keras.layers.Dense(2, activation="softmax"),
+    ]
+    theirs = keras.Sequential(layers)
+    theirs.save(tmp_path / "model.keras")
+    model = SequenceClassifier.from_network(interop.from_keras(tmp_path / "model.keras"), ["a", "b"])
+    x = rng.normal(size=(4, 7, 3)).astype("float32")
+    np.testing.assert_allclose(model.predict_proba(x), theirs.predict(x, verbose=0), rtol=0, atol=1e-5)
 
 
 def test_docstrings():

@@ -5,11 +5,13 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mutations import survives
 
 import fastrnn
 from fastrnn import checkpoint, interop
@@ -175,6 +177,58 @@ def test_damaged_files_of_our_own_are_refused(tmp_path):
         checkpoint.save(path, tensors, {"layer": layer})
         with pytest.raises(ValueError, match=r"'.*model' holds an inconsistent layer: "):
             fastrnn.load(path)
+
+
+def test_mutated_files_are_refused(tmp_path):
+    given = network()
+    given.save(tmp_path / "layer")
+    SequenceClassifier.from_network(given, ["a", "b"]).save(tmp_path / "model")
+    files = [tmp_path / "layer", tmp_path / "model", RECORDED / "torch" / "sequential.pt"]
+    (tmp_path / "mutated").mkdir()
+    assert survives(fastrnn.load, files, 200, tmp_path / "mutated") > 150
+
+
+HOSTILE = [0, -1, 3, 10**5, 10**9, 2**63, 10**30, 0.5, "", "gru", None, True, [], [[]], {}, {"a": 1}]
+
+
+def within(tree, path=()):
+    """All the places in metadata."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in pairs:
+        yield *path, key
+        yield from within(value, (*path, key))
+
+
+def test_our_own_files_with_anything_in_their_metadata_are_refused(tmp_path, rng):
+    """Though their checksums are right: in no more memory than the file takes, be the sizes what they may."""
+    given = network()
+    given.save(tmp_path / "layer")
+    SequenceClassifier.from_network(given, ["a", "b"]).save(tmp_path / "given")
+    files = [
+        tmp_path / "layer",
+        tmp_path / "given",
+        *sorted((RECORDED.parent / "files" / "1").glob("*.safetensors")),
+    ]
+    path, refused = tmp_path / "hostile", 0
+    for count in range(10 * len(files)):
+        tensors, metadata = checkpoint.load(files[count % len(files)])
+        places = list(within(metadata))
+        *ways, last = places[rng.integers(len(places))]
+        holder = metadata
+        for key in ways:
+            holder = holder[key]
+        holder[last] = HOSTILE[rng.integers(len(HOSTILE))]
+        checkpoint.save(path, tensors, metadata)
+        tracemalloc.start()
+        try:
+            fastrnn.load(path)
+        except ValueError as error:
+            assert "hostile" in str(error)
+            refused += 1
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2 * path.stat().st_size + (4 << 20), (*ways, last, holder[last])
+    assert refused > 40
 
 
 def test_the_state_of_a_training_is_no_model(tmp_path, rng):

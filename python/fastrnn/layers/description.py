@@ -104,7 +104,7 @@ def build(description: Mapping[str, Any], arrays: Mapping[str, Array] | None = N
     Linear(3, 2)
     """
     try:
-        layer = _built(description, "", None if arrays is None else _Blank(arrays))
+        layer = _built(description, "", None if arrays is None else Blank(arrays))
     except RecursionError:
         raise ValueError("a description of a layer must not be nested so deeply") from None
     if arrays is not None:
@@ -135,7 +135,7 @@ def _plain(value: Any) -> Any:
     return value.name if isinstance(value, np.dtype) else value
 
 
-def _built(description: Any, path: str, blank: _Blank | None) -> Layer:
+def _built(description: Any, path: str, blank: Blank | None) -> Layer:
     here = f"the description of layer {path}" if path else "the description of a layer"
     given = dict(description) if isinstance(description, Mapping) else {}
     kind, options, parts = given.pop("class", None), given.pop("options", {}), given.pop("parts", {})
@@ -157,7 +157,7 @@ def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-class _Blank(np.random.Generator):
+class Blank(np.random.Generator):
     """In the place of initial values zeros, as many as there are weights to take their places, and no more:
     whatever a description says, no memory is taken for what a file does not hold. Dropout draws from it."""
 

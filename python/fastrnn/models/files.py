@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn import checkpoint
 from fastrnn.checks import Array
-from fastrnn.layers.description import build, describe
+from fastrnn.layers.description import Blank, build, describe
 from fastrnn.models.parameters import NetworkParameters
 from fastrnn.training import Training
 from fastrnn.training.state import part_of, same_settings
@@ -66,6 +66,9 @@ class Stored(NetworkParameters):
             kept = {name: _kept(name, each, weights) for name, each in metadata["parameters"].items()}
             model = cls(**{**kept, **parameters})._checked_copy()
             model._restore({**metadata, **part_of(tensors, LEARNED)})
+            blank = Blank(weights)
+            blank.require_layers(model.num_layers)
+            model._build(blank)  # an error, if it is larger than the weights, before that takes memory
             model._begin()
             model.network_.load_state_dict(weights)
             model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
@@ -78,6 +81,9 @@ class Stored(NetworkParameters):
         raise NotImplementedError
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _build(self, rng: np.random.Generator) -> Any:
         raise NotImplementedError
 
     def _begin(self) -> None:
