@@ -272,14 +272,14 @@ def test_what_is_read_again_has_the_same_bits(made, lengths, states):
 
 
 MASKS = {
-    "another number": ("padding", np.array(1, "float32"), "it is of steps that have 1.0 behind the ends"),
-    "numbers": ("padding", np.zeros(B, "float32"), "what it puts behind the ends must be one number"),
+    "another number": ("padding", np.array(1, "float32"), "padding is 1.0 before it"),
+    "numbers": ("padding", np.zeros(B, "float32"), "what it puts into padding is not one number"),
     "every second step": ("delta", np.array(2), "its ends are not constant"),
     "from the second step": ("start", np.array(1), "its ends are not constant"),
     "along the features": (
         "axes",
         np.array([0, 1]),
-        "which steps are valid does not fit|is not|does not comp",
+        "time and batch are other axes|something else than the numbers of steps",
     ),
 }
 
@@ -299,12 +299,12 @@ def test_a_sum_of_valid_steps_is_no_mean():
     model = to_onnx(Sequential(GRU(I, H), Mean()), lengths=True)
     (total,) = (node.output[0] for node in model.graph.node if node.op_type == "ReduceSum")
     model.graph.output[0].name = total
-    with pytest.raises(ValueError, match="it must stand before what takes the valid steps"):
+    with pytest.raises(ValueError, match="is no layer without other nodes after it"):
         from_onnx(model)
     (divided,) = (node for node in model.graph.node if node.op_type == "Div")
     divided.input[1] = "x"
     model.graph.output[0].name = "y"
-    with pytest.raises(ValueError, match="divides the sum of the valid steps by something else"):
+    with pytest.raises(ValueError, match="divides a sum over valid steps by something else"):
         from_onnx(model)
 
 

@@ -15,9 +15,8 @@ from fastrnn.interop import layouts
 from fastrnn.interop.archive import Refusal
 from fastrnn.interop.onnx_axes import Stack
 from fastrnn.interop.onnx_cells import Cell, initial
-from fastrnn.interop.onnx_chain import OneHot, Weights
 from fastrnn.interop.onnx_file import Model, Node, read
-from fastrnn.interop.onnx_masks import Filled, Total
+from fastrnn.interop.onnx_parts import Pending, Weights
 from fastrnn.interop.onnx_signals import Aside, Broken, Signal, Spread
 from fastrnn.interop.onnx_walk import Scope, Walk
 from fastrnn.layers import Last, Layer, Recurrent, Reverse, Sequential
@@ -179,10 +178,9 @@ def _network(walk: Walk, y: Signal) -> Sequential:
     """The row of layers."""
     parts: dict[str, Layer] = {}
     for link in y.link.row():
-        if isinstance(link.layer, (OneHot, Filled, Total)):
-            before = "a recurrent node" if isinstance(link.layer, OneHot) else "what takes the valid steps"
-            raise Refusal(f"node {link.name!r}: it must stand before {before}")
         layer = link.layer
+        if isinstance(layer, Pending) or (isinstance(layer, Weights) and layer.quantized):
+            raise Refusal(f"what node {link.name!r} gives is no layer without other nodes after it. {ALONE}")
         if isinstance(layer, Weights):
             walk.layers.spend(layer.nbytes)
             layer = layer.layer()

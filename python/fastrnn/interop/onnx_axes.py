@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn.interop.onnx_constants import axis_of, dtype_of, integers, parts, slices, whole
 from fastrnn.interop.onnx_file import Node
-from fastrnn.interop.onnx_signals import Aside, Axis, Dim, Link, Signal, regrouped, size_of
+from fastrnn.interop.onnx_signals import Aside, Axis, Dim, Link, Signal, Steps, regrouped, size_of
 from fastrnn.layers import Last, Reverse
 
 
@@ -167,8 +167,8 @@ def _cast(node: Node) -> Any:
     have = x.link.dtype
     if have == dtype:
         return x
-    lengths = len(x.link.source.axes) == 1 and dtype.kind == "f"
-    if x.raw and (dtype.kind == "i" or lengths) and have.kind in "iuf":  # tokens, and lengths: whole numbers
+    told = x.link.source.dtype  # tokens and lengths may be given as they are wanted: whole numbers
+    if x.raw and (dtype.kind == "i" or (dtype.kind == "f" and told.kind == "i")) and have.kind in "iuf":
         link = Link(None, x.link.name, None, x.link.features, x.link.source, dtype)
         return x.after(link)
     raise node.refuse(f"a cast of {have} to {dtype} changes what is computed")
@@ -299,6 +299,19 @@ def _of_stack(node: Node, x: Stack) -> Any:
     raise node.refuse("it changes the last steps of several layers, which only an output of the graph may be")
 
 
+def _of_steps(node: Node, x: Steps) -> Any:
+    """The numbers of steps with more axes."""
+    if node.op in ("Identity", "Cast"):
+        return x
+    axes = node.integers("axes", 1) if node.op == "Unsqueeze" else None
+    if axes is None or len(axes) > 8:
+        raise node.refuse("the operator is not supported on the numbers of steps")
+    rank = x.rank + len(axes)
+    added = {axis_of(node, axis, rank) for axis in axes}
+    left = [place for place in range(rank) if place not in added]
+    return Steps(x.size, left[x.place], rank)
+
+
 def _rule(of_signal: Callable[[Node], Any]) -> Callable[[Node], Any]:
     """A rule for signals as one for states too."""
 
@@ -309,6 +322,8 @@ def _rule(of_signal: Callable[[Node], Any]) -> Callable[[Node], Any]:
         if isinstance(first, Aside):
             found = _aside(node)
             return [found] * len(node.outputs)
+        if isinstance(first, Steps):
+            return _of_steps(node, first)
         if not isinstance(first, Signal):
             raise node.refuse("what it works on is constant, where and how depends on the input")
         return of_signal(node)

@@ -6,7 +6,7 @@ Letters: T time, B batch, F features, D directions, H hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from fastrnn.interop.onnx_axes import AXES, ended, halves, reversed_
 from fastrnn.interop.onnx_cells import INPUTS, Cell, cell, initial
 from fastrnn.interop.onnx_constants import axis_of
 from fastrnn.interop.onnx_file import Node
+from fastrnn.interop.onnx_lengths import LENGTHS, mean, over_valid
+from fastrnn.interop.onnx_parts import Pending, Weights, is_other_input, lengths_of, signal
+from fastrnn.interop.onnx_quantized import QUANTIZED, scaled
 from fastrnn.interop.onnx_signals import Aside, Axis, Link, Signal, Spread, size_of
 from fastrnn.layers import (
     ELU,
@@ -40,41 +43,6 @@ from fastrnn.layers import (
 )
 
 
-class Weights(NamedTuple):
-    """A `Linear` or an `Embedding` to be, whose bias may be in another node."""
-
-    kind: type[Layer]
-    weight: Array
-    bias: Array | None = None
-    alpha: float = 1.0  # what the weight is multiplied by,
-    beta: float = 1.0  # and the bias
-
-    @property
-    def nbytes(self) -> int:
-        """Of its arrays."""
-        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
-
-    def layer(self) -> Layer:
-        """It."""
-        dtype = self.weight.dtype
-        if self.kind is Embedding:
-            made: Layer = Embedding(*self.weight.shape, dtype=dtype)
-            made.load_state_dict({"weight": self.weight})
-            return made
-        made = Linear(*self.weight.shape[::-1], bias=self.bias is not None, dtype=dtype)
-        arrays = {"weight": self.alpha * self.weight} if self.alpha != 1 else {"weight": self.weight}
-        if self.bias is not None:
-            arrays["bias"] = self.beta * self.bias if self.beta != 1 else self.bias
-        made.load_state_dict(arrays)
-        return made
-
-
-class OneHot(NamedTuple):
-    """Tokens as vectors, for a recurrent layer, which takes tokens themselves."""
-
-    depth: int
-
-
 def recurrent(node: Node) -> list[Any]:
     """Y, Y_h and Y_c of a recurrent node."""
     x, this = node.inputs[0], cell(node)
@@ -88,7 +56,8 @@ def recurrent(node: Node) -> list[Any]:
         raise node.refuse(f"time and batch must be the first two axes of the input {link.source.name!r}")
     if (link.time or time[0]) is not time[0] or (link.batch or batch[0]) is not batch[0]:
         raise node.refuse("time is another axis of X than in the layers before it")
-    size = link.layer.depth if isinstance(link.layer, OneHot) else size_of(features)
+    tokens = isinstance(link.layer, Pending) and link.layer.what == "one-hot"
+    size = size_of(features)
     if isinstance(size, int) and size != this.places[0].w_ih.shape[1]:
         raise node.refuse(f"X has {size} features, W is for {this.places[0].w_ih.shape[1]}")
     if link.dtype != this.places[0].w_ih.dtype:
@@ -96,7 +65,7 @@ def recurrent(node: Node) -> list[Any]:
     lengths = lengths_of(node, node.get(4), time[0], link)
     start = _start(node, this, link)
     layer = this.layer(time[0] is link.source.axes[1], start)
-    if isinstance(link.layer, OneHot) and link.before is not None:
+    if tokens and link.before is not None:  # a recurrent layer takes them as they are
         link = link.before
 
     known = {"time": time[0], "batch": batch[0], "lengths": lengths}
@@ -113,34 +82,7 @@ def recurrent(node: Node) -> list[Any]:
     Y: tuple[Any, ...] = (time, directions, batch, rest)
     if this.batch_first:
         state, Y = (batch, directions, rest), (batch, time, directions, rest)
-    return [Signal(steps, Y), Signal(ends, state), Aside(f"the state of {node.label}")][: len(node.outputs)]
-
-
-def lengths_of(node: Node, value: Any, time: Axis, link: Link) -> str | None:
-    """The input of the graph that has the lengths, None if all steps are valid.
-
-    Raises
-    ------
-    Refusal
-        If they are something else, or others than those of the layers before.
-    """
-    found = None
-    if _is_other_input(value, link) and len(value.axes) == 1:
-        found = value.link.source.name
-    elif isinstance(value, (Spread, np.ndarray)):
-        array = value.array if isinstance(value, Spread) else value
-        if not all(each == size_of([time]) for each in array.flat):
-            raise node.refuse("lengths that are constant, or computed, are not supported: make them an input")
-    elif value is not None:
-        raise node.refuse("lengths are supported that are an input of the graph, not others")
-    if link.time is not None and link.lengths != found:
-        raise node.refuse(f"the lengths are {found or 'those of all steps'}, before it {link.lengths}")
-    return found
-
-
-def _is_other_input(value: Any, link: Link) -> bool:
-    """Whether it is an input of the graph besides that of the layers."""
-    return isinstance(value, Signal) and value.raw and value.link.source is not link.source
+    return [Signal(steps, Y), Signal(ends, state), Aside("c")][: len(node.outputs)]
 
 
 def _start(node: Node, this: Cell, link: Link) -> list[Array]:
@@ -153,7 +95,7 @@ def _start(node: Node, this: Cell, link: Link) -> list[Array]:
         if isinstance(value, np.ndarray):
             constant = node._replace(inputs=[*node.inputs[:place], value])
             found.append(initial(constant, this, place))
-        elif value is None or value == Aside("input") or _is_other_input(value, link):
+        elif value is None or value == Aside("input") or is_other_input(value, link):
             found.append(None)
         else:
             raise node.refuse(f"{INPUTS[place]} must be constant or an input of the graph")
@@ -163,28 +105,19 @@ def _start(node: Node, this: Cell, link: Link) -> list[Array]:
     return [zeros if each is None else each for each in found]
 
 
-def _signal(node: Node, place: int = 0) -> Signal:
-    x = node.get(place)
-    if not isinstance(x, Signal):
-        raise node.refuse("it works on what is not in the row of layers")
-    return x
-
-
 def _embedding_or_part(node: Node) -> Any:
     weight, tokens = node.inputs[0], node.inputs[1]
     if not isinstance(weight, np.ndarray) or not isinstance(tokens, Signal):
         return AXES["Gather"](node)
     if not tokens.raw or tokens.link.dtype.kind not in "iu" or node.option("axis", 0) or weight.ndim != 2:
         raise node.refuse("it must take rows of a matrix by tokens, which are the graph's input")
-    if weight.dtype.kind != "f":
-        raise node.refuse(f"vectors of {weight.dtype} are not supported")
     axis = Axis("the features", weight.shape[1])
     link = tokens.link.then(node.name, Weights(Embedding, weight), (axis,), dtype=weight.dtype)
     return Signal(link, (*tokens.axes, (axis,)))
 
 
 def _one_hot(node: Node) -> Any:
-    tokens, depth, values = _signal(node), node.inputs[1], node.inputs[2]
+    tokens, depth, values = signal(node), node.inputs[1], node.inputs[2]
     plain = isinstance(values, np.ndarray) and values.tolist() == [0, 1] and isinstance(depth, np.ndarray)
     last = node.option("axis", -1) in (-1, len(tokens.axes))
     if not tokens.raw or tokens.link.dtype.kind not in "iu" or not last:
@@ -192,7 +125,7 @@ def _one_hot(node: Node) -> Any:
     if not plain or depth.size != 1:
         raise node.refuse("it must have a constant depth, and 0 and 1 as values")
     axis = Axis("the features", int(depth.item()))
-    link = tokens.link.then(node.name, OneHot(int(depth.item())), (axis,), dtype=values.dtype)
+    link = tokens.link.then(node.name, Pending("one-hot", int(depth.item())), (axis,), dtype=values.dtype)
     return Signal(link, (*tokens.axes, (axis,)))
 
 
@@ -252,6 +185,9 @@ def _merge(mode: str) -> Callable[[Node], Any]:
 
     def rule(node: Node) -> Any:
         first, second = node.inputs[0], node.get(1)
+        whole = scaled(node) if node.op == "Mul" else None
+        if whole is not None:
+            return whole
         signals = [each for each in (first, second) if isinstance(each, Signal)]
         if len(signals) == 2 and len(node.inputs) == 2:
             return _merged(node, signals[0], signals[1], mode)
@@ -291,6 +227,9 @@ def _halved(node: Node, x: Signal, number: Array, wanted: float) -> Signal:
 
 def _div(node: Node) -> Any:
     x, number = node.inputs[:2]
+    pooled = mean(node)
+    if pooled is not None:
+        return pooled
     if not isinstance(x, Signal) or not isinstance(number, np.ndarray):
         raise node.refuse("it divides by what is not constant")
     return _halved(node, x, number, 2.0)
@@ -300,21 +239,23 @@ def _reduce(pooling: type[Layer] | None, mode: str | None) -> Callable[[Node], A
     """The rule of an operator over the steps, or over the directions."""
 
     def rule(node: Node) -> Any:
-        x, axes = _signal(node), node.integers("axes", 1)
-        if axes is None or len(axes) != 1:
+        x, axes, keep = signal(node), node.integers("axes", 1), bool(node.option("keepdims", 1))
+        places = sorted({axis_of(node, axis, len(x.axes)) for axis in axes or ()})
+        real = [place for place in places if x.axes[place]]
+        if len(real) != 1:
             raise node.refuse(f"it must be over one axis, got {axes}")
-        place = axis_of(node, axes[0], len(x.axes))
-        return pooled(node, x, place, pooling, mode, bool(node.option("keepdims", 1)))
+        y = over_valid(node, x, real[0]) or pooled(node, x, real[0], pooling, mode)
+        return (
+            y if keep else y.with_axes([group for place, group in enumerate(y.axes) if place not in places])
+        )
 
     return rule
 
 
-def pooled(
-    node: Node, x: Signal, place: int, pooling: type[Layer] | None, mode: str | None, keep: bool
-) -> Signal:
-    """One out of all along an axis."""
+def pooled(node: Node, x: Signal, place: int, pooling: type[Layer] | None, mode: str | None) -> Signal:
+    """One out of all along an axis, which has nothing left."""
     group, link = x.axes[place], x.link
-    axes = [*x.axes[:place], *([()] if keep else []), *x.axes[place + 1 :]]
+    axes = [*x.axes[:place], (), *x.axes[place + 1 :]]
     if mode is not None and halves(node, x, place) and len(group) == 1:
         return Signal(link.then(node.name, Merge(mode), link.features[1:]), tuple(axes))
     if pooling is None or group != (link.time,) or link.pooled:
@@ -327,16 +268,16 @@ def pooled(
 
 def _global(pooling: type[Layer]) -> Callable[[Node], Any]:
     def rule(node: Node) -> Any:
-        x = _signal(node)
+        x = signal(node)
         if len(x.axes) != 3:
             raise node.refuse("it is over more than time")
-        return pooled(node, x, 2, pooling, None, True)
+        return pooled(node, x, 2, pooling, None)
 
     return rule
 
 
 def _reverse_sequence(node: Node) -> Any:
-    x = _signal(node)
+    x = signal(node)
     given = node.option("time_axis", 0), node.option("batch_axis", 1)
     places = [axis_of(node, axis, len(x.axes)) for axis in given]
     groups = [x.axes[place] for place in places]
@@ -351,7 +292,7 @@ def _reverse_sequence(node: Node) -> Any:
 
 def _softmax(kind: type[Layer]) -> Callable[[Node], Any]:
     def rule(node: Node) -> Any:
-        x = _signal(node)
+        x = signal(node)
         axis = axis_of(node, node.option("axis", -1 if node.opset >= 13 else 1), len(x.axes))
         last = all(not group for group in x.axes[axis + 1 :])
         if x.half is not None or x.axes[axis] != x.link.features or (node.opset < 13 and not last):
@@ -365,7 +306,7 @@ def _function(make: Callable[[Node], Layer]) -> Callable[[Node], Any]:
     """The rule of a function of each element."""
 
     def rule(node: Node) -> Any:
-        x = _signal(node)
+        x = signal(node)
         if x.link.dtype.kind != "f":
             raise node.refuse(f"it is of {x.link.dtype}")
         key = node.op, str(sorted(node.attributes.items()))
@@ -394,7 +335,7 @@ def _gelu(node: Node) -> Layer:
 
 
 def _dropout(node: Node) -> Any:
-    x, ratio, training = _signal(node), node.get(1), node.get(2)
+    x, ratio, training = signal(node), node.get(1), node.get(2)
     trains = training is not None and not (isinstance(training, np.ndarray) and not training.any())
     if trains or (node.opset < 7 and not node.option("is_test", 0)):
         raise node.refuse("it drops at random: the graph is one for training")
@@ -406,7 +347,10 @@ def _dropout(node: Node) -> Any:
 
 
 #: How each operator is read that works on what layers give.
-RULES: dict[str, Callable[[Node], Any]] = AXES | {
+RULES: dict[str, Callable[[Node], Any]] = {
+    **AXES,
+    **LENGTHS,
+    **QUANTIZED,
     "Gather": _embedding_or_part,
     "OneHot": _one_hot,
     "MatMul": _matmul,

@@ -298,8 +298,8 @@ def _tile(node: Node, budget: Budget) -> Any:
 
 def _range(node: Node, budget: Budget) -> Any:
     start, limit, delta = (each.item() for each in node.inputs)
-    if isinstance(limit, Dim) and limit == Dim(1, limit.axes[:1]) and (start, delta) == (0, 1):
-        return Steps(limit.axes[0])
+    if isinstance(limit, Dim) and (start, delta) == (0, 1):
+        return Steps(limit, 0, 1)
     if any(isinstance(each, Dim) for each in (start, limit, delta)) or not delta:
         raise node.refuse("its ends are not constant")
     count = max(math.ceil((limit - start) / delta), 0)
@@ -352,28 +352,52 @@ def _product(node: Node, budget: Budget) -> Any:
 
 def _dequantize(node: Node, budget: Budget) -> Any:
     x, scale = node.inputs[:2]
-    zero = node.get(2)
-    budget.spend(x.nbytes)  # four times of it come out: as much as is known of numbers of one byte
-    return dequantized(node, x, scale, zero, node.option("axis", 1))
+    budget.spend(x.nbytes)  # of one byte each: four times as much comes out
+    if x.dtype.kind not in "iu":
+        raise node.refuse(f"x of {x.dtype} is not supported")
+    return dequantized(x, *quantization(node, x.shape, scale, node.get(2), node.option("axis", 1)))
 
 
-def dequantized(node: Node, x: Array, scale: Array, zero: Any, axis: int) -> Array:
-    """(x - zero) * scale, with one scale or one for each place on an axis."""
+def _quantize(node: Node, budget: Budget) -> Any:
+    """What a DequantizeLinear follows: weights of a network that was trained to be quantized."""
+    x, zero = node.inputs[0], node.get(2)
+    if set(node.attributes) - {"axis"} or x.dtype.kind != "f" or zero is None or zero.dtype.kind not in "iu":
+        raise node.refuse("attributes but axis, and a zero point left out or of floats, are not supported")
+    scale, zero = quantization(node, x.shape, node.inputs[1], zero, node.option("axis", 1))
+    budget.spend(x.nbytes)
+    limits = np.iinfo(zero.dtype)
+    return np.clip(np.rint(x / scale) + zero, limits.min, limits.max).astype(zero.dtype)
+
+
+def dequantized(x: Array, scale: Array, zero: Array) -> Array:
+    """(x - zero) * scale, of integers."""
+    wide = np.int64 if x.itemsize > 2 else np.int32
+    array: Array = (x.astype(wide) - zero.astype(wide)).astype(scale.dtype)
+    array *= scale
+    return array
+
+
+def quantization(node: Node, shape: Sequence[int], scale: Any, zero: Any, axis: int) -> tuple[Array, Array]:
+    """Scale and zero point, as they go with an array of a shape: one, or one for each place on an axis.
+
+    Raises
+    ------
+    Refusal
+        If they do not fit.
+    """
     if node.option("block_size", 0):
         raise node.refuse(f"block_size={node.attributes['block_size']} is not supported")
-    if x.dtype.kind not in "iu" or scale.dtype.kind != "f":
-        raise node.refuse(f"x of {x.dtype} with a scale of {scale.dtype} is not supported")
-    zero = np.zeros_like(scale, x.dtype) if zero is None else zero
-    shape = [1] * x.ndim
+    if not isinstance(scale, np.ndarray) or scale.dtype.kind != "f":
+        raise node.refuse("its scale is not constant, or not of floats")
+    zero = np.zeros(scale.shape, np.int8) if zero is None else zero
+    if not isinstance(zero, np.ndarray) or zero.dtype.kind not in "iu":
+        raise node.refuse("its zero point is not constant, or not of integers")
+    wanted = [1] * len(shape)
     if scale.size > 1:
-        axis = axis_of(node, axis, x.ndim)
-        shape[axis] = -1
-    if (scale.size > 1 and scale.size != x.shape[axis]) or zero.size != scale.size:
-        raise node.refuse(f"scale of shape {scale.shape} and zero point of {zero.shape} do not fit {x.shape}")
-    wide = np.int64 if x.itemsize > 2 else np.int32
-    array: Array = (x.astype(wide) - zero.astype(wide).reshape(shape)).astype(scale.dtype)
-    array *= scale.reshape(shape)
-    return array
+        wanted[axis_of(node, axis, len(shape))] = shape[axis]
+    if zero.size != scale.size or scale.size != math.prod(wanted):
+        raise node.refuse(f"scale of {scale.shape} and zero point of {zero.shape} do not fit {tuple(shape)}")
+    return scale.reshape(wanted), zero.reshape(wanted)
 
 
 #: How each operator is computed.
@@ -408,4 +432,5 @@ FOLDS: dict[str, Callable[[Node, Budget], Any]] = {
     "Neg": _arithmetic(np.negative),
     "ReduceProd": _product,
     "DequantizeLinear": _dequantize,
+    "QuantizeLinear": _quantize,
 }

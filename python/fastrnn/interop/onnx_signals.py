@@ -81,11 +81,11 @@ class Aside(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The numbers of the steps, from 0 on, in one of some axes, of which the others are of size 1."""
+    """The numbers 0, 1, … along an axis."""
 
-    axis: Axis  # that of the steps
-    rank: int = 1
-    place: int = 0
+    size: Any  # how many, an int or a Dim
+    place: int  # which axis
+    rank: int  # of so many; the others are of size 1
 
 
 class Spread(NamedTuple):
@@ -183,7 +183,7 @@ def regrouped(axes: Sequence[Axes], shape: Sequence[Any], refuse: Callable[[str]
         goal, found = _factors(wanted), list[Axis]()
         while _factors(size_of(found)) != goal or (not found and left and left[-1 if last else 0].size == 1):
             if not left:
-                raise refuse(f"a reshape to {shown} mixes axes")
+                raise refuse(f"a reshape to {shown} mixes axes, or fixes a size that may vary")
             found.append(left.pop(-1 if last else 0))
         return tuple(found[::-1] if last else found)
 
@@ -193,7 +193,7 @@ def regrouped(axes: Sequence[Axes], shape: Sequence[Any], refuse: Callable[[str]
     rest = [take(size, True) for size in reversed(shape[cut + 1 :])][::-1]
     if not whole:
         if size_of(left) != 1:
-            raise refuse(f"a reshape to {shown} does not fit")
+            raise refuse(f"a reshape to {shown} does not fit, or fixes a size that may vary")
         return [*first[:-1], (*first[-1], *left)] if first else []
     return [*first, tuple(left), *rest]
 

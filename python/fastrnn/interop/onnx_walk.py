@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from fastrnn.interop.archive import Refusal
 from fastrnn.interop.onnx_cells import INPUTS, KINDS, Cell, cell
-from fastrnn.interop.onnx_chain import recurrent
+from fastrnn.interop.onnx_chain import RULES, recurrent
 from fastrnn.interop.onnx_constants import fold, fold_spread
 from fastrnn.interop.onnx_file import SPARE, Budget, Model, Node, array_of, attributes_of, name_of, operator
-from fastrnn.interop.onnx_masks import RULES
+from fastrnn.interop.onnx_quantized import lstm
 from fastrnn.interop.onnx_signals import Axis, Broken, Link, Signal, Source, Spread, same
 
+DYNAMIC = "com.microsoft.DynamicQuantizeLSTM"
 DEEPEST = 30  # subgraphs within each other
 
 
@@ -118,34 +120,50 @@ class Walk:
             attributes = attributes_of(proto, label)
         except Refusal as error:
             return Broken(str(error))
-        if op not in KINDS and self.alone:
-            self._within(attributes, scope, depth)
         values = [scope.value(each) if each else None for each in proto.input]
         node = Node(op, name, label, attributes, values, list(proto.output), self.model.opset)
-        if op in KINDS:
+        branches: dict[str, list[Any]] = {}
+        if op == "If":
+            branches = self._branches(node, scope, depth)
+        elif self.alone:
+            self._within(node, scope, depth)
+        recurs = op in KINDS or op == DYNAMIC
+        if recurs:
             weights = values[1:4] + values[7:8]
             self.layers.spend(sum(each.nbytes for each in weights if isinstance(each, np.ndarray)))
-            if self.alone:
-                self._alone(node)
+        if recurs and self.alone:
+            with _malformed(label):
+                node = self._alone(node)
         try:
-            for value in values:
-                if isinstance(value, Broken):
-                    return value
-            if op == "If":
-                return self._if(node, scope, depth)
-            if op in KINDS:
-                return recurrent(node)
-            if all(value is None or isinstance(value, np.ndarray) for value in values):
-                return fold(node, self.budget)
-            if all(value is None or isinstance(value, (np.ndarray, Spread)) for value in values):
-                return fold_spread(node, self.budget)
-            if op not in RULES:
-                raise node.refuse("the operator is not supported in a row of layers")
-            return RULES[op](node)
+            with _malformed(label):
+                if op in ("Loop", "Scan"):
+                    raise node.refuse("control flow is not supported")
+                for value in values:
+                    if isinstance(value, Broken):
+                        return value
+                if op == "If":
+                    return _taken(node, branches)
+                return recurrent(self._as_floats(node)) if recurs else self._found(node)
         except Refusal as error:
             return Broken(str(error))
 
-    def _alone(self, node: Node) -> None:
+    def _found(self, node: Node) -> Any:
+        """What a node gives that is not recurrent."""
+        if all(value is None or isinstance(value, np.ndarray) for value in node.inputs):
+            if node.op == "DequantizeLinear":
+                self.layers.left += 4 * node.inputs[0].nbytes  # what comes of it
+            return fold(node, self.budget)
+        if all(value is None or isinstance(value, (np.ndarray, Spread)) for value in node.inputs):
+            return fold_spread(node, self.budget)
+        if node.op not in RULES:
+            raise node.refuse("the operator is not supported in a row of layers")
+        return RULES[node.op](node)
+
+    def _as_floats(self, node: Node) -> Node:
+        """A recurrent node as one of ONNX's own."""
+        return lstm(node, self.budget) if node.op == DYNAMIC else node
+
+    def _alone(self, node: Node) -> Node:
         """A recurrent node by itself: its weights must be known."""
         for place in (1, 2, 3, 7):
             if isinstance(node.get(place), Broken):
@@ -154,40 +172,62 @@ class Walk:
         while name in self.cells:
             count += 1
             name = f"{node.name}_{count}"
+        node = self._as_floats(node)
         self.cells[name] = node, cell(node)
+        return node
 
-    def _within(self, attributes: Mapping[str, Any], scope: Scope, depth: int) -> None:
+    def _within(self, node: Node, scope: Scope, depth: int) -> None:
         """Through all subgraphs, whatever goes into them."""
-        for key, graph in _graphs(attributes):
+        for key, graph in _graphs(node.attributes):
             inner = Scope(graph, self.model, scope)
             for info in graph.input:
                 if info.name not in inner:
-                    inner.set(info.name, Broken(f"{info.name!r} is an input of the subgraph {key}"))
+                    inner.set(info.name, Broken(f"{info.name!r} is an input of {key} of {node.label}"))
             self._nodes(graph, inner, depth + 1)
 
-    def _if(self, node: Node, scope: Scope, depth: int) -> Any:
-        """What the branch gives that is taken; or both, if that is the same."""
-        condition = node.inputs[0]
-        known = isinstance(condition, np.ndarray) and condition.size == 1
-        branches = ["then_branch", "else_branch"]
-        if known:
-            branches = branches[:1] if condition.item() else branches[1:]
-        found = []
-        for branch in branches:
-            graph = node.option(branch, None)
-            if graph is None or isinstance(graph, (int, float, str, list)):
-                raise node.refuse(f"it has no {branch}")
+    def _branches(self, node: Node, scope: Scope, depth: int) -> dict[str, list[Any]]:
+        """What the branches of an If give: of both, unless it is known which is taken."""
+        found: dict[str, list[Any]] = {}
+        for key, graph in _graphs(node.attributes):
+            if key not in ("then_branch", "else_branch") or (not self.alone and _other(node) == key):
+                continue
             inner = Scope(graph, self.model, scope)
             self._nodes(graph, inner, depth + 1)
-            names = [info.name for info in graph.output]
-            for each in names:
-                if not inner.known(each):
-                    raise node.refuse(f"its {branch} has no {each!r}")
-            found.append([inner.value(each) for each in names])
-        for first, second in zip(found[0], found[-1], strict=False):
-            if not same(first, second) and first is not second:
-                raise node.refuse("which branch is taken depends on the input")
-        return found[0]
+            for info in graph.output:
+                if not inner.known(info.name):
+                    raise node.refuse(f"its {key} has no {info.name!r}")
+            found[key] = [inner.value(info.name) for info in graph.output]
+        return found
+
+
+@contextlib.contextmanager
+def _malformed(label: str) -> Iterator[None]:
+    """Around what a node is made of: it may lack anything that its operator needs."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        raise Refusal(f"{label}: it is malformed: {error}") from None
+
+
+def _other(node: Node) -> str | None:
+    """The branch of an If that is not taken, if that is known."""
+    condition = node.get(0)
+    if not isinstance(condition, np.ndarray) or condition.size != 1:
+        return None
+    return "else_branch" if condition.item() else "then_branch"
+
+
+def _taken(node: Node, branches: Mapping[str, list[Any]]) -> list[Any]:
+    """What an If gives: of the branch that is taken, or of both, if that is the same."""
+    given = [values for key, values in branches.items() if key != _other(node)]
+    if len(given) != (1 if _other(node) else 2) or any(len(each) != len(node.outputs) for each in given):
+        raise node.refuse("its branches do not give what it does")
+    for first, second in zip(given[0], given[-1], strict=True):
+        if first is not second and not same(first, second):
+            raise node.refuse("which branch is taken depends on the input")
+    return given[0]
 
 
 def _graphs(attributes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,304 @@
+"""Networks from ONNX models that PyTorch's exporters, tf2onnx and ONNX Runtime have written."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tables import works
+
+from fastrnn.interop import from_onnx
+
+onnx = pytest.importorskip("onnx")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks
+
+RECORDED = Path(__file__).parent / "recorded" / "onnx"
+
+
+def case(name, what, remark="", *values):
+    return pytest.param(name, *values, marks=works("from_onnx", what, remark), id=name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        case("lstm_steps", "tf2onnx", "LSTM, GRU"),
+        case("lstm_last", "tf2onnx", "LSTM, GRU"),
+        case("gru_after", "tf2onnx", "LSTM, GRU"),
+        case("both_steps", "tf2onnx", "Bidirectional"),
+        case("both_last", "tf2onnx", "Bidirectional"),
+        case("both_gru_last", "tf2onnx", "Bidirectional"),
+        case("sum", "tf2onnx", "merge modes"),
+        case("mul", "tf2onnx", "merge modes"),
+        case("ave", "tf2onnx", "merge modes"),
+        case("backwards", "tf2onnx", "go_backwards"),
+        case("backwards_steps", "tf2onnx", "go_backwards"),
+        case("mean", "tf2onnx", "GlobalAveragePooling1D, GlobalMaxPooling1D"),
+        case("max", "tf2onnx", "GlobalAveragePooling1D, GlobalMaxPooling1D"),
+        case("stack", "tf2onnx", "LSTM, GRU"),
+        case("tokens", "tf2onnx", "Embedding"),
+        case("torch_states", "torch.onnx.export", "dynamo=True"),
+        case("torch_learned", "torch.onnx.export", "an initial state that is a parameter"),
+    ],
+)
+def test_recorded(backend, name):
+    arrays = np.load(RECORDED / "arrays" / f"{name}.npz")
+    network = from_onnx(RECORDED / f"{name}.onnx")
+    np.testing.assert_allclose(network(arrays["x"]), arrays["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        case("quantized_tensor", "quantized weights", "quantize_dynamic, one scale for all"),
+        case("quantized_channel", "quantized weights", "quantize_dynamic, one for each channel"),
+    ],
+)
+def test_recorded_quantized(name):
+    """ONNX Runtime rounds what layers give besides."""
+    arrays = np.load(RECORDED / "arrays" / f"{name}.npz")
+    network = from_onnx(RECORDED / f"{name}.onnx")
+    np.testing.assert_allclose(network(arrays["x"]), arrays["y"], atol=5e-3)
+    layers = from_onnx(RECORDED / f"{name}.onnx", layers=True)
+    assert [str(layer) for layer in layers.values()] == [
+        "LSTM(4, 5)",
+        "LSTM(5, 5)",
+    ]
+
+
+# -- PyTorch
+
+
+def module(forward, **parts):
+    """A module of some others, used as a function says."""
+    from torch import nn
+
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, part in parts.items():
+                setattr(self, name, part)
+
+        def forward(self, *x):
+            return forward(self, *x)
+
+    return Module()
+
+
+def models():
+    """By name: how a module is made, what it takes, and what the table says of it. Batch first or time first;
+    floats or tokens."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    def last(m, x):
+        return m.fc(m.rnn(m.e(x))[0][:, -1])
+
+    def head(m, h):
+        return torch.sigmoid(m.fc(torch.cat([h[-2], h[-1]], 1)))
+
+    def learned(m, x):
+        B = x.shape[0]
+        return m.rnn(x, (m.h.expand(-1, B, -1).contiguous(), m.c.expand(-1, B, -1).contiguous()))[0]
+
+    def pooled(m, x):
+        return m.fc(nn.functional.adaptive_avg_pool1d(m.rnn(x)[0].transpose(1, 2), 1).squeeze(2))
+
+    def directions(m, x):
+        y = m.rnn(x)[0]
+        return m.fc(y[..., :5] + y[..., 5:])
+
+    def net(forward, rnn, fc=None, **more):
+        return module(forward, rnn=rnn, **({} if fc is None else {"fc": nn.Linear(*fc)}), **more)
+
+    def e():
+        return nn.Embedding(10, 4)
+
+    bi = dict(bidirectional=True)
+    first = dict(batch_first=True)
+    mlp = [
+        nn.ReLU(),
+        nn.Linear(5, 8),
+        nn.LeakyReLU(0.2),
+        nn.Dropout(0.3),
+        nn.Linear(8, 4),
+        nn.ELU(),
+        nn.Softmax(1),
+    ]
+    start = {name: nn.Parameter(torch.randn(2, 1, 5)) for name in "hc"}
+    return {
+        "lstm": (nn.LSTM(3, 5), "floats", "a recurrent module alone"),
+        "gru both": (nn.GRU(3, 5, **bi, **first), "batch floats", "a recurrent module alone"),
+        "rnn stack": (nn.RNN(3, 5, 2, nonlinearity="relu"), "floats", "a recurrent module alone"),
+        "last": (net(last, nn.LSTM(4, 5, 2, **first), (5, 3), e=e()), "batch tokens", "output[:, -1]"),
+        "h_n": (
+            net(lambda m, x: m.fc(m.rnn(m.e(x))[1][-1]), nn.GRU(4, 5, 2), (5, 3), e=e()),
+            "tokens",
+            "h_n[-1]",
+        ),
+        "h_n both": (
+            net(lambda m, x: head(m, m.rnn(m.e(x))[1][0]), nn.LSTM(4, 5, 2, **bi, **first), (10, 1), e=e()),
+            "batch tokens",
+            "h_n[-2] and h_n[-1]",
+        ),
+        "last both": (
+            net(lambda m, x: m.fc(m.rnn(x)[0][:, -1]), nn.LSTM(3, 5, **bi, **first), (10, 2)),
+            "batch floats",
+            "output[:, -1]",
+        ),
+        "mean": (
+            net(lambda m, x: m.fc(m.rnn(x)[0].mean(1)), nn.GRU(3, 5, **bi, **first), (10, 2)),
+            "batch floats",
+            "mean, max",
+        ),
+        "max": (
+            net(lambda m, x: m.fc(m.rnn(x)[0].max(1)[0]), nn.LSTM(3, 5, **first), (5, 2)),
+            "batch floats",
+            "mean, max",
+        ),
+        "amax": (net(lambda m, x: m.fc(m.rnn(x)[0].amax(0)), nn.LSTM(3, 5), (5, 2)), "floats", "mean, max"),
+        "adaptive": (net(pooled, nn.GRU(3, 5, **first), (5, 2)), "batch floats", "AdaptiveAvgPool1d(1)"),
+        "tagger": (
+            net(
+                lambda m, x: torch.log_softmax(m.fc(m.rnn(m.e(x))[0]), -1),
+                nn.LSTM(4, 5, **bi, **first),
+                (10, 6),
+                e=e(),
+            ),
+            "batch tokens",
+            "Linear at each step",
+        ),
+        "mlp": (
+            module(
+                lambda m, x: m.fc(m.rnn(m.pre(x))[0][:, -1]),
+                pre=nn.Sequential(nn.Linear(3, 6), nn.Tanh()),
+                rnn=nn.GRU(6, 5, **first),
+                fc=nn.Sequential(*mlp),
+            ),
+            "batch floats",
+            "Linear before and after",
+        ),
+        "no bias": (
+            net(lambda m, x: m.out(m.rnn(x)[0]), nn.LSTM(3, 5, bias=False), out=nn.Linear(5, 2, bias=False)),
+            "floats",
+            "no biases",
+        ),
+        "flat": (
+            net(
+                lambda m, x: torch.log_softmax(m.fc(m.rnn(m.e(x))[0]).view(-1, 9), 1),
+                nn.LSTM(4, 5, 2),
+                (5, 9),
+                e=e(),
+            ),
+            "tokens",
+            "view(-1, V)",
+        ),
+        "squeeze": (
+            net(lambda m, x: m.fc(m.rnn(x)[0][:, -1, :]).squeeze(-1), nn.LSTM(3, 5, **first), (5, 1)),
+            "batch floats",
+            "squeeze(-1)",
+        ),
+        "sum": (net(directions, nn.GRU(3, 5, **bi), (5, 2)), "floats", "the sum of both directions"),
+        "view": (
+            net(lambda m, x: m.rnn(x)[0].view(x.shape[0], x.shape[1], 2, 5).sum(2), nn.GRU(3, 5, **bi)),
+            "floats",
+            "the sum of both directions",
+        ),
+        "transposed": (
+            net(lambda m, x: m.rnn(x.transpose(0, 1))[0].transpose(0, 1), nn.GRU(3, 5)),
+            "batch floats",
+            "transpose(0, 1) around a module",
+        ),
+        "learned": (
+            net(learned, nn.LSTM(3, 5, 2, **first), **start),
+            "batch floats",
+            "an initial state that is a parameter",
+        ),
+        "zeros": (
+            net(lambda m, x: m.rnn(x, torch.zeros(1, x.size(0), 5))[0], nn.GRU(3, 5, **first)),
+            "batch floats",
+            "zeros as initial state",
+        ),
+        "h_n transposed": (
+            net(
+                lambda m, x: m.fc(m.rnn(x)[1].transpose(0, 1).reshape(x.shape[0], -1)),
+                nn.GRU(3, 5, **bi, **first),
+                (10, 2),
+            ),
+            "batch floats",
+            "h_n of both directions, reshaped",
+        ),
+        "functions": (
+            net(lambda m, x: nn.functional.gelu(m.fc(nn.functional.silu(m.rnn(x)[0]))), nn.GRU(3, 5), (5, 2)),
+            "floats",
+            "SiLU, GELU, Hardsigmoid, Softplus",
+        ),
+        "more functions": (
+            net(lambda m, x: nn.functional.softplus(nn.functional.hardsigmoid(m.rnn(x)[0])), nn.GRU(3, 5)),
+            "floats",
+            "SiLU, GELU, Hardsigmoid, Softplus",
+        ),
+    }
+
+
+NEWER = ["lstm", "gru both", "last", "h_n", "h_n both", "last both", "mean", "max", "tagger", "mlp"]
+OLDER = [
+    "rnn stack",
+    "amax",
+    "adaptive",
+    "no bias",
+    "flat",
+    "squeeze",
+    "sum",
+    "view",
+    "transposed",
+    "learned",
+]
+OLDER += ["zeros", "h_n transposed", "functions", "more functions", *NEWER]
+
+
+@pytest.fixture(scope="module")
+def made():
+    return models()
+
+
+def check(made, name, export):
+    """What comes of an exported file computes what the module does."""
+    import torch
+
+    torch.manual_seed(0)
+    model, kind, _ = made[name]
+    B, T = 3, 6
+    shape = (B, T) if "batch" in kind else (T, B)
+    x = torch.randint(0, 10, shape) if "tokens" in kind else torch.randn(*shape, 3)
+    proto = export(model.eval(), x, {"x": {0: "a", 1: "b"}})
+    with torch.no_grad():
+        expected = model(x)
+    expected = expected[0] if isinstance(expected, tuple) else expected
+    y = from_onnx(proto)(x.numpy())
+    np.testing.assert_allclose(y.reshape(expected.shape), expected.numpy(), atol=1e-5)
+
+
+@works("from_onnx", "torch.onnx.export", "dynamo=False")
+@pytest.mark.parametrize("sizes", ["varying", "fixed"])
+@pytest.mark.parametrize("name", OLDER)
+def test_pytorchs_older_exporter(made, name, sizes):
+    torch = pytest.importorskip("torch")
+
+    def export(model, x, axes):
+        file = io.BytesIO()
+        axes = axes if sizes == "varying" else None
+        torch.onnx.export(model, (x,), file, dynamo=False, input_names=["x"], dynamic_axes=axes)
+        return file.getvalue()
+
+    check(made, name, export)
+
+
+@works("from_onnx", "torch.onnx.export", "dynamo=True")
+@pytest.mark.parametrize("name", NEWER)
+def test_pytorchs_newer_exporter(made, name):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    check(
+        made, name, lambda model, x, _: torch.onnx.export(model, (x,), dynamo=True, verbose=False).model_proto
+    )
