@@ -103,18 +103,19 @@ class TestConvert:
         for ending in (first, second):
             pytest.importorskip(NEEDS[ending])
         network().save(tmp_path / "start")
-        answers = "--order gru Last head Tanh --batch-first".split() if first == ".pt" else []
+        words = "--order gru Last(bidirectional=True) head Tanh --batch-first"
+        answers, last = words.split() if first == ".pt" else [], Last(bidirectional=True)
         said(capsys, "convert", tmp_path / "start", tmp_path / f"first{first}")
         out = said(capsys, "convert", tmp_path / f"first{first}", tmp_path / f"second{second}", *answers)
         kind = {".onnx": "an ONNX model", ".keras": "a model of Keras", ".pt": "a file of PyTorch"}
         assert re.match(r"network   Sequential\(\n", out)
         assert re.search(rf"\nwritten   [\d,]+ bytes, {kind.get(second, 'a layer')}\n$", out)
-        reading = {"order": ["gru", Last(), "head", Tanh()], "batch_first": True} if answers else {}
+        reading = {"order": ["gru", last, "head", Tanh()], "batch_first": True} if answers else {}
         options = {}
         if second == ".pt":
             made = fastrnn.load(tmp_path / f"first{first}", **reading)
             names = [name for name, layer in made.parts.items() if layer.parameters]
-            options = {"order": [*names[:-1], Last(), names[-1], Tanh()], "batch_first": True}
+            options = {"order": [*names[:-1], last, names[-1], Tanh()], "batch_first": True}
         again = fastrnn.load(tmp_path / f"second{second}", **options)
         x = rng.normal(size=(5, 6, 3)).astype("float32")
         np.testing.assert_allclose(again(x), network()(x), rtol=0, atol=1e-6)
@@ -136,8 +137,12 @@ class TestConvert:
         assert names == ["x", "lengths", "0.h_0", "0.c_0"]
 
     def test_words_of_an_order(self):
-        found = [conversion._part(word) for word in ("Last", "encoder.lstm", "LSTM", "ReLU", "fc")]
-        assert [repr(each) for each in found] == ["Last()", "'encoder.lstm'", "'LSTM'", "ReLU()", "'fc'"]
+        words = "Last", "encoder.lstm", "LSTM", "ReLU", "fc", "Last(bidirectional=False)", "ELU(alpha=0.5)"
+        found = [repr(conversion._part(word)) for word in words]
+        assert found == ["Last()", "'encoder.lstm'", "'LSTM'", "ReLU()", "'fc'", *words[-2:]]
+        for word in "Last(bidirectional=", "Last(mode=3)", "ELU(print(1))", "ELU(1) + ELU(2)":
+            with pytest.raises(ValueError, match=r"--order '.*' is no layer"):
+                conversion._part(word)
 
     @pytest.mark.parametrize(
         ("words", "error"),

@@ -174,8 +174,12 @@ def test_last_states_of_two_directions(torch):
     lstm, x = torch.nn.LSTM(4, 5, bidirectional=True), torch.randn(6, 3, 4)
     with torch.no_grad():
         h = lstm(x)[1][0]
-    network = from_torch({"lstm": lstm}, order=["lstm", Last()])
-    np.testing.assert_allclose(network(x.numpy()), torch.cat([h[-2], h[-1]], 1).numpy(), atol=1e-6)
+        y = lstm(x)[0]
+    for bidirectional, expected in ((True, torch.cat([h[-2], h[-1]], 1)), (False, y[-1])):
+        network = from_torch({"lstm": lstm}, order=["lstm", Last(bidirectional=bidirectional)])
+        np.testing.assert_allclose(network(x.numpy()), expected.numpy(), atol=1e-6)
+    with pytest.raises(ValueError, match="order must say which Last"):
+        from_torch({"lstm": lstm}, order=["lstm", Last()])
 
 
 @works(PAGE, "cells in a loop", "with layers of fastrnn between")

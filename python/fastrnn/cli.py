@@ -52,7 +52,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {  # options of the readers and writers o
     "order": {
         "nargs": "+",
         "metavar": "NAME",
-        "help": "modules of a PyTorch file as they follow each other; also layers such as Last or ReLU",
+        "help": "modules of a PyTorch file as they follow each other, and layers, as Last or 'ELU(0.5)'",
     },
     "batch_first": {
         "action": argparse.BooleanOptionalAction,

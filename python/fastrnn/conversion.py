@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import ast
 import inspect
 import io
 import math
@@ -11,9 +11,10 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastrnn import checkpoint, checks, interop, layers, models
+from fastrnn import checkpoint, checks, interop, models
 from fastrnn.interop import files
 from fastrnn.layers import Layer
+from fastrnn.layers.description import CLASSES
 
 
 def tell(path: str) -> None:
@@ -74,12 +75,18 @@ def _taken(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str
 
 
 def _part(word: str) -> Any:
-    """A layer that needs no more than its name; or a name in the file."""
-    made = getattr(layers, word, None)
-    if isinstance(made, type) and issubclass(made, Layer):
-        with contextlib.suppress(TypeError):
-            return made()
-    return word
+    """A layer, as ``Last`` or ``Last(bidirectional=False)``; or a name in the file."""
+    name, called, _ = word.partition("(")
+    if name not in CLASSES:
+        return word
+    try:
+        arguments: Any = ast.parse(word if called else f"{word}()", mode="eval").body
+        named = {each.arg: ast.literal_eval(each.value) for each in arguments.keywords}
+        return CLASSES[name](*map(ast.literal_eval, arguments.args), **named)
+    except Exception as error:  # of many kinds: of Python's grammar, of literals, of layers
+        if not called:  # a module may be called Linear
+            return word
+        raise ValueError(f"--order {word!r} is no layer: {error}") from None
 
 
 def _write_torch(network: Layer, path: str, *, tokens: bool = False) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 from fastrnn import checks
 from fastrnn.interop.layouts import part_name
+from fastrnn.interop.rows import of_halves
 from fastrnn.interop.torch_files import contents
 from fastrnn.interop.torch_layers import feedforward
 from fastrnn.interop.torch_modules import NN, Module, Reader, is_module
 from fastrnn.interop.torch_recurrent import Answers, is_recurrent, recurrent
-from fastrnn.layers import Layer, Pooling, Recurrent, Sequential
+from fastrnn.layers import Last, Layer, Pooling, Recurrent, Sequential
 
 #: Modules that compute what the only module in them computes, and what it is called there.
 _WRAPPERS = (["_orig_mod"], ["module"], ["model"])
@@ -46,8 +47,9 @@ def from_torch(
         tensors or arrays. Or a module.
     order : list or tuple of str and Layer, optional
         What the model does one after the other: its modules by name, and fastrnn layers for what it computes
-        between them: ``["embedding", "lstm", Last(), "fc"]``. The end of a name is enough where no other
-        module's ends so. A name of an ``nn.Sequential`` stands for all in it, where the source is a module.
+        between them: ``["embedding", "lstm", Last(), "fc"]``. Behind two directions, which end at different
+        steps, `Last` must be told what is meant. The end of a name is enough where no other module's ends so.
+        A name of an ``nn.Sequential`` stands for all in it, where the source is a module.
     layers : bool
         Whether to return all recurrent layers by their names, and nothing else.
     batch_first : bool, optional
@@ -276,6 +278,11 @@ def _network(row: Sequence[tuple[str, Module | Layer]], answers: Answers) -> Seq
                 wanted = part._features[0]
     named: dict[str, Any] = {}
     for name, layer in reversed(made):
+        if isinstance(layer, Last) and layer.bidirectional is None and of_halves(layer, [*named.values()]):
+            raise ValueError(
+                "order must say which Last() it means behind two directions: Last(bidirectional=True) for "
+                "h_n of both, the second at the first step; Last(bidirectional=False) for output[:, -1]"
+            )
         named[part_name(name, named)] = layer
     return Sequential(**named)
 
