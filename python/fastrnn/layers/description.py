@@ -158,12 +158,14 @@ def _joined(path: str, name: str) -> str:
 
 
 class Blank(np.random.Generator):
-    """In the place of initial values zeros, as many as there are weights to take their places, and no more:
+    """In the place of initial values zeros, about as many as there are weights to take their places:
     whatever a description says, no memory is taken for what a file does not hold. Dropout draws from it."""
+
+    SPARE = 1 << 10  # so that, where one is missing, the error can name it
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         super().__init__(np.random.PCG64())
-        self._arrays, self._numbers = len(arrays), sum(array.size for array in arrays.values())
+        self._arrays, self._numbers = len(arrays), self.SPARE + sum(array.size for array in arrays.values())
 
     def require_layers(self, count: Any) -> None:
         if isinstance(count, int) and count > self._arrays:
