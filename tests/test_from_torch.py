@@ -169,7 +169,7 @@ def test_last_of_two_directions(writer, torch):
     require_same_as(model, writer.tokens(), order=["embedding", "rnn", Last(bidirectional=False), "fc"])
 
 
-@works(PAGE, "`cat(h_n[-2], h_n[-1])` of a bidirectional layer", "`Last()`")
+@works(PAGE, "`cat(h_n[-2], h_n[-1])` of a bidirectional layer", "`Last(bidirectional=True)`")
 def test_last_states_of_two_directions(torch):
     lstm, x = torch.nn.LSTM(4, 5, bidirectional=True), torch.randn(6, 3, 4)
     with torch.no_grad():
