@@ -127,25 +127,30 @@ class Hdf5:
     def _walk(self) -> Iterator[tuple[tuple[str, ...], Any]]:
         """All arrays, each once."""
         h5py = self._h5py
-        waiting: list[tuple[tuple[str, ...], Any]] = [((), self._file)]
+        waiting: list[tuple[str, ...]] = [()]
         seen: set[int] = set()
         while waiting:
-            path, node = waiting.pop()
+            path = waiting.pop()
             place = "/".join(path)
+            node = self._file[place] if path else self._file
             address = h5py.h5o.get_info(node.id).addr
             if address in seen or len(path) > DEPTH:
-                raise ValueError(f"{place!r} leads in circles")
+                raise ValueError(f"{place!r} is there twice, or leads in circles")
             seen.add(address)
             if isinstance(node, h5py.Dataset):
                 self._require_plain(place, node)
                 yield path, node
             elif isinstance(node, h5py.Group):
                 for name in node:
+                    if name in ("", ".") or "/" in name:  # would be taken for a way to somewhere
+                        raise ValueError(f"{place!r} has something by the name of {name!r}")
                     if node.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
                         raise ValueError(f"{place}/{name} is a link, which may lead to another file")
-                    waiting.append(((*path, name), node[name]))
+                    waiting.append((*path, name))
 
     def _require_plain(self, place: str, data: Any) -> None:
+        if data.shape is None:
+            raise ValueError(f"{place!r} is no array")
         how = data.id.get_create_plist()
         if data.is_virtual or how.get_external_count():
             raise ValueError(f"the numbers of array {place!r} are in another file")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fastrnn import checks
@@ -111,9 +112,20 @@ def from_keras(
     if not callable(getattr(model, "to_json", None)) or not hasattr(model, "layers"):
         raise TypeError(f"model must be a path or a model of Keras, got {checks.came(model)}")
     name = str(model.name)
+    with _telling(name):
+        return _made(name, _json(model.to_json()), _version_of(model), in_model(model.layers), question)
+
+
+@contextlib.contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Around the reading of a model: whatever is wrong with it is told with its name."""
     with reading(name, KIND):
-        config, weights = _json(model.to_json()), in_model(model.layers)
-    return _made(name, config, _version_of(model), weights, question)
+        try:
+            yield
+        except Refusal:
+            raise
+        except ValueError as error:
+            raise Refusal(f"{name!r}: {error}") from None
 
 
 def _of_file(path: Path, question: _Question) -> Sequential | dict[str, Recurrent[Any]]:
@@ -122,67 +134,58 @@ def _of_file(path: Path, question: _Question) -> Sequential | dict[str, Recurren
         start, size = file.read(8), os.fstat(file.fileno()).st_size
         if start.startswith(SIGNATURES[0]):
             file.seek(0)
-            with Hdf5(name, file, size) as hdf5:
+            with Hdf5(name, file, size) as hdf5, _telling(name):
                 return _of_hdf5(hdf5, question)
         if not start.startswith(SIGNATURES[1]):
             raise Refusal(f"{name!r} is no file of Keras: neither HDF5 nor a zip archive")
     with Archive(path) as archive:
         config, metadata = (archive.read(member) for member in ("config.json", "metadata.json"))
         content = archive.read(WEIGHTS)
-    with reading(name, KIND):
+    with Hdf5(name, io.BytesIO(content), len(content)) as hdf5, _telling(name):
         version = _json(metadata).get("keras_version")
-        parsed = _json(config)
-    with Hdf5(name, io.BytesIO(content), len(content)) as hdf5:
-        return _made(name, parsed, version, ByPlace(hdf5), question)
+        return _made(name, _json(config), version, ByPlace(hdf5), question)
 
 
 def _of_hdf5(file: Hdf5, question: _Question) -> Sequential | dict[str, Recurrent[Any]]:
     """Of a model, or of weights alone by their names or by their places."""
     text, version = file.text("model_config"), file.text("keras_version")
     if text is not None:
-        with reading(file.name, KIND):
-            config = _json(text)
-        return _made(file.name, config, version, in_file(file, "model_weights"), question)
+        return _made(file.name, _json(text), version, in_file(file, "model_weights"), question)
     named = file.has("layer_names") or file.has("layer_names0")
     weights: Weights = in_file(file) if named else ByPlace(file)
     if question.architecture is not None:
         version = version or question.architecture.get("keras_version")
-        return _made(file.name, None, version, weights, question)
-    if question.layers:
-        return _made(file.name, cells_in(file, named), version, weights, question)
-    raise Refusal(
-        f"{file.name!r} has weights alone: give architecture=, what model.to_json() gives, or read the "
-        "recurrent layers alone with layers=True"
-    )
+    elif not question.layers:
+        told = "what model.to_json() gives, or read the recurrent layers alone with layers=True"
+        raise ValueError(f"has weights alone: give architecture=, {told}")
+    nodes = cells_in(file, named) if question.architecture is None else None
+    return _made(file.name, nodes, version, weights, question)
 
 
 def _made(
-    name: str, config: dict[str, Any] | list[Node] | None, version: Any, weights: Weights, question: _Question
+    name: str, found: dict[str, Any] | list[Node] | None, version: Any, weights: Weights, question: _Question
 ) -> Sequential | dict[str, Recurrent[Any]]:
-    """Layers of a configuration, of layers that have been found, or of the architecture that was given."""
-    with reading(name, KIND):
-        try:
-            answers = question.answers._replace(version=_version(version, question.answers.version))
-            if config is not None and question.architecture is not None:
-                raise ValueError("architecture= is for weights alone, and this has its own")
-            nodes = config if isinstance(config, list) else []
-            if not nodes:
-                model = node_of(config or question.architecture, (), ())._replace(names=())
-                nodes = list(everywhere(model) if question.layers else chain(model))
-            if question.layers:
-                nodes = [node for node in nodes if node.kind in RECURRENT and node.own is None]
-            reader = Reader(nodes, weights, answers)
-            made = reader.recurrent() if question.layers else reader.network()
-        except Refusal:
-            raise
-        except ValueError as error:
-            raise Refusal(f"{name!r}: {error}") from None
+    """Layers of a configuration or of nodes, whichever was found, or else of the architecture given."""
+    answers = question.answers._replace(version=_version(version, question.answers.version))
+    if found is not None and question.architecture is not None:
+        raise ValueError("architecture= is for weights alone, and this has its own")
+    nodes = found if isinstance(found, list) else _nodes(found or question.architecture, question.layers)
+    reader = Reader(nodes, weights, answers)
+    made = reader.recurrent() if question.layers else reader.network()
     if reader.training:
         left = ", ".join(reader.training)
         checks.warn(f"{name!r}: what acts in training only is left out, the results are the same: {left}")
     if reader.yours:
         checks.warn(f"{name!r}: what is left to do: {'; '.join(reader.yours)}")
     return made
+
+
+def _nodes(config: Any, layers: bool) -> list[Node]:
+    """The layers in a line, or all recurrent ones."""
+    model = node_of(config, (), ())._replace(names=())
+    if not layers:
+        return list(chain(model))
+    return [node for node in everywhere(model) if node.kind in RECURRENT and node.own is None]
 
 
 def _version(told: Any, answer: str | None) -> str | None:
@@ -205,10 +208,13 @@ def _version_of(model: Any) -> str | None:
 
 def _json(text: Any) -> dict[str, Any]:
     if len(text) > LIMIT:
-        raise ValueError(f"its architecture has {len(text):,} bytes, more than {LIMIT:,}")
-    found = json.loads(text)
+        raise ValueError(f"its JSON has {len(text):,} bytes, more than {LIMIT:,}")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its JSON cannot be read: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError("its architecture is no JSON object")
+        raise ValueError(f"its JSON is no object, but {short(found)}")
     return found
 
 
@@ -219,7 +225,7 @@ def _architecture(given: str | Path | Mapping[str, Any] | None) -> dict[str, Any
         expected = "what model.to_json() gives, or a path"
         raise TypeError(f"architecture must be {expected}, got {checks.came(given)}")
     if isinstance(given, Mapping) or (isinstance(given, str) and given.lstrip().startswith("{")):
-        with reading("architecture", "an architecture of Keras"):
+        with _telling("architecture"):
             return _json(json.dumps(dict(given)) if isinstance(given, Mapping) else given)
-    with opened(given) as file, reading(os.fspath(given), "an architecture of Keras"):
+    with opened(given) as file, _telling(os.fspath(given)):
         return _json(file.read(LIMIT + 1))

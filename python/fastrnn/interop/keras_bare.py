@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastrnn.interop.hdf5 import Hdf5
+from fastrnn.interop.keras_cells import NAMES
 from fastrnn.interop.keras_graph import Node
 
 #: The classes by G; those of cuDNN have two biases for each unit and gate, in one row.
@@ -17,8 +18,6 @@ KINDS = {1: "SimpleRNN", 3: "GRU", 4: "LSTM"}
 
 #: What Keras 3 calls the places of layers with a cell of their own.
 PLACES = {"simple_rnn", "gru", "lstm", "cu_dnngru", "cu_dnnlstm"}
-
-NAMES = ("kernel", "recurrent_kernel", "bias")
 
 SIDES = re.compile("(forward|backward)_")
 
@@ -49,8 +48,10 @@ def cells_in(file: Hdf5, named: bool) -> list[Node]:
     found: dict[Tuples, dict[str, Any]] = {}
     for path, shapes in groups.items():
         config = _config(shapes)
-        if config is None or not (named or _is_place(path)):
+        if config is None:
             continue
+        if not (named or _is_place(path)):
+            raise ValueError(f"does not tell what has its weights in {'/'.join(path)!r}: give architecture=")
         path = path[:-1] if not named and path[-1] == "cell" else path
         side = [place for place, name in enumerate(path) if SIDES.match(name)]
         if side:
@@ -68,7 +69,7 @@ def cells_in(file: Hdf5, named: bool) -> list[Node]:
 def _config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
     """That of a layer with arrays of such shapes, if it can be but one."""
     kernel, recurrent = shapes.get("kernel", ()), shapes.get("recurrent_kernel", ())
-    if not set(shapes) <= {*NAMES, "rnn_state"} or len(kernel) != 2 or len(recurrent) != 2:
+    if not set(shapes) <= set(NAMES) or len(kernel) != 2 or len(recurrent) != 2:
         return None
     H, columns = recurrent
     if not H or columns % H or columns // H not in KINDS or kernel[1] != columns:

@@ -113,7 +113,7 @@ def chain(model: Node) -> Iterator[Node]:
 
 def everywhere(model: Node) -> Iterator[Node]:
     """All layers of a model and of the models within it, whatever way leads to them."""
-    if _is_model(model):
+    if isinstance(model.options.get("layers"), list):
         for node, _ in members(model):
             yield from everywhere(node)
     elif model.kind != "Bidirectional" and isinstance(model.options.get("layer"), dict):

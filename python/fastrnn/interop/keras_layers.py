@@ -149,20 +149,17 @@ class Reader:
         """What is of training only, of a layer and of all that is in it; and what the user is to do."""
         for options in variables(node):
             for key, value in options.items():
-                what = f"{key}={short(value)} of {node.name!r}"
-                usual = TRAINING.get(key, None if key.endswith(("_regularizer", "_constraint")) else value)
+                usual = None if key.endswith(("_regularizer", "_constraint")) else TRAINING.get(key, value)
                 if value != usual:
-                    self.training[what] = None
-                elif key == "stateful" and value:
-                    self.yours[f"carry the state on, by state= and return_state=, for {what}"] = None
+                    self.training[f"{key}={short(value)} of {node.name!r}"] = None
+            if options.get("stateful"):
+                self.yours[f"pass state= and return_state=True on, as {node.name!r} has stateful=True"] = None
 
     def _layers(self, node: Node, owner: Node, way: Way) -> Found:
         """Those of a node, whose variables are its own or those of a wrapper."""
         kind = node.kind
         if kind == "InputLayer":
-            for key in ("sparse", "ragged"):
-                if node.option(key, bool, False):
-                    raise node.unsupported(f"has {key}=True")
+            _require_usual(node, sparse=False, ragged=False)
         elif kind in RECURRENT and owner is node:
             yield from self._recurrent(node)
         elif kind == "Dense":
@@ -194,9 +191,7 @@ class Reader:
 
     def _recurrent(self, node: Node) -> Found:
         told = directions(node)[0] if node.kind == "Bidirectional" else node
-        for key in ("return_state", "time_major"):
-            if told.option(key, bool, False):
-                raise node.unsupported(f"has {key}=True")
+        _require_usual(told, return_state=False, time_major=False)
         sequences = told.option("return_sequences", bool, False)
         backwards = told.option("go_backwards", bool, False)
         zeros = told.option("zero_output_for_mask", bool, False)
@@ -228,9 +223,7 @@ class Reader:
         self._pooled, self._masked = True, False
 
     def _pooling(self, node: Node) -> Layer:
-        usual = {"data_format": "channels_last", "keepdims": False}
-        if {**usual, **node.options} != {**node.options, **usual}:
-            raise node.unsupported("has another data_format than 'channels_last', or keepdims=True")
+        _require_usual(node, data_format="channels_last", keepdims=False)
         if node.kind == "GlobalMaxPooling1D" and self._masked:
             raise node.unsupported("does not know which steps are masked, and takes them too")
         if self._last is None:  # which is what tells a `Sequential` that the batch is first
@@ -259,9 +252,7 @@ class Reader:
 
     def _require(self, node: Node, arrays: list[Any], shapes: list[tuple[int, ...]]) -> None:
         """Refuse arrays of other shapes, and such as are something else than floats."""
-        for key in ("quantization_config", "lora_rank"):
-            if node.options.get(key) is not None:
-                raise node.unsupported(f"has {key}={short(node.options[key])}")
+        _require_usual(node, quantization_config=None, lora_rank=None)
         found = [array.shape for array in arrays]
         if found != shapes or any(0 in shape for shape in shapes):
             raise node.wrong(f"has weights of shapes {found}, its options say {shapes}")
@@ -292,16 +283,20 @@ class Reader:
             yield LeakyReLU(node.option(key, float))
         elif node.kind == "ReLU":
             slope = node.option("negative_slope", float, 0.0)
-            for key, usual in (("max_value", None), ("threshold", 0)):
-                if node.options.get(key, usual) != usual:
-                    raise node.unsupported(f"has {key}={short(node.options[key])}")
+            _require_usual(node, max_value=None, threshold=0)
             yield LeakyReLU(slope) if slope else ReLU()
         else:
-            if node.options.get("axis", -1) not in (-1, [-1]):
-                raise node.unsupported(f"has axis={short(node.options['axis'])}")
+            _require_usual(node, axis=-1)
             if self._masked:
                 raise node.unsupported("takes the mask of steps for one of features")
             yield Softmax()
+
+
+def _require_usual(node: Node, **usual: Any) -> None:
+    """Refuse options that have other values than these."""
+    for key, value in usual.items():
+        if node.options.get(key, value) != value:
+            raise node.unsupported(f"has {key}={short(node.options[key])}")
 
 
 def _policy(node: Node, options: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,41 +34,54 @@ class Weights(Protocol):
         ...
 
 
-class ByPlace(NamedTuple):
+class ByPlace:
     """Of ``model.weights.h5``: ``layers/bidirectional/forward_layer/cell/vars/0``."""
 
-    file: Hdf5
+    def __init__(self, file: Hdf5) -> None:
+        self._file = file
+        self._numbers: dict[tuple[str, ...], set[str]] = {}
+        for path in file.shapes:
+            self._numbers.setdefault(path[:-1], set()).add(path[-1])
 
     def of(self, node: Node, names: Sequence[str], way: Sequence[tuple[str, str]] = ()) -> list[Array]:
         """See `Weights`."""
         place = (*node.places, *(place for place, _ in way), "vars")
-        found = {path[-1] for path in self.file.shapes if path[:-1] == place}
+        found = self._numbers.get(place, set())
         wanted = [str(number) for number in range(len(found))]
         if found != set(wanted) or len(found) > len(names):
-            shown = ", ".join(sorted(found)) or "none"
+            shown = ", ".join(sorted(found))
             raise node.wrong(f"must have {' and '.join(names)} in {'/'.join(place)}, found variables {shown}")
-        return [_float(node, self.file.read(*place, number)) for number in wanted]
+        return [_float(node, self._file.read(*place, number)) for number in wanted]
 
 
-class ByName(NamedTuple):
-    """Of layers whose variables have names: ``bidirectional/forward_lstm/lstm_cell/kernel:0``."""
+class ByName:
+    """Of layers whose variables have names: ``bidirectional/forward_lstm/lstm_cell/kernel:0``.
 
-    layers: dict[str, list[tuple[tuple[str, ...], Callable[[], Any]]]]  # of each the names, and how to read
+    Parameters
+    ----------
+    variables : iterable of (str, tuple of str, callable)
+        Each with the layer that it is of, its name in parts, and what reads it.
+    """
+
+    def __init__(self, variables: Iterable[tuple[str, tuple[str, ...], Callable[[], Any]]]) -> None:
+        self._within: dict[tuple[str, str], list[tuple[tuple[str, ...], Callable[[], Any]]]] = {}
+        for layer, path, read in variables:
+            for part in {"", *path[:-1]}:  # "" is for all
+                self._within.setdefault((layer, part), []).append((path, read))
 
     def of(self, node: Node, names: Sequence[str], way: Sequence[tuple[str, str]] = ()) -> list[Array]:
         """See `Weights`."""
-        variables = self.layers.get(node.names[0], [])
-        for name in [*node.names[1:], *(name for _, name in way if name)]:
+        around, *inner = node.names
+        variables = self._within.get((around, inner[-1] if inner else ""), [])
+        for name in [*inner[:-1], *(name for _, name in way if name)]:
             variables = [each for each in variables if _is_in(each[0][:-1], name)]
         found: dict[str, Callable[[], Any]] = {}
         for path, read in variables:
             name = path[-1].partition(":")[0]
-            if name.startswith("rnn_state"):  # of a stateful layer
-                continue
             if name in found or name not in names:
                 raise node.wrong(f"must have {' and '.join(names)}, found {'/'.join(path)!r} besides")
             found[name] = read
-        if list(found) and [name for name in names if name in found] != list(names[: len(found)]):
+        if set(found) != set(names[: len(found)]):
             raise node.wrong(f"must have {' and '.join(names)}, found {' and '.join(found)}")
         return [_float(node, found[name]()) for name in names if name in found]
 
@@ -76,21 +89,20 @@ class ByName(NamedTuple):
 def in_file(file: Hdf5, *groups: str) -> ByName:
     """The arrays of a file of Keras 2, or of Keras 3 with the suffix ``.h5``, within some groups."""
     start = len(groups)
-    layers: dict[str, list[tuple[tuple[str, ...], Callable[[], Any]]]] = {}
-    for path in file.shapes:
-        if path[:start] == groups and len(path) > start + 1:
-            layers.setdefault(path[start], []).append((path[start + 1 :], partial(file.read, *path)))
-    return ByName(layers)
+    return ByName(
+        (path[start], path[start + 1 :], partial(file.read, *path))
+        for path in file.shapes
+        if path[:start] == groups and len(path) > start + 1
+    )
 
 
 def in_model(layers: Iterable[Any]) -> ByName:
     """The arrays of the layers of a live model."""
-    found: dict[str, list[tuple[tuple[str, ...], Callable[[], Any]]]] = {}
-    for layer in layers:
-        names = [getattr(variable, "path", variable.name).split("/") for variable in layer.weights]
-        arrays = zip(names, layer.get_weights(), strict=True)
-        found[layer.name] = [(tuple(name), partial(np.asarray, array)) for name, array in arrays]
-    return ByName(found)
+    return ByName(
+        (layer.name, tuple(getattr(variable, "path", variable.name).split("/")), partial(np.asarray, array))
+        for layer in layers
+        for variable, array in zip(layer.weights, layer.get_weights(), strict=True)
+    )
 
 
 def _is_in(path: Sequence[str], name: str) -> bool:
