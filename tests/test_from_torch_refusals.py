@@ -93,6 +93,13 @@ REFUSALS = [
         batch_first=True,
     ),
     case(
+        "weight_norm",
+        "weight drop and others that keep a second weight",
+        lstm() | {"weight_hh_l0_raw": np.ones((20, 5))},
+        "weight_hh_l0_raw is not of such a layer",
+        batch_first=True,
+    ),
+    case(
         "parametrizations",
         "",
         {
@@ -207,6 +214,20 @@ def test_layers_are_all_recurrent_layers():
     state = {"model": lstm("a.") | lstm("b.c.", gates=3) | {"h0": np.ones(3), "bn.running_mean": np.ones(3)}}
     found = from_torch(state, layers=True, batch_first=True)
     assert {name: type(layer) for name, layer in found.items()} == {"model.a": LSTM, "model.b.c": GRU}
+
+
+def test_a_layer_that_is_refused_can_be_left_out():
+    state = lstm("a.") | lstm("b.") | {"b.layer_norm.weight": np.ones(20)}
+    with pytest.raises(ValueError, match=r"module 'b' does not fit: layer_norm\.weight"):
+        from_torch(state, layers=True, batch_first=True)
+    assert [*from_torch(state, layers=True, batch_first=True, ignore=["b"])] == ["a"]
+
+
+def test_two_of_a_name_are_refused():
+    tensor = np.ones((20, 5))
+    for state in ({"a.b": tensor, "a": {"b": 2 * tensor}}, {"a": {"b": 2 * tensor}, "a.b": tensor}):
+        with pytest.raises(ValueError, match=r"it has two (tensors|modules) of the name"):
+            from_torch(state, batch_first=True)
 
 
 def test_what_is_ignored_has_no_part():

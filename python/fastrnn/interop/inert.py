@@ -54,9 +54,6 @@ class Machine(Protocol):
 
     source: Source
 
-    def spend(self, size: int) -> None:
-        """Refuse to need more memory than there is for objects."""
-
     def call(self, function: Any, arguments: Any) -> Any:
         """What another call stands for."""
 
@@ -135,15 +132,18 @@ def _of_type(machine: Machine, function: Any, kind: Any, arguments: Any, state: 
 
 
 def _mapping(machine: Machine, items: Any = (), *rest: Any) -> dict[Any, Any]:
-    machine.spend(COST * len(items))
+    """Of another, or of pairs."""
     made: dict[Any, Any] = {}
-    for pair in items.items() if isinstance(items, dict) else items:
-        set_items(made, pair)
+    for key, value in items.items() if isinstance(items, dict) else _elements(machine, items):
+        machine.source.spend(COST)
+        set_items(made, [key, value])
     return made
 
 
 def _elements(machine: Machine, items: Any = (), *rest: Any) -> list[Any]:
-    machine.spend(8 * len(items))
+    if not isinstance(items, (list, tuple)):
+        raise ValueError(f"its pickle makes a list of {type(items).__name__}")
+    machine.source.spend(8 * len(items))
     return [*items]
 
 
@@ -158,7 +158,7 @@ def _encoded(machine: Machine, text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes for Python 2."""
     if encoding != "latin1":
         raise ValueError(f"its pickle has bytes in encoding {encoding!r}")
-    machine.spend(len(text))
+    machine.source.spend(len(text))
     return text.encode("latin1")
 
 

@@ -8,6 +8,7 @@ refused by its name.
 from __future__ import annotations
 
 import io
+import mmap
 import pickletools
 import sys
 from collections.abc import Callable, Sequence
@@ -27,15 +28,13 @@ from fastrnn.interop.inert import (
 )
 from fastrnn.interop.tensors import Source
 
-LEAST = 32 << 20  # bytes of memory that the objects of any file may take; or else twice its size
 
-
-def load(stream: io.BytesIO, source: Source, storages: dict[str, Storage] | None = None) -> Any:
+def load(stream: io.BytesIO | mmap.mmap, source: Source, storages: dict[str, Storage] | None = None) -> Any:
     """The object of the pickle that begins where a stream stands, and which it then stands behind.
 
     Parameters
     ----------
-    stream : BytesIO
+    stream : BytesIO or mmap
     source : Source
         Where the tensors' numbers are.
     storages : dict, optional
@@ -52,8 +51,9 @@ def load(stream: io.BytesIO, source: Source, storages: dict[str, Storage] | None
         If it is no pickle, calls what is not known, or needs more memory than twice the file's size.
     """
     machine = _Machine(source, {} if storages is None else storages)
-    for opcode, argument, _ in pickletools.genops(stream):
-        machine.spend(COST + sys.getsizeof(argument))
+    file: Any = stream  # which an mmap is to all that is asked of it
+    for opcode, argument, _ in pickletools.genops(file):
+        source.spend(COST + sys.getsizeof(argument))
         if opcode.name in _CONSTANTS:
             machine.stack.append(_CONSTANTS[opcode.name])
         elif opcode.name in _VALUES:
@@ -79,16 +79,9 @@ class _Machine:
 
     def __init__(self, source: Source, storages: dict[str, Storage]) -> None:
         self.source, self.storages = source, storages
-        self.budget = max(2 * source.size, LEAST)
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-
-    def spend(self, size: int) -> None:
-        """Refuse to need more memory than there is for objects."""
-        self.budget -= size
-        if self.budget < 0:
-            raise ValueError("its pickle needs more memory than twice the size of the file")
 
     # -- the stack
 
@@ -244,7 +237,7 @@ class _Machine:
         if isinstance(made, Inert):
             for each in state if isinstance(state, tuple) and made.name not in ARRAYS else [state]:
                 if isinstance(each, dict):
-                    self.spend(COST * len(each))
+                    self.source.spend(COST * len(each))
                     made.attributes.update(each)
             made.attributes[None] = state
 

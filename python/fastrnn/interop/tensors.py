@@ -20,7 +20,7 @@ DTYPES = {
     for name in "float16 float32 float64 int8 int16 int32 int64 uint8 bool".split()
 } | {"bfloat16": np.dtype("<u2")}
 
-FLOATS = {"float16", "bfloat16", "float32", "float64"}
+LEAST = 32 << 20  # bytes of memory that the objects of any file may take
 
 
 class Source:
@@ -38,8 +38,15 @@ class Source:
 
     def __init__(self, size: int, storage: Callable[[str], Any] | None = None, *, big: bool = False) -> None:
         self.size, self.big, self._storage = size, big, storage or _none
-        self.given_out = 0
+        self._room = max(2 * size, LEAST)
+        self._taken = 0
         self._read: dict[str, Any] = {}
+
+    def spend(self, size: int) -> None:
+        """Refuse to make objects of more memory than twice the file's size."""
+        self._room -= size
+        if self._room < 0:
+            raise ValueError("its objects need more memory than twice the size of the file")
 
     def tensor(
         self, key: str, dtype: str, length: int, offset: int, shape: Sequence[int], strides: Sequence[int]
@@ -77,6 +84,12 @@ class Source:
         """The bytes of a storage."""
         self._read[key] = data
 
+    def take(self, size: int) -> None:
+        """Refuse to make arrays of more bytes than twice the file's size."""
+        self._taken += size
+        if self._taken > 2 * self.size:
+            raise ValueError("its tensors share their numbers: they are more than twice the size of the file")
+
     def bytes_of(self, key: str) -> Any:
         """Read once for all tensors that share it."""
         if key not in self._read:
@@ -88,7 +101,7 @@ def _none(key: str) -> Any:
     raise ValueError(f"it has no storage {key!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """A part of a file, not read yet."""
 
@@ -114,8 +127,8 @@ class Tensor:
         stored, source = DTYPES[self.dtype], self.source
         if source.big:
             stored = stored.newbyteorder(">")
-        source.given_out += math.prod(self.shape) * stored.itemsize
-        if source.given_out > 2 * source.size:
+        source._taken += math.prod(self.shape) * stored.itemsize
+        if source._taken > 2 * source.size:
             raise ValueError(
                 "its tensors share their numbers so often that they are twice the size of the file"
             )

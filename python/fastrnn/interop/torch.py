@@ -59,7 +59,8 @@ def from_torch(
     embedding : bool, optional
         Whether the first in `order` is an Embedding and no Linear: asked for where it might be both.
     ignore : list or tuple of str
-        Names of tensors and modules that have no part in what is computed, such as a second copy.
+        Names of tensors and modules that have no part in what is computed, such as a second copy; or, with
+        `layers`, that are not wanted.
 
     Returns
     -------

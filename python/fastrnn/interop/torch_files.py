@@ -10,6 +10,7 @@ import ast
 import contextlib
 import functools
 import io
+import mmap
 import os
 import re
 import struct
@@ -24,6 +25,7 @@ from fastrnn.interop.inert import Storage
 from fastrnn.interop.tensors import DTYPES, Source
 
 npy: Any = _format  # which has no types
+HEADER = 4 << 20  # bytes of safetensors' names and places: it grows tenfold. Some 40,000 tensors
 LEGACY = 0x1950A86A20F9469CFC6C  # the first object of a file that PyTorch wrote before 1.6
 SAFETENSORS = {
     **{"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "BOOL": "bool"},
@@ -83,6 +85,7 @@ def _of_archive(archive: Archive) -> Content:
     with reading(archive.name, "a file of PyTorch's"):
         order = bytes(archive.read(f"{top}byteorder")) if f"{top}byteorder" in archive.sizes else b"little"
         source = Source(archive.size, lambda key: archive.read(f"{top}data/{key}"), big=order == b"big")
+        source.spend(archive.sizes[pickled[0]])
         held = pickles.load(io.BytesIO(archive.read(pickled[0])), source)
     classes = functools.cache(lambda module: _constants(archive, top, module))
     return Content(held, source, lambda module, name: classes(module).get(name, {}))
@@ -125,6 +128,8 @@ def _of_safetensors(name: str) -> Content:
     with opened(name) as file:
         data = file.read()
     with reading(name, "a safetensors file"):
+        if int.from_bytes(data[:8], "little") > HEADER:
+            raise ValueError(f"its header is longer than {HEADER:,} bytes")
         try:
             with safe_open(name, framework="numpy") as header:
                 ours = "fastrnn" in (header.metadata() or {})
@@ -144,26 +149,25 @@ def _of_legacy(name: str) -> Content:
     """Pickles one behind the other: a number, a version, the system, the object, the keys of storages; then
     these, each with its length before it."""
     with opened(name) as file:
-        data = file.read()
-    stream = io.BytesIO(data)
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     storages: dict[str, Storage] = {}
     with reading(name, "a file of PyTorch's"):
         source = Source(len(data))
-        if pickles.load(stream, source) != LEGACY:
+        if pickles.load(data, source) != LEGACY:
             raise ValueError("it is a pickle, but not one that PyTorch wrote: its state_dict() is wanted")
-        version, system = pickles.load(stream, source), pickles.load(stream, source)
+        version, system = pickles.load(data, source), pickles.load(data, source)
         if version != 1001 or not isinstance(system, dict):
             raise ValueError(f"it is of a version {str(version)[:40]}, which no PyTorch wrote")
         source.big = system.get("little_endian") is False
-        held = pickles.load(stream, source, storages)
-        keys, view = pickles.load(stream, source), memoryview(data)
+        held = pickles.load(data, source, storages)
+        keys, view = pickles.load(data, source), memoryview(data)
         for key in keys:
             storage = storages[key]
-            (length,) = struct.unpack_from(">q" if source.big else "<q", data, stream.tell())
+            (length,) = struct.unpack_from(">q" if source.big else "<q", data, data.tell())
             if length != storage.length:
                 raise ValueError(f"storage {key} has {length} numbers, not {storage.length}")
-            start = stream.tell() + 8
+            start = data.tell() + 8
             end = start + length * DTYPES[storage.dtype].itemsize
             source.give(key, view[start:end])
-            stream.seek(end)
+            data.seek(end)
     return Content(held, source)

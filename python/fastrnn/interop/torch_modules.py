@@ -17,6 +17,7 @@ from fastrnn.interop.tensors import Source, Tensor
 
 DEEPEST = 64  # modules within each other; deeper is a cycle, or an attack
 MOST = 30_000  # modules and tensors
+LONGEST = 5_000_000  # steps through what dicts and lists hold, where each may be in others many times
 
 NN = "torch.nn.modules."
 
@@ -101,7 +102,7 @@ class Reader:
 
     def __init__(self, source: Source | None, constants: Callable[[str, str], dict[str, Any]]) -> None:
         self.source, self.constants = source, constants
-        self.count = 0
+        self.count = self.steps = 0
 
     def read(self, held: Any, path: str = "", depth: int = 0) -> Module | None:
         """A module, or a collection of them; None where there is no tensor in it.
@@ -139,7 +140,13 @@ class Reader:
                 self._add_module(module, vars(held), depth)
         return module if module.tensors or module.children or module.kind else None
 
+    def _go(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > LONGEST:
+            raise ValueError(f"it holds dicts, lists or objects of more than {LONGEST:,} entries")
+
     def _about(self, module: Module, kind: str, attributes: Mapping[Any, Any]) -> None:
+        self._go(len(attributes))
         own = kind.startswith("fastrnn.torch.")
         module.kind = f"torch.nn.modules.rnn.{kind.rpartition('.')[2]}" if own else kind
         plain = (bool, int, float, str, type(None))
@@ -153,6 +160,7 @@ class Reader:
 
     def _add(self, module: Module, items: Any, depth: int) -> None:
         for name, value in items:
+            self._go(1)
             if not isinstance(name, str):  # an optimizer's state goes by numbers
                 continue
             if is_tensor(value):
@@ -170,7 +178,8 @@ class Reader:
         self.count += 1
         first, dot, rest = name.partition(".")
         if not dot:
-            module.tensors[name] = value
+            if module.tensors.setdefault(name, value) is not value:
+                raise ValueError(f"it has two tensors of the name {name!r} in {module.where}")
             return
         if depth >= DEEPEST:
             raise ValueError(f"it nests names deeper than {DEEPEST}")

@@ -15,7 +15,7 @@ from fastrnn.layers import Recurrent
 from fastrnn.layers.recurrent import FIELDS
 from fastrnn.reference import Parameters
 
-_RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(_l\d+(_reverse)?)?(_[gv])?")
+_RECURRENT = re.compile(r"(weight|bias)_(ih|hh|hr)(_\w+)?")
 _GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 _SIZES = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")
 _CLASSES = {f"{NN}rnn.{name}{cell}": name.lower() for name in ("RNN", "LSTM", "GRU") for cell in ("", "Cell")}
@@ -48,7 +48,7 @@ def recurrent(module: Module, answers: Answers) -> Recurrent[Any]:
     where, tensors = module.where, module.tensors
     module.require_plain()
     if module.kind is not None and module.kind not in _CLASSES:
-        hint = "if it computes what PyTorch's does, give its state_dict(); ignore= leaves it out"
+        hint = "if it computes what PyTorch's does, give its state_dict()"
         raise ValueError(f"{where} is a {module.kind}, which is no class of PyTorch's: {hint}")
     cell = "weight_hh" in tensors
     count = 1
