@@ -84,9 +84,16 @@ RECURRENT = {
 }
 
 SHAPES = {
-    "one layer": {},
-    "no biases": {"bias": False, "batch_first": True},
-    "stack": {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "batch_first": True},
+    "one layer": pytest.param(
+        {}, marks=works("to_keras", "Recurrent layers", "time first: Keras is batch first")
+    ),
+    "no biases": pytest.param(
+        {"bias": False, "batch_first": True}, marks=works("to_keras", "Recurrent layers", "bias=False")
+    ),
+    "stack": pytest.param(
+        {"num_layers": 2, "bidirectional": True, "dropout": 0.3, "batch_first": True},
+        marks=works("to_keras", "Recurrent layers", "num_layers, bidirectional, dropout"),
+    ),
 }
 
 
@@ -240,9 +247,14 @@ REFUSED = [
     (GRU(I, H, clip=1.0), "Keras's GRU has no clip", "GRU", "clip"),
     (GRU(I, H, gate_activation="hard_sigmoid"), "no gate_activation='hard_sigmoid'", "GRU", "hard_sigmoid"),
     (RNN(I, H, nonlinearity="hard_sigmoid"), "Keras's SimpleRNN has no nonlin", "RNN", "hard_sigmoid"),
-    (RNN(I, H, learned_state=True), "Keras's SimpleRNN has no learned_state", "RNN", "learned_state"),
+    (
+        RNN(I, H, learned_state=True),
+        "Keras's SimpleRNN has no learned_state",
+        "Recurrent layers",
+        "learned_state",
+    ),
     (Doubled(), "Keras has no such layer; known are RNN, LSTM", "Layers of one's own", ""),
-    (Composite(lstm=LSTM(I, H)), "Keras has no such layer", "Composite", ""),
+    (Composite(lstm=LSTM(I, H)), "Keras has no such layer", "Layers of one's own", "a Composite"),
     (HardSigmoid(0.2), "hard_sigmoid has the slope 1/6", "Activations", "HardSigmoid(slope=0.2)"),
     (GELU("tanh"), "gelu without approximation", "Activations", "GELU(approximate='tanh')"),
     (Sequential(Reverse(), Linear(I, 2)), "Keras has it only right before", "Reverse", "elsewhere"),

@@ -21,6 +21,7 @@ from fastrnn.layers import (
     Embedding,
     Last,
     Linear,
+    Masking,
     Max,
     Mean,
     Merge,
@@ -82,7 +83,16 @@ RECURRENT = [
 ]
 
 
-@pytest.mark.parametrize("shape", ["one layer", "stack", "both directions", "batch first"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "one layer",
+        pytest.param("stack", marks=works("to_onnx", "Recurrent layers", "num_layers")),
+        pytest.param("both directions", marks=works("to_onnx", "Recurrent layers", "bidirectional")),
+        pytest.param("batch first", marks=works("to_onnx", "Recurrent layers", "batch_first")),
+    ],
+)
+@works("to_onnx", "Recurrent layers", "lengths and states as inputs")
 @pytest.mark.parametrize(("kind", "options"), RECURRENT)
 def test_recurrent_layers_in_onnx_runtime(kind, options, shape, rng):
     stacked = shape in ("stack", "both directions")
@@ -105,7 +115,7 @@ def test_recurrent_layers_in_onnx_runtime(kind, options, shape, rng):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        pytest.param(LSTM, {}, marks=works("to_onnx", "Learned state", "of every sequence")),
+        pytest.param(LSTM, {}, marks=works("to_onnx", "Recurrent layers", "learned_state")),
         (GRU, {"num_layers": 2, "bidirectional": True, "batch_first": True}),
     ],
 )
@@ -128,7 +138,7 @@ CHAINS = {
     ),
     "last": pytest.param(
         lambda n: [Dropout(0.5), Last(), Dropout(0.5), Linear(n * H, 2)],
-        marks=[works("to_onnx", "Last", "also of both directions"), works("to_onnx", "Dropout", "nothing")],
+        marks=[works("to_onnx", "Last", "also of both directions"), works("to_onnx", "Dropout", "left out")],
     ),
     "last of a function": lambda n: [Tanh(), Last(), Linear(n * H, 2)],
     "last of others": lambda n: [Linear(n * H, 4), Sigmoid(), Last()],
@@ -325,13 +335,25 @@ REFUSED = {
         Sequential(lstm=LSTM(I, H, layer_norm=True)),
         {},
         r"layer lstm, LSTM\(3, 5, layer_norm=True\): ONNX's LSTM has no layer normalisation",
-        marks=refused("to_onnx", "Layer normalisation"),
+        marks=refused("to_onnx", "LSTM", "layer_norm"),
     ),
     "proj_size": pytest.param(
         LSTM(I, H, proj_size=2),
         {},
         r"layer lstm, LSTM\(3, 5, proj_size=2\): ONNX's LSTM has no projection of h",
         marks=refused("to_onnx", "LSTM", "proj_size"),
+    ),
+    "layer_norm of a GRU": pytest.param(
+        GRU(I, H, layer_norm=True),
+        {},
+        "ONNX's GRU has no layer normalisation",
+        marks=refused("to_onnx", "GRU", "layer_norm"),
+    ),
+    "masking": pytest.param(
+        Sequential(Masking(), GRU(I, H)),
+        {},
+        r"layer 0, Masking\(\): ONNX has no such layer",
+        marks=refused("to_onnx", "Masking"),
     ),
     "own": pytest.param(
         Sequential(RNN(I, H), Doubled()),

@@ -23,6 +23,7 @@ from fastrnn.layers import (
     HardSigmoid,
     Last,
     Linear,
+    Masking,
     Max,
     Mean,
     Merge,
@@ -54,7 +55,10 @@ RECURRENT = {
     "projected": pytest.param(
         LSTM(I, H, 2, bidirectional=True, proj_size=2), marks=works("to_torch", "LSTM", "proj_size")
     ),
-    "stack": LSTM(I, H, 3, bidirectional=True, batch_first=True, dropout=0.3),
+    "stack": pytest.param(
+        LSTM(I, H, 3, bidirectional=True, batch_first=True, dropout=0.3),
+        marks=works("to_torch", "Recurrent layers", "num_layers, bidirectional, batch_first, dropout, bias"),
+    ),
     "gru": pytest.param(GRU(I, H), marks=works("to_torch", "GRU", "reset_after=True")),
     "float64": pytest.param(
         GRU(I, H, 2, dtype="float64", batch_first=True, recurrent_dropout=0.3),
@@ -198,7 +202,7 @@ REFUSED = {
     "nonlinearity": (RNN(I, H, nonlinearity="sigmoid"), "RNN", "nonlinearity"),
     "before": (GRU(I, H, reset_after=False), "GRU", "reset_after=False"),
     "layer_norm": (GRU(I, H, layer_norm=True), "GRU", "layer_norm"),
-    "learned_state": (RNN(I, H, learned_state=True), "RNN", "learned_state"),
+    "learned_state": (LSTM(I, H, learned_state=True), "LSTM", "learned_state"),
 }
 
 
@@ -218,12 +222,15 @@ def test_hard_sigmoid_has_one_slope():
         to_torch(Sequential(HardSigmoid(0.2)))
 
 
+@refused("to_torch", "Masking")
 @refused("to_torch", "Layers of one's own")
 def test_layers_of_ones_own():
     with pytest.raises(
         ValueError, match=r"layer 1.own, Doubled\(\): PyTorch has no such layer; known are RNN"
     ):
         to_torch(Sequential(RNN(I, H), Sequential(own=Doubled())))
+    with pytest.raises(ValueError, match=r"layer 0, Masking\(\): PyTorch has no such layer"):
+        to_torch(Sequential(Masking(), RNN(I, H)))
     with pytest.raises(ValueError, match="layer composite, Composite"):
         to_torch(Composite(lstm=LSTM(I, H)))
 
