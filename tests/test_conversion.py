@@ -49,6 +49,12 @@ class TestInfo:
         assert f"\nweights   {sum(map(np.size, network().parameters.values())):,}\n  gru.bias_hh_l0 " in out
         assert re.search(r"\n  head.weight +float32  2 × 8\n$", out)
 
+    def test_of_a_model_that_was_given_its_network(self, capsys, tmp_path):
+        SequenceClassifier.from_network(network(), ["a", "b"]).save(tmp_path / "model")
+        out = said(capsys, "info", tmp_path / "model")
+        assert re.search(r"\nnetwork   Sequential\(\n {12}\(gru\): GRU\(3, 4, num_layers=2, bidir", out)
+        assert "network=" not in out and "class" not in out
+
     def test_of_a_file_that_is_a_network(self, capsys):
         out = said(capsys, "info", TORCH / "sequential.pt")
         assert out.splitlines()[1:5] == [

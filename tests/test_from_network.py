@@ -375,7 +375,20 @@ HEAD = Linear(6, 2)
             lambda: CLASSIFIER(lstm(Last(), Linear(6, 1)), [0, 1]),
             r"must give 2 logits, .* got 1; of two, one logit will do if Sigmoid\(\) follows",
         ),
-        (lambda: CLASSIFIER(lstm(Last(), HEAD, Sigmoid()), [0, 1]), "must give logits, but ends in Sigmoid"),
+        (
+            lambda: CLASSIFIER(lstm(Last(), HEAD, Sigmoid()), [0, 1]),
+            r"must give logits: Sigmoid\(\) at its end must",
+        ),
+        (
+            lambda: CLASSIFIER(lstm(Last(), HEAD, Softmax(), Dropout(0.5)), [0, 1]),
+            r"logits: Softmax\(\) at its",
+        ),
+        (
+            lambda: CLASSIFIER(lstm(Last(), HEAD, Softmax(), Sequential()), [0, 1]),
+            r"logits: Softmax\(\) at its",
+        ),
+        (lambda: CLASSIFIER(Sequential(), [0, 1]), "network must have layers, got none"),
+        (lambda: CLASSIFIER(Sequential(Softmax()), [0, 1]), "network must give logits for each sequence"),
         (lambda: CLASSIFIER(lstm(Last(), HEAD), [0, 0]), r"classes must be different labels, got \[0, 0\]"),
         (lambda: CLASSIFIER(lstm(Last(), HEAD), [0.5, 1]), "classes must hold labels"),
         (
@@ -424,7 +437,7 @@ HEAD = Linear(6, 2)
         ),
         (lambda: CLASSIFIER(lstm(Last(), HEAD), [0, 1]).predict(np.ones((3, 5, 2))), "X has 2 features, but"),
         (lambda: CLASSIFIER(lstm(Last(), HEAD), [0, 1]).predict(["ab"]), "X"),
-        (lambda: WRITER(lstm(Linear(6, 3)), "abcd"), "network takes 3 different tokens, got 4"),
+        (lambda: WRITER(lstm(Linear(6, 4)), "abcd"), "network takes 3 different tokens, got 4"),
         (lambda: WRITER(lstm(HEAD), "abc"), "network must give 3 logits, one for each, got 2"),
         (lambda: WRITER(lstm(Last(), Linear(6, 3)), "abc"), "must give logits for each step"),
         (

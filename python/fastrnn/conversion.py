@@ -26,9 +26,13 @@ def tell(path: str) -> None:
     if kind.arrays:
         _tell_network(path, kind.read)
     elif metadata.get("model") in models.__all__:
-        given = (f"{name}={value!r}" for name, value in metadata["parameters"].items() if value is not None)
-        _line("model", f"{metadata['model']}({', '.join(given)})")
+        given = {name: value for name, value in metadata["parameters"].items() if value is not None}
+        network = given.pop("network", None)
+        shown = (f"{name}={value!r}" for name, value in given.items())
+        _line("model", f"{metadata['model']}({', '.join(shown)})")
         _line("trained", _trained(metadata))
+        if network is not None:
+            _block("network", kind.read(path).network_)
     elif "layer" in metadata:
         _block("layer", kind.read(path))
     beside = () if kind.arrays else ("training.", "learned.")  # what a model file has besides

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from fastrnn import checks
 from fastrnn.layers import (
+    Dropout,
     Embedding,
     Layer,
     Linear,
@@ -31,6 +32,8 @@ def sequential(name: str, value: Any) -> Sequential:
     if type(value) is not Sequential:  # another would be one of the kind when it is copied
         hint = "; put it into one: Sequential(layer, ...)" if isinstance(value, Layer) else ""
         raise TypeError(f"{name} must be a Sequential, got {checks.came(value)}{hint}")
+    if not value._row():
+        raise ValueError(f"{name} must have layers, got none")
     return value
 
 
@@ -118,19 +121,18 @@ def adopted(
     for name in {"training", "learned"} & parts.keys():
         raise ValueError(f"network must have no part named {name!r}: in a model's file that is no part")
     made = Sequential(bptt_steps=bptt_steps if pooled else None, **parts)
-    _require_takes(made, tokens, features)
     row = made._row()
     if any(isinstance(layer, Pooling) for layer in row) != pooled:
         each, hint = ("sequence", "needs") if pooled else ("step", "must not have")
         raise ValueError(f"network must give logits for each {each}: it {hint} Last, Mean or Max")
-    if isinstance(row[-1], Sigmoid):
-        raise ValueError(
-            "network must give logits, but ends in Sigmoid: for two classes that goes after Linear(..., 1), "
-            "and else gives no probabilities of classes that exclude each other"
-        )
+    end = next((layer for layer in reversed(row) if not isinstance(layer, Dropout)), None)
+    if isinstance(end, (Softmax, LogSoftmax, Sigmoid)):
+        hint = "; for two classes a Sigmoid goes after Linear(..., 1)" if isinstance(end, Sigmoid) else ""
+        raise ValueError(f"network must give logits: {end!r} at its end must be left out{hint}")
     if made._features[1] != outputs:
         hint = "; of two, one logit will do if Sigmoid() follows" if outputs == 2 else ""
         raise ValueError(f"network must give {outputs} logits, one for each, got {made._features[1]}{hint}")
+    _require_takes(made, tokens, features)
     return made
 
 
