@@ -436,6 +436,30 @@ def test_recurrent_layers_of_weights_alone(keras, form, tmp_path, rng):
     np.testing.assert_allclose(y, model.layers[1](model.layers[0](x)).detach().numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*batch.*:UserWarning")
+@works("from_keras", "layers=True", "of subclassed models, with activation= and recurrent_activation=")
+def test_recurrent_layers_of_a_subclassed_model(keras, tmp_path, rng):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.encoder = keras.layers.LSTM(3)
+            self.both = keras.layers.Bidirectional(keras.layers.GRU(3))
+
+        def call(self, x):
+            return self.encoder(x) + self.both(x)[:, :3]
+
+    model, x = Own(), steps(rng)
+    model(x)
+    path = saved(model, tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"\(Own\) is no Sequential and no functional model"):
+        from_keras(path)
+    with pytest.raises(ValueError, match="does not describe its layers: save it, and read the file"):
+        from_keras(model, layers=True)
+    layers = from_keras(path, layers=True, activation="tanh", recurrent_activation="sigmoid")
+    assert list(layers) == ["both", "encoder"]
+    agrees(lambda x: layers["encoder"](x)[0][:, -1], x, model.encoder(x).detach().numpy())
+
+
 def test_a_gru_without_bias_is_asked_about(keras, tmp_path):
     model_of(keras, lambda L: [L.GRU(3, use_bias=False)]).save_weights(tmp_path / "model.weights.h5")
     answers = {"layers": True, "activation": "tanh", "recurrent_activation": "sigmoid"}
@@ -647,8 +671,15 @@ def test_classes_of_ones_own_are_refused(keras, tmp_path):
     class LSTM(keras.layers.LSTM):
         pass
 
+    class GRU(keras.layers.GRU):
+        pass
+
     def own(x):
         return x
+
+    path = saved(keras.Sequential([keras.layers.Input((6, 3)), GRU(2)]), tmp_path / "model.keras")
+    with pytest.raises(ValueError, match=r"\(GRU\) is a class of somebody's own"):
+        from_keras(path)
 
     path = saved(keras.Sequential([keras.layers.Input((6, 3)), LSTM(2)]), tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"\(LSTM\) is a class of somebody's own, 'mine>LSTM'"):

@@ -15,12 +15,10 @@ from fastrnn.interop.archive import Archive, Path, Refusal, opened, reading
 from fastrnn.interop.hdf5 import Hdf5
 from fastrnn.interop.keras_bare import cells_in
 from fastrnn.interop.keras_cells import Answers
-from fastrnn.interop.keras_graph import Node, chain, everywhere, node_of, short
+from fastrnn.interop.keras_graph import PACKAGES, Node, chain, everywhere, has_layers, node_of, short
 from fastrnn.interop.keras_layers import RECURRENT, Reader
 from fastrnn.interop.keras_weights import ByPlace, Weights, in_file, in_model
 from fastrnn.layers import Recurrent, Sequential
-
-PACKAGES = ("keras", "tf_keras")
 
 SIGNATURES = b"\x89HDF\r\n\x1a\n", b"PK"  # of the two kinds of files
 
@@ -142,8 +140,10 @@ def _of_file(path: Path, question: _Question) -> Sequential | dict[str, Recurren
         config, metadata = (archive.read(member) for member in ("config.json", "metadata.json"))
         content = archive.read(WEIGHTS)
     with Hdf5(name, io.BytesIO(content), len(content)) as hdf5, _telling(name):
-        version = _json(metadata).get("keras_version")
-        return _made(name, _json(config), version, ByPlace(hdf5), question)
+        found, version = _json(config), _json(metadata).get("keras_version")
+        if question.layers and not has_layers(node_of(found, (), ())):
+            return _made(name, cells_in(hdf5, named=False), version, ByPlace(hdf5), question)
+        return _made(name, found, version, ByPlace(hdf5), question)
 
 
 def _of_hdf5(file: Hdf5, question: _Question) -> Sequential | dict[str, Recurrent[Any]]:
@@ -185,6 +185,8 @@ def _nodes(config: Any, layers: bool) -> list[Node]:
     model = node_of(config, (), ())._replace(names=())
     if not layers:
         return list(chain(model))
+    if not has_layers(model):
+        raise model.wrong("does not describe its layers: save it, and read the file")
     return [node for node in everywhere(model) if node.kind in RECURRENT and node.own is None]
 
 

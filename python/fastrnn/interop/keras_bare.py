@@ -16,9 +16,6 @@ from fastrnn.interop.keras_graph import Node
 #: The classes by G; those of cuDNN have two biases for each unit and gate, in one row.
 KINDS = {1: "SimpleRNN", 3: "GRU", 4: "LSTM"}
 
-#: What Keras 3 calls the places of layers with a cell of their own.
-PLACES = {"simple_rnn", "gru", "lstm", "cu_dnngru", "cu_dnnlstm"}
-
 SIDES = re.compile("(forward|backward)_")
 
 Tuples = tuple[str, ...]
@@ -50,9 +47,12 @@ def cells_in(file: Hdf5, named: bool) -> list[Node]:
         config = _config(shapes)
         if config is None:
             continue
-        if not (named or _is_place(path)):
-            raise ValueError(f"does not tell what has its weights in {'/'.join(path)!r}: give architecture=")
-        path = path[:-1] if not named and path[-1] == "cell" else path
+        if not named:
+            if path[-2:-1] == ("cells",):
+                raise ValueError(f"has cells on top of each other in {'/'.join(path)!r}: give architecture=")
+            if path[-1] != "cell" and not path[-1].startswith("cu_dnn"):
+                continue
+            path = path[:-1] if path[-1] == "cell" else path
         side = [place for place, name in enumerate(path) if SIDES.match(name)]
         if side:
             start = path[: side[-1]]
@@ -78,14 +78,6 @@ def _config(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
     if shapes.get("bias") == (2 * columns,) and kind != "SimpleRNN":
         kind = f"CuDNN{kind}"
     return {"class_name": kind, "config": {"units": H, "use_bias": "bias" in shapes}}
-
-
-def _is_place(path: Tuples) -> bool:
-    """Whether Keras 3 keeps there a layer of its own with one cell."""
-    if path[-1] == "cell":
-        path = path[:-1]
-    name = path[-1] if path else ""
-    return name in ("forward_layer", "backward_layer") or re.sub(r"_\d+$", "", name) in PLACES
 
 
 def _node(path: Tuples, config: dict[str, Any]) -> Node:

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 MODELS = {"Sequential", "Functional", "Model"}  # have layers in them; the last is what Keras 2 had before
 
+PACKAGES = ("keras", "tf_keras")  # whose classes are known
+
 HINT = "layers=True reads the recurrent layers alone"
 
 _ABSENT: Any = object()
@@ -74,10 +76,9 @@ def node_of(config: Any, around: tuple[str, ...], places: tuple[str, ...]) -> No
     name = config.get("name", options.get("name", kind.lower()))
     if not isinstance(name, str):
         raise ValueError(f"the name of a {kind} must be a text, got {short(name)}")
-    module, registered = config.get("module"), config.get("registered_name")
-    own = None if registered in (None, "", kind) else short(registered)
-    if isinstance(module, str) and module.partition(".")[0] not in ("keras", "tf_keras"):
-        own = own or short(module)
+    module, registered = str(config.get("module", "keras")), config.get("registered_name")
+    theirs = module.partition(".")[0] in PACKAGES and registered in (None, "", kind)
+    own = None if theirs else short(registered or config.get("module") or kind)
     return Node(kind, name, options, (*around, name), places, own)
 
 
@@ -113,13 +114,18 @@ def chain(model: Node) -> Iterator[Node]:
 
 def everywhere(model: Node) -> Iterator[Node]:
     """All layers of a model and of the models within it, whatever way leads to them."""
-    if isinstance(model.options.get("layers"), list):
+    if has_layers(model):
         for node, _ in members(model):
             yield from everywhere(node)
     elif model.kind != "Bidirectional" and isinstance(model.options.get("layer"), dict):
         yield from everywhere(model.within("layer", "layer"))
     else:
         yield model
+
+
+def has_layers(node: Node) -> bool:
+    """Whether it is a model that describes its layers, which one of somebody's own may not."""
+    return isinstance(node.options.get("layers"), list)
 
 
 def _is_model(node: Node) -> bool:
