@@ -330,6 +330,10 @@ class MyLSTM(LSTM):
     """Another."""
 
 
+class MyLast(Last):
+    """A third."""
+
+
 REFUSED = {
     "layer_norm": pytest.param(
         Sequential(lstm=LSTM(I, H, layer_norm=True)),
@@ -362,6 +366,11 @@ REFUSED = {
         marks=refused("to_onnx", "Layers of one's own"),
     ),
     "subclass": (MyLSTM(I, H), {}, r"layer mylstm, MyLSTM\(3, 5\): ONNX has no such layer"),
+    "subclass of Last": (
+        Sequential(LSTM(I, H), MyLast()),
+        {},
+        r"layer 1, MyLast\(\): ONNX has no such layer",
+    ),
     "composite": (Composite(lstm=LSTM(I, H)), {}, "layer composite, Composite"),
     "attention": (Attention(H, H), {}, r"layer attention, Attention\(5, 5\): ONNX has no such layer"),
     "lengths": (

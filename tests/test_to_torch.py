@@ -235,6 +235,15 @@ def test_layers_of_ones_own():
         to_torch(Composite(lstm=LSTM(I, H)))
 
 
+def test_names_that_pytorch_needs(rng):
+    with pytest.raises(
+        ValueError, match="a part of a name that PyTorch needs: attribute 'half' already exists"
+    ):
+        to_torch(Sequential(RNN(I, H), half=Linear(H, 1)))
+    made = filled(Sequential(tokens=RNN(9, H)))
+    close(call(to_torch(made, tokens=True), x := sample(made, rng, tokens=9)), made(x))
+
+
 def test_what_is_no_network():
     with pytest.raises(TypeError, match="network must be a layer or a Sequential, got None"):
         to_torch(None)

@@ -51,8 +51,8 @@ def to_onnx(
     Returns
     -------
     onnx.ModelProto
-        Of opset 17, or with `GELU` 20, in the network's dtype. ONNX Runtime has recurrent layers of float32
-        only.
+        Of opset 17, or with `GELU` 20, in the network's dtype; numbers among a layer's options are float32.
+        ONNX Runtime has recurrent layers of float32 only.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def to_onnx(
     """
     with checks.package("onnx", "onnx", "an ONNX model"):
         import onnx  # noqa: F401, what the graph is made with
-    row = {name: layer for name, layer in row_of(network).items() if not isinstance(layer, Dropout)}
+    row = {name: layer for name, layer in row_of(network).items() if type(layer) is not Dropout}
     layers = list(row.values())
     lengths, states = checks.boolean("lengths", lengths), checks.boolean("states", states)
     recurrent = [layer for layer in layers if isinstance(layer, Recurrent)]
@@ -90,7 +90,7 @@ def to_onnx(
 
     dtypes = [layer.dtype for layer in layers if hasattr(layer, "dtype")]
     graph = Graph(dtypes[0] if dtypes else np.dtype("float32"), any(layer.batch_first for layer in recurrent))
-    axes = [] if not any(layer._takes_lengths for layer in layers) else ["time"]
+    axes = ["time"] if any(layer._takes_lengths for layer in layers) else []
     axes.insert(0 if graph.batch_first else len(axes), "batch")
     takes, gives = (size or "features" for size in network._features)
     if tokens or (layers and isinstance(layers[0], Embedding)):
@@ -130,15 +130,15 @@ def to_onnx(
 def _written_together(row: Mapping[str, Layer]) -> Iterator[tuple[str, Layer, str, list[Layer]]]:
     """The layers by name, each with those before it; a recurrent one that "ends" with the last h of each
     sequence or runs in "reverse" stands for the `Last` after it or the `Reverse` on its both sides too."""
-    names, layers = list(row), list(row.values())
-    place = 0
+    names, place = list(row), 0
+    layers: list[Any] = list(row.values())
     while place < len(layers):
         first, second, third = [*layers[place : place + 3], None, None][:3]
         how, count = "", 1
-        if isinstance(first, Recurrent) and isinstance(second, Last):
+        if type(first) in CELLS.values() and type(second) is Last:
             if of_halves(second, [first]) == first.bidirectional:
                 how, count = "ends", 2
-        elif isinstance(first, Reverse) and isinstance(second, Recurrent) and isinstance(third, Reverse):
+        elif type(first) is Reverse and type(second) in CELLS.values() and type(third) is Reverse:
             if not second.bidirectional:
                 how, count = "reverse", 3
         own = place + (how == "reverse")

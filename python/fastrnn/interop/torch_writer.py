@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.functional.variants import OPTIONS
+from fastrnn.interop.layouts import part_name
 from fastrnn.interop.rows import of_halves, refuse, row_of
 from fastrnn.layers import (
     CELLS,
@@ -95,11 +96,16 @@ def to_torch(network: Layer, *, tokens: bool = False) -> Any:
     if type(network) is Sequential:
         from fastrnn.torch.network import Network, OneHot
 
-        modules = _modules(network, "", [], network.batch_first)
-        if tokens and isinstance(first, Recurrent):
-            one_hot = OneHot(first.input_size, getattr(torch, first.dtype.name))
-            modules = {"tokens": one_hot, **modules}
-        module = Network(modules)
+        try:
+            modules = _modules(network, "", [], network.batch_first)
+            if tokens and isinstance(first, Recurrent):
+                one_hot = OneHot(first.input_size, getattr(torch, first.dtype.name))
+                modules = {part_name("tokens", modules): one_hot, **modules}
+            module = Network(modules)
+        except KeyError as error:
+            raise ValueError(
+                f"the network has a part of a name that PyTorch needs: {error.args[0]}"
+            ) from None
     else:
         ((name, layer),) = row.items()
         module = _module(name, layer, [], False)
@@ -137,19 +143,7 @@ def _module(name: str, layer: Layer, before: list[Layer], batch_first: bool) -> 
     if type(layer) in (Mean, Max, Reverse):
         return getattr(network, type(layer).__name__)(batch_first)
     if type(layer) not in _ARGUMENTS:
-        known = ", ".join(
-            [
-                "RNN",
-                "LSTM",
-                "GRU",
-                "Last",
-                "Mean",
-                "Max",
-                "Reverse",
-                "Merge",
-                *(each.__name__ for each in _ARGUMENTS),
-            ]
-        )
+        known = ", ".join([*_OURS, *(each.__name__ for each in _ARGUMENTS)])
         refuse(name, layer, f"PyTorch has no such layer; known are {known}")
     if type(layer) is HardSigmoid and layer.slope != 1 / 6:
         refuse(name, layer, "PyTorch's Hardsigmoid has the slope 1/6")
@@ -158,6 +152,8 @@ def _module(name: str, layer: Layer, before: list[Layer], batch_first: bool) -> 
         arguments["dtype"] = _dtype(layer)
     return getattr(nn, "Hardsigmoid" if type(layer) is HardSigmoid else type(layer).__name__)(**arguments)
 
+
+_OURS = "RNN", "LSTM", "GRU", "Last", "Mean", "Max", "Reverse", "Merge"  # have rules of their own
 
 #: What PyTorch's class of the same name is given.
 _ARGUMENTS: dict[type[Layer], Callable[[Any], dict[str, Any]]] = {
