@@ -233,6 +233,13 @@ def in_net(kind, *arguments, **options):
     return make
 
 
+def in_own(kind):
+    def make(torch):
+        return torch.nn.Sequential(type("Mine", (getattr(torch.nn, kind),), {})(), torch.nn.RNN(4, 4))
+
+    return make
+
+
 def net(torch):
     class Net(torch.nn.Module):
         def __init__(self):
@@ -267,6 +274,12 @@ REFUSED = [
     ("quantized modules", "", quantized, "quantized modules are not supported"),
     ("module", "without numbers, on the device meta", on_meta, "must be dense floats"),
     ("module", "whose options are not those of its tensors", contradictory, "says bidirectional=True"),
+    (
+        "other modules",
+        "a class of one's own",
+        in_own("Module"),
+        "module '0' is a .*Mine, which is not supported",
+    ),
     ("other modules", "`LayerNorm`", in_net("LayerNorm", 4), "torch.nn.modules.normalization.LayerNorm"),
     ("other modules", "`BatchNorm1d`", in_net("BatchNorm1d", 4), "BatchNorm1d, which is not supported"),
     (
@@ -293,6 +306,31 @@ REFUSED = [
 def test_live_modules_are_refused_by_name(make, match, torch):
     with pytest.raises(ValueError, match=match):
         from_torch(make(torch))
+
+
+@works(PAGE, "modules that `to_torch` made", "whole, without `order`")
+def test_what_went_out_comes_in_again(torch, rng, tmp_path):
+    layers = [
+        fastrnn.Linear(3, 4, seed=0),
+        fastrnn.Reverse(),
+        fastrnn.GRU(4, 5, bidirectional=True, batch_first=True, seed=0),
+        fastrnn.Merge("ave"),
+        fastrnn.LSTM(5, 4, bidirectional=True, batch_first=True, seed=0),
+        Last(),
+        fastrnn.Linear(8, 2, seed=0),
+        fastrnn.Softmax(),
+    ]
+    network, x = fastrnn.Sequential(*layers), rng.normal(size=(3, 6, 3)).astype("f4")
+    module = fastrnn.interop.to_torch(network)
+    torch.save(module, tmp_path / "network.pt")
+    torch.jit.save(torch.jit.script(module), tmp_path / "script.pt")
+    for source in (module, tmp_path / "network.pt", tmp_path / "script.pt"):
+        np.testing.assert_array_equal(from_torch(source)(x, [6, 2, 4]), network(x, [6, 2, 4]))
+    tokens = fastrnn.interop.to_torch(
+        fastrnn.Sequential(fastrnn.RNN(7, 4, seed=0), fastrnn.Max()), tokens=True
+    )
+    x, y = y_of(tokens, torch.randint(0, 7, (5, 2)))
+    require_same(tokens, {}, x.numpy(), y.numpy())
 
 
 @refused(PAGE, "files of fastrnn's own", "`fastrnn.load` reads them")

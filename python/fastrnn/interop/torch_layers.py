@@ -7,7 +7,7 @@ from typing import Any
 
 from fastrnn import layers
 from fastrnn.checks import Array
-from fastrnn.interop.torch_modules import NN, Module, array_of
+from fastrnn.interop.torch_modules import NETWORK, NN, Module, array_of
 from fastrnn.interop.torch_recurrent import Answers
 from fastrnn.layers import Layer
 
@@ -37,12 +37,13 @@ def feedforward(
     if kind is None:
         return [_of_names(module, first, wanted, answers)]
     module.require_plain()
-    name = kind.rpartition(".")[2]
-    if not kind.startswith(NN) or name not in _MAKERS:
-        known = ", ".join(_MAKERS)
+    name = kind.rpartition(".")[2] if kind.startswith(NN) else kind
+    make = _MAKERS.get(name) if kind.startswith((NN, NETWORK)) else None
+    if make is None:
+        known = ", ".join(name for name in _MAKERS if "." not in name)
         instead = "a fastrnn layer may stand in its place in order="
         raise ValueError(f"{module.where} is a {kind}, which is not supported: {known} are; {instead}")
-    return _MAKERS[name](module, axes)
+    return make(module, axes)
 
 
 def _of_names(module: Module, first: bool, wanted: int | None, answers: Answers) -> Layer:
@@ -152,4 +153,10 @@ _MAKERS: dict[str, Callable[[Module, Any], list[Layer]]] = {
     "Hardsigmoid": _plain(layers.HardSigmoid),
     "Softmax": _over_features(layers.Softmax),
     "LogSoftmax": _over_features(layers.LogSoftmax),
+    f"{NETWORK}Last": lambda module, axes: [layers.Last(bidirectional=_said(module, "halves"))],
+    f"{NETWORK}Mean": _plain(layers.Mean),
+    f"{NETWORK}Max": _plain(layers.Max),
+    f"{NETWORK}Reverse": _plain(layers.Reverse),
+    f"{NETWORK}Merge": _plain(layers.Merge, "mode"),
+    f"{NETWORK}OneHot": lambda module, axes: [],  # a recurrent layer takes tokens as they are
 }

@@ -20,6 +20,8 @@ MOST = 30_000  # modules and tensors
 LONGEST = 5_000_000  # steps through what dicts and lists hold, where each may be in others many times
 
 NN = "torch.nn.modules."
+OURS = "fastrnn.torch."
+NETWORK = f"{OURS}network."  # the modules that `to_torch` makes
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -122,7 +124,7 @@ class Reader:
             self._add(module, ((str(place), each) for place, each in enumerate(held)), depth)
         elif isinstance(held, Inert) and held.name.startswith("__torch__."):
             self._about(module, held.name, held.attributes | self.constants(*held.name.rsplit(".", 1)))
-            module.kind = re.sub(r"^__torch__\.|___torch_mangle_\d+\.", "", held.name)
+            module.kind = _known(re.sub(r"^__torch__\.|___torch_mangle_\d+\.", "", held.name))
             lists = (list, tuple)  # of tensors that go by names too
             self._add(
                 module, [each for each in held.attributes.items() if not isinstance(each[1], lists)], depth
@@ -147,8 +149,7 @@ class Reader:
 
     def _about(self, module: Module, kind: str, attributes: Mapping[Any, Any]) -> None:
         self._go(len(attributes))
-        own = kind.startswith("fastrnn.torch.")
-        module.kind = f"torch.nn.modules.rnn.{kind.rpartition('.')[2]}" if own else kind
+        module.kind = _known(kind)
         plain = (bool, int, float, str, type(None))
         module.options = {name: value for name, value in attributes.items() if isinstance(value, plain)}
         module.hooked = any(attributes.get(hooks) for hooks in _HOOKS) or "forward" in attributes
@@ -233,6 +234,14 @@ def _kind_of(module: Any) -> str:
     classes = type(module).__mro__
     does = next(kind.__module__ for kind in classes if "forward" in vars(kind))
     kind = classes[0]
-    if does.startswith((NN, "fastrnn.torch.")) and does != f"{NN}module":
+    if does.startswith((NN, OURS)) and not does.startswith(NETWORK[:-1]) and does != f"{NN}module":
         kind = next(each for each in classes if each.__module__.startswith("torch."))
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _known(kind: str) -> str:
+    """The class of PyTorch's that one of fastrnn's computes what it computes."""
+    name = kind.rpartition(".")[2]
+    if kind == f"{NETWORK}Network":
+        return f"{NN}container.Sequential"
+    return f"{NN}rnn.{name}" if kind.startswith(OURS) and not kind.startswith(NETWORK) else kind
