@@ -118,7 +118,8 @@ def ours(system: str, path: Path, threads: int) -> Call:
 
     fastrnn.set_num_threads(threads)
     if system == "PyTorch":
-        return from_torch(path, order=["embedding", "lstm", fastrnn.Last(), "head"], batch_first=True)
+        last = fastrnn.Last(bidirectional=True)
+        return from_torch(path, order=["embedding", "lstm", last, "head"], batch_first=True)
     return from_onnx(path) if system == "ONNX" else from_keras(path)
 
 
