@@ -3,6 +3,7 @@
 import doctest
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -114,6 +115,16 @@ def test_files_of_others_go_to_their_reader(kind, name, readers, tmp_path):
     write, reader = KINDS[kind]
     write(tmp_path / name)
     assert fastrnn.load(tmp_path / name, layers=True) == (reader, tmp_path / name, {"layers": True})
+
+
+@pytest.mark.parametrize("system", ["torch", "onnx", "keras"])
+def test_files_of_every_system_are_known(system, tmp_path):
+    """Those that it has written itself."""
+    found = [path for path in (RECORDED / system).iterdir() if path.is_file() and path.suffix != ".py"]
+    assert len(found) > 9
+    for path in found:
+        shutil.copy(path, tmp_path / "model")
+        assert files.kind_of(tmp_path / "model").read is getattr(interop, f"from_{system}"), path
 
 
 STRANGE = {

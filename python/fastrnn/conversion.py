@@ -152,4 +152,4 @@ def _weights(arrays: Mapping[str, Any]) -> None:
     _line("weights", f"{sum(math.prod(array.shape) for array in arrays.values()):,}")
     width = max(map(len, arrays), default=0)
     for name, array in arrays.items():
-        print(f"  {name:<{width}}  {array.dtype}  {' × '.join(map(str, array.shape))}")
+        print(f"  {name:<{width}}  {array.dtype}  {' × '.join(map(str, array.shape)) or 'a number'}")
