@@ -26,6 +26,7 @@ from fastrnn.interop.tensors import DTYPES, Source
 
 npy: Any = _format  # which has no types
 HEADER = 4 << 20  # bytes of safetensors' names and places: it grows tenfold. Some 40,000 tensors
+CODE = 1 << 20  # bytes of a module of TorchScript's that is looked through
 LEGACY = 0x1950A86A20F9469CFC6C  # the first object of a file that PyTorch wrote before 1.6
 SAFETENSORS = {
     **{"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "BOOL": "bool"},
@@ -87,7 +88,7 @@ def _of_archive(archive: Archive) -> Content:
         source = Source(archive.size, lambda key: archive.read(f"{top}data/{key}"), big=order == b"big")
         source.spend(archive.sizes[pickled[0]])
         held = pickles.load(io.BytesIO(archive.read(pickled[0])), source)
-    classes = functools.cache(lambda module: _constants(archive, top, module))
+    classes = functools.lru_cache(16)(lambda module: _constants(archive, top, module))
     return Content(held, source, lambda module, name: classes(module).get(name, {}))
 
 
@@ -98,8 +99,10 @@ def _constants(archive: Archive, top: str, module: str) -> dict[str, dict[str, A
     member = f"{top}code/{module.replace('.', '/')}.py"
     found: dict[str, dict[str, Any]] = {}
     inside: dict[str, Any] = {}
+    if not 0 < archive.sizes.get(member, 0) <= CODE:
+        return found
     with reading(archive.name, "a file of PyTorch's"):
-        for line in bytes(archive.read(member)).decode().splitlines() if member in archive.sizes else ():
+        for line in archive.read(member).decode().splitlines():
             if begun := re.fullmatch(r"class (\w+)\(Module\):", line):
                 inside = found.setdefault(begun[1], {})
             elif constant := re.fullmatch(r"  (\w+) : Final\[(?:bool|int|float|str)\] = (.{1,80})", line):
