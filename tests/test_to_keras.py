@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from tables import refused, works
 
 import fastrnn
-from fastrnn.interop import keras_writer, to_keras
+from fastrnn.interop import from_keras, keras_writer, to_keras
 from fastrnn.layers import (
     ELU,
     GELU,
@@ -64,7 +64,9 @@ def require_same(network, path, x, **options):
     y = network(x)
     y = y[0] if isinstance(y, tuple) else y
     got = in_keras(network, path, turned(x), **options)
-    close(got, y if first or y.ndim < 3 else y.swapaxes(0, 1))
+    y = y if first or y.ndim < 3 else y.swapaxes(0, 1)
+    close(got, y)
+    close(from_keras(path / "network.keras")(turned(x)), y)
 
 
 RECURRENT = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tables import refused, works
 
 import fastrnn
-from fastrnn.interop import to_torch, torch_writer
+from fastrnn.interop import from_torch, to_torch, torch_writer
 from fastrnn.layers import (
     GRU,
     LSTM,
@@ -35,11 +35,14 @@ from fastrnn.layers import (
 )
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:LSTM with projections is not supported with oneDNN",
-    "ignore:The tensor attributes:UserWarning",  # of torch.export
-    "ignore:.*jit.script:DeprecationWarning",
-)
+pytestmark = [
+    pytest.mark.usefixtures("one_torch_thread"),
+    pytest.mark.filterwarnings(
+        "ignore:LSTM with projections is not supported with oneDNN",
+        "ignore:The tensor attributes:UserWarning",  # of torch.export
+        "ignore:.*jit.script:DeprecationWarning",
+    ),
+]
 
 
 def call(module, x, lengths=None):
@@ -150,10 +153,12 @@ FORMS = {RNN: [{}, {"nonlinearity": "relu"}], LSTM: [{}, {"dropout": 0.2, "num_l
 
 @FEW
 @given(networks(FORMS), st.booleans())
-def test_any_network(made, lengths):
+def test_any_network_comes_back_with_the_same_bits(made, lengths):
     x, steps = sample(made, np.random.default_rng(0)), LENGTHS if lengths else None
-    got, want = call(to_torch(made), x, steps), made(x, steps)
+    module, want = to_torch(made), made(x, steps)
+    got, again = call(module, x, steps), from_torch(module)(x, steps)
     close(valid(made, got) if lengths else got, valid(made, want) if lengths else want)
+    np.testing.assert_array_equal(again, want)
 
 
 FUNCTIONS = [
