@@ -343,7 +343,9 @@ def test_live_models(keras, rng):
 
     model, x = model_of(keras, layers), steps(rng)
     agrees(from_keras(model), x, model.predict(x, verbose=0))
-    assert next(iter(from_keras(model, layers=True))).startswith("lstm")
+    outer, inner, *_ = from_keras(model, layers=True)
+    assert outer.startswith("lstm") and "/" in inner
+    assert {outer, inner.replace("/", "_")} <= set(from_keras(model).parts)
 
 
 @pytest.mark.parametrize("policy", ["float64", "float16", "bfloat16", "mixed_bfloat16"])

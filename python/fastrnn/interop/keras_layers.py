@@ -127,7 +127,7 @@ class Reader:
                 raise node.unsupported(f"is in another model than {self._masking.name!r}, which masks")
             self._note(node)
             for ending, layer in self._layers(node, node, []):
-                self._parts[layouts.part_name(node.name + ending, self._parts)] = layer
+                self._parts[layouts.part_name("/".join(node.names) + ending, self._parts)] = layer
         return Sequential(**self._mask(), **self._parts)
 
     def _mask(self) -> dict[str, Any]:
@@ -143,7 +143,8 @@ class Reader:
             return {}
         if not self._pooled and self._last.kind == "Bidirectional" and self.answers.before(2, 4):
             raise self._last.unsupported("is of a Keras before 2.4, which fills masked steps otherwise")
-        return {layouts.part_name(f"{node.name}_mask", self._parts): Masking(value, fill=self._fill)}
+        name = layouts.part_name("/".join(node.names) + "_mask", self._parts)
+        return {name: Masking(value, fill=self._fill)}
 
     def _note(self, node: Node) -> None:
         """What is of training only, of a layer and of all that is in it; and what the user is to do."""
