@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mutations import survives
 
 import fastrnn
 from fastrnn import cli, conversion, interop
@@ -89,6 +90,10 @@ class TestInfo:
                 out = said(capsys, "info", path)
                 assert re.search(r"^weights   [1-9]", out, re.MULTILINE), path
                 assert re.search("^(network|layer |refused) ", out, re.MULTILINE), path
+
+    def test_of_mutated_files(self, capsys, tmp_path):
+        files = [TORCH / "sequential.pt", TORCH / "whole.pt", TORCH / "arrays.npz"]
+        assert survives(lambda path: conversion.tell(str(path)), files, 90, tmp_path) > 30
 
     def test_of_an_onnx_model(self, capsys, tmp_path):
         pytest.importorskip("onnx")

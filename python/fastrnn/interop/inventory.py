@@ -36,13 +36,12 @@ def of_onnx(path: str) -> dict[str, Entry]:
     """The initializers of the graph."""
     with checks.package("onnx", "onnx", "reading an ONNX model"):
         import onnx
-    names: Any = onnx.TensorProto.DataType.Name
-    ours = {"float": "float32", "double": "float64"}
-    found = {}
-    for tensor in onnx_file.read(path).graph.initializer:
-        dtype = names(tensor.data_type).lower()
-        found[tensor.name] = Entry(ours.get(dtype, dtype), tuple(tensor.dims))
-    return found
+    names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+    names |= {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
+    return {
+        str(tensor.name): Entry(names.get(tensor.data_type, "unknown"), tuple(tensor.dims))
+        for tensor in onnx_file.read(path).graph.initializer
+    }
 
 
 def of_keras(path: str) -> dict[str, Entry]:
