@@ -125,6 +125,17 @@ def test_a_learned_state_is_expanded_to_the_batch(kind, options, rng):
     close(run(to_onnx(layer), x)[0], layer(x)[0])
 
 
+@pytest.mark.parametrize("sides", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+@works("to_onnx", "LSTM", "proj_size: W_hr is multiplied into the recurrent weights")
+def test_a_projection_is_in_the_recurrent_weights(sides, last, rng):
+    layer = LSTM(I, H, 2, proj_size=2, bidirectional=sides, peephole=True, batch_first=True)
+    made = filled(Sequential(layer, *[Last()] * last))
+    x = sample(made, rng)
+    close(run(to_onnx(made), x)[0], made(x))
+    close(run(to_onnx(made, lengths=True), x, LENGTHS)[0], made(x, LENGTHS))
+
+
 def network(*layers, sides=False, first=False, **options):
     """Tokens, a GRU and what follows."""
     return filled(
@@ -341,11 +352,16 @@ REFUSED = {
         r"layer lstm, LSTM\(3, 5, layer_norm=True\): ONNX's LSTM has no layer normalisation",
         marks=refused("to_onnx", "LSTM", "layer_norm"),
     ),
-    "proj_size": pytest.param(
+    "states of a projection": pytest.param(
         LSTM(I, H, proj_size=2),
+        {"states": True},
+        r"layer lstm, LSTM\(3, 5, proj_size=2\): with proj_size it has no state in ONNX",
+        marks=refused("to_onnx", "LSTM", "proj_size with states"),
+    ),
+    "learned state of a projection": (
+        Sequential(LSTM(I, H, proj_size=2, learned_state=True)),
         {},
-        r"layer lstm, LSTM\(3, 5, proj_size=2\): ONNX's LSTM has no projection of h",
-        marks=refused("to_onnx", "LSTM", "proj_size"),
+        "no state in",
     ),
     "layer_norm of a GRU": pytest.param(
         GRU(I, H, layer_norm=True),

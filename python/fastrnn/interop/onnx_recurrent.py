@@ -57,9 +57,10 @@ def write_recurrent(
     ValueError
         If ONNX has no such layer.
     """
-    for option, what in (("layer_norm", "layer normalisation"), ("proj_size", "projection of h")):
-        if getattr(layer, option, False):
-            refuse(graph.part, layer, f"ONNX's {layer._kind.upper()} has no {what}")
+    if getattr(layer, "layer_norm", False):
+        refuse(graph.part, layer, f"ONNX's {layer._kind.upper()} has no layer normalisation")
+    if layer.proj_size and (states or layer.learned_state):
+        refuse(graph.part, layer, "with proj_size it has no state in ONNX to be given, or learned")
     letters, L = CELLS[layer._cell].states, layer.num_layers
     D = 2 if layer.bidirectional else 1
     x, initial, last = graph.steps(), [_initial(graph, layer, each, states, prefix) for each in letters], []
@@ -68,12 +69,14 @@ def write_recurrent(
         all_steps = not ends or level + 1 < L
         arrays = _arrays(layer._kind, weights[level * D : (level + 1) * D])
         found = {key: graph.constant(f"{key}_l{level}", array) for key, array in arrays.items()}
-        W, R, B, P = (found.get(key, "") for key in "WRBP")
+        W, R, B, P, projection = (found.get(key, "") for key in ("W", "R", "B", "P", "projection"))
         inputs = [x, W, R, B, graph.lengths, *[each[level] for each in initial], P]
         outputs = ["Y" if all_steps else "", *(f"Y_{letter}" for letter in (letters if states else "h"))]
         Y, *final = graph.nodes_of(layer._kind.upper(), _without_empty_end(inputs), outputs, **attributes)
         last.append(final)
-        x = _side_by_side(graph, Y, layer, 1) if all_steps else _side_by_side(graph, final[0], layer, 0)
+        x = Y if all_steps else final[0]
+        x = graph.node("MatMul", x, projection) if projection else x  # of each direction its own
+        x = _side_by_side(graph, x, layer, 1 if all_steps else 0)
     graph.x = x
     if states:
         for letter, members in zip(letters, zip(*last, strict=True), strict=True):
@@ -91,6 +94,12 @@ def _arrays(kind: str, directions: Sequence[Parameters]) -> dict[str, Array]:
     if directions[0].b_ih is not None:
         halves = both([each.b_ih for each in directions]), both([each.b_hh for each in directions])
         arrays["B"] = np.concatenate(halves, axis=1)
+    projections = [each.w_hr for each in directions if each.w_hr is not None]
+    if projections:  # in the recurrence a part of R, and at last a product
+        pairs = zip(directions, projections, strict=True)
+        products = [each.w_hh.astype("float64") @ w_hr for each, w_hr in pairs]
+        arrays["R"] = both(products).astype(arrays["W"].dtype)
+        arrays["projection"] = np.stack([w_hr.T for w_hr in projections])
     if directions[0].vectors:
         arrays["P"] = both([each.vectors[0] for each in directions], "peephole")
     return arrays
@@ -139,7 +148,7 @@ def _side_by_side(graph: Graph, Y: str, layer: Any, axis: int) -> str:
     if not layer.bidirectional:
         return graph.node("Squeeze", Y, graph.constant("axis", [axis]))
     turned = graph.node("Transpose", Y, perm=[0, 2, 1, 3] if axis else [1, 0, 2])
-    shape = [0] * (1 + axis) + [2 * layer.hidden_size]
+    shape = [0] * (1 + axis) + [layer.output_size]
     return graph.node("Reshape", turned, graph.constant("shape", shape))
 
 

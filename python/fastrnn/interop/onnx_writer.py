@@ -29,7 +29,8 @@ def to_onnx(
     Batch and time may have any size. The input ``x`` and the output ``y`` lie as the network has them, time
     first or batch first; within the graph time is first, as ONNX Runtime wants it. Each layer of a stack is
     one node ``LSTM``, ``GRU`` or ``RNN`` with the same numbers in ONNX's order, so that `from_onnx` gives the
-    same network again, to the bit.
+    same network again, to the bit. But for one with a projection, which ONNX has not: W_hr is multiplied into
+    the recurrent weights, and what the node gives by it; such a layer has no states.
 
     Parameters
     ----------
@@ -60,8 +61,8 @@ def to_onnx(
         If the package onnx is not there: the extra ``fastrnn[onnx]``.
     TypeError, ValueError
         If an argument is of another type; if nothing takes the lengths, states or tokens; or if ONNX has not
-        what a layer does: the error names it. These are layer normalisation, projections, and layers of one's
-        own.
+        what a layer does: the error names it. These are layer normalisation, states of a projection, and
+        layers of one's own.
     OSError
         If the file cannot be written.
 
