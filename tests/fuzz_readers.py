@@ -43,8 +43,14 @@ def keras(path):
         return interop.from_keras(path, layers=True, **answers)
 
 
+def onnx(path):
+    """All recurrent layers, and the whole row."""
+    interop.from_onnx(path, layers=True)
+    return interop.from_onnx(path)
+
+
 #: What reads a path, by the folder in tests/recorded that has its files: a line for each reader.
-READERS = {"torch": torch, "keras": keras}
+READERS = {"torch": torch, "keras": keras, "onnx": onnx}
 
 
 def main():

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn.interop.onnx_constants import axis_of, dtype_of, integers, parts, slices, whole
 from fastrnn.interop.onnx_file import Node
-from fastrnn.interop.onnx_signals import Aside, Axis, Dim, Link, Signal, Steps, regrouped, size_of
+from fastrnn.interop.onnx_signals import RANK, Aside, Axis, Dim, Link, Signal, Steps, regrouped, size_of
 from fastrnn.layers import Last, Reverse
 
 
@@ -326,7 +326,10 @@ def _rule(of_signal: Callable[[Node], Any]) -> Callable[[Node], Any]:
             return _of_steps(node, first)
         if not isinstance(first, Signal):
             raise node.refuse("what it works on is constant, where and how depends on the input")
-        return of_signal(node)
+        found = of_signal(node)
+        if isinstance(found, Signal) and len(found.axes) > RANK:
+            raise node.refuse(f"what it gives has more than {RANK} axes")
+        return found
 
     return rule
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.interop import layouts
+from fastrnn.interop.onnx_constants import once
 from fastrnn.interop.onnx_file import Node, unknown
 from fastrnn.layers import Recurrent
 from fastrnn.reference import Parameters
@@ -138,10 +139,11 @@ def initial(node: Node, cell: Cell, place: int) -> Array | None:
     D, H = cell.directions, cell.hidden_size
     if array.ndim != 3 or array.shape[0] != D or array.shape[2] != H or array.dtype.kind != "f":
         raise node.refuse(f"{INPUTS[place]} must have shape ({D}, B, {H}), got {array.shape}")
-    if not array.any():
-        return None
     first: Array = array[:, 0]
-    if not (array == first[:, None]).all():
+    numbers = once(array)
+    if not numbers.any():
+        return None
+    if not (numbers == numbers[:, :1]).all():
         raise node.refuse(f"{INPUTS[place]} is constant, and not the same for all sequences")
     return first
 

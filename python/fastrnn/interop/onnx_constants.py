@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.interop.onnx_file import Budget, Node, array_of
-from fastrnn.interop.onnx_signals import Dim, Spread, Steps
+from fastrnn.interop.onnx_signals import LARGEST, RANK, Dim, Spread, Steps
 
 
 def fold(node: Node, budget: Budget) -> Any:
@@ -29,11 +29,11 @@ def fold(node: Node, budget: Budget) -> Any:
         raise node.refuse(f"the operator is not supported on constants; known are {', '.join(sorted(FOLDS))}")
     try:
         found = FOLDS[node.op](node, budget)
+        return [_tidy(each) for each in found] if isinstance(found, list) else _tidy(found)
     except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError, MemoryError) as error:
         if str(error).startswith(node.label):
             raise
         raise node.refuse(f"it cannot be computed: {error}") from None
-    return [_tidy(each) for each in found] if isinstance(found, list) else _tidy(found)
 
 
 def _tidy(value: Any) -> Any:
@@ -41,9 +41,20 @@ def _tidy(value: Any) -> Any:
     if isinstance(value, (Spread, Steps)):
         return value
     array = np.asarray(value)
-    if array.dtype == object and not any(isinstance(each, Dim) for each in array.flat):
+    if array.ndim > RANK:
+        raise ValueError(f"it has more than {RANK} axes")
+    if array.dtype != object:
+        return array
+    if any(not isinstance(each, Dim) and abs(each) > LARGEST for each in array.flat):
+        raise ValueError("a size is too large")
+    if not any(isinstance(each, Dim) for each in array.flat):
         return array.astype(np.int64)
     return array
+
+
+def once(array: Array) -> Array:
+    """Numbers that are repeated along an axis but once."""
+    return array[tuple(slice(None) if stride else slice(1) for stride in array.strides)]
 
 
 def integers(node: Node, place: int) -> list[Any]:

@@ -121,7 +121,8 @@ def operator(node: Any) -> str:
 
 def name_of(node: Any, place: int) -> str:
     """A node's name, or for one without what it gives first."""
-    return node.name or next(iter(filter(None, node.output)), f"{node.op_type}_{place}")
+    name = node.name or next(iter(filter(None, node.output)), f"{node.op_type}_{place}")
+    return name if isinstance(name, str) else repr(name)  # bytes that are no text
 
 
 def attributes_of(node: Any, label: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import Array
-from fastrnn.interop.onnx_constants import dequantized
+from fastrnn.interop.onnx_constants import dequantized, once
 from fastrnn.interop.onnx_file import Node
 from fastrnn.interop.onnx_signals import Axis, Link, Signal, Spread, size_of
 from fastrnn.layers import Embedding, Layer, Linear
@@ -71,8 +71,8 @@ def lengths_of(node: Node, value: Any, time: Axis, link: Link) -> str | None:
     if is_other_input(value, link) and len(value.axes) == 1:
         found = value.link.source.name
     elif isinstance(value, (Spread, np.ndarray)):
-        array = value.array if isinstance(value, Spread) else value
-        if not all(each == size_of([time]) for each in array.flat):
+        array = once(value.array if isinstance(value, Spread) else value)
+        if not np.all(array == np.array(size_of([time]), object)):
             raise node.refuse("lengths that are constant, or computed, are not supported: make them an input")
     elif value is not None:
         raise node.refuse("lengths are supported that are an input of the graph, not others")

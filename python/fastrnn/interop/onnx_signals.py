@@ -19,6 +19,8 @@ from fastrnn.checks import Array
 from fastrnn.interop.archive import Refusal
 
 LONGEST = 1000  # layers in a row
+LARGEST = 2**63 - 1  # number in a shape
+RANK = 16  # axes of an array, and sizes in a product
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,10 @@ class Dim:
     factor: int
     axes: tuple[Axis, ...]
     offset: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.axes) > RANK or max(abs(self.factor), abs(self.offset)) > LARGEST:
+            raise Refusal("a size is too large")
 
     def __mul__(self, other: Any) -> Any:
         if isinstance(other, Dim):

@@ -11,13 +11,14 @@ import numpy as np
 from fastrnn.interop.archive import Refusal
 from fastrnn.interop.onnx_cells import INPUTS, KINDS, Cell, cell
 from fastrnn.interop.onnx_chain import RULES, recurrent
-from fastrnn.interop.onnx_constants import fold, fold_spread
+from fastrnn.interop.onnx_constants import fold, fold_spread, once
 from fastrnn.interop.onnx_file import SPARE, Budget, Model, Node, array_of, attributes_of, name_of, operator
 from fastrnn.interop.onnx_quantized import lstm
 from fastrnn.interop.onnx_signals import Axis, Broken, Link, Signal, Source, Spread, same
 
 DYNAMIC = "com.microsoft.DynamicQuantizeLSTM"
 DEEPEST = 30  # subgraphs within each other
+MOST = 50_000  # nodes, of all graphs together
 
 
 class Scope:
@@ -84,6 +85,7 @@ class Walk:
         self.model, self.alone = model, alone
         self.cells: dict[str, tuple[Node, Cell]] = {}
         self.budget = Budget("the constants that are computed", 2 * model.size + SPARE)
+        self._left = MOST
         self.layers = Budget("the layers", 2 * model.size + SPARE)
 
     def graph(self) -> Scope:
@@ -98,6 +100,9 @@ class Walk:
     def _nodes(self, graph: Any, scope: Scope, depth: int) -> None:
         if depth > DEEPEST:
             raise Refusal(f"more than {DEEPEST} subgraphs lie within each other")
+        self._left -= len(graph.node)
+        if self._left < 0:
+            raise Refusal(f"it has more than {MOST:,} nodes")
         for place, proto in enumerate(graph.node):
             name = name_of(proto, place)
             label = f"node {name!r} ({proto.op_type})"
@@ -129,8 +134,8 @@ class Walk:
             self._within(node, scope, depth)
         recurs = op in KINDS or op == DYNAMIC
         if recurs:
-            weights = values[1:4] + values[7:8]
-            self.layers.spend(sum(each.nbytes for each in weights if isinstance(each, np.ndarray)))
+            given = [each for each in values[1:8] if isinstance(each, np.ndarray)]
+            self.layers.spend(sum(once(each).nbytes for each in given))
         if recurs and self.alone:
             with _malformed(label):
                 node = self._alone(node)

@@ -17,15 +17,16 @@ RNG = np.random.default_rng(20261126)
 
 
 def record(name, proto, x, y):
-    """A model without what nobody reads, and its arrays."""
+    """A model without what nobody reads, and its arrays unless it is refused."""
     proto.doc_string = ""
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
     del proto.graph.value_info[:], proto.graph.metadata_props[:]
-    path = FOLDER / f"{name}.onnx"
+    path = FOLDER / ("refused" if name == "loop" else ".") / f"{name}.onnx"
     path.write_bytes(proto.SerializeToString())
-    np.savez_compressed(FOLDER / "arrays" / f"{name}.npz", x=x, y=y)
+    if name != "loop":
+        np.savez_compressed(FOLDER / "arrays" / f"{name}.npz", x=x, y=y)
     print(path.name, path.stat().st_size)
 
 
