@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from tables import works
 
 from fastrnn.interop import from_onnx
 from fastrnn.interop import onnx as reader
@@ -48,6 +49,8 @@ def test_there_are_18_node_tests():
     assert len(NODE_TESTS) == 18
 
 
+@works("from_onnx", "RNN, LSTM, GRU", "the 18 node tests of ONNX")
+@works("from_onnx", "RNN, LSTM, GRU", "forward, reverse, bidirectional; layout 0 and 1")
 @pytest.mark.parametrize(("model", "inputs", "outputs"), NODE_TESTS)
 def test_onnxs_own_node_tests(backend, model, inputs, outputs):
     (node,) = model.graph.node
@@ -142,6 +145,12 @@ def functions_of(rng, op, directions):
     return attributes
 
 
+@works("from_onnx", "sequence_lens", "an input of the graph: the lengths of a call")
+@works("from_onnx", "initial_h, initial_c", "inputs of the graph: the state of a call; constants: a learned state")
+@works("from_onnx", "LSTM", "peepholes, input_forget, clip")
+@works("from_onnx", "GRU", "linear_before_reset 0 and 1, clip")
+@works("from_onnx", "activations", "Sigmoid, Tanh, Relu, HardSigmoid with alpha 1/5 and 1/6")
+@works("from_onnx", "activations", "Affine, ScaledTanh, LeakyRelu, ThresholdedRelu and Elu that are equal to one")
 @pytest.mark.parametrize("seed", range(96))
 def test_equals_onnx_runtime(seed):
     rng = np.random.default_rng(seed)

@@ -294,6 +294,24 @@ def test_pytorchs_older_exporter(made, name, sizes):
     check(made, name, export)
 
 
+@works("from_onnx", "torch.onnx.export", "states as inputs and outputs")
+def test_states_of_pytorch():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    layer, file = torch.nn.LSTM(3, 5, 2, batch_first=True), io.BytesIO()
+    x, state = torch.randn(3, 6, 3), (torch.randn(2, 3, 5), torch.randn(2, 3, 5))
+    torch.onnx.export(layer, (x, state), file, dynamo=False, input_names=["x", "h", "c"])
+    network = from_onnx(file.getvalue())
+    h, c = (each.numpy() for each in state)
+    states = (h[:1], c[:1]), (h[1:], c[1:])
+    y, found = network(x.numpy(), state=states, return_state=True)
+    with torch.no_grad():
+        expected, (h_n, c_n) = layer(x, state)
+    np.testing.assert_allclose(y, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([each[0] for each in found]), h_n.numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.concatenate([each[1] for each in found]), c_n.numpy(), atol=1e-5)
+
+
 @works("from_onnx", "torch.onnx.export", "dynamo=True")
 @pytest.mark.parametrize("name", NEWER)
 def test_pytorchs_newer_exporter(made, name):
