@@ -146,11 +146,11 @@ def functions_of(rng, op, directions):
 
 
 @works("from_onnx", "sequence_lens", "an input of the graph: the lengths of a call")
-@works("from_onnx", "initial_h, initial_c", "inputs of the graph: the state of a call; constants: a learned state")
+@works("from_onnx", "initial_h, initial_c", "inputs: the state of a call; constants: a learned state")
 @works("from_onnx", "LSTM", "peepholes, input_forget, clip")
 @works("from_onnx", "GRU", "linear_before_reset 0 and 1, clip")
 @works("from_onnx", "activations", "Sigmoid, Tanh, Relu, HardSigmoid with alpha 1/5 and 1/6")
-@works("from_onnx", "activations", "Affine, ScaledTanh, LeakyRelu, ThresholdedRelu and Elu that are equal to one")
+@works("from_onnx", "activations", "Affine, ScaledTanh, LeakyRelu, … that are equal to one of these")
 @pytest.mark.parametrize("seed", range(96))
 def test_equals_onnx_runtime(seed):
     rng = np.random.default_rng(seed)
