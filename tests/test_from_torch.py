@@ -342,6 +342,80 @@ def test_files_of_fastrnn_are_not_pytorchs(tmp_path):
         from_torch(tmp_path / "a.safetensors", batch_first=True)
 
 
+@works(PAGE, "checkpoint", "with plain objects beside them: options, paths, times, states of optimizers")
+def test_checkpoints_have_anything_beside_the_weights(writer, torch, tmp_path):
+    import argparse
+    import collections
+    import datetime
+    import fractions
+    import types
+
+    model = writer.Regressor(torch.nn.LSTM(4, 5, batch_first=True), 5)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(writer.floats()).sum().backward()
+    optimizer.step()
+    content = {
+        "state_dict": {f"model.{name}": tensor for name, tensor in model.state_dict().items()},
+        "optimizer_states": [optimizer.state_dict()],
+        "hyper_parameters": {"bias": True, "weight": [1.0, 2.0], "data": tmp_path, "seed": 1},
+        "callbacks": {"ModelCheckpoint{'monitor': 1}": {"best": torch.tensor(1.0)}},
+        "arguments": argparse.Namespace(lr=np.float32(0.1), step=np.int64(3), times=range(3)),
+        "when": [datetime.datetime.now(datetime.timezone.utc), datetime.timedelta(1), datetime.time(3)],
+        "numpy": [np.random.default_rng(0), np.array(["a"]), np.datetime64("2020")],
+        "last": collections.deque([torch.ones(1)]),
+        "more": [types.SimpleNamespace(a=1), fractions.Fraction(1, 2), bytearray(b"a"), {1, 2}, 1j, slice(3)],
+    }
+    x, y = y_of(model, writer.floats())
+    for protocol in (2, 5):
+        torch.save(content, tmp_path / "a.ckpt", pickle_protocol=protocol)
+        options = {"order": ["lstm", "head"], "batch_first": True}
+        require_same(tmp_path / "a.ckpt", options, x.numpy(), y.numpy())
+
+
+def test_arrays_in_pickles_are_read_or_refused(torch, tmp_path):
+    """An array that is left out would be a layer without bias."""
+    state = {name: tensor.numpy() for name, tensor in torch.nn.LSTM(3, 4).state_dict().items()}
+    turned = state | {"weight_hh_l0": np.asfortranarray(state["weight_hh_l0"])}
+    for protocol in (2, 5):
+        torch.save(turned, tmp_path / "a.pt", pickle_protocol=protocol)
+        found = from_torch(tmp_path / "a.pt", batch_first=True).parameters
+        assert all((found[name] == array).all() for name, array in state.items())
+    for dtype in (">f4", "g", "O"):
+        changed = {name: array.astype(dtype) for name, array in state.items() if "bias" in name}
+        torch.save(state | changed, tmp_path / "a.pt")
+        with pytest.raises(
+            ValueError, match=r"'bias_ih_l0' must be a tensor or an array .* got a numpy\.ndarray"
+        ):
+            from_torch(tmp_path / "a.pt", batch_first=True)
+
+
+@refused(PAGE, "TorchScript", "after `torch.jit.freeze`: it has no tensors then")
+def test_frozen_scripts_have_no_tensors(writer, torch, tmp_path):
+    model = torch.jit.script(writer.Regressor(torch.nn.LSTM(4, 5), 5).eval())
+    torch.jit.freeze(model).save(tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"no tensors; torch\.jit\.freeze puts them into the code"):
+        from_torch(tmp_path / "a.pt", layers=True)
+
+
+@refused(PAGE, "`.pt2` of `torch.export`", "")
+def test_exported_programs_are_refused_by_name(torch, tmp_path):
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 2), (torch.ones(1, 3),)), tmp_path / "a.pt2")
+    for read in (from_torch, fastrnn.load):
+        with pytest.raises(
+            ValueError, match=r"a\.pt2' is an archive of torch\.export, which is not supported"
+        ):
+            read(tmp_path / "a.pt2")
+
+
+@refused(PAGE, "one file of several", "that hold a model together")
+def test_a_part_of_a_model_is_refused(torch, tmp_path):
+    """Where the biases are in another file, it would be a layer without."""
+    state = {name: tensor for name, tensor in torch.nn.LSTM(3, 4).state_dict().items() if "weight" in name}
+    torch.save(state, tmp_path / "model-00001-of-00002.bin")
+    with pytest.raises(ValueError, match=r"00002\.bin' is one of 2 files that hold a model together"):
+        from_torch(tmp_path / "model-00001-of-00002.bin", batch_first=True)
+
+
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_what_pytorch_can_write_and_is_not_plain(torch, tmp_path):
     path, lstm = tmp_path / "a.pt", torch.nn.LSTM(3, 4)

@@ -62,6 +62,35 @@ QUESTIONS = [
     ),
 ]
 REFUSALS = [
+    case(
+        "weights that are no tensors",
+        "lists, and arrays of other libraries",
+        {name: array.tolist() if "bias" in name else array for name, array in lstm().items()},
+        "'bias_ih_l0' must be a tensor or an array of numbers, got a list",
+        batch_first=True,
+    ),
+    case(
+        "weights that are no tensors",
+        "",
+        {name: array.tolist() for name, array in lstm().items()},
+        "'weight_ih_l0' must be a tensor or an array of numbers, got a list",
+        batch_first=True,
+    ),
+    case(
+        "weights that are no tensors",
+        "",
+        lstm("lstm.") | {"fc.weight": np.ones((2, 5)), "fc.bias": (1.0, 2.0)},
+        "'fc.bias' must be a tensor or an array of numbers, got a tuple",
+        **ORDER,
+    ),
+    case(
+        "WeightDrop",
+        "of AWD-LSTM: `_raw`",
+        lstm("rnn.module.") | {"rnn.weight_hh_l0_raw": np.ones((20, 5))},
+        "true weights are those named _raw",
+        layers=True,
+        batch_first=True,
+    ),
     case("order", "a name that is not there", STATE, "'gru', which is no module of it", order=["gru"]),
     case(
         "order",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from fastrnn import checkpoint, interop, models
 from fastrnn.interop.archive import Archive, opened
 from fastrnn.interop.inventory import Entry, of_keras, of_onnx, of_torch
+from fastrnn.interop.torch_files import EXPORTED
 from fastrnn.layers import Layer
 from fastrnn.layers.description import build
 
@@ -120,7 +121,7 @@ def _of_archive(name: str) -> Kind:
         members = [*archive.sizes]
     if {"config.json", "model.weights.h5"} <= {*members}:
         return Kind("a model of Keras", interop.from_keras, of_keras)
-    if any(re.search(r"(^|/)data\.pkl$", member) for member in members):
+    if any(re.search(rf"(^|/)data\.pkl$|{EXPORTED}", member) for member in members):
         script = any(re.search(r"(^|/)code/", member) for member in members)
         what = "a TorchScript archive" if script else "a file of PyTorch"
         return Kind(what, interop.from_torch, of_torch)

@@ -127,7 +127,8 @@ def _tensor_v3(
 def _of_type(machine: Machine, function: Any, kind: Any, arguments: Any, state: Any) -> Any:
     """A tensor of a subclass, of which PyTorch's own are known."""
     if kind.name not in ("torch.Tensor", "torch.nn.parameter.Parameter"):
-        raise ValueError(f"it has a tensor of class {kind.name!r}, which is not supported")
+        hint = "save a plain one of it, as tensor.as_subclass(torch.Tensor) may be"
+        raise ValueError(f"it has a tensor of class {kind.name!r}, which is not supported: {hint}")
     return machine.call(function, arguments)
 
 
@@ -162,6 +163,14 @@ def _encoded(machine: Machine, text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _buffered(machine: Machine, data: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> Inert:
+    """An array of NumPy's, as pickles of protocol 5 have it."""
+    array = Inert("numpy.ndarray")
+    if axes is None:
+        array.attributes[None] = (1, shape, dtype, order == "F", data)
+    return array
+
+
 def _inert(name: str) -> Callable[..., Any]:
     return lambda machine, *arguments: Inert(name, arguments)
 
@@ -189,24 +198,21 @@ CALLS: dict[str, Callable[..., Any]] = {
     "copyreg._reconstructor": lambda machine, kind, *rest: Inert(kind.name),
     **{name: _inert("numpy.ndarray") for name in _RECONSTRUCT},
     **{name: _inert("numpy.generic") for name in _SCALAR},
+    **{f"numpy.{core}.numeric._frombuffer": _buffered for core in ("core", "_core")},
     **{
         name: _inert(name)
         for name in (
+            *("numpy.dtype", "torch.device", "torch.serialization._get_layout"),
+            *(f"builtins.{name}" for name in ("complex", "slice", "range", "xrange", "bytearray")),
+            *(f"pathlib.{local}{kind}Path" for local in ("", "_local.") for kind in ("Posix", "Windows", "")),
+            *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+            *("zoneinfo.ZoneInfo._unpickle", "uuid.UUID", "decimal.Decimal", "fractions.Fraction"),
+            *("collections.deque", "types.SimpleNamespace", "re._compile", "functools.partial"),
             *(
-                "numpy.dtype",
-                "torch.device",
-                "torch.serialization._get_layout",
-                "builtins.complex",
-                "builtins.slice",
-                "builtins.range",
+                f"numpy.random._pickle.__{kind}_ctor"
+                for kind in ("generator", "bit_generator", "randomstate")
             ),
-            *(
-                "pathlib.PosixPath",
-                "pathlib.WindowsPath",
-                "pathlib._local.PosixPath",
-                "pathlib._local.WindowsPath",
-            ),
-            *("datetime.datetime", "datetime.date", "datetime.timedelta", "uuid.UUID", "decimal.Decimal"),
+            *("numpy.random.bit_generator.__pyx_unpickle_SeedSequence", "fastrnn.torch.stacks.Kept"),
         )
     },
 }

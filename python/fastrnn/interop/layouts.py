@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.layers import CELLS, Recurrent
+from fastrnn.layers.description import Blank
 from fastrnn.reference import Parameters
 
 #: The gates' blocks in the order in which a system has them: i input, f forget, g what comes in, o output;
@@ -74,6 +75,7 @@ def recurrent(
         batch_first=batch_first,
         learned_state=bool(initial),
         dtype="float64" if all(array.dtype == np.float64 for array in arrays) else "float32",
+        seed=Blank({str(place): array for place, array in enumerate(arrays)}),
         **options,
     )
     layer.load_state_dict(dict(zip(layer.parameters, arrays, strict=True)))

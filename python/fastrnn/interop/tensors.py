@@ -46,7 +46,8 @@ class Source:
         """Refuse to make objects of more memory than twice the file's size."""
         self._room -= size
         if self._room < 0:
-            raise ValueError("its objects need more memory than twice the size of the file")
+            hint = "save a dict of tensors, without arrays and lists beside them"
+            raise ValueError(f"its objects need more memory than twice the size of the file: {hint}")
 
     def tensor(
         self, key: str, dtype: str, length: int, offset: int, shape: Sequence[int], strides: Sequence[int]

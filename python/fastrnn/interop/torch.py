@@ -173,7 +173,8 @@ def _listed(root: Module) -> str:
             dots = ", ..." if len(module.tensors) > 3 else ""
             shown.append(f"{module.path or 'the module itself'}: {', '.join(shapes)}{dots}")
     if not shown:
-        return "It has no tensors"
+        frozen = "; torch.jit.freeze puts them into the code: save the module before it" if root.kind else ""
+        return f"It has no tensors{frozen}"
     more = f"; and {len(shown) - 12} more" if len(shown) > 12 else ""
     keras = any(name.endswith("recurrent_kernel") for name in root.names())
     hint = "; a recurrent_kernel is Keras's, see from_keras" if keras else ""

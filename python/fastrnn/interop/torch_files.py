@@ -27,6 +27,7 @@ from fastrnn.interop.tensors import DTYPES, Source
 npy: Any = _format  # which has no types
 HEADER = 4 << 20  # bytes of safetensors' names and places: it grows tenfold. Some 40,000 tensors
 CODE = 1 << 20  # bytes of a module of TorchScript's that is looked through
+EXPORTED = r"(^|/)(archive_format|serialized_\w+\.json)$"  # members of torch.export's archives, new and old
 LEGACY = 0x1950A86A20F9469CFC6C  # the first object of a file that PyTorch wrote before 1.6
 SAFETENSORS = {
     **{"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "BOOL": "bool"},
@@ -55,8 +56,12 @@ def contents(path: Path) -> Iterator[Content]:
         If it is none of these formats, or damaged.
     """
     name = str(os.fspath(path))
+    shard = re.search(r"-\d+-of-0*(\d+)\.[^.]+$", name)
     with opened(path) as file:
         start = file.read(9)
+    if shard and int(shard[1]) > 1:  # where half of a layer's weights may look like a layer
+        how = "give the dict of all arrays, as safetensors.numpy.load_file gives those of each"
+        raise Refusal(f"{name!r} is one of {shard[1]} files that hold a model together: {how}")
     with contextlib.ExitStack() as stack:
         if start[:2] == b"PK":
             content = _of_archive(stack.enter_context(Archive(path)))
@@ -79,6 +84,9 @@ def _of_archive(archive: Archive) -> Content:
     if all(name.endswith(".npy") for name in archive.sizes) and archive.sizes:
         return _of_npz(archive)
     pickled = [name for name in archive.sizes if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if any(re.search(EXPORTED, name) for name in archive.sizes):
+        hint = "torch.save(torch.export.load(path).state_dict, ...) writes its weights"
+        raise Refusal(f"{archive.name!r} is an archive of torch.export, which is not supported: {hint}")
     if len(pickled) != 1:
         what = "a member */data.pkl, as PyTorch's have, or members *.npy only, as NumPy's"
         raise Refusal(f"{archive.name!r} is a zip archive, but without {what}")
@@ -156,8 +164,9 @@ def _of_legacy(name: str) -> Content:
     storages: dict[str, Storage] = {}
     with reading(name, "a file of PyTorch's"):
         source = Source(len(data))
-        if pickles.load(data, source) != LEGACY:
-            raise ValueError("it is a pickle, but not one that PyTorch wrote: its state_dict() is wanted")
+        if LEGACY.to_bytes(10, "little") not in data[:64] or pickles.load(data, source) != LEGACY:
+            how = "torch.save(model.state_dict(), path), or numpy.savez of its arrays"
+            raise ValueError(f"it is a pickle, but not one that PyTorch wrote; what is read is of {how}")
         version, system = pickles.load(data, source), pickles.load(data, source)
         if version != 1001 or not isinstance(system, dict):
             raise ValueError(f"it is of a version {str(version)[:40]}, which no PyTorch wrote")

@@ -10,6 +10,7 @@ from fastrnn.checks import Array
 from fastrnn.interop.torch_modules import NETWORK, NN, Module, array_of
 from fastrnn.interop.torch_recurrent import Answers
 from fastrnn.layers import Layer
+from fastrnn.layers.description import Blank
 
 
 def feedforward(
@@ -41,7 +42,7 @@ def feedforward(
     make = _MAKERS.get(name) if kind.startswith((NN, NETWORK)) else None
     if make is None:
         known = ", ".join(name for name in _MAKERS if "." not in name)
-        instead = "a fastrnn layer may stand in its place in order="
+        instead = "a fastrnn layer may stand in its place in order=; in a state_dict() it goes by its tensors"
         raise ValueError(f"{module.where} is a {kind}, which is not supported: {known} are; {instead}")
     return make(module, axes)
 
@@ -79,7 +80,9 @@ def _linear(module: Module) -> Layer:
         shapes = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
         raise ValueError(f"{where} is no Linear: its tensors have shapes {shapes}")
     arrays = {name: array_of(name, tensor) for name, tensor in module.tensors.items()}
-    layer = layers.Linear(weight.shape[1], weight.shape[0], bias=bias, dtype=_dtype(arrays), seed=0)
+    layer = layers.Linear(
+        weight.shape[1], weight.shape[0], bias=bias, dtype=_dtype(arrays), seed=Blank(arrays)
+    )
     layer.load_state_dict(arrays)
     return layer
 
@@ -92,8 +95,9 @@ def _embedding(module: Module) -> Layer:
     weight = array_of("weight", module.tensors["weight"])
     if weight.ndim != 2:
         raise ValueError(f"{module.where} is no Embedding: its weight has shape {weight.shape}")
-    layer = layers.Embedding(*weight.shape, dtype=_dtype({"weight": weight}), seed=0)
-    layer.load_state_dict({"weight": weight})
+    arrays = {"weight": weight}
+    layer = layers.Embedding(*weight.shape, dtype=_dtype(arrays), seed=Blank(arrays))
+    layer.load_state_dict(arrays)
     return layer
 
 

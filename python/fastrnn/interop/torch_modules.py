@@ -25,6 +25,15 @@ NETWORK = f"{OURS}network."  # the modules that `to_torch` makes
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
+#: Names of tensors that weights are made of at each call, and what gives these.
+_REMADE = {
+    r"_raw$": "; WeightDrop's true weights are those named _raw: put them in the places of the others",
+    r"_[gv]$|_orig$|^parametrizations\.": "; remove_weight_norm, remove_spectral_norm, prune.remove or "
+    "remove_parametrizations makes plain weights of them",
+}
+
+_WEIGHT = re.compile(r"(.*\.)?(weight|bias)(_\w+)?", re.DOTALL)
+
 
 class Module:
     """A name with what is below it.
@@ -85,8 +94,9 @@ class Module:
         problems += [f"{name} is not of such a layer" for name in sorted(names - expected)]
         if not problems:
             return
-        normed = any(name.endswith(("_g", "_v")) or name.startswith("parametrizations.") for name in names)
-        hint = "; remove_weight_norm or remove_parametrizations makes plain weights of them" if normed else ""
+        hint = next(
+            (hint for mark, hint in _REMADE.items() if any(re.search(mark, name) for name in names)), ""
+        )
         more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise ValueError(f"{self.where} does not fit: {', '.join(problems[:6])}{more}{hint}")
 
@@ -160,19 +170,24 @@ class Reader:
             self._add(module, found.items() if isinstance(found, Mapping) else (), depth)
 
     def _add(self, module: Module, items: Any, depth: int) -> None:
+        others = []
         for name, value in items:
             self._go(1)
             if not isinstance(name, str):  # an optimizer's state goes by numbers
                 continue
-            if is_tensor(value):
-                value = self._array(value)
-                if value is not None:
-                    self._put(module, name, value, depth)
+            tensor = self._array(value)
+            if tensor is not None:
+                self._put(module, name, tensor, depth)
+            elif _WEIGHT.fullmatch(name) and not _holds_no_numbers(value):
+                others.append((name, value))
             elif isinstance(value, (Mapping, list, tuple, Inert)) or is_module(value):
                 path = f"{module.path}.{name}" if module.path else name
                 child = self.read(value, path, depth + 1)
                 if child is not None and module.children.setdefault(name, child) is not child:
                     raise ValueError(f"it has two modules of the name {path!r}")
+        for name, value in others:  # else a layer would be without bias; but hyperparameters may be called so
+            if module.tensors or re.search(r"\.|_ih|_hh", name):
+                self._put(module, name, NoTensor(name, value), depth)
 
     def _put(self, module: Module, name: str, value: Any, depth: int) -> None:
         """A tensor, whose name may have dots."""
@@ -191,8 +206,32 @@ class Reader:
 
     def _array(self, value: Any) -> Any:
         if isinstance(value, Inert):
-            return numpy_array(value, self.source) if self.source else None
-        return value
+            return numpy_array(value, self.source) if self.source and value.name in ARRAYS else None
+        return value if is_tensor(value) else None
+
+
+class NoTensor:
+    """What has the name of a weight, and is of a class that is not read: who asks for its shape is told."""
+
+    dtype = "?"
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name, self.kind = name, value.name if isinstance(value, Inert) else type(value).__name__
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """It has none."""
+        what = "must be a tensor or an array of numbers"
+        raise ValueError(
+            f"{self.name!r} {what}, got a {self.kind}; numpy.asarray(..., 'float32') may make one"
+        )
+
+
+def _holds_no_numbers(value: Any) -> bool:
+    """Whether it is a module, a dict, an option or nothing, whatever its name is."""
+    if isinstance(value, Inert):
+        return value.name.startswith("__torch__.") or "_modules" in value.attributes
+    return isinstance(value, (Mapping, bool, int, float, str, type(None))) or is_module(value)
 
 
 def is_module(value: Any) -> bool:
@@ -222,8 +261,14 @@ def array_of(name: str, value: Any) -> Array:
     elif not isinstance(value, np.ndarray):
         if value.layout.__str__() != "torch.strided" or value.is_quantized or value.is_meta:
             raise ValueError(f"tensor {name!r} must be dense floats, got {value.layout} {value.dtype}")
-        value = value.detach().resolve_neg().cpu()
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        try:
+            value = value.detach().resolve_neg().cpu()
+            value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        except (RuntimeError, TypeError) as error:  # of subclasses, and dtypes that NumPy has not
+            what = f"{type(value).__name__} of {value.dtype}"
+            raise ValueError(
+                f"tensor {name!r} must have numbers as NumPy has them, got a {what}: {error}"
+            ) from None
     if value.dtype.kind != "f" or isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"tensor {name!r} must be of floats, got dtype {value.dtype}")
     return np.asarray(value, "float64" if value.dtype == np.float64 else "float32")

@@ -48,7 +48,9 @@ def recurrent(module: Module, answers: Answers) -> Recurrent[Any]:
     where, tensors = module.where, module.tensors
     module.require_plain()
     if module.kind is not None and module.kind not in _CLASSES:
-        hint = "if it computes what PyTorch's does, give its state_dict()"
+        remade = module.kind.startswith("torch.nn.utils.parametrize.")
+        does = "remove_parametrizations makes a plain one of it"
+        hint = does if remade else "if it computes what PyTorch's does, give its state_dict()"
         raise ValueError(f"{where} is a {module.kind}, which is no class of PyTorch's: {hint}")
     cell = "weight_hh" in tensors
     count = 1
