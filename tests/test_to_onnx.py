@@ -12,6 +12,7 @@ from tables import refused, works
 import fastrnn
 from fastrnn.interop import from_onnx, onnx_writer, to_onnx
 from fastrnn.layers import (
+    GELU,
     GRU,
     LSTM,
     RNN,
@@ -155,6 +156,8 @@ CHAINS = {
     "last of others": lambda n: [Linear(n * H, 4), Sigmoid(), Last()],
     "mean": pytest.param(lambda n: [Mean(), Linear(n * H, 2)], marks=works("to_onnx", "Mean")),
     "mean of others": lambda n: [Linear(n * H, 4), Mean()],
+    "mean in newer operators": lambda n: [Mean(), GELU()],
+    "max in newer operators": lambda n: [GELU(), Max()],
     "max": pytest.param(lambda n: [Max(), Linear(n * H, 2)], marks=works("to_onnx", "Max")),
     "max of others": lambda n: [Linear(n * H, 4), Max()],
     "merged": pytest.param(

@@ -165,12 +165,17 @@ def _require_order(name: str, y: Signal) -> None:
     link = y.link
     steps = [axis for axis in link.source.axes[:2] if not link.pooled or axis is not link.time]
     wanted = [axis for axis in (*steps, *link.features) if axis.size != 1]
-    given = [axis for group in y.axes for axis in group if axis.size != 1]
-    between = link.features[0] if len(link.features) == 2 else None  # ONNX has it before the batch
+    groups = [[axis for axis in group if axis.size != 1] for group in y.axes]
+    given = [axis for group in groups for axis in group]
     if y.half is not None:
         raise Refusal(f"its output {name!r} is one direction of two. {ALONE}")
-    if [axis for axis in given if axis is not between] != [axis for axis in wanted if axis is not between]:
-        shown = ", ".join(axis.name for axis in given)
+    *directions, units = link.features  # ONNX has them before the batch, by themselves
+    apart = bool(directions) and directions in groups and units not in given[: given.index(directions[0])]
+    if apart:
+        given.remove(directions[0])
+        wanted.remove(directions[0])
+    if given != wanted:
+        shown = ", ".join(axis.name for group in groups for axis in group)
         raise Refusal(f"its output {name!r} has in another order than its input: {shown}. {ALONE}")
 
 

@@ -14,7 +14,18 @@ import numpy as np
 
 from fastrnn.interop.onnx_constants import axis_of, dtype_of, integers, parts, slices, whole
 from fastrnn.interop.onnx_file import Node
-from fastrnn.interop.onnx_signals import RANK, Aside, Axis, Dim, Link, Signal, Steps, regrouped, size_of
+from fastrnn.interop.onnx_signals import (
+    RANK,
+    Aside,
+    Axis,
+    Dim,
+    Link,
+    Part,
+    Signal,
+    Steps,
+    regrouped,
+    size_of,
+)
 from fastrnn.layers import Last, Reverse
 
 
@@ -62,10 +73,10 @@ def pick(node: Node, x: Signal, place: int, index: Any) -> Signal | Aside:
     last = index == -1 or (index == size + -1 if isinstance(size, Dim) else index == size - 1)
     if not group and index == 0:
         return x
-    if len(link.features) == 2 and group == link.features[:1] and x.half is None:
+    if len(link.features) == 2 and group == link.features[:1] and x.half is None and index in (0, 1):
         return Signal(link, tuple(axes), index)
     if link.before is None:
-        return Aside("input")
+        return _some(node, x, place, index, 1)
     if group == (link.time,) and not link.pooled:
         if index == 0 and isinstance(link.layer, Reverse) and link.before.before is not None:
             return Signal(ended(link.before, node.name), tuple(axes), x.half)
@@ -80,6 +91,15 @@ def pick(node: Node, x: Signal, place: int, index: Any) -> Signal | Aside:
             return Signal(ended(link, node.name), tuple(axes), x.half)
         raise node.refuse(f"it takes step {index}; the last one is supported, of both directions or each")
     raise node.refuse(f"it takes one of {_named(group)}, which is no part that layers can give")
+
+
+def _some(node: Node, x: Signal, place: int, start: Any, count: int) -> Aside:
+    """Some of the first axis of a graph's input, which can only be a state."""
+    source = x.link.source
+    size = source.axes[0].size
+    if x.axes[place] != source.axes[:1] or not isinstance(start, int) or not 0 <= start < (size or start + 1):
+        raise node.refuse(f"it takes a part of {_named(x.axes[place])}, which layers cannot give")
+    return Aside("input", (Part(source, start, start + count),))
 
 
 def _named(group: Sequence[Axis]) -> str:
@@ -168,7 +188,8 @@ def _cast(node: Node) -> Any:
     if have == dtype:
         return x
     told = x.link.source.dtype  # tokens and lengths may be given as they are wanted: whole numbers
-    if x.raw and (dtype.kind == "i" or (dtype.kind == "f" and told.kind == "i")) and have.kind in "iuf":
+    whole_numbers = dtype.name in ("int32", "int64") or (dtype.kind == "f" and told.kind == "i")
+    if x.raw and whole_numbers and have.kind in "iuf":
         link = Link(None, x.link.name, None, x.link.features, x.link.source, dtype)
         return x.after(link)
     raise node.refuse(f"a cast of {have} to {dtype} changes what is computed")
@@ -200,9 +221,9 @@ def _part(node: Node, x: Signal, place: int, part: slice) -> Any:
     size = size_of(x.axes[place])
     if whole(part, size):
         return x
-    ends = not isinstance(part.stop, Dim) and (part.stop is None or part.stop > 2**30)
+    ends = not isinstance(part.stop, Dim) and (part.stop is None or (part.stop > 2**30 and part.step > 0))
     if part.step == 1:
-        if (part.start == -1 and ends) or part.stop == part.start + 1:
+        if (part.start == -1 and ends) or (part.start != -1 and part.stop == part.start + 1):
             return pick(node, x, place, part.start)
         both = halves(node, x, place)
         if both and isinstance(size, int):
@@ -214,8 +235,10 @@ def _part(node: Node, x: Signal, place: int, part: slice) -> Any:
         (axis,) = x.axes[place]
         if x.link.lengths is None and x.link.time in (None, axis) and axis in x.link.source.axes[:2]:
             return x.after(reversed_(x.link, node.name, time=axis))
-    if x.raw:
-        return Aside("input")
+    if x.raw and part.step == 1 and isinstance(size, int):
+        start, stop, _ = part.indices(size)
+        if start < stop:
+            return _some(node, x, place, start, stop - start)
     shown = ":".join("" if each is None else str(each) for each in (part.start, part.stop, part.step))
     raise node.refuse(f"it takes {shown} of {_named(x.axes[place])}, which is no part that layers can give")
 
@@ -224,11 +247,12 @@ def _split(node: Node) -> Any:
     x = node.inputs[0]
     place = axis_of(node, node.option("axis", 0), len(x.axes))
     size = size_of(x.axes[place])
-    if x.raw:
-        return [Aside("input")] * len(node.outputs)
     found = parts(node, size) if isinstance(size, int) else []
     if len(found) == 1:
         return [x]
+    if x.raw and found:
+        starts = np.cumsum([0, *found]).tolist()
+        return [_some(node, x, place, start, count) for start, count in zip(starts, found, strict=False)]
     both = halves(node, x, place)
     if both and len(found) == 2 and found[0] == found[1]:
         return both
@@ -266,11 +290,27 @@ def stacked(found: Sequence[Signal], place: int) -> Any:
 def _aside(node: Node) -> Any:
     """Of states that come into or out of the graph."""
     given = [each for each in node.inputs if not isinstance(each, np.ndarray)]
-    if all(isinstance(each, (Aside, Stack)) or (isinstance(each, Signal) and each.raw) for each in given):
-        whats = {each.what if isinstance(each, Aside) else "input" for each in given}
-        if len(whats) == 1 or "input" not in whats:
-            return Aside(" and ".join(sorted(whats)))
-    raise node.refuse("it works on something else besides what the layers give")
+    if all(isinstance(each, (Aside, Stack)) and not parts_of(each) for each in given):
+        return Aside(" and ".join(sorted({each.what if isinstance(each, Aside) else "h" for each in given})))
+    taken = [parts_of(each) for each in given]
+    if not all(taken):
+        raise node.refuse("it works on something else besides what the layers give")
+    if node.op not in ("Concat", "Identity", "Cast", "Squeeze", "Unsqueeze"):
+        raise node.refuse("it works on a part of an input of the graph, which can only be a state")
+    return Aside("input", tuple(part for parts in taken for part in parts))
+
+
+def parts_of(value: Any) -> tuple[Part, ...]:
+    """What of the graph's inputs a state takes, if it is that and has their numbers in their order."""
+    if isinstance(value, Aside):
+        return value.parts
+    if not isinstance(value, Signal) or not value.raw or not value.axes:
+        return ()
+    source = value.link.source
+    order = [axis for group in value.axes for axis in group if axis.size != 1]
+    if order != [axis for axis in source.axes if axis.size != 1]:
+        return ()
+    return (Part(source, 0, source.axes[0].size),)
 
 
 def _of_stack(node: Node, x: Stack) -> Any:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array
-from fastrnn.interop.onnx_axes import AXES, ended, halves, reversed_
+from fastrnn.interop.onnx_axes import AXES, ended, halves, parts_of, reversed_
 from fastrnn.interop.onnx_cells import INPUTS, Cell, cell, initial
 from fastrnn.interop.onnx_constants import axis_of
 from fastrnn.interop.onnx_file import Node
 from fastrnn.interop.onnx_lengths import LENGTHS, mean, over_valid
-from fastrnn.interop.onnx_parts import Pending, Weights, is_other_input, lengths_of, signal
+from fastrnn.interop.onnx_parts import Pending, Weights, lengths_of, signal
 from fastrnn.interop.onnx_quantized import QUANTIZED, scaled
-from fastrnn.interop.onnx_signals import Aside, Axis, Link, Signal, Spread, size_of
+from fastrnn.interop.onnx_signals import Aside, Axis, Link, Part, Signal, Spread, size_of
 from fastrnn.layers import (
     ELU,
     GELU,
@@ -63,7 +63,7 @@ def recurrent(node: Node) -> list[Any]:
     if link.dtype != this.places[0].w_ih.dtype:
         raise node.refuse(f"X is of {link.dtype}, W of {this.places[0].w_ih.dtype}")
     lengths = lengths_of(node, node.get(4), time[0], link)
-    start = _start(node, this, link)
+    start, states = _start(node, this, link)
     layer = this.layer(time[0] is link.source.axes[1], start)
     if tokens and link.before is not None:  # a recurrent layer takes them as they are
         link = link.before
@@ -74,7 +74,7 @@ def recurrent(node: Node) -> list[Any]:
         link = reversed_(link, f"{node.name}_before", **known)
     units = Axis("the units", this.hidden_size)
     made = (Axis("the directions", 2), units) if both else (units,)
-    link = link.then(node.name, layer, made, dtype=layer.dtype, **known)
+    link = link.then(node.name, layer, made, dtype=layer.dtype, states=states, **known)
     ends = ended(link, f"{node.name}_last", both)
     steps = reversed_(link, f"{node.name}_after") if backwards else link
     directions, rest = made[:-1], made[-1:]
@@ -85,9 +85,12 @@ def recurrent(node: Node) -> list[Any]:
     return [Signal(steps, Y), Signal(ends, state), Aside("c")][: len(node.outputs)]
 
 
-def _start(node: Node, this: Cell, link: Link) -> list[Array]:
-    """The learned state, none if it is zeros or given at each call."""
+def _start(node: Node, this: Cell, link: Link) -> tuple[list[Array], tuple[Part, ...]]:
+    """The learned state, none if it is zeros or given at each call; and what of the graph's inputs that is,
+    which must go to the layers in their order."""
     found: list[Any] = []
+    states: list[Part] = []
+    taken = {part.source: part.stop for each in link.row() for part in each.states}
     for place in (5, 6)[: 2 if node.op == "LSTM" else 1]:
         value = node.get(place)
         if isinstance(value, Spread):
@@ -95,14 +98,21 @@ def _start(node: Node, this: Cell, link: Link) -> list[Array]:
         if isinstance(value, np.ndarray):
             constant = node._replace(inputs=[*node.inputs[:place], value])
             found.append(initial(constant, this, place))
-        elif value is None or value == Aside("input") or is_other_input(value, link):
-            found.append(None)
         else:
-            raise node.refuse(f"{INPUTS[place]} must be constant or an input of the graph")
+            parts = parts_of(value)
+            if value is not None and not (parts and all(part.source is not link.source for part in parts)):
+                raise node.refuse(f"{INPUTS[place]} must be constant or an input of the graph as it comes in")
+            for part in parts:
+                if part.start != taken.get(part.source, 0):
+                    name = part.source.name
+                    raise node.refuse(f"{INPUTS[place]} is not what comes next of {name!r}, layer by layer")
+                taken[part.source] = part.stop
+            states += parts
+            found.append(None)
     if all(each is None for each in found):
-        return []
+        return [], tuple(states)
     zeros = np.zeros((this.directions, this.hidden_size), this.places[0].w_ih.dtype)
-    return [zeros if each is None else each for each in found]
+    return [zeros if each is None else each for each in found], tuple(states)
 
 
 def _embedding_or_part(node: Node) -> Any:
@@ -163,20 +173,19 @@ def _gemm(node: Node) -> Any:
 def _biased(node: Node, y: Signal, bias: Any, beta: float = 1.0) -> Signal:
     """A `Linear` that had no bias, with one."""
     link = y.link
-    if not isinstance(link.layer, Weights) or link.layer.kind is not Linear or link.layer.bias is not None:
+    layer = link.layer
+    open_ = isinstance(layer, Weights) and layer.kind is Linear and layer.bias is None and not layer.quantized
+    if not open_ or y.axes[-1:] != (link.features,):
         raise node.refuse("a constant can be added to what a multiplication by weights gives, nowhere else")
-    if (
-        not isinstance(bias, np.ndarray)
-        or bias.dtype != link.dtype
-        or bias.size != max(bias.shape, default=1)
-    ):
-        raise node.refuse("the bias is not constant, or not one number for each feature")
-    fits = bias.size == 1 or bias.shape[-1] == len(link.layer.weight)
-    if bias.ndim > len(y.axes) or not fits or y.axes[-1] != link.features:
-        raise node.refuse(f"a bias of shape {bias.shape} is none of {len(link.layer.weight)} features")
-    whole = np.broadcast_to(bias.reshape(-1), len(link.layer.weight))
+    if not isinstance(bias, np.ndarray) or bias.dtype != link.dtype:
+        raise node.refuse("the bias is not constant, or of another type than what it is added to")
+    if bias.ndim > len(y.axes) or bias.size != max(bias.shape[-1:], default=1):
+        raise node.refuse(f"a bias of shape {bias.shape} is not one number for each feature")
+    if bias.size not in (1, len(layer.weight)):
+        raise node.refuse(f"a bias of shape {bias.shape} is none of {len(layer.weight)} features")
+    whole = np.broadcast_to(bias.reshape(-1), len(layer.weight))
     assert link.before is not None
-    made = link.before.then(link.name, link.layer._replace(bias=whole, beta=beta), link.features)
+    made = link.before.then(link.name, layer._replace(bias=whole, beta=beta), link.features)
     return y.after(made)
 
 
@@ -217,7 +226,7 @@ def _halved(node: Node, x: Signal, number: Array, wanted: float) -> Signal:
     """The mean of both directions, of their sum."""
     link = x.link
     merged = isinstance(link.layer, Merge) and link.layer.mode == "sum"
-    if number.size != 1 or number.item() != wanted or not merged:
+    if number.size != 1 or number.ndim > len(x.axes) or number.item() != wanted or not merged:
         raise node.refuse(
             "a product with a constant is supported for the mean of two directions, nowhere else"
         )
@@ -317,8 +326,8 @@ def _function(make: Callable[[Node], Layer]) -> Callable[[Node], Any]:
 
 def _hard_sigmoid(node: Node) -> Layer:
     alpha, beta = node.option("alpha", 0.2), node.option("beta", 0.5)
-    if beta != 0.5:
-        raise node.refuse(f"beta={beta} is not supported: it must be 0.5")
+    if beta != 0.5 or not alpha > 0:
+        raise node.refuse(f"alpha={alpha}, beta={beta} are not supported: beta must be 0.5, alpha positive")
     return HardSigmoid() if np.float32(alpha) == np.float32(1 / 6) else HardSigmoid(slope=alpha)
 
 

@@ -178,15 +178,19 @@ def dtype_of(node: Node) -> np.dtype[Any]:
 
 
 def _cast(node: Node, budget: Budget) -> Any:
+    from onnx import helper
+
     (array, *_), dtype = node.inputs, dtype_of(node)
     if array.dtype == object:
         if dtype.kind != "i":
             raise node.refuse("a size that is not known is needed as an integer")
         return array
-    if array.dtype == dtype:
+    narrow = helper.tensor_dtype_to_np_dtype(node.attributes["to"])  # float16 and bfloat16 are kept wider
+    if array.dtype == dtype == narrow:
         return array
     budget.spend(array.size * dtype.itemsize)
-    return array.astype(dtype)
+    with np.errstate(over="ignore"):
+        return array.astype(narrow).astype(dtype)
 
 
 def _transpose(node: Node, budget: Budget) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-OPSET = 17  # that of ONNX 1.12: runtimes of 2022 and after know it
+OPSET = 17  # that of ONNX 1.12: runtimes of 2022 and after know it; GELU needs 20
 IR = {17: 8, 20: 9}  # the form of the file that came with it
 
 
@@ -23,10 +23,12 @@ class Graph:
         Of all floats.
     batch_first : bool
         Whether the input x is (B, T, ...) instead of (T, B, ...).
+    opset : int
+        The version of the operators.
     """
 
-    def __init__(self, dtype: np.dtype[Any], batch_first: bool) -> None:
-        self.dtype, self.batch_first = dtype, batch_first
+    def __init__(self, dtype: np.dtype[Any], batch_first: bool, opset: int = OPSET) -> None:
+        self.dtype, self.batch_first, self.opset = dtype, batch_first, opset
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
         self.inputs: list[Any] = []
@@ -34,7 +36,6 @@ class Graph:
         self.x = "x"
         self.time_first = not batch_first
         self.part = ""  # the name of the layer that is being written, which stands before those of its nodes
-        self.opset = OPSET  # more, where a layer needs it
         self.lengths = ""  # the input of lengths, if there is one
         self._taken: Counter[str] = Counter()
 
@@ -76,6 +77,12 @@ class Graph:
         names = [each and f"{name}.{each}" for each in outputs]
         self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
         return names
+
+    def reduced(self, op: str, x: str) -> str:
+        """One out of all steps: the axis is an attribute until opset 17, then an input."""
+        if self.opset < 18:
+            return self.node(op, x, axes=[0], keepdims=0)
+        return self.node(op, x, self.constant("axis", [0]), keepdims=0)
 
     def cast(self, x: str, dtype: npt.DTypeLike) -> str:
         """The same numbers in another dtype."""

@@ -83,14 +83,12 @@ def _mean(graph: Graph, layer: Layer, before: Sequence[Layer]) -> None:
         count = graph.node("Unsqueeze", graph.cast(graph.lengths, graph.dtype), graph.constant("axis", [1]))
         graph.x = graph.node("Div", total, count)
     else:
-        graph.x = graph.node("ReduceMean", x, axes=[0], keepdims=0)
+        graph.x = graph.reduced("ReduceMean", x)
 
 
 def _max(graph: Graph, layer: Layer, before: Sequence[Layer]) -> None:
     x = graph.steps()
-    graph.x = graph.node(
-        "ReduceMax", _masked(graph, x, -np.inf) if graph.lengths else x, axes=[0], keepdims=0
-    )
+    graph.x = graph.reduced("ReduceMax", _masked(graph, x, -np.inf) if graph.lengths else x)
 
 
 def _masked(graph: Graph, x: str, value: float) -> str:
@@ -105,11 +103,6 @@ def _masked(graph: Graph, x: str, value: float) -> str:
 
 def _silu(graph: Graph, layer: Layer, before: Sequence[Layer]) -> None:
     graph.x = graph.node("Mul", graph.x, graph.node("Sigmoid", graph.x))
-
-
-def _gelu(graph: Graph, layer: GELU, before: Sequence[Layer]) -> None:
-    graph.opset = 20  # which has it as one operator
-    graph.x = graph.node("Gelu", graph.x, approximate=layer.approximate)
 
 
 def _function(op: str, **attributes: Any) -> Rule:
@@ -138,7 +131,7 @@ RULES: dict[type[Layer], Rule] = {
     LeakyReLU: _function("LeakyRelu", alpha="negative_slope"),
     ELU: _function("Elu", alpha="alpha"),
     SELU: _function("Selu"),
-    GELU: _gelu,
+    GELU: _function("Gelu", approximate="approximate"),
     SiLU: _silu,
     Sigmoid: _function("Sigmoid"),
     HardSigmoid: _function("HardSigmoid", alpha="slope", beta=0.5),

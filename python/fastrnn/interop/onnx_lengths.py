@@ -55,7 +55,7 @@ def _where(node: Node) -> Any:
     fits = len(x.axes) == valid.rank and x.axes[valid.time] == (link.time,)
     if not fits or x.axes[valid.batch] != (link.batch,) or size_of(x.axes[valid.time]) != valid.steps:
         raise node.refuse("time and batch are other axes of what it works on")
-    if number.size != 1:
+    if number.size != 1 or number.ndim > len(x.axes):
         raise node.refuse("what it puts into padding is not one number")
     return x.after(
         link.then(node.name, Pending("padding", float(number.item())), key=("padding", number.item()))

@@ -78,7 +78,7 @@ def _multiply(node: Node) -> Any:
         raise node.refuse(f"weights of {weight.shape} do not fit {size} features")
     axis = Axis("the features", weight.shape[1])
     zeros = np.zeros((), weight.dtype) if node.get(3) is None else node.get(3)
-    if not isinstance(zeros, np.ndarray) or zeros.size not in (1, weight.shape[1]):
+    if not isinstance(zeros, np.ndarray) or zeros.ndim > 1 or zeros.size not in (1, weight.shape[1]):
         raise node.refuse("its zero points are not constant, or not one for each column")
     made = Weights(Linear, weight.T, zero=zeros.reshape(-1, 1))
     return Signal(link.then(node.name, made, (axis,), dtype=np.dtype(np.float32)), (*x.axes[:-1], (axis,)))
@@ -103,6 +103,9 @@ def _whole(node: Node, x: Signal, layer: Weights, scale: Scale) -> Signal:
     """A `Linear` whose weights are known now."""
     assert scale.link.before is not None and layer.zero is not None
     given = np.ones((), np.float32) if scale.factor is None else scale.factor
+    apart = given.size > 1 and (given.shape[-1] != given.size or x.axes[-1] != x.link.features)
+    if apart or given.ndim > len(x.axes):
+        raise node.refuse(f"a scale of shape {given.shape} is not one number for all, or for each feature")
     size = max(given.size, layer.zero.size)
     scales, zeros = (np.broadcast_to(each.reshape(-1), size) for each in (given, layer.zero))
     factor, zero = quantization(node, layer.weight.shape, scales, zeros, 0)

@@ -80,10 +80,19 @@ class Broken(NamedTuple):
     reason: str
 
 
+class Part(NamedTuple):
+    """What a state takes of an input of the graph: so many of its first axis."""
+
+    source: Source
+    start: int
+    stop: int | None  # None is all the rest
+
+
 class Aside(NamedTuple):
     """What is only a state: a part of a graph's input, or c of an LSTM."""
 
     what: str
+    parts: tuple[Part, ...] = ()
 
 
 class Steps(NamedTuple):
@@ -123,6 +132,7 @@ class Link:
     time: Axis | None = None  # where they are known
     batch: Axis | None = None
     lengths: str | None = None  # the graph's input that says how many steps are valid
+    states: tuple[Part, ...] = ()  # what of the graph's inputs it begins with
     pooled: bool = False
     depth: int = 0
     after: dict[Hashable, Link] = field(default_factory=dict)

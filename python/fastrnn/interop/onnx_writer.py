@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastrnn import checkpoint, checks
-from fastrnn.interop.onnx_graph import Graph
+from fastrnn.interop.onnx_graph import OPSET, Graph
 from fastrnn.interop.onnx_layers import RULES
 from fastrnn.interop.onnx_recurrent import write_recurrent
 from fastrnn.interop.rows import of_halves, refuse, row_of
-from fastrnn.layers import CELLS, Dropout, Embedding, Last, Layer, Pooling, Recurrent, Reverse
+from fastrnn.layers import CELLS, GELU, Dropout, Embedding, Last, Layer, Pooling, Recurrent, Reverse
 
 
 def to_onnx(
@@ -90,7 +90,8 @@ def to_onnx(
         )
 
     dtypes = [layer.dtype for layer in layers if hasattr(layer, "dtype")]
-    graph = Graph(dtypes[0] if dtypes else np.dtype("float32"), any(layer.batch_first for layer in recurrent))
+    dtype, batch_first = dtypes[0] if dtypes else np.dtype("float32"), any(l.batch_first for l in recurrent)
+    graph = Graph(dtype, batch_first, 20 if any(isinstance(layer, GELU) for layer in layers) else OPSET)
     axes = ["time"] if any(layer._takes_lengths for layer in layers) else []
     axes.insert(0 if graph.batch_first else len(axes), "batch")
     takes, gives = (size or "features" for size in network._features)
