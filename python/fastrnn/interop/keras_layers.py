@@ -19,7 +19,6 @@ from fastrnn.layers import (
     Last,
     Layer,
     LeakyReLU,
-    Linear,
     LogSoftmax,
     Masking,
     Max,
@@ -236,18 +235,15 @@ class Reader:
         arrays = self.weights.of(node, ("embeddings",))
         shape = node.option("input_dim", int), node.option("output_dim", int)
         self._require(node, arrays, [shape])
-        embedding = Embedding(*shape, dtype=self.dtype)
-        embedding.load_state_dict({"weight": arrays[0]})
-        return embedding
+        return layouts.embedding(arrays[0], self.dtype)
 
     def _dense(self, node: Node, owner: Node, way: Way) -> Found:
         biased, units = node.option("use_bias", bool, True), node.option("units", int)
         arrays = self.weights.of(owner, ("kernel", "bias"), way)
         features = arrays[0].shape[0] if arrays and arrays[0].ndim else 0
         self._require(node, arrays, [(features, units), (units,)][: 1 + biased])
-        linear = Linear(features, units, bias=biased, dtype=self.dtype)
-        linear.load_state_dict(dict(zip(linear.parameters, (arrays[0].T, *arrays[1:]), strict=True)))
-        yield "", linear
+        bias = arrays[1] if biased else None
+        yield "", layouts.linear(arrays[0].T, bias, self.dtype)
         for layer in self._activation(node, node.options.get("activation")):
             yield "_activation", layer
 

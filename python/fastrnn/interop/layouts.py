@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastrnn.checks import Array
-from fastrnn.layers import CELLS, Recurrent
+from fastrnn.layers import CELLS, Embedding, Linear, Recurrent
 from fastrnn.layers.description import Blank
 from fastrnn.reference import Parameters
 
@@ -74,12 +75,32 @@ def recurrent(
         bidirectional=bidirectional,
         batch_first=batch_first,
         learned_state=bool(initial),
-        dtype="float64" if all(array.dtype == np.float64 for array in arrays) else "float32",
-        seed=Blank({str(place): array for place, array in enumerate(arrays)}),
+        dtype=_dtype(arrays),
+        seed=Blank(arrays),
         **options,
     )
     layer.load_state_dict(dict(zip(layer.parameters, arrays, strict=True)))
     return layer
+
+
+def linear(weight: Array, bias: Array | None = None, dtype: npt.DTypeLike = None) -> Linear:
+    """A layer with such weights, (O, I) and (O,): of that dtype, or by the same rule as `recurrent`."""
+    arrays = [weight] if bias is None else [weight, bias]
+    biased, dtype = bias is not None, dtype or _dtype(arrays)
+    layer = Linear(*weight.shape[::-1], bias=biased, dtype=dtype, seed=Blank(arrays))
+    layer.load_state_dict(dict(zip(layer.parameters, arrays, strict=True)))
+    return layer
+
+
+def embedding(weight: Array, dtype: npt.DTypeLike = None) -> Embedding:
+    """A layer with such weights, (V, E), and that dtype, as of `linear`."""
+    layer = Embedding(*weight.shape, dtype=dtype or _dtype([weight]), seed=Blank([weight]))
+    layer.load_state_dict({"weight": weight})
+    return layer
+
+
+def _dtype(arrays: Sequence[Array]) -> str:
+    return "float64" if all(array.dtype == np.float64 for array in arrays) else "float32"
 
 
 def places(layer: Recurrent[Any]) -> list[Parameters]:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import Array
+from fastrnn.interop.layouts import embedding, linear
 from fastrnn.interop.onnx_constants import dequantized, once
 from fastrnn.interop.onnx_file import Node
 from fastrnn.interop.onnx_signals import Axis, Link, Signal, Spread, size_of
-from fastrnn.layers import Embedding, Layer, Linear
+from fastrnn.layers import Embedding, Layer
 
 
 class Pending(NamedTuple):
@@ -46,17 +47,11 @@ class Weights(NamedTuple):
         weight = self.weight
         if self.scale is not None and self.zero is not None:
             weight = dequantized(weight, self.scale, self.zero)
-        dtype = weight.dtype
         if self.kind is Embedding:
-            made: Layer = Embedding(*weight.shape, dtype=dtype)
-            made.load_state_dict({"weight": weight})
-            return made
-        made = Linear(*weight.shape[::-1], bias=self.bias is not None, dtype=dtype)
-        arrays = {"weight": self.alpha * weight} if self.alpha != 1 else {"weight": weight}
-        if self.bias is not None:
-            arrays["bias"] = self.beta * self.bias if self.beta != 1 else self.bias
-        made.load_state_dict(arrays)
-        return made
+            return embedding(weight)
+        scaled = self.alpha * weight if self.alpha != 1 else weight
+        bias = self.beta * self.bias if self.bias is not None and self.beta != 1 else self.bias
+        return linear(scaled, bias, weight.dtype)
 
 
 def lengths_of(node: Node, value: Any, time: Axis, link: Link) -> str | None:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fastrnn import layers
-from fastrnn.checks import Array
+from fastrnn.interop.layouts import embedding, linear
 from fastrnn.interop.torch_modules import NETWORK, NN, Module, array_of
 from fastrnn.interop.torch_recurrent import Answers
 from fastrnn.layers import Layer
-from fastrnn.layers.description import Blank
 
 
 def feedforward(
@@ -79,12 +78,7 @@ def _linear(module: Module) -> Layer:
     if len(weight.shape) != 2 or (bias and tuple(module.tensors["bias"].shape) != (weight.shape[0],)):
         shapes = {name: tuple(tensor.shape) for name, tensor in module.tensors.items()}
         raise ValueError(f"{where} is no Linear: its tensors have shapes {shapes}")
-    arrays = {name: array_of(name, tensor) for name, tensor in module.tensors.items()}
-    layer = layers.Linear(
-        weight.shape[1], weight.shape[0], bias=bias, dtype=_dtype(arrays), seed=Blank(arrays)
-    )
-    layer.load_state_dict(arrays)
-    return layer
+    return linear(**{name: array_of(name, tensor) for name, tensor in module.tensors.items()})
 
 
 def _embedding(module: Module) -> Layer:
@@ -95,14 +89,7 @@ def _embedding(module: Module) -> Layer:
     weight = array_of("weight", module.tensors["weight"])
     if weight.ndim != 2:
         raise ValueError(f"{module.where} is no Embedding: its weight has shape {weight.shape}")
-    arrays = {"weight": weight}
-    layer = layers.Embedding(*weight.shape, dtype=_dtype(arrays), seed=Blank(arrays))
-    layer.load_state_dict(arrays)
-    return layer
-
-
-def _dtype(arrays: dict[str, Array]) -> str:
-    return "float64" if all(array.dtype == "float64" for array in arrays.values()) else "float32"
+    return embedding(weight)
 
 
 def _plain(kind: Callable[..., Layer], *options: str, **fixed: Any) -> Callable[[Module, Any], list[Layer]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def build(description: Mapping[str, Any], arrays: Mapping[str, Array] | None = N
     Linear(3, 2)
     """
     try:
-        layer = _built(description, "", None if arrays is None else Blank(arrays))
+        layer = _built(description, "", None if arrays is None else Blank(list(arrays.values())))
     except RecursionError:
         raise ValueError("a description of a layer must not be nested so deeply") from None
     if arrays is not None:
@@ -163,9 +163,9 @@ class Blank(np.random.Generator):
 
     SPARE = 1 << 10  # so that, where one is missing, the error can name it
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, arrays: Sequence[Array]) -> None:
         super().__init__(np.random.PCG64())
-        self._arrays, self._numbers = len(arrays), self.SPARE + sum(array.size for array in arrays.values())
+        self._arrays, self._numbers = len(arrays), self.SPARE + sum(array.size for array in arrays)
 
     def require_layers(self, count: Any) -> None:
         if isinstance(count, int) and count > self._arrays:

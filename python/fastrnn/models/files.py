@@ -66,7 +66,7 @@ class Stored(NetworkParameters):
             kept = {name: _kept(name, each, weights) for name, each in metadata["parameters"].items()}
             model = cls(**{**kept, **parameters})._checked_copy()
             model._restore({**metadata, **part_of(tensors, LEARNED)})
-            blank = Blank(weights)
+            blank = Blank(list(weights.values()))
             blank.require_layers(model.num_layers)
             model._build(blank)  # an error, if it is larger than the weights, before that takes memory
             model._begin()
