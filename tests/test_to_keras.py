@@ -3,7 +3,6 @@
 import doctest
 import io
 import itertools
-import json
 import os
 import zipfile
 
@@ -230,14 +229,19 @@ def test_activations(rng, tmp_path):
 
 
 def test_a_file_has_what_keras_writes(tmp_path):
-    to_keras(Sequential(LSTM(I, H), GRU(H, H), LSTM(H, H)), tmp_path / "network.keras")
-    with zipfile.ZipFile(tmp_path / "network.keras") as archive:
-        assert archive.namelist() == ["metadata.json", "config.json", "model.weights.h5"]
-        config = json.loads(archive.read("config.json"))["config"]
-        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-            names = list(file["layers"])
-    assert [each["config"]["name"] for each in config["layers"]] == ["input_layer", "lstm", "gru", "lstm_1"]
-    assert set(names) == {"input_layer", "lstm", "gru", "lstm_1"}
+    both = LSTM(H, H, bidirectional=True)
+    network = Sequential(Embedding(9, I), LSTM(I, H), GRU(H, H), Dropout(0.1), both, Linear(2 * H, 1))
+    to_keras(network, tmp_path / "ours.keras")
+    keras.models.load_model(tmp_path / "ours.keras").save(tmp_path / "theirs.keras")
+    found = []
+    for name in ("ours.keras", "theirs.keras"):
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert {"metadata.json", "config.json", "model.weights.h5"} == set(archive.namelist())
+            names, content = set(), archive.read("model.weights.h5")
+        with h5py.File(io.BytesIO(content)) as file:
+            file.visit(names.add)
+        found.append({name for name in names if "input_layer" not in name})
+    assert found[0] == found[1] and "layers/bidirectional/backward_layer/cell/vars/2" in found[0]
 
 
 REFUSED = [

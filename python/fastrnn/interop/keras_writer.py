@@ -82,7 +82,7 @@ class Written(NamedTuple):
 
     kind: str  # the name of its class
     options: dict[str, Any]
-    arrays: Mapping[str, Sequence[Array]] = {}  # its variables, by the group in the file where they are
+    arrays: Mapping[tuple[str, ...], Sequence[Array]] = {}  # its variables, by the groups where they are
 
 
 def to_keras(network: Layer, path: str | os.PathLike[str], *, tokens: bool = False) -> None:
@@ -143,18 +143,21 @@ def to_keras(network: Layer, path: str | os.PathLike[str], *, tokens: bool = Fal
     takes = network._features[0]
     if tokens and takes:
         values = np.identity(takes, np.dtype(dtype))
-        written.insert(0, Written("Embedding", {"input_dim": takes, "output_dim": takes}, {"": [values]}))
+        written.insert(0, Written("Embedding", {"input_dim": takes, "output_dim": takes}, {(): [values]}))
     of_tokens = bool(written) and written[0].kind == "Embedding"
     shape = [None, *steps] if of_tokens else [None, *steps, takes]
     first = Written("InputLayer", {"batch_shape": shape, "dtype": "int32" if of_tokens else dtype})
     counts: dict[str, int] = {}
     configs, content = [], io.BytesIO()
     with h5py.File(content, "w") as file:
+        file.create_group("vars")
         for each in [first, *written]:
             place = place_of(each.kind, counts)
             configs.append(_config(each.kind, {"name": place, "dtype": dtype, **each.options}))
-            for group, arrays in {"": (), **each.arrays}.items():
-                variables = file.require_group("/".join(filter(None, ("layers", place, group, "vars"))))
+            for groups, arrays in {(): (), **each.arrays}.items():
+                above = [groups[:depth] for depth in range(len(groups) + 1)]
+                for some in above:  # Keras 3.3 and before want one of each that may have variables
+                    variables = file.require_group("/".join(("layers", place, *some, "vars")))
                 for number, array in enumerate(arrays):
                     variables[str(number)] = array
     model = _config(
@@ -201,7 +204,7 @@ def _layers(row: Mapping[str, Layer]) -> Iterator[Written]:
         elif type(layer) is Embedding:
             sizes = {"input_dim": layer.num_embeddings, "output_dim": layer.embedding_dim}
             mask = {"mask_zero": masked is not None}
-            yield Written("Embedding", sizes | mask, {"": [layer.parameters["weight"]]})
+            yield Written("Embedding", sizes | mask, {(): [layer.parameters["weight"]]})
         elif type(layer) is not Reverse:
             yield _without_memory(name, layer)
         elif type(following[0]) not in CELLS.values() or following[0].bidirectional:
@@ -256,10 +259,10 @@ def _recurrent(name: str, layer: Any, last: Mapping[str, Any], merge_mode: str) 
             inner = {"name": f"forward_{kind.lower()}", "dtype": layer.dtype.name, **options, **steps}
             both = {"merge_mode": "concat" if above else merge_mode, "layer": _config(kind, inner)}
             forwards, backwards = (_arrays(layer, each) for each in weights[2 * level : 2 * level + 2])
-            cells = {"forward_layer/cell": forwards, "backward_layer/cell": backwards}
-            yield Written("Bidirectional", both, cells)
+            cells = [(("forward_layer", "cell"), forwards), (("backward_layer", "cell"), backwards)]
+            yield Written("Bidirectional", both, dict(cells))
         else:
-            yield Written(kind, options | steps, {"cell": _arrays(layer, weights[level])})
+            yield Written(kind, options | steps, {("cell",): _arrays(layer, weights[level])})
         if layer.dropout and above:
             yield Written("Dropout", {"rate": layer.dropout})
 
@@ -303,7 +306,7 @@ def _arrays(layer: Any, weights: Parameters) -> list[Array]:
 def _without_memory(name: str, layer: Any) -> Written:
     if type(layer) is Linear:
         weight, *bias = layer.parameters.values()
-        return Written("Dense", {"units": len(weight), "use_bias": layer.bias}, {"": [weight.T, *bias]})
+        return Written("Dense", {"units": len(weight), "use_bias": layer.bias}, {(): [weight.T, *bias]})
     if type(layer) is Dropout:
         return Written("Dropout", {"rate": layer.p})
     if type(layer) in (Mean, Max):
