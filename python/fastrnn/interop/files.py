@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastrnn import checkpoint, interop, models
+from fastrnn import checkpoint, interop
 from fastrnn.interop.archive import Archive, opened
 from fastrnn.interop.inventory import Entry, of_keras, of_onnx, of_torch
 from fastrnn.interop.torch_files import EXPORTED
@@ -142,8 +142,11 @@ def _of_safetensors(name: str) -> Kind:
     if "fastrnn_format" not in header:
         return Kind("a safetensors file", interop.from_torch, of_torch)
     _, metadata = checkpoint.load(name)
-    if metadata.get("model") in models.__all__:
-        return Kind("a model", getattr(models, metadata["model"]).load)
+    if "model" in metadata:
+        from fastrnn import models  # where a layer is wanted, they need not load
+
+        if metadata["model"] in models.__all__:
+            return Kind("a model", getattr(models, metadata["model"]).load)
     if "layer" in metadata:
         return Kind("a layer", load_layer)
     if "settings" in metadata:
