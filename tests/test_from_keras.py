@@ -394,6 +394,17 @@ def alone(keras):
     return model
 
 
+@pytest.mark.parametrize("cell, backward", [("backward_c", "rev"), ("c", "forward_rev"), ("lstm", "lstm")])
+def test_names_that_look_like_a_direction(keras, cell, backward, tmp_path, rng):
+    def layers(L):
+        other = L.RNN(L.GRUCell(2, name="forward_c"), go_backwards=True, name=backward)
+        return [L.Bidirectional(L.RNN(L.GRUCell(2, name=cell), name="forward_x"), backward_layer=other)]
+
+    model, x = model_of(keras, layers), steps(rng)
+    for source in (model, saved(model, tmp_path / "model.keras"), saved(model, tmp_path / "model.h5")):
+        agrees(from_keras(source), x, model.predict(x, verbose=0))
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @works("from_keras", "layers=True", "the recurrent layers of any model")
 def test_recurrent_layers_alone(keras, suffix, tmp_path, rng):
@@ -460,6 +471,48 @@ def test_recurrent_layers_of_a_subclassed_model(keras, tmp_path, rng):
     layers = from_keras(path, layers=True, activation="tanh", recurrent_activation="sigmoid")
     assert list(layers) == ["both", "encoder"]
     agrees(lambda x: layers["encoder"](x)[0][:, -1], x, model.encoder(x).detach().numpy())
+
+
+def test_layers_alone_that_somebody_calls_forward_and_backward(keras, tmp_path, rng):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.forward_rnn = keras.layers.SimpleRNN(3, return_sequences=True)
+            self.backward_rnn = keras.layers.SimpleRNN(3)
+
+        def call(self, x):
+            return self.backward_rnn(self.forward_rnn(x))
+
+    model, x = Own(), steps(rng)
+    y = model(x).detach().numpy()
+    model.save_weights(tmp_path / "model.weights.h5")
+    layers = from_keras(tmp_path / "model.weights.h5", layers=True, activation="tanh")
+    agrees(lambda x: layers["backward_rnn"](layers["forward_rnn"](x)[0])[0][:, -1], x, y)
+
+
+def test_weights_of_keras_2_12_to_2_14(keras, tmp_path, rng):
+    """Layers with weights were counted twice, under another name."""
+    model = model_of(
+        keras,
+        lambda L: [
+            L.LSTM(3, return_sequences=True),
+            L.LSTM(3),
+            sequential(L.Dense(2), L.Dense(2)),
+            L.Dense(2),
+        ],
+    )
+    model.save_weights(tmp_path / "model.weights.h5")
+    before = "_layer_checkpoint_dependencies"
+    with h5py.File(tmp_path / "model.weights.h5", "r+") as file:
+        inner = file["layers/sequential"]
+        for layers in (inner["layers"], file["layers"]):
+            for name in [name for name in layers if name.endswith("_1")]:
+                layers.move(name, f"{name[:-1]}2")
+        inner.move("layers", before)
+        file.move("layers", before)
+    x = steps(rng)
+    network = from_keras(tmp_path / "model.weights.h5", architecture=model.to_json())
+    agrees(network, x, model.predict(x, verbose=0))
 
 
 def test_a_gru_without_bias_is_asked_about(keras, tmp_path):
@@ -643,6 +696,12 @@ GRAPHS = [
         lambda L, x: (x, L.Dropout(0.5)(L.LSTM(3)(x), training=True)),
         "is called with training=True",
     ),
+    no(
+        "inputs",
+        "of integers, of which no Embedding makes floats",
+        lambda L, x: ((x := L.Input((6, 3), dtype="int32")), L.LSTM(3)(x)),
+        "makes int32 of what it gets, and 'lstm[_0-9]*' takes floats",
+    ),
     no("operations on tensors", "", lambda L, x: (x, L.LSTM(3)(x) + 1.0), r"\(Add\)"),
 ]
 
@@ -765,6 +824,16 @@ def test_hard_sigmoid_is_asked_about(tmp_path):
     assert np.abs(from_keras(path, version=3)(arrays["x"]) - arrays["y"]).max() > 1e-3
     with pytest.raises(ValueError, match=r"is of Keras 2\.\S+, got version=3"):
         from_keras(RECORDED / "hard.keras", version=3)
+
+
+@refused("from_keras", "options that no known version of Keras has", "")
+def test_options_that_nobody_knows_are_refused(tmp_path):
+    def change(members):
+        members["config.json"] = members["config.json"].replace(b'"units"', b'"peephole": true, "units"')
+
+    path = rewritten(RECORDED / "hard.keras", change, tmp_path)
+    with pytest.raises(ValueError, match=r"layer 'lstm\w*' \(LSTM\) has peephole=True, which no known"):
+        from_keras(path)
 
 
 def test_other_versions_are_refused(tmp_path):

@@ -53,16 +53,18 @@ def cells_in(file: Hdf5, named: bool) -> list[Node]:
             if path[-1] != "cell" and not path[-1].startswith("cu_dnn"):
                 continue
             path = path[:-1] if path[-1] == "cell" else path
-        side = [place for place, name in enumerate(path) if SIDES.match(name)]
-        if side:
-            start = path[: side[-1]]
-            key = "layer" if path[side[-1]].startswith("forward_") else "backward_layer"
-            if key == "backward_layer":
-                config["config"]["go_backwards"] = True
-            both = found.setdefault(start, {"class_name": "Bidirectional", "config": {}})
-            both["config"][key] = config
-        else:
-            found[path] = config
+        found[path] = config
+    sides: dict[Tuples, dict[str, Tuples]] = {}
+    for path in found:
+        places = [place for place, name in enumerate(path) if SIDES.match(name)]
+        if places and (named or path[-1] in ("forward_layer", "backward_layer")):
+            sides.setdefault(path[: places[-1]], {})[path[places[-1]].partition("_")[0]] = path
+    for start, both in sides.items():
+        if len(both) == 2:  # one alone is a layer that somebody has called so
+            forward, backward = (found.pop(both[side]) for side in ("forward", "backward"))
+            backward["config"]["go_backwards"] = True
+            config = {"layer": forward, "backward_layer": backward}
+            found[start] = {"class_name": "Bidirectional", "config": config}
     return [_node(path, config) for path, config in sorted(found.items())]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from fastrnn.interop import layouts
@@ -61,6 +62,18 @@ NOISE = {"SpatialDropout1D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
 
 #: Options that act in training only, as they are where they do not.
 TRAINING = {"dropout": 0, "recurrent_dropout": 0, "noise_shape": None, "trainable": True}
+
+#: All options that some version of Keras has, and those that end so: whatever another one does is not known.
+OPTIONS = {
+    *"activation alpha autocast axis backward_layer batch_input_shape batch_shape batch_size cell".split(),
+    *"cells consume_less data_format dropout dtype go_backwards implementation input_dim".split(),
+    *"input_length input_shape input_tensor keepdims l1 l2 layer lora_alpha lora_rank mask_value".split(),
+    *"mask_zero max_value merge_mode name negative_slope noise_shape optional output_dim".split(),
+    *"quantization_config ragged rate recurrent_activation recurrent_dropout reset_after".split(),
+    *"return_sequences return_state seed shape sparse stateful stddev threshold time_major".split(),
+    *"trainable unit_forget_bias units unroll use_bias use_cudnn weights zero_output_for_mask".split(),
+}
+ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 RECURRENT = {"Bidirectional", *WITH_CELL}
 
@@ -124,9 +137,14 @@ class Reader:
                 raise node.unsupported(f"is a class of somebody's own, {node.own}")
             if self._masking is not None and self._masked and node.names[:-1] != self._masking.names[:-1]:
                 raise node.unsupported(f"is in another model than {self._masking.name!r}, which masks")
-            self._note(node)
             for ending, layer in self._layers(node, node, []):
                 self._parts[layouts.part_name("/".join(node.names) + ending, self._parts)] = layer
+            self._note(node)
+        for node, after in pairwise(self.nodes):
+            dtype = str(node.options.get("dtype"))
+            of_tokens = after.kind in ("InputLayer", "Embedding") and dtype != "bool"
+            if node.kind == "InputLayer" and dtype.startswith(("int", "uint", "bool")) and not of_tokens:
+                raise node.unsupported(f"makes {dtype} of what it gets, and {after.name!r} takes floats")
         return Sequential(**self._mask(), **self._parts)
 
     def _mask(self) -> dict[str, Any]:
@@ -149,6 +167,8 @@ class Reader:
         """What is of training only, of a layer and of all that is in it; and what the user is to do."""
         for options in variables(node):
             for key, value in options.items():
+                if key not in OPTIONS and not key.endswith(ENDINGS) and value not in (None, False):
+                    raise node.unsupported(f"has {key}={short(value)}, which no known version of Keras has")
                 usual = None if key.endswith(("_regularizer", "_constraint")) else TRAINING.get(key, value)
                 if value != usual:
                     self.training[f"{key}={short(value)} of {node.name!r}"] = None
@@ -298,10 +318,10 @@ def _require_usual(node: Node, **usual: Any) -> None:
 
 def _policy(node: Node, options: dict[str, Any]) -> str:
     """The numbers with which a layer computes."""
-    given = options.get("dtype", "float32")
+    given = options.get("dtype")
     if isinstance(given, dict) and isinstance(given.get("config"), dict):
         given = given["config"].get("name")
-    if node.kind == "InputLayer":
+    if node.kind == "InputLayer" or options.get("dtype") is None:
         return "float32"
     if given not in POLICIES:
         raise node.unsupported(f"has dtype {short(given)}")

@@ -5,6 +5,7 @@ What Keras calls them: ``kernel`` (I, G*H), ``recurrent_kernel`` (H, G*H), ``bia
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ import numpy as np
 from fastrnn.checks import Array
 from fastrnn.interop.hdf5 import Hdf5
 from fastrnn.interop.keras_graph import Node
+
+BEFORE = "_layer_checkpoint_dependencies"  # what was "layers" until Keras 2.15
 
 
 class Weights(Protocol):
@@ -39,19 +42,32 @@ class ByPlace:
 
     def __init__(self, file: Hdf5) -> None:
         self._file = file
-        self._numbers: dict[tuple[str, ...], set[str]] = {}
+        self._paths: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}  # by place and number
         for path in file.shapes:
-            self._numbers.setdefault(path[:-1], set()).add(path[-1])
+            for place in {path[:-1], _of_today(path[:-1])}:
+                self._paths.setdefault(place, {})[path[-1]] = path
 
     def of(self, node: Node, names: Sequence[str], way: Sequence[tuple[str, str]] = ()) -> list[Array]:
         """See `Weights`."""
         place = (*node.places, *(place for place, _ in way), "vars")
-        found = self._numbers.get(place, set())
+        found = self._paths.get(place, {})
         wanted = [str(number) for number in range(len(found))]
-        if found != set(wanted) or len(found) > len(names):
+        if set(found) != set(wanted) or len(found) > len(names):
             shown = ", ".join(sorted(found))
             raise node.wrong(f"must have {' and '.join(names)} in {'/'.join(place)}, found variables {shown}")
-        return [_float(node, self._file.read(*place, number)) for number in wanted]
+        return [_float(node, self._file.read(*found[number])) for number in wanted]
+
+
+def _of_today(place: tuple[str, ...]) -> tuple[str, ...]:
+    """Where Keras 3 keeps what is at a place of Keras 2.12 to 2.14, which counted layers with weights twice:
+    ``_layer_checkpoint_dependencies/lstm_2`` is ``layers/lstm_1``."""
+    names = list(place)
+    for index, name in enumerate(names):
+        if name == BEFORE:
+            names[index] = "layers"
+        elif index and place[index - 1] == BEFORE and (counted := re.fullmatch(r"(.+)_(\d{1,4})", name)):
+            names[index] = f"{counted[1]}_{int(counted[2]) // 2}"
+    return tuple(names)
 
 
 class ByName:
@@ -74,7 +90,7 @@ class ByName:
         around, *inner = node.names
         variables = self._within.get((around, inner[-1] if inner else ""), [])
         for name in [*inner[:-1], *(name for _, name in way if name)]:
-            variables = [each for each in variables if _is_in(each[0][:-1], name)]
+            variables = [each for each in variables if _is_in(each[0][:-1], name, node)]
         found: dict[str, Callable[[], Any]] = {}
         for path, read in variables:
             name = path[-1].partition(":")[0]
@@ -105,13 +121,16 @@ def in_model(layers: Iterable[Any]) -> ByName:
     )
 
 
-def _is_in(path: Sequence[str], name: str) -> bool:
-    """Whether a variable is of a layer: one of the names on the way to it is the layer's."""
+def _is_in(path: tuple[str, ...], name: str, owner: Node) -> bool:
+    """Whether a variable is of a layer or cell: one of the names on the way to it is that one's."""
     if name not in ("forward_", "backward_"):
         return name in path
-    directions = [each for each in path if each.startswith(("forward_", "backward_"))]
-    forward = bool(directions) and directions[-1].startswith("forward_")
-    return forward == (name == "forward_")  # a backward_layer that was given has any name
+    given = owner.options.get("backward_layer")  # may have any name, as may the models and cells around
+    named = given["config"].get("name") if given else None
+    start = len(path) - path[::-1].index(owner.name) if owner.name in path else 0
+    sides = [each for each in path[start:] if each.startswith(("forward_", "backward_")) or each == named]
+    forward = bool(sides) and sides[0].startswith("forward_") and sides[0] != named
+    return forward == (name == "forward_")
 
 
 def _float(node: Node, array: Any) -> Array:
