@@ -284,6 +284,26 @@ def test_pytorchs_older_exporter(made, name, sizes):
     check(made, name, export)
 
 
+@works("from_onnx", "torch.onnx.export", "pack_padded_sequence with lengths as an input")
+@pytest.mark.parametrize("directions", [1, 2])
+def test_packed_sequences_of_pytorch(directions):
+    torch = pytest.importorskip("torch")
+    of = torch.nn.utils.rnn
+    torch.manual_seed(0)
+
+    def forward(m, x, lengths):
+        y, _ = m.rnn(of.pack_padded_sequence(x, lengths, batch_first=True))
+        return m.fc(of.pad_packed_sequence(y, batch_first=True)[0])
+
+    rnn = torch.nn.LSTM(3, 5, 2, batch_first=True, bidirectional=directions == 2)
+    model, file = module(forward, rnn=rnn, fc=torch.nn.Linear(5 * directions, 2)), io.BytesIO()
+    x, lengths = torch.randn(3, 6, 3), torch.tensor([6, 4, 1])
+    torch.onnx.export(model.eval(), (x, lengths), file, dynamo=False, input_names=["x", "lengths"])
+    y = from_onnx(file.getvalue())(x.numpy(), lengths=lengths.numpy())
+    for row, (length, expected) in enumerate(zip(lengths, model(x, lengths).detach().numpy(), strict=True)):
+        np.testing.assert_allclose(y[row, :length], expected[:length], atol=1e-5)
+
+
 @works("from_onnx", "torch.onnx.export", "states as inputs and outputs")
 def test_states_of_pytorch():
     torch = pytest.importorskip("torch")

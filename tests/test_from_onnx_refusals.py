@@ -99,6 +99,14 @@ CHAINS = {
         [*LINE, node("Transpose", "s", "y", perm=[1, 0, 2])],
         "in another order than its input",
     ),
+    "directions within each unit": (
+        [
+            gru("x W2 R2 B2", "Y", direction="bidirectional"),
+            node("Transpose", "Y", "t", perm=[0, 2, 3, 1]),
+            node("Reshape", "t flat", "y"),
+        ],
+        "in another order than its input",
+    ),
     "a cast to float64": ([*LINE, node("Cast", "s", "y", to=11)], "a cast of float32 to float64"),
     "rounding to integers": ([*LINE, node("QuantizeLinear", "s f z8", "y")], "rounds what the layers give"),
     "an initial state of another layer": (
@@ -137,6 +145,7 @@ CHAINS = {
 )
 def test_rows_refused(nodes, words, opset):
     more = {"W3": np.ones((1, 3 * H, H), "float32"), "r": np.float32(0.5), "true": np.array(True)}
+    more |= {name + "2": array for name, array in weights(D=2).items()} | {"flat": np.array([0, 0, -1])}
     more |= {"f": np.float32(0.1), "z8": np.int8(0)}
     more |= {name + "4": array for name, array in weights("LSTM", bias=False).items()}
     inputs = [info("x", [None, None, I]), info("n", [None], onnx.TensorProto.INT32), info("w", [1, 3 * H, I])]

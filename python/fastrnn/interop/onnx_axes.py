@@ -44,7 +44,8 @@ def ended(link: Link, name: str, bidirectional: bool = False) -> Link:
 
 def reversed_(link: Link, name: str, **more: Any) -> Link:
     """All steps in reverse order."""
-    return link.then(name, Reverse(), key="reverse", **more)
+    key = "reverse", more.get("lengths", link.lengths)
+    return link.then(name, Reverse(), key=key, **more)
 
 
 def joined(parts: Sequence[Signal], place: int) -> Signal | None:
