@@ -54,7 +54,7 @@ def _tidy(value: Any) -> Any:
 
 def once(array: Array) -> Array:
     """Numbers that are repeated along an axis but once."""
-    return array[tuple(slice(None) if stride else slice(1) for stride in array.strides)]
+    return array[(..., *(slice(None) if stride else slice(1) for stride in array.strides))]
 
 
 def integers(node: Node, place: int) -> list[Any]:
