@@ -54,7 +54,8 @@ def _tidy(value: Any) -> Any:
 
 def once(array: Array) -> Array:
     """Numbers that are repeated along an axis but once."""
-    return array[(..., *(slice(None) if stride else slice(1) for stride in array.strides))]
+    parts = tuple(slice(None) if stride else slice(1) for stride in array.strides)
+    return array[(...,) + parts]
 
 
 def integers(node: Node, place: int) -> list[Any]:
