@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tables import refused
 
+import fastrnn
 from fastrnn.interop import from_torch
 from fastrnn.interop.archive import Archive, opened
 
@@ -124,6 +125,11 @@ MALFORMED = {
     "many objects": b"\x80\x02" + b"]" * 600_000 + b".",
     "many copies":
     b"\x80\x02(" + b"K\x01" * 1000 + b"lq\x000" + b"cbuiltins\nlist\nh\x00\x85R" * 20_000 + b".",
+    "attributes in a long tuple, many times":
+    b"\x80\x02(" + b"N" * 100_000 + b"tq\x000" + b"cx\nY\n)\x81" + b"h\x00b" * 100_000 + b".",
+    "pairs that are long lists":
+    b"\x80\x02(" + b"N" * 100_000 + b"lq\x000(" + b"h\x00" * 100_000
+    + b"lq\x010ccollections\nOrderedDict\nh\x01\x85R.",
     "many attributes": b"\x80\x02}(" + b"".join(b"J%sN" % struct.pack("<i", k) for k in range(5000))
     + b"uq\x000" + b"cx\nY\n)\x81h\x00b" * 5000 + b".",
 }  # fmt: skip
@@ -306,6 +312,9 @@ def safetensors(path, header, data=b""):
         {"a": {"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}},
         {"a": {"dtype": "F32", "shape": [400], "data_offsets": [0, 1600]}},
         {"a": {"dtype": "F4711", "shape": [4], "data_offsets": [0, 16]}},
+        {"a" + "." * 100_000: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}},
+        b'{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},'
+        b'"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
     ],
 )
 def test_safetensors_that_lie_are_refused(header, tmp_path):
@@ -346,3 +355,16 @@ def test_other_files_are_told_apart(tmp_path):
     require_refused(archive(tmp_path / "a.zip", ("b.txt", b"c")), "a zip archive, but without")
     with pytest.raises(FileNotFoundError):
         from_torch(tmp_path / "no.pt")
+
+
+def test_what_a_refusal_says_can_be_read(tmp_path):
+    """Names in a file may be long, and move the cursor of a terminal."""
+    for name in ("a" * 1_000_000, "\x1b[2J\n\r\u202e\x00" * 1000):
+        header = {f"{name}.weight_hh_l0": {"dtype": "F32", "shape": [4, 1], "data_offsets": [0, 16]}}
+        path = safetensors(tmp_path / "a.safetensors", header, bytes(16))
+        other = archive(tmp_path / "b.zip", (name[:50_000].replace("\x00", ""), b""))
+        for read, each in ((from_torch, path), (fastrnn.load, path), (fastrnn.load, other)):
+            with pytest.raises(ValueError) as raised:
+                read(each)
+            said = str(raised.value)
+            assert each.name in said and len(said) < 2100 and said.isprintable()

@@ -18,6 +18,7 @@ Path = str | os.PathLike[str]
 
 SLACK = 1 << 20  # what small files may grow to when they are decompressed, all members together
 DIRECTORY = 1 << 20  # of an archive at most: it grows tenfold when it is read. Some 10,000 members
+LONGEST = 2000  # characters of an error
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # others may ask for any amount of memory
 
 
@@ -42,7 +43,16 @@ def reading(name: str, what: str) -> Iterator[None]:
 
 
 class Refusal(ValueError):
-    """A ValueError that has said everything: which file, what about it, and what else to do."""
+    """A ValueError that has said everything: which file, what about it, and what else to do.
+
+    Names in a file may be of any length and of any characters: what it says can be read nevertheless.
+    """
+
+    def __init__(self, text: str) -> None:
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST - 400]} … {text[-400:]}"
+        readable = (each if each.isprintable() else repr(each)[1:-1] for each in text.replace("\n", " "))
+        super().__init__("".join(readable))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastrnn import checkpoint, interop
-from fastrnn.interop.archive import Archive, opened
+from fastrnn.interop.archive import Archive, Refusal, opened
 from fastrnn.interop.inventory import Entry, of_keras, of_onnx, of_torch
 from fastrnn.interop.torch_files import EXPORTED
 from fastrnn.layers import Layer
@@ -128,7 +128,7 @@ def _of_archive(name: str) -> Kind:
     if members and all(member.endswith(".npy") for member in members):
         return Kind("arrays of NumPy", interop.from_torch, of_torch)
     shown = ", ".join(map(repr, members[:3])) + (", …" if len(members) > 3 else "")
-    raise ValueError(f"{name!r} is no model that fastrnn reads, but a zip archive of {shown or 'nothing'}")
+    raise Refusal(f"{name!r} is no model that fastrnn reads, but a zip archive of {shown or 'nothing'}")
 
 
 def _of_safetensors(name: str) -> Kind:
@@ -138,7 +138,7 @@ def _of_safetensors(name: str) -> Kind:
         with safe_open(name, framework="numpy") as file:
             header = file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{name!r} is a damaged safetensors file: {error}") from None
+        raise Refusal(f"{name!r} is a damaged safetensors file: {error}") from None
     if "fastrnn_format" not in header:
         return Kind("a safetensors file", interop.from_torch, of_torch)
     _, metadata = checkpoint.load(name)
@@ -165,4 +165,4 @@ def load_layer(path: str | os.PathLike[str]) -> Layer:
     try:
         return build(metadata["layer"], arrays)
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)!r} holds an inconsistent layer: {error}") from None
+        raise Refusal(f"{os.fspath(path)!r} holds an inconsistent layer: {error}") from None

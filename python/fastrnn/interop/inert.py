@@ -97,9 +97,9 @@ def _tensor(
     hooks: Any = None,
     bits: Any = None,
 ) -> Tensor:
-    if bits and any(bits.values()):
+    if bits and (len(bits) > 8 or any(bits.values())):
         raise ValueError(
-            f"it has a tensor with the bits {', '.join(map(str, bits))}: save tensor.resolve_neg()"
+            f"it has a tensor with the bits {', '.join(map(str, [*bits][:8]))}: save tensor.resolve_neg()"
         )
     shape, strides = tuple(map(integer, shape)), tuple(map(integer, strides))
     return machine.source.tensor(storage.key, storage.dtype, storage.length, integer(offset), shape, strides)

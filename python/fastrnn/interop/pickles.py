@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastrnn.interop.inert import (
-    ARRAYS,
     CALLS,
     COST,
     REFUSED,
@@ -235,7 +234,8 @@ class _Machine:
         """Attributes: of tensors and collections they tell nothing that is needed."""
         state, made = self.stack.pop(), self.stack[-1]
         if isinstance(made, Inert):
-            for each in state if isinstance(state, tuple) and made.name not in ARRAYS else [state]:
+            both = isinstance(state, tuple) and len(state) == 2  # of __dict__ and of __slots__
+            for each in state if both else [state]:
                 if isinstance(each, dict):
                     self.source.spend(COST * len(each))
                     made.attributes.update(each)

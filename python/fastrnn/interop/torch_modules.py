@@ -20,6 +20,7 @@ MOST = 30_000  # modules and tensors
 LONGEST = 5_000_000  # steps through what dicts and lists hold, where each may be in others many times
 
 NN = "torch.nn.modules."
+PLAIN = (bool, int, float, str, bytes, type(None))
 OURS = "fastrnn.torch."
 NETWORK = f"{OURS}network."  # the modules that `to_torch` makes
 
@@ -160,8 +161,7 @@ class Reader:
     def _about(self, module: Module, kind: str, attributes: Mapping[Any, Any]) -> None:
         self._go(len(attributes))
         module.kind = _known(kind)
-        plain = (bool, int, float, str, type(None))
-        module.options = {name: value for name, value in attributes.items() if isinstance(value, plain)}
+        module.options = {name: value for name, value in attributes.items() if isinstance(value, PLAIN)}
         module.hooked = any(attributes.get(hooks) for hooks in _HOOKS) or "forward" in attributes
 
     def _add_module(self, module: Module, attributes: Mapping[Any, Any], depth: int) -> None:
@@ -173,7 +173,7 @@ class Reader:
         others = []
         for name, value in items:
             self._go(1)
-            if not isinstance(name, str):  # an optimizer's state goes by numbers
+            if isinstance(value, PLAIN) or not isinstance(name, str):  # an optimizer's state goes by numbers
                 continue
             tensor = self._array(value)
             if tensor is not None:
@@ -192,17 +192,16 @@ class Reader:
     def _put(self, module: Module, name: str, value: Any, depth: int) -> None:
         """A tensor, whose name may have dots."""
         self.count += 1
-        first, dot, rest = name.partition(".")
-        if not dot:
-            if module.tensors.setdefault(name, value) is not value:
-                raise ValueError(f"it has two tensors of the name {name!r} in {module.where}")
-            return
-        if depth >= DEEPEST:
+        *above, last = name.split(".", DEEPEST)
+        if depth + len(above) >= DEEPEST:
             raise ValueError(f"it nests names deeper than {DEEPEST}")
-        if first not in module.children:
-            self.count += 1
-            module.children[first] = Module(f"{module.path}.{first}" if module.path else first)
-        self._put(module.children[first], rest, value, depth + 1)
+        for each in above:
+            if each not in module.children:
+                self.count += 1
+                module.children[each] = Module(f"{module.path}.{each}" if module.path else each)
+            module = module.children[each]
+        if module.tensors.setdefault(last, value) is not value:
+            raise ValueError(f"it has two tensors of the name {last!r} in {module.where}")
 
     def _array(self, value: Any) -> Any:
         if isinstance(value, Inert):
@@ -231,7 +230,7 @@ def _holds_no_numbers(value: Any) -> bool:
     """Whether it is a module, a dict, an option or nothing, whatever its name is."""
     if isinstance(value, Inert):
         return value.name.startswith("__torch__.") or "_modules" in value.attributes
-    return isinstance(value, (Mapping, bool, int, float, str, type(None))) or is_module(value)
+    return isinstance(value, Mapping) or is_module(value)
 
 
 def is_module(value: Any) -> bool:
