@@ -84,6 +84,12 @@ MODELS = {
         {"x": [H, H, H]},
         "in another order than its input: .*, the directions, axis 1",
     ),
+    "a batch among units": (
+        [node("Reshape", "Y_h shape", "z")],
+        {"shape": np.array([0, -1])},
+        {},
+        "in another order than its input: the directions, axis 1 of 'x', the units",
+    ),
     "an empty slice": ([node("Slice", "Y last none none", "z")], {}, {}, r"'z' \(Slice\): it takes -1:0:1"),
     "an empty slice backwards": (
         [node("Slice", "Y last end none last", "z")],

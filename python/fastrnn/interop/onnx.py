@@ -6,6 +6,7 @@ Letters: T time, B batch, F features, D directions, H hidden.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from fastrnn.interop.onnx_axes import Stack
 from fastrnn.interop.onnx_cells import Cell, initial
 from fastrnn.interop.onnx_file import Model, Node, read
 from fastrnn.interop.onnx_parts import Pending, Weights
-from fastrnn.interop.onnx_signals import Aside, Broken, Signal, Spread
+from fastrnn.interop.onnx_signals import Aside, Axis, Broken, Signal, Spread
 from fastrnn.interop.onnx_walk import Scope, Walk
 from fastrnn.layers import Last, Layer, Recurrent, Reverse, Sequential
 
@@ -164,19 +165,21 @@ def _require_order(name: str, y: Signal) -> None:
     """Refuse what lies in another way than a `Sequential` gives it."""
     link = y.link
     steps = [axis for axis in link.source.axes[:2] if not link.pooled or axis is not link.time]
-    wanted = [axis for axis in (*steps, *link.features) if axis.size != 1]
-    groups = [[axis for axis in group if axis.size != 1] for group in y.axes]
+    groups, wanted = [_sized(group) for group in y.axes], _sized((*steps, *link.features))
     given = [axis for group in groups for axis in group]
     if y.half is not None:
         raise Refusal(f"its output {name!r} is one direction of two. {ALONE}")
-    *directions, units = link.features  # ONNX has them before the batch, by themselves
-    apart = bool(directions) and directions in groups and units not in given[: given.index(directions[0])]
-    if apart:
-        given.remove(directions[0])
-        wanted.remove(directions[0])
-    if given != wanted:
-        shown = ", ".join(axis.name for group in groups for axis in group)
+    *directions, units = link.features  # ONNX has them by themselves, before the batch
+    others = [group for group in groups if group != directions]
+    apart = others == [_sized([axis]) for axis in (*steps, units)] and groups[-1:] != [directions]
+    if given != wanted and not apart:
+        shown = ", ".join(axis.name for axis in given)
         raise Refusal(f"its output {name!r} has in another order than its input: {shown}. {ALONE}")
+
+
+def _sized(axes: Iterable[Axis]) -> list[Axis]:
+    """Those that are not of size 1, of which the order is nothing."""
+    return [axis for axis in axes if axis.size != 1]
 
 
 def _network(walk: Walk, y: Signal) -> Sequential:
