@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from tables import refused
 
-from fastrnn.interop import from_onnx
+from fastrnn.interop import from_onnx, to_onnx
+from fastrnn.layers import LSTM, Last, Reverse, Sequential
 
 onnx = pytest.importorskip("onnx")
 H = 3  # as many as features, steps and sequences: every axis fits everywhere
@@ -188,3 +189,11 @@ def test_weights_cast_to_half_precision_are_rounded():
     (layer,) = from_onnx(made, layers=True).values()
     rounded = np.sort(array.astype("float16").astype("float32").ravel())
     assert (np.sort(layer.parameters["weight_ih_l0"].ravel()) == rounded).all()
+
+
+@pytest.mark.parametrize("lengths", [None, np.array([2, 4])])
+def test_both_ends_of_what_is_reversed_are_one_layer(lengths, rng):
+    network = Sequential(LSTM(H, 2, bidirectional=True, seed=0), Reverse(), Last(bidirectional=True))
+    x = rng.normal(size=(4, 2, H)).astype("float32")
+    again = from_onnx(to_onnx(network, lengths=lengths is not None))
+    assert (again(x, lengths) == network(x, lengths)).all()

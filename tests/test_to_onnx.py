@@ -157,7 +157,7 @@ CHAINS = {
     "mean": pytest.param(lambda n: [Mean(), Linear(n * H, 2)], marks=works("to_onnx", "Mean")),
     "mean of others": lambda n: [Linear(n * H, 4), Mean()],
     "mean in newer operators": lambda n: [Mean(), GELU()],
-    "max in newer operators": lambda n: [GELU(), Max()],
+    "max in newer operators": lambda n: [Linear(n * H, 4), Merge("ave"), GELU(), Max()],
     "max": pytest.param(lambda n: [Max(), Linear(n * H, 2)], marks=works("to_onnx", "Max")),
     "max of others": lambda n: [Linear(n * H, 4), Max()],
     "merged": pytest.param(

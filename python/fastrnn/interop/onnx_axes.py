@@ -79,10 +79,10 @@ def pick(node: Node, x: Signal, place: int, index: Any) -> Signal | Aside:
     if link.before is None:
         return _some(node, x, place, index, 1)
     if group == (link.time,) and not link.pooled:
-        if index == 0 and isinstance(link.layer, Reverse) and link.before.before is not None:
-            return Signal(ended(link.before, node.name), tuple(axes), x.half)
         if index == 0 and x.half == 1:
             return Signal(ended(link, node.name, True), tuple(axes), 1)
+        if index == 0 and isinstance(link.layer, Reverse) and link.before.before is not None:
+            return Signal(ended(link.before, node.name), tuple(axes), x.half)
         if last and link.lengths is not None:
             raise node.refuse(
                 f"the step that is last of all may be padding, as there are lengths, {link.lengths!r}; Y_h "

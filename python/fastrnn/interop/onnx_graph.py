@@ -73,6 +73,8 @@ class Graph:
         """The outputs of a node that has several; one whose name is empty is left out."""
         from onnx import helper
 
+        if op == "Split" and self.opset >= 18:
+            attributes["num_outputs"] = len(outputs)
         name = self._unique(f"{self.part}/{op}")
         names = [each and f"{name}.{each}" for each in outputs]
         self.nodes.append(helper.make_node(op, inputs, names, name=name, **attributes))
