@@ -195,8 +195,8 @@ def _layers(row: Mapping[str, Layer]) -> Iterator[Written]:
                 done.add(place + 1 + ended)
             turned = place > 0 and type(layers[place - 1]) is Reverse
             steps = {"return_sequences": last is None, "go_backwards": turned}
-            if masked is not None:
-                steps["zero_output_for_mask"] = masked.fill == "zeros"
+            if masked is not None:  # what comes last would be 0 too, where that step is masked
+                steps["zero_output_for_mask"] = masked.fill == "zeros" and last is None
             yield from _recurrent(name, layer, steps, mode)
         elif type(layer) is Masking:
             if type(following[0]) is not Embedding:  # else that has it
