@@ -165,6 +165,7 @@ MASKED = {
     "tokens, steps": lambda: [Masking(), Embedding(9, I), GRU(I, H), Linear(H, 2), Softmax()],
     "tokens, mean": lambda: [Masking(), Embedding(9, I), GRU(I, H, bidirectional=True), Merge("sum"), Mean()],
     "tokens, zeros": lambda: [Masking(fill="zeros"), Embedding(9, I), RNN(I, H, 2), Tanh()],
+    "tokens, zeros, last": lambda: [Masking(fill="zeros"), Embedding(9, I), RNN(I, H, 2), Tanh(), Last()],
     "tokens, both": lambda: [Masking(fill="zeros"), Embedding(9, I), LSTM(I, H, 2, bidirectional=True)],
     "floats": pytest.param(
         lambda: [Masking(0.5), LSTM(I, H, bidirectional=True), Last(), Linear(2 * H, 2)],

@@ -256,8 +256,11 @@ def _recurrent(name: str, layer: Any, last: Mapping[str, Any], merge_mode: str) 
         steps = {**last, "return_sequences": last["return_sequences"] or above}
         steps["go_backwards"] = last["go_backwards"] and not level
         if layer.bidirectional:
-            inner = {"name": f"forward_{kind.lower()}", "dtype": layer.dtype.name, **options, **steps}
-            both = {"merge_mode": "concat" if above else merge_mode, "layer": _config(kind, inner)}
+            inner = {"dtype": layer.dtype.name, **options, **steps}
+            forward = {"name": f"forward_{kind.lower()}", **inner}
+            backward = {"name": f"backward_{kind.lower()}", **inner, "go_backwards": True}
+            described = {"layer": _config(kind, forward), "backward_layer": _config(kind, backward)}
+            both = {"merge_mode": "concat" if above else merge_mode, **described}
             forwards, backwards = (_arrays(layer, each) for each in weights[2 * level : 2 * level + 2])
             cells = [(("forward_layer", "cell"), forwards), (("backward_layer", "cell"), backwards)]
             yield Written("Bidirectional", both, dict(cells))
