@@ -91,6 +91,12 @@ MODELS = {
         {},
         "in another order than its input: the directions, axis 1 of 'x', the units",
     ),
+    "the first step of both directions": (
+        [node("Gather", "Y zero", "z", axis=0)],
+        {"zero": np.array(0)},
+        {},
+        "node 'z' gives, the first step of both directions, is no layer",
+    ),
     "an empty slice": ([node("Slice", "Y last none none", "z")], {}, {}, r"'z' \(Slice\): it takes -1:0:1"),
     "an empty slice backwards": (
         [node("Slice", "Y last end none last", "z")],

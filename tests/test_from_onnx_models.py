@@ -93,6 +93,9 @@ def models():
     def last(m, x):
         return m.fc(m.rnn(m.e(x))[0][:, -1])
 
+    def ends(y):
+        return torch.cat([y[:, -1, :5], y[:, 0, 5:]], 1)
+
     def head(m, h):
         return torch.sigmoid(m.fc(torch.cat([h[-2], h[-1]], 1)))
 
@@ -137,6 +140,10 @@ def models():
         ),
         "last both": (
             net(lambda m, x: m.fc(m.rnn(x)[0][:, -1]), nn.LSTM(3, 5, **bi, **first), (10, 2)),
+            "batch floats",
+        ),
+        "ends": (
+            net(lambda m, x: m.fc(ends(m.rnn(x)[0])), nn.GRU(3, 5, **bi, **first), (10, 2)),
             "batch floats",
         ),
         "mean": (
@@ -225,6 +232,7 @@ REMARKS = {
     "h_n": "h_n[-1]",
     "h_n both": "h_n[-2] and h_n[-1]",
     "last both": "output[:, -1]",
+    "ends": "output[:, -1, :H] and output[:, 0, H:]",
     "mean": "mean, max",
     "max": "mean, max",
     "amax": "mean, max",
@@ -244,7 +252,7 @@ REMARKS = {
     "more functions": "SiLU, GELU, Hardsigmoid, Softplus",
 }
 
-NEWER = ["lstm", "gru both", "last", "h_n", "h_n both", "last both", "mean", "max", "tagger", "mlp"]
+NEWER = ["ends", "lstm", "gru both", "last", "h_n", "h_n both", "last both", "mean", "max", "tagger", "mlp"]
 
 
 @pytest.fixture(scope="module")

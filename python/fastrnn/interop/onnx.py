@@ -188,7 +188,10 @@ def _network(walk: Walk, y: Signal) -> Sequential:
     for link in y.link.row():
         layer = link.layer
         if isinstance(layer, Pending) or (isinstance(layer, Weights) and layer.quantized):
-            raise Refusal(f"what node {link.name!r} gives is no layer without other nodes after it. {ALONE}")
+            what = f", {layer.what}," if isinstance(layer, Pending) else ""
+            raise Refusal(
+                f"what node {link.name!r} gives{what} is no layer without other nodes after it. {ALONE}"
+            )
         if isinstance(layer, Weights):
             walk.layers.spend(layer.nbytes)
             layer = layer.layer()

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn.interop.onnx_constants import axis_of, dtype_of, integers, parts, slices, whole
 from fastrnn.interop.onnx_file import Node
+from fastrnn.interop.onnx_parts import Pending
 from fastrnn.interop.onnx_signals import (
     RANK,
     Aside,
@@ -27,6 +28,8 @@ from fastrnn.interop.onnx_signals import (
     size_of,
 )
 from fastrnn.layers import Last, Reverse
+
+FIRST = Pending("the first step of both directions")  # of which the second half is where that one ends
 
 
 class Stack(NamedTuple):
@@ -74,8 +77,9 @@ def pick(node: Node, x: Signal, place: int, index: Any) -> Signal | Aside:
     last = index == -1 or (index == size + -1 if isinstance(size, Dim) else index == size - 1)
     if not group and index == 0:
         return x
-    if len(link.features) == 2 and group == link.features[:1] and x.half is None and index in (0, 1):
-        return Signal(link, tuple(axes), index)
+    both = halves(node, x, place)
+    if both and len(group) == 1 and index in (0, 1):
+        return both[index]
     if link.before is None:
         return _some(node, x, place, index, 1)
     if group == (link.time,) and not link.pooled:
@@ -90,6 +94,8 @@ def pick(node: Node, x: Signal, place: int, index: Any) -> Signal | Aside:
             )
         if last:
             return Signal(ended(link, node.name), tuple(axes), x.half)
+        if index == 0 and x.half is None and len(link.features) == 2:
+            return Signal(link.then(node.name, FIRST, key="first", pooled=True), tuple(axes))
         raise node.refuse(f"it takes step {index}; the last one is supported, of both directions or each")
     raise node.refuse(f"it takes one of {_named(group)}, which is no part that layers can give")
 
@@ -112,8 +118,9 @@ def halves(node: Node, x: Signal, place: int) -> list[Signal] | None:
     group, link = x.axes[place], x.link
     if len(link.features) != 2 or x.half is not None or group[:1] != link.features[:1]:
         return None
-    axes = [*x.axes[:place], group[1:], *x.axes[place + 1 :]]
-    return [Signal(link, tuple(axes), half) for half in (0, 1)]
+    axes = (*x.axes[:place], group[1:], *x.axes[place + 1 :])
+    second = ended(link.before, node.name, True) if link.layer == FIRST and link.before is not None else link
+    return [Signal(link, axes, 0), Signal(second, axes, 1)]
 
 
 def _transpose(node: Node) -> Any:
