@@ -473,6 +473,29 @@ def test_recurrent_layers_of_a_subclassed_model(keras, tmp_path, rng):
     agrees(lambda x: layers["encoder"](x)[0][:, -1], x, model.encoder(x).detach().numpy())
 
 
+@pytest.mark.parametrize("slashes", [False, True], ids=["time_distributed", "slashes"])
+def test_names_as_keras_2_has_them(keras, slashes, tmp_path):
+    """Without that of a wrapped layer; with a slash, which makes groups of it."""
+    layers = keras.layers
+    first = layers.LSTM(2, name="rnn", return_sequences=True) if slashes else layers.LSTM(2, name="rnn")
+    first = first if slashes else layers.TimeDistributed(first, name="all")
+    model = keras.Sequential(
+        [layers.Input((6, 3) if slashes else (4, 6, 3)), first, layers.LSTM(2)], name="m"
+    )
+    randomize(model)
+    path = saved(model, tmp_path / "model.h5")
+    with h5py.File(path, "r+") as file:
+        weights = file["model_weights"]
+        if slashes:
+            weights.move("rnn/m/rnn", "rnn/m/block/rnn")
+            weights.move("rnn", "block/rnn")
+            file.attrs["model_config"] = file.attrs["model_config"].replace('"rnn"', '"block/rnn"')
+        else:
+            weights.move("all/m/all/rnn/lstm_cell", "all/m/all/lstm_cell")
+    rnn = from_keras(path, layers=True)["block/rnn" if slashes else "all/rnn"]
+    np.testing.assert_array_equal(rnn.parameters["weight_ih_l0"], model.get_weights()[0].T)
+
+
 def test_layers_alone_that_somebody_calls_forward_and_backward(keras, tmp_path, rng):
     class Own(keras.Model):
         def __init__(self):

@@ -87,8 +87,9 @@ class ByName:
 
     def of(self, node: Node, names: Sequence[str], way: Sequence[tuple[str, str]] = ()) -> list[Array]:
         """See `Weights`."""
-        around, *inner = node.names
-        variables = self._within.get((around, inner[-1] if inner else ""), [])
+        around, *inner = "/".join(node.names).split("/")
+        every = self._within.get((around, ""), [])  # Keras 2 names not what TimeDistributed wraps
+        variables = self._within.get((around, inner[-1]), every) if inner else every
         for name in [*inner[:-1], *(name for _, name in way if name)]:
             variables = [each for each in variables if _is_in(each[0][:-1], name, node)]
         found: dict[str, Callable[[], Any]] = {}
@@ -115,10 +116,16 @@ def in_file(file: Hdf5, *groups: str) -> ByName:
 def in_model(layers: Iterable[Any]) -> ByName:
     """The arrays of the layers of a live model."""
     return ByName(
-        (layer.name, tuple(getattr(variable, "path", variable.name).split("/")), partial(np.asarray, array))
+        (*_divided(layer.name, getattr(variable, "path", variable.name)), partial(np.asarray, array))
         for layer in layers
         for variable, array in zip(layer.weights, layer.get_weights(), strict=True)
     )
+
+
+def _divided(layer: str, variable: str) -> tuple[str, tuple[str, ...]]:
+    """Names as the groups of a file have them, where what is between slashes is one."""
+    first, *path = f"{layer}/{variable}".split("/")
+    return first, tuple(path)
 
 
 def _is_in(path: tuple[str, ...], name: str, owner: Node) -> bool:
@@ -127,7 +134,8 @@ def _is_in(path: tuple[str, ...], name: str, owner: Node) -> bool:
         return name in path
     given = owner.options.get("backward_layer")  # may have any name, as may the models and cells around
     named = given["config"].get("name") if given else None
-    start = len(path) - path[::-1].index(owner.name) if owner.name in path else 0
+    last = owner.name.rpartition("/")[2]
+    start = len(path) - path[::-1].index(last) if last in path else 0
     sides = [each for each in path[start:] if each.startswith(("forward_", "backward_")) or each == named]
     forward = bool(sides) and sides[0].startswith("forward_") and sides[0] != named
     return forward == (name == "forward_")
