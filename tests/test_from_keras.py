@@ -768,7 +768,8 @@ def test_classes_of_ones_own_are_refused(keras, tmp_path):
     path = saved(keras.Sequential([keras.layers.Input((6, 3)), LSTM(2)]), tmp_path / "model.keras")
     with pytest.raises(ValueError, match=r"\(LSTM\) is a class of somebody's own, 'mine>LSTM'"):
         from_keras(path)
-    assert from_keras(path, layers=True) == {}
+    with pytest.raises(ValueError, match="has no LSTM, GRU or SimpleRNN of Keras's own"):
+        from_keras(path, layers=True)
     model = keras.Sequential([keras.layers.Input((6, 3)), keras.layers.Dense(2, activation=own)])
     with pytest.raises(ValueError, match=r"\(Dense\) has activation=.*own"):
         from_keras(saved(model, tmp_path / "model.keras"))
@@ -857,6 +858,14 @@ def test_options_that_nobody_knows_are_refused(tmp_path):
     path = rewritten(RECORDED / "hard.keras", change, tmp_path)
     with pytest.raises(ValueError, match=r"layer 'lstm\w*' \(LSTM\) has peephole=True, which no known"):
         from_keras(path)
+
+
+@refused("from_keras", ".weights.h5", "layers=True where no recurrent layer is")
+def test_a_file_without_recurrent_layers_gives_no_empty_dict(tmp_path):
+    with h5py.File(tmp_path / "model.weights.h5", "w") as file:
+        file["layers/dense/vars/0"] = np.zeros((3, 4), "f4")
+    with pytest.raises(ValueError, match=r"weights\.h5': has no LSTM, GRU or SimpleRNN"):
+        from_keras(tmp_path / "model.weights.h5", layers=True)
 
 
 def test_other_versions_are_refused(tmp_path):

@@ -451,6 +451,8 @@ HEAD = Linear(6, 2)
             "must begin with the unknown word",
         ),
         (lambda: WRITER(lstm(Linear(6, 3)), [0, 1, 2]), "vocabulary must be a str or a list of str"),
+        (lambda: WRITER(lstm(Linear(6, 3)), {"a", "b", "c"}), "vocabulary must be a str or a list of str"),
+        (lambda: CLASSIFIER(lstm(Last(), HEAD), "ab"), "classes must be an array of labels, got 'ab'"),
         (lambda: WRITER(lstm(Linear(6, 3)), ""), "vocabulary must be a str or a list of str"),
         (
             lambda: TextGenerator(network=lstm(Linear(6, 3))).fit("abc" * 20),

@@ -114,7 +114,7 @@ KINDS = {
 def test_files_of_others_go_to_their_reader(kind, name, readers, tmp_path):
     write, reader = KINDS[kind]
     write(tmp_path / name)
-    assert fastrnn.load(tmp_path / name, layers=True) == (reader, tmp_path / name, {"layers": True})
+    assert fastrnn.load(tmp_path / name, layers=True) == (reader, str(tmp_path / name), {"layers": True})
 
 
 @pytest.mark.parametrize("system", ["torch", "onnx", "keras"])
@@ -168,6 +168,11 @@ def test_what_is_no_file_is_refused(tmp_path):
                 load(path)
     with pytest.raises(TypeError, match="not int"):
         fastrnn.load(0)
+    path = os.fsencode(tmp_path) + b"/\xff.npz"  # which is not UTF-8
+    with open(path, "wb") as file:
+        np.savez(file, **LSTM(3, 4).parameters)
+    for name in (path, os.fsdecode(path)):
+        assert repr(fastrnn.load(name, batch_first=True)) == "LSTM(3, 4, batch_first=True)"
     (tmp_path / "model").write_bytes(b"abc")
     os.chmod(tmp_path / "model", 0)
     if not os.access(tmp_path / "model", os.R_OK):

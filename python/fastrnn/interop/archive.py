@@ -66,7 +66,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     ValueError
         If it is a device or a pipe: it is not even opened, which could wait for ever.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     mode = os.stat(name).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise Refusal(f"{name!r} must be a regular file: it is a device or a pipe")
@@ -100,7 +100,7 @@ class Archive:
     """
 
     def __init__(self, path: Path) -> None:
-        self.name = str(os.fspath(path))
+        self.name = os.fsdecode(path)
         with opened(path) as file:
             self.size = os.fstat(file.fileno()).st_size
         self._file = _Bounded(self.name)

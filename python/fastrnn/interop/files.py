@@ -40,7 +40,7 @@ class Kind(NamedTuple):
     arrays: Callable[[str], dict[str, Entry]] | None = None
 
 
-def load(path: str | os.PathLike[str], **options: Any) -> Any:
+def load(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], **options: Any) -> Any:
     """A trained model from a file of fastrnn, PyTorch, ONNX, Keras or NumPy.
 
     What it is is seen by its content: its name does not matter. No framework is needed, and nothing in the
@@ -84,7 +84,8 @@ def load(path: str | os.PathLike[str], **options: Any) -> Any:
     ...     load(path, batch_first=False)
     LSTM(3, 5)
     """
-    return kind_of(path).read(path, **options)
+    name = os.fsdecode(path)
+    return kind_of(name).read(name, **options)
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind:

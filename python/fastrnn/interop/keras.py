@@ -171,6 +171,8 @@ def _made(
         raise ValueError("architecture= is for weights alone, and this has its own")
     nodes = found if isinstance(found, list) else _nodes(found or question.architecture, question.layers)
     reader = Reader(nodes, weights, answers)
+    if question.layers and not nodes:
+        raise ValueError("has no LSTM, GRU or SimpleRNN of Keras's own, by class, names and shapes")
     made = reader.recurrent() if question.layers else reader.network()
     if reader.training:
         left = ", ".join(reader.training)

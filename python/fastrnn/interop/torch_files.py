@@ -56,7 +56,7 @@ def contents(path: Path) -> Iterator[Content]:
     ValueError
         If it is none of these formats, or damaged.
     """
-    name = str(os.fspath(path))
+    name = os.fsdecode(path)
     shard = re.search(r"-\d+-of-0*(\d+)\.[^.]+$", name)
     with opened(path) as file:
         start = file.read(9)

@@ -103,6 +103,8 @@ class LabelEstimator(SupervisedEstimator, TakesNetwork):
         >>> bool(np.allclose(model.predict_proba(X)[:, ::-1], network(X.swapaxes(0, 1))))
         True
         """
+        if not isinstance(classes, (list, tuple, np.ndarray)) and not hasattr(classes, "__array__"):
+            raise TypeError(f"classes must be an array of labels, got {checks.came(classes)}")
         given = labels.per_sequence("classes", classes, np.size(classes))
         order = np.argsort(given, kind="stable")
         known = given[order]

@@ -400,9 +400,9 @@ class TextGenerator(TakesNetwork):
 
 def _symbols(name: str, value: Any) -> str | list[str]:
     """A text to take the vocabulary from; or a list of what is in it, each once."""
-    if not isinstance(value, (list, tuple)):
+    if isinstance(value, (str, bytes)):
         return text_argument(name, value)
-    if not all(isinstance(each, str) for each in value) or not value:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value) or not value:
         raise TypeError(f"{name} must be a str or a list of str, got {value!r}")
     twice = [each for each, count in Counter(value).items() if count > 1]
     if twice:
