@@ -14,6 +14,7 @@ from tables import refused
 import fastrnn
 from fastrnn.interop import from_torch
 from fastrnn.interop.archive import Archive, opened
+from fastrnn.interop.torch_files import contents
 
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}q\x00."  # of old files
 SLACK = 40 << 20
@@ -276,6 +277,15 @@ def test_archives_that_lie_are_refused(tmp_path):
     plain.write_bytes(content[:-30])
     refuse(plain, "cannot be read as a zip archive")
     refuse(archive(tmp_path / "many.zip", *((f"{k:040}", b"") for k in range(15_000))), "directory is longer")
+
+
+def test_a_file_that_somebody_writes_anew_while_it_is_read(tmp_path):
+    """Mapped into memory it would end the process."""
+    data = tensor(shape=(4, 1), count=4) + b"\x80\x02](X\x01\x00\x00\x000e." + struct.pack("<q", 4)
+    path = written(tmp_path, "old", data + np.ones(4, "f4").tobytes())
+    with contents(path) as content:
+        os.truncate(path, 0)
+        assert (content.held["weight_ih_l0"].array() == 1).all()
 
 
 def test_only_regular_files_are_opened(tmp_path):

@@ -8,7 +8,6 @@ refused by its name.
 from __future__ import annotations
 
 import io
-import mmap
 import pickletools
 import sys
 from collections.abc import Callable, Sequence
@@ -28,12 +27,12 @@ from fastrnn.interop.inert import (
 from fastrnn.interop.tensors import Source
 
 
-def load(stream: io.BytesIO | mmap.mmap, source: Source, storages: dict[str, Storage] | None = None) -> Any:
+def load(stream: io.BytesIO, source: Source, storages: dict[str, Storage] | None = None) -> Any:
     """The object of the pickle that begins where a stream stands, and which it then stands behind.
 
     Parameters
     ----------
-    stream : BytesIO or mmap
+    stream : BytesIO
     source : Source
         Where the tensors' numbers are.
     storages : dict, optional
@@ -50,8 +49,7 @@ def load(stream: io.BytesIO | mmap.mmap, source: Source, storages: dict[str, Sto
         If it is no pickle, calls what is not known, or needs more memory than twice the file's size.
     """
     machine = _Machine(source, {} if storages is None else storages)
-    file: Any = stream  # which an mmap is to all that is asked of it
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(stream):
         source.spend(COST + sys.getsizeof(argument))
         if opcode.name in _CONSTANTS:
             machine.stack.append(_CONSTANTS[opcode.name])

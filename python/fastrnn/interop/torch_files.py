@@ -11,7 +11,6 @@ import contextlib
 import functools
 import io
 import json
-import mmap
 import os
 import re
 import struct
@@ -168,26 +167,29 @@ def _of_legacy(name: str) -> Content:
     """Pickles one behind the other: a number, a version, the system, the object, the keys of storages; then
     these, each with its length before it."""
     with opened(name) as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        known = LEGACY.to_bytes(10, "little") in file.read(64)
+        file.seek(0)
+        data = file.read() if known else b""  # and not mapped: who writes it anew meanwhile would end us
+    stream = io.BytesIO(data)
     storages: dict[str, Storage] = {}
     with reading(name, "a file of PyTorch's"):
         source = Source(len(data))
-        if LEGACY.to_bytes(10, "little") not in data[:64] or pickles.load(data, source) != LEGACY:
+        if not known or pickles.load(stream, source) != LEGACY:
             how = "torch.save(model.state_dict(), path), or numpy.savez of its arrays"
             raise ValueError(f"it is a pickle, but not one that PyTorch wrote; what is read is of {how}")
-        version, system = pickles.load(data, source), pickles.load(data, source)
+        version, system = pickles.load(stream, source), pickles.load(stream, source)
         if version != 1001 or not isinstance(system, dict):
             raise ValueError(f"it is of a version {str(version)[:40]}, which no PyTorch wrote")
         source.big = system.get("little_endian") is False
-        held = pickles.load(data, source, storages)
-        keys, view = pickles.load(data, source), memoryview(data)
+        held = pickles.load(stream, source, storages)
+        keys, view = pickles.load(stream, source), memoryview(data)
         for key in keys:
             storage = storages[key]
-            (length,) = struct.unpack_from(">q" if source.big else "<q", data, data.tell())
+            (length,) = struct.unpack_from(">q" if source.big else "<q", data, stream.tell())
             if length != storage.length:
                 raise ValueError(f"storage {key} has {length} numbers, not {storage.length}")
-            start = data.tell() + 8
+            start = stream.tell() + 8
             end = start + length * DTYPES[storage.dtype].itemsize
             source.give(key, view[start:end])
-            data.seek(end)
+            stream.seek(end)
     return Content(held, source)
