@@ -117,6 +117,20 @@ def test_files_of_others_go_to_their_reader(kind, name, readers, tmp_path):
     assert fastrnn.load(tmp_path / name, layers=True) == (reader, str(tmp_path / name), {"layers": True})
 
 
+@pytest.mark.parametrize("start", [b"\x80\x02", b"PK\x03", b"\x08\x07\x12"])
+def test_a_header_of_safetensors_may_be_of_any_length(start, tmp_path):
+    """So that the file begins as a pickle, an archive or an ONNX model."""
+    from safetensors import numpy
+
+    arrays, length = dict(LSTM(3, 4).parameters), int.from_bytes(start, "little")
+    data = numpy.save(arrays)
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")].ljust(length)  # spaces may follow
+    (tmp_path / "model").write_bytes(
+        length.to_bytes(8, "little") + header + data[-sum(a.nbytes for a in arrays.values()) :]
+    )
+    assert repr(fastrnn.load(tmp_path / "model", batch_first=False)) == "LSTM(3, 4)"
+
+
 @pytest.mark.parametrize("system", ["torch", "onnx", "keras"])
 def test_files_of_every_system_are_known(system, tmp_path):
     """Those that it has written itself."""

@@ -101,12 +101,12 @@ def kind_of(path: str | os.PathLike[str]) -> Kind:
         head = file.read(HEAD)
     if not head:
         raise ValueError(f"{name!r} is no model: it is empty")
+    if re.match(rb".{4}\0{4}\{", head, re.DOTALL):  # the length of a header, and the header
+        return _of_safetensors(name)
     if re.match(rb"PK[\x03\x05]", head):
         return _of_archive(name)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return Kind("an HDF5 file, as Keras writes them", interop.from_keras, of_keras)
-    if re.match(rb".{4}\0{4}\{", head, re.DOTALL):  # the length of a header, and the header
-        return _of_safetensors(name)
     if re.match(rb"\x80[\x02-\x05]", head):
         return Kind("a pickle, as PyTorch wrote them before 1.6", interop.from_torch, of_torch)
     if re.match(ONNX, head):

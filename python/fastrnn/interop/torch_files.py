@@ -63,12 +63,12 @@ def contents(path: Path) -> Iterator[Content]:
         how = "give the dict of all arrays, as safetensors.numpy.load_file gives those of each"
         raise Refusal(f"{name!r} is one of {shard[1]} files that hold a model together: {how}")
     with contextlib.ExitStack() as stack:
-        if start[:2] == b"PK":
+        if start[4:] == b"\0\0\0\0{":  # first, as the length of a header may be any two letters
+            content = _of_safetensors(name)
+        elif start[:2] == b"PK":
             content = _of_archive(stack.enter_context(Archive(path)))
         elif start[:1] == b"\x80":
             content = _of_legacy(name)
-        elif start[8:9] == b"{":
-            content = _of_safetensors(name)
         else:
             formats = "none of PyTorch's, no safetensors and no npz"
             raise Refusal(f"{name!r} is not a file of named tensors: it is {formats}")
