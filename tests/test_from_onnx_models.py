@@ -142,6 +142,14 @@ def models():
             net(lambda m, x: m.fc(m.rnn(x)[0][:, -1]), nn.LSTM(3, 5, **bi, **first), (10, 2)),
             "batch floats",
         ),
+        "layers": (
+            net(
+                lambda m, x: head(m, m.rnn(x)[1][0].view(2, 2, x.shape[0], 5)[-1]),
+                nn.LSTM(3, 5, 2, **bi, **first),
+                (10, 2),
+            ),
+            "batch floats",
+        ),
         "ends": (
             net(lambda m, x: m.fc(ends(m.rnn(x)[0])), nn.GRU(3, 5, **bi, **first), (10, 2)),
             "batch floats",
@@ -232,6 +240,7 @@ REMARKS = {
     "h_n": "h_n[-1]",
     "h_n both": "h_n[-2] and h_n[-1]",
     "last both": "output[:, -1]",
+    "layers": "h_n as (L, D, B, H)",
     "ends": "output[:, -1, :H] and output[:, 0, H:]",
     "mean": "mean, max",
     "max": "mean, max",
@@ -252,7 +261,20 @@ REMARKS = {
     "more functions": "SiLU, GELU, Hardsigmoid, Softplus",
 }
 
-NEWER = ["ends", "lstm", "gru both", "last", "h_n", "h_n both", "last both", "mean", "max", "tagger", "mlp"]
+NEWER = [
+    "ends",
+    "layers",
+    "lstm",
+    "gru both",
+    "last",
+    "h_n",
+    "h_n both",
+    "last both",
+    "mean",
+    "max",
+    "tagger",
+    "mlp",
+]
 
 
 @pytest.fixture(scope="module")

@@ -326,6 +326,13 @@ def _of_stack(node: Node, x: Stack) -> Any:
     rank, count = len(x.parts[0].axes), len(x.parts)
     if node.op == "Identity":
         return x
+    if node.op == "Reshape" and x.place == 0 and count % 2 == 0:  # PyTorch's (L*D, B, H) as (L, D, B, H)
+        sizes = [count // 2, 2, *(size_of(group) for group in x.parts[0].axes[1:])]
+        given = integers(node, 1)
+        alike = [have in (size, -1) for have, size in zip(given, sizes, strict=False)]
+        both = [joined(x.parts[place : place + 2], 0) for place in range(0, count, 2)]
+        if len(given) == len(sizes) and all(alike) and all(both):
+            return Stack(tuple(each.with_axes([(), *each.axes]) for each in both if each is not None), 0)
     if node.op == "Slice":
         found = slices(node, rank)
         part = found.get(x.place)
