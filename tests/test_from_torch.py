@@ -225,6 +225,20 @@ def own_forward(torch):
     return Mine(3, 4)
 
 
+def own_call(torch):
+    class Mine(torch.nn.LSTM):
+        def __call__(self, x):
+            return 2 * x
+
+    return Mine(3, 4)
+
+
+def hooked_around(torch):
+    module = torch.nn.DataParallel(torch.nn.LSTM(3, 4))
+    module.register_forward_hook(lambda module, inputs, outputs: None)
+    return module
+
+
 def in_net(kind, *arguments, **options):
     def make(torch):
         torch.manual_seed(0)
@@ -270,6 +284,9 @@ REFUSED = [
     ("weight_norm", "of a live module", old_normed, "has hooks .*remove_weight_norm"),
     ("parametrizations", "of a live module", normed, "ParametrizedLSTM, which is no class of PyTorch's"),
     ("module", "a subclass with a `forward` of its own", own_forward, "Mine, which is no class of PyTorch's"),
+    ("module", "", own_call, "Mine, which is no class of PyTorch's"),
+    ("module", "with hooks", hooked_around, "has hooks or a forward of its own"),
+    ("other modules", "`EmbeddingBag`", in_net("EmbeddingBag", 4, 4), "EmbeddingBag, which is not supported"),
     ("module", "of a class of one's own without `order`", net, "order must be given.*Net uses its modules"),
     ("quantized modules", "", quantized, "quantized modules are not supported"),
     ("module", "without numbers, on the device meta", on_meta, "must be dense floats"),

@@ -163,6 +163,12 @@ REFUSALS = [
     ),
     case(
         "LSTM",
+        "a cell with a projection, which PyTorch has not",
+        lstm(suffix="") | {"weight_hr": np.ones((3, 5))},
+        "weight_hr is not of such a layer",
+    ),
+    case(
+        "LSTM",
         "layers that do not fit each other",
         lstm() | lstm(features=6, suffix="_l1"),
         r"weight_ih_l1 must have shape \(20, 5\).*got \(20, 6\)",

@@ -17,8 +17,9 @@ from fastrnn.layers import Last, Layer, Pooling, Recurrent, Sequential
 
 #: Modules that compute what the only module in them computes, and what it is called there.
 _WRAPPERS = (["_orig_mod"], ["module"], ["model"])
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"  # which has a forward of its own
 _WRAPPING = {
-    "torch._dynamo.eval_frame.OptimizedModule",
+    _COMPILED,
     "torch.nn.parallel.distributed.DistributedDataParallel",
     "torch.nn.parallel.data_parallel.DataParallel",
 }
@@ -160,6 +161,8 @@ def _made(root: Module | None, row: Any, layers: bool, answers: Answers, ignore:
 def _unwrapped(root: Module) -> Module:
     """The module that there is, without what is only around it."""
     while not root.tensors and len(root.children) == 1 and (root.kind is None or root.kind in _WRAPPING):
+        if root.kind != _COMPILED:
+            root.require_plain()
         (root,) = root.children.values()
     return root
 

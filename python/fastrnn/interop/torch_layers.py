@@ -41,7 +41,10 @@ def feedforward(
     make = _MAKERS.get(name) if kind.startswith((NN, NETWORK)) else None
     if make is None:
         known = ", ".join(name for name in _MAKERS if "." not in name)
-        instead = "a fastrnn layer may stand in its place in order=; in a state_dict() it goes by its tensors"
+        instead = (
+            "a fastrnn layer may stand in its place in order=; "
+            "if it computes what one of these does, give the state_dict()"
+        )
         raise ValueError(f"{module.where} is a {kind}, which is not supported: {known} are; {instead}")
     return make(module, axes)
 

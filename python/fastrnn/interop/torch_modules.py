@@ -274,11 +274,14 @@ def array_of(name: str, value: Any) -> Array:
 
 
 def _kind_of(module: Any) -> str:
-    """The class of a live module; of a subclass that leaves `forward` as it is, PyTorch's."""
+    """The class of a live module; of a subclass that leaves its calls as they are, PyTorch's."""
     classes = type(module).__mro__
-    does = next(kind.__module__ for kind in classes if "forward" in vars(kind))
+    does, calls = (
+        next(kind.__module__ for kind in classes if name in vars(kind)) for name in ("forward", "__call__")
+    )
     kind = classes[0]
-    if does.startswith((NN, OURS)) and not does.startswith(NETWORK[:-1]) and does != f"{NN}module":
+    theirs = does.startswith((NN, OURS)) and not does.startswith(NETWORK[:-1]) and does != f"{NN}module"
+    if theirs and calls == f"{NN}module":
         kind = next(each for each in classes if each.__module__.startswith("torch."))
     return f"{kind.__module__}.{kind.__qualname__}"
 

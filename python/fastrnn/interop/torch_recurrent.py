@@ -60,7 +60,7 @@ def recurrent(module: Module, answers: Answers) -> Recurrent[Any]:
     suffixes = [""] if cell else [f"_l{level}{way}" for level in range(count) for way in directions]
     fields = ["weight_ih", "weight_hh"]
     fields += ["bias_ih", "bias_hh"] if f"bias_ih{suffixes[0]}" in tensors else []
-    fields += ["weight_hr"] if f"weight_hr{suffixes[0]}" in tensors else []
+    fields += ["weight_hr"] if not cell and f"weight_hr{suffixes[0]}" in tensors else []
     expected = {f"{field}{suffix}" for suffix in suffixes for field in fields}
     module.require(expected)
 
