@@ -116,6 +116,12 @@ MODELS = {
         {},
         r"'z' \(Mul\)",
     ),
+    "a mean with a constant": (
+        [node("ReduceSum", "Y one", "sum", keepdims=0), node("Mean", "sum number", "z")],
+        {"number": np.array(0.5, "float32")},
+        {},
+        r"'z' \(Mean\): it is of what layers give and a constant",
+    ),
     "a bias before the scale": (
         quantized(node("Add", "floats bias", "biased"), node("Mul", "biased scale", "z")),
         {**WEIGHTS, "bias": np.ones(H, "float32")},

@@ -205,6 +205,8 @@ def _merge(mode: str) -> Callable[[Node], Any]:
             raise node.refuse("it joins what is not two directions of one layer")
         if node.op in ("Add", "Sum"):
             return _biased(node, signals[0], constants[0])
+        if node.op != "Mul":
+            raise node.refuse("it is of what layers give and a constant")
         return _halved(node, signals[0], constants[0], 0.5)
 
     return rule
