@@ -143,6 +143,7 @@ def saved(model, path):
         ),
         case("GRU", "use_bias=False", lambda L: [L.GRU(4, use_bias=False), L.Dense(2, use_bias=False)]),
         case("GRU", "reset_after=False", lambda L: [L.GRU(4, reset_after=False)]),
+        case("Flatten", "of a vector", lambda L: [L.GRU(4), L.Flatten(), L.Dense(2)]),
         case(
             "SimpleRNN, TimeDistributed",
             "",
@@ -555,7 +556,7 @@ def test_a_gru_without_bias_is_asked_about(keras, tmp_path):
     "layers, words",
     [
         no("Conv1D", "", lambda L: [L.Conv1D(3, 2)], r"\(Conv1D\) is no layer that fastrnn has"),
-        no("Flatten", "", lambda L: [L.Flatten()], r"\(Flatten\) is no layer"),
+        no("Flatten", "of steps", lambda L: [L.Flatten()], r"\(Flatten\) is no layer"),
         no("Reshape", "", lambda L: [L.Reshape((3, 6))], r"\(Reshape\) is no layer"),
         no("RepeatVector", "", lambda L: [L.LSTM(2), L.RepeatVector(3)], r"\(RepeatVector\) is no layer"),
         no(
@@ -1211,6 +1212,17 @@ def dense(name, source):
             "has units=True, which is no int",
         ),
         ({"class_name": "Sequential", "config": [{**GRU, "config": {"name": "gru"}}]}, "does not say its"),
+        (
+            {"class_name": "Sequential", "config": [{"class_name": "Dropout", "config": {"rate": 2.0}}]},
+            r"layer 'dropout' \(Dropout\) has rate=2.0, which is no share",
+        ),
+        (
+            {
+                "class_name": "Sequential",
+                "config": [{"class_name": "ELU", "config": {"alpha": float("nan")}}],
+            },
+            r"layer 'elu' \(ELU\) has alpha=nan, which is no float",
+        ),
         ({"class_name": "Sequential", "config": [{**GRU, "config": {"dtype": "int8"}}]}, "has dtype 'int8'"),
         ({"class_name": "Own", "config": {"layers": []}}, "is no Sequential and no functional model"),
         (graph(INPUT), "has no way from its input 'x' to its output 'y'"),
@@ -1232,7 +1244,7 @@ def dense(name, source):
         (graph(INPUT, dense("z", 3), first="z", last="z"), "has no InputLayer 'z'"),
         ({"class_name": "Sequential", "config": [GRU, GRU]}, "has layers of one name"),
     ],
-    ids=range(22),
+    ids=range(24),
 )
 def test_hostile_architectures(config, words):
     with pytest.raises(ValueError, match=f"weights.h5': .*({words})"):

@@ -6,6 +6,7 @@ whoever makes layers of it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -38,6 +39,8 @@ class Node(NamedTuple):
             raise self.wrong(f"does not say its {key}")
         fits = isinstance(value, (int, float) if kind is float else kind)
         if isinstance(value, bool) and kind is not bool:
+            fits = False
+        if isinstance(value, float) and not math.isfinite(value):
             fits = False
         if not fits and value is not default:
             raise self.wrong(f"has {key}={short(value)}, which is no {kind.__name__}")

@@ -185,7 +185,10 @@ class Reader:
         elif kind == "Dense":
             yield from self._dense(node, owner, way)
         elif kind == "Dropout":
-            yield "", Dropout(node.option("rate", float))
+            rate = node.option("rate", float)
+            if not 0 <= rate <= 1:
+                raise node.wrong(f"has rate={short(rate)}, which is no share")
+            yield "", Dropout(rate)
         elif kind in FUNCTIONS:
             for layer in self._function(node):
                 yield "", layer
@@ -206,6 +209,8 @@ class Reader:
             self._masking, self._masked = node, True
         elif kind in ("GlobalAveragePooling1D", "GlobalMaxPooling1D") and owner is node:
             yield "", self._pooling(node)
+        elif kind == "Flatten" and self._pooled:
+            return  # one vector is flat
         else:
             raise node.unsupported("is no layer that fastrnn has")
 
