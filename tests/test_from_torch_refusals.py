@@ -162,6 +162,13 @@ REFUSALS = [
         batch_first=True,
     ),
     case(
+        "weights that are no tensors",
+        "",
+        lstm() | {"bias_hh_l0": np.ma.masked_array(np.ones(20), True)},
+        "'bias_hh_l0' must be a plain array, got a masked one",
+        batch_first=True,
+    ),
+    case(
         "LSTM",
         "a cell with a projection, which PyTorch has not",
         lstm(suffix="") | {"weight_hr": np.ones((3, 5))},

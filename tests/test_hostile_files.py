@@ -270,12 +270,12 @@ def test_archives_that_lie_are_refused(tmp_path):
     refuse(changed(central + 20, struct.pack("<II", 2**31, 2**31)), "overlaps|twice its size")
     refuse(changed(central + 24, struct.pack("<I", 200)), "200|damaged|CRC|cannot be read")
     refuse(changed(central + 24, struct.pack("<I", 50)), "CRC|cannot be read")
-    refuse(changed(40, b"x"), "CRC")
+    refuse(changed(40, b"x"), "CRC.* it is damaged, or was written without checksums")
     refuse(changed(30, b"x"), "differ")
     refuse(changed(len(content) - 10, struct.pack("<I", 2**31)), "cannot be read as a zip archive")
     refuse(changed(len(content) - 6, struct.pack("<I", 2**31)), "cannot be read as a zip archive")
     plain.write_bytes(content[:-30])
-    refuse(plain, "cannot be read as a zip archive")
+    refuse(plain, "cannot be read as a zip archive: its end is missing")
     refuse(archive(tmp_path / "many.zip", *((f"{k:040}", b"") for k in range(15_000))), "directory is longer")
 
 

@@ -144,7 +144,7 @@ def test_files_of_every_system_are_known(system, tmp_path):
 STRANGE = {
     "is empty": b"",
     "a single array of NumPy": b"\x93NUMPY\x01\x00v\x00",
-    "a compressed file: unpack it": b"\x1f\x8b\x08\x00",
+    "compressed: unpack it": b"\x1f\x8b\x08\x00",
     "a TensorFlow Lite model": b"\x1c\x00\x00\x00TFL3",
     "ONNX Runtime's own format": b"\x1c\x00\x00\x00ORTM",
     "a pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:0",

@@ -106,6 +106,10 @@ class Archive:
         self._file = _Bounded(self.name)
         try:
             with reading(self.name, "a zip archive"):
+                if not zipfile.is_zipfile(self._file):
+                    raise ValueError(
+                        "its end is missing, with the list of what is in it: is it all of the file?"
+                    )
                 self._zip = zipfile.ZipFile(self._file)
                 self._require_plain()
         except BaseException:
@@ -133,9 +137,12 @@ class Archive:
             raise Refusal(f"{self.name!r} has no member {member!r}")
         data, start = bytearray(self.sizes[member]), 0
         with reading(self.name, "a zip archive"), self._zip.open(member) as opened_member:
-            while chunk := opened_member.read(SLACK):
-                data[start : start + len(chunk)] = chunk
-                start += len(chunk)
+            try:
+                while chunk := opened_member.read(SLACK):
+                    data[start : start + len(chunk)] = chunk
+                    start += len(chunk)
+            except zipfile.BadZipFile as error:  # set_crc32_options(False) of PyTorch leaves checksums out
+                raise ValueError(f"{error}: it is damaged, or was written without checksums") from None
             if start != len(data):
                 raise ValueError(f"member {member!r} has {start} bytes, its header says {len(data)}")
         return data

@@ -22,7 +22,7 @@ ONNX = rb"\x08[\x01-\x3f][\x12\x1a\x22\x28\x32\x3a\x42]"
 #: What a file begins with that has no reader, and what to say of it.
 OTHERS = {
     rb"\x93NUMPY": "a single array of NumPy: save several by their names, with numpy.savez",
-    rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd": "a compressed file: unpack it first",
+    rb"\x1f\x8b|x[\x01\x9c\xda]|BZh|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd": "compressed: unpack it first",
     rb".{4}TFL3": "a TensorFlow Lite model: take the Keras model that it was made of",
     rb".{4}ORTM": "a model in ONNX Runtime's own format: take the .onnx file that it was made of",
     rb"version https://git-lfs": "a pointer of Git LFS in the place of the file: git lfs pull brings it",

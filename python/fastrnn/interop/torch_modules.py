@@ -268,7 +268,9 @@ def array_of(name: str, value: Any) -> Array:
             raise ValueError(
                 f"tensor {name!r} must have numbers as NumPy has them, got a {what}: {error}"
             ) from None
-    if value.dtype.kind != "f" or isinstance(value, np.ma.MaskedArray):
+    if isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"tensor {name!r} must be a plain array, got a masked one")
+    if value.dtype.kind != "f":
         raise ValueError(f"tensor {name!r} must be of floats, got dtype {value.dtype}")
     return np.asarray(value, "float64" if value.dtype == np.float64 else "float32")
 
