@@ -389,6 +389,16 @@ def test_checkpoints_have_anything_beside_the_weights(writer, torch, tmp_path):
         require_same(tmp_path / "a.ckpt", options, x.numpy(), y.numpy())
 
 
+def test_a_vocabulary_beside_the_weights(torch, tmp_path):
+    words = [f"word {k}" for k in range(50_000)]
+    state = torch.nn.LSTM(3, 4).state_dict()
+    torch.save(
+        {"model": state, "words": words, "tokens": {word: k for k, word in enumerate(words)}},
+        tmp_path / "a.pt",
+    )
+    assert repr(from_torch(tmp_path / "a.pt", batch_first=False)) == "LSTM(3, 4)"
+
+
 def test_arrays_in_pickles_are_read_or_refused(torch, tmp_path):
     """An array that is left out would be a layer without bias."""
     state = {name: tensor.numpy() for name, tensor in torch.nn.LSTM(3, 4).state_dict().items()}

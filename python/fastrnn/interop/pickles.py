@@ -50,7 +50,7 @@ def load(stream: io.BytesIO, source: Source, storages: dict[str, Storage] | None
     """
     machine = _Machine(source, {} if storages is None else storages)
     for opcode, argument, _ in pickletools.genops(stream):
-        source.spend(COST + sys.getsizeof(argument))
+        source.spend(STEP + sys.getsizeof(argument))
         if opcode.name in _CONSTANTS:
             machine.stack.append(_CONSTANTS[opcode.name])
         elif opcode.name in _VALUES:
@@ -62,6 +62,8 @@ def load(stream: io.BytesIO, source: Source, storages: dict[str, Storage] | None
             step(argument)
     return machine.stack.pop()
 
+
+STEP = 60  # bytes that an opcode takes, without its argument: a place in a list, or some in the memo's dict
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _VALUES = {

@@ -20,7 +20,7 @@ DTYPES = {
     for name in "float16 float32 float64 int8 int16 int32 int64 uint8 bool".split()
 } | {"bfloat16": np.dtype("<u2")}
 
-LEAST = 32 << 20  # bytes of memory that the objects of any file may take
+LEAST = 32 << 20  # bytes of memory that the objects of any file may take, and twice its size besides
 
 
 class Source:
@@ -38,7 +38,7 @@ class Source:
 
     def __init__(self, size: int, storage: Callable[[str], Any] | None = None, *, big: bool = False) -> None:
         self.size, self.big, self._storage = size, big, storage or _none
-        self._room = max(2 * size, LEAST)
+        self._room = 2 * size + LEAST
         self._taken = 0
         self._read: dict[str, Any] = {}
 
