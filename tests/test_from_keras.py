@@ -639,6 +639,12 @@ def test_a_gru_without_bias_is_asked_about(keras, tmp_path):
             "whose mask is not turned",
         ),
         no(
+            "Bidirectional",
+            "with unroll=True and return_sequences=True after a mask",
+            lambda L: [L.Masking(), L.Bidirectional(L.LSTM(3, unroll=True, return_sequences=True))],
+            "has unroll=True",
+        ),
+        no(
             "zero_output_for_mask=True",
             "without return_sequences=True",
             lambda L: [L.Masking(), L.LSTM(3, zero_output_for_mask=True)],

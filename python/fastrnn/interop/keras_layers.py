@@ -225,6 +225,8 @@ class Reader:
         if self._masked:
             if backwards and sequences:
                 raise node.unsupported("has go_backwards=True and gives sequences, whose mask is not turned")
+            if told.option("unroll", bool, False) and node.kind == "Bidirectional" and sequences:
+                raise node.unsupported("has unroll=True, with which Keras fills other steps than the masked")
             if zeros and not sequences:
                 raise node.unsupported("has zero_output_for_mask=True, but not return_sequences=True")
         self._last, self._fill = node, "zeros" if zeros else "hold"
