@@ -147,12 +147,12 @@ class Cells(NamedTuple):
             w_hh = np.concatenate(np.split(recurrent, gates, axis=1))
         else:
             w_ih, w_hh = kernel.T, recurrent.T
-        found = {"w_ih": w_ih, "w_hh": w_hh}
+        found: list[Any] = [w_ih, w_hh]
         if biased:
             b_ih, *rest = arrays[2].reshape(halves, gates * H)
-            found |= {"b_ih": b_ih, "b_hh": rest[0] if rest else np.zeros_like(b_ih)}
-        found = {name: layouts.reordered(each, kind, "keras", "pytorch") for name, each in found.items()}
-        return Cell(kind, Parameters(**found), options)
+            found += [b_ih, rest[0] if rest else np.zeros_like(b_ih)]
+        found = [layouts.reordered(each, kind, "keras", "pytorch") for each in found]
+        return Cell(kind, Parameters(*found), options)
 
     def _options(self, node: Node, kind: str) -> dict[str, Any]:
         if node.kind in CUDNN:

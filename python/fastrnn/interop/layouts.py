@@ -83,7 +83,7 @@ def recurrent(
     return layer
 
 
-def linear(weight: Array, bias: Array | None = None, dtype: npt.DTypeLike = None) -> Linear:
+def linear(weight: Array, bias: Array | None = None, dtype: npt.DTypeLike | None = None) -> Linear:
     """A layer with such weights, (O, I) and (O,): of that dtype, or by the same rule as `recurrent`."""
     arrays = [weight] if bias is None else [weight, bias]
     biased, dtype = bias is not None, dtype or _dtype(arrays)
@@ -92,7 +92,7 @@ def linear(weight: Array, bias: Array | None = None, dtype: npt.DTypeLike = None
     return layer
 
 
-def embedding(weight: Array, dtype: npt.DTypeLike = None) -> Embedding:
+def embedding(weight: Array, dtype: npt.DTypeLike | None = None) -> Embedding:
     """A layer with such weights, (V, E), and that dtype, as of `linear`."""
     layer = Embedding(*weight.shape, dtype=dtype or _dtype([weight]), seed=Blank([weight]))
     layer.load_state_dict({"weight": weight})

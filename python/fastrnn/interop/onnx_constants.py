@@ -363,7 +363,7 @@ def _equal(a: Array, b: Array) -> Any:
 def _product(node: Node, budget: Budget) -> Any:
     array, axes = node.inputs[0], node.integers("axes", 1)
     keep = bool(node.option("keepdims", 1))
-    return np.asarray(np.multiply.reduce(array, axis=None if axes is None else tuple(axes), keepdims=keep))
+    return np.asarray(np.prod(array, axis=None if axes is None else tuple(axes), keepdims=keep))
 
 
 def _dequantize(node: Node, budget: Budget) -> Any:
