@@ -54,6 +54,7 @@ def test_without_matplotlib_nothing_is_computed(name, tmp_path, capsys, monkeypa
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's, on PyTorch
 def test_the_textbook_program_learns_the_sentence(tmp_path):
     scores = run_quickly("textbook", tmp_path)
     assert scores["accuracy"] > 0.9 > scores["baseline"]
