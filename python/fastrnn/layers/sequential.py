@@ -6,7 +6,7 @@ Letters: T time, B batch, F features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -253,7 +253,7 @@ class Sequential(Composite):
         if isinstance(pooling, Pooling):
             before = row[: count - 1]
             if isinstance(pooling, Last) and pooling.bidirectional is None:
-                pooling = Last(bidirectional=_halves(before))
+                pooling = _last(_halves(before))
             inner = Pooled(before, pooling, self.batch_first)
         return inner if masking is None else Masked(masking, inner), row[count:]
 
@@ -306,6 +306,11 @@ def _row(parts: Mapping[str, Layer]) -> Iterator[tuple[str, Layer]]:
             yield from ((f"{name}.{inner}", each) for inner, each in _row(layer.parts))
         else:
             raise ValueError(f"layer {name} has bptt_steps: they are the whole row's to have")
+
+
+@cache
+def _last(bidirectional: bool) -> Last:
+    return Last(bidirectional=bidirectional)
 
 
 def _halves(layers: Sequence[Layer]) -> bool:
