@@ -18,10 +18,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from worker import seconds_of, settle
 
 ROUND_SECONDS = 0.02
 TOLERANCE = 1e-5
@@ -215,27 +218,11 @@ def serve(pipe: Any, start: float, make: Callable[[str, Path, int], Call], *argu
             y = np.array(call(x))
             pipe.send((y, loaded + time.time() - before))
             continue
-        warm = seconds(call, x, 1)
-        seconds(call, x, max(1, round(asked / 4 / warm)))
-        took = seconds(call, x, max(1, round(asked / warm)))
+        warm = seconds_of(partial(call, x), 1)
+        seconds_of(partial(call, x), max(1, round(asked / 4 / warm)))
+        took = seconds_of(partial(call, x), max(1, round(asked / warm)))
         settle()
         pipe.send(took)
-
-
-def seconds(call: Call, x: np.ndarray, count: int) -> float:
-    start = time.perf_counter()
-    for _ in range(count):
-        call(x)
-    return (time.perf_counter() - start) / count
-
-
-def settle() -> None:
-    """Wait until the threads of this process sleep: pools spin for a while after their work."""
-    for _ in range(100):
-        before = time.process_time()
-        time.sleep(0.005)
-        if time.process_time() - before < 0.0005:
-            return
 
 
 class Side:

@@ -129,10 +129,10 @@ class Served:
         threads are awake and caches warm."""
         (run,) = self._runs.values()
         gc.disable()
-        per_call = _time(run.call, 1)
+        per_call = seconds_of(run.call, 1)
         if per_call < seconds / 4:
-            per_call = _time(run.call, max(1, round(seconds / 4 / per_call)))
-        took = _time(run.call, max(1, round(seconds / per_call)))
+            per_call = seconds_of(run.call, max(1, round(seconds / 4 / per_call)))
+        took = seconds_of(run.call, max(1, round(seconds / per_call)))
         gc.enable()
         return took
 
@@ -160,14 +160,14 @@ def _import_from(path: str) -> None:
         raise ImportError(f"{path} holds no fastrnn; {found} does")
 
 
-def _time(call, count: int) -> float:
+def seconds_of(call, count: int) -> float:
     start = time.perf_counter()
     for _ in range(count):
         call()
     return (time.perf_counter() - start) / count
 
 
-def _settle() -> None:
+def settle() -> None:
     """Wait until this process's threads sleep: pools spin for a while after their work."""
     for _ in range(100):
         before = time.process_time()
@@ -201,7 +201,7 @@ def main(peer: str, threads: str, path: str | None = None) -> None:
             if not isinstance(error, ImportError):
                 traceback.print_exc()
             answer = PeerError, f"{type(error).__name__}: {error}".splitlines()[0]
-        _settle()
+        settle()
         pickle.dump(answer, answers)
         answers.flush()
 

@@ -15,7 +15,7 @@ from fastrnn import checkpoint, checks
 from fastrnn.checks import Array
 from fastrnn.functional.variants import OPTIONS
 from fastrnn.interop.keras_graph import place_of
-from fastrnn.interop.layouts import places, reordered
+from fastrnn.interop.layouts import ACTIVATIONS, places, reordered
 from fastrnn.interop.rows import of_halves, refuse, row_of
 from fastrnn.layers import (
     CELLS,
@@ -278,8 +278,7 @@ def _options(name: str, layer: Any) -> dict[str, Any]:
     for option, value in lacks.items():
         if option not in has and getattr(layer, option) != value:
             refuse(name, layer, f"Keras's {kind} has no {option}")
-    functions = {option: getattr(layer, option) for option in OPTIONS[layer._kind] if "activation" in option}
-    functions |= {"nonlinearity": layer.nonlinearity} if layer._kind == "rnn" else {}
+    functions = {option: getattr(layer, option) for option in ACTIVATIONS[layer._kind]}
     for option, function in functions.items():
         if function not in CELL_FUNCTIONS:
             refuse(name, layer, f"Keras's {kind} has no {option}={function!r}")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn.checks import Array
+from fastrnn.functional.variants import FIELDS, OPTIONS
 from fastrnn.layers import CELLS, Embedding, Linear, Recurrent
 from fastrnn.layers.description import Blank
 from fastrnn.reference import Parameters
@@ -23,6 +24,12 @@ ORDERS = {
     "pytorch": {"rnn": "h", "lstm": "ifgo", "gru": "rzn", "peephole": "ifo"},
     "onnx": {"rnn": "h", "lstm": "iofg", "gru": "zrn", "peephole": "iof"},
     "keras": {"rnn": "h", "lstm": "ifgo", "gru": "zrn"},
+}
+
+#: The options of a kind of layer that name its activations, in ONNX's order too, with what is usual.
+ACTIVATIONS = {
+    kind: {name: usual for name, usual in options.items() if FIELDS.get(name) in ("gate", "state", "output")}
+    for kind, options in OPTIONS.items()
 }
 
 

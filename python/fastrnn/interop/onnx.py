@@ -195,5 +195,5 @@ def _network(walk: Walk, y: Signal) -> Sequential:
         if isinstance(layer, Weights):
             walk.layers.spend(layer.nbytes)
             layer = layer.layer()
-        parts[layouts.part_name(link.name, {"self", "bptt_steps", *parts})] = layer
+        parts[layouts.part_name(link.name, parts)] = layer
     return Sequential(**parts)  # type: ignore[arg-type]

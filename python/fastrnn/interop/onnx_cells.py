@@ -23,12 +23,6 @@ INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 _DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 
-_OPTIONS = {
-    "RNN": ["nonlinearity"],
-    "GRU": ["gate_activation", "activation"],
-    "LSTM": ["gate_activation", "activation", "output_activation"],
-}
-
 _COMMON = {"hidden_size", "direction", "layout", "clip", "activations", "activation_alpha", "activation_beta"}
 _ATTRIBUTES = {
     "RNN": _COMMON,
@@ -190,7 +184,8 @@ def _constant(node: Node, place: int) -> Array:
 def _activations(node: Node, directions: int) -> list[tuple[str, str]]:
     """Our options of them."""
     given = node.option("activations", _DEFAULTS[node.op] * directions)
-    count = len(_OPTIONS[node.op])
+    options = layouts.ACTIVATIONS[KINDS[node.op]]
+    count = len(options)
     shown = f"activations {given}"
     if len(given) != count * directions:
         raise node.refuse(f"{shown} are not supported: there must be {count * directions}")
@@ -210,7 +205,7 @@ def _activations(node: Node, directions: int) -> list[tuple[str, str]]:
         ours.append(found[0])
     if ours[:count] * directions != ours:
         raise node.refuse(f"{shown} are not supported: those of both directions must be the same")
-    return list(zip(_OPTIONS[node.op], ours, strict=False))
+    return list(zip(options, ours, strict=False))
 
 
 def _parameters(node: Node, names: list[str], key: str, place: int) -> list[float | None]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn.checks import Array
-from fastrnn.interop.layouts import places, reordered
+from fastrnn.interop.layouts import ACTIVATIONS, places, reordered
 from fastrnn.interop.onnx_graph import Graph
 from fastrnn.interop.rows import refuse
 from fastrnn.reference import CELLS, Parameters
@@ -24,13 +24,6 @@ FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "tanh": ("Tanh",),
     "relu": ("Relu",),
     "linear": ("Affine", 1.0, 0.0),
-}
-
-#: The options of a layer that name them, in ONNX's order, and what is usual.
-USUAL = {
-    "rnn": {"nonlinearity": "tanh"},
-    "gru": {"gate_activation": "sigmoid", "activation": "tanh"},
-    "lstm": {"gate_activation": "sigmoid", "activation": "tanh", "output_activation": "tanh"},
 }
 
 
@@ -110,7 +103,7 @@ def _attributes(layer: Any, reverse: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"hidden_size": layer.hidden_size}
     if reverse or layer.bidirectional:
         found["direction"] = "reverse" if reverse else "bidirectional"
-    usual = USUAL[layer._kind]
+    usual = ACTIVATIONS[layer._kind]
     names = {option: getattr(layer, option) for option in usual}
     if names != usual:
         functions = [FUNCTIONS[name] for name in names.values()] * (2 if layer.bidirectional else 1)
