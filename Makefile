@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs gallery bench compare clean
+.PHONY: demo test dev docs gallery battery bench compare clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -22,6 +22,9 @@ gallery: $(VENV)/examples
 	for name in textbook vowels digits load pronunciation surnames recall long pytorch; do \
 	  $(BIN)/fastrnn examples $$name -o docs/gallery || exit 1; \
 	done
+
+battery: $(VENV)/test
+	cd tests && ../$(BIN)/python -m battery $(OPTIONS)
 
 bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench -q
