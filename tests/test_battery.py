@@ -1,8 +1,14 @@
 """A tenth of the battery (tests/battery), and that each of its parts notices what is put in on purpose."""
 
 import pytest
-from battery import PARTS, run, seeded
+from battery import PARTS, missing, run, seeded
 from battery._parts import module_of
+
+
+@pytest.fixture(autouse=True)
+def _here(part):
+    if why := missing(part):
+        pytest.skip(why)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -10,9 +10,10 @@ A part is a module here whose name has no underscore, with
 - ``trial(rng, tally)``, which draws something from ``rng``, tries it, and tells the `Tally`. It knows of
   nothing but its generator, so that one that failed can be repeated:
   ``python -m battery PART --seed S --trial K``;
-- ``FAULTS``, which maps what could be wrong to a context manager that makes it so: `trial` must then notice.
+- ``FAULTS``, which maps what could be wrong to a context manager that makes it so: `trial` must then notice;
+- ``missing()``, where it does not run everywhere: why it cannot run here, or None.
 """
 
-from ._parts import PARTS, Tally, run, seeded
+from ._parts import PARTS, Tally, missing, run, seeded
 
-__all__ = ["PARTS", "Tally", "run", "seeded"]
+__all__ = ["PARTS", "Tally", "missing", "run", "seeded"]

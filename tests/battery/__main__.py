@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from ._parts import PARTS, Tally, module_of, run, seeded, trial_of
+from ._parts import PARTS, Tally, missing, module_of, run, seeded, trial_of
 
 
 def main():
@@ -24,6 +24,9 @@ def main():
         return 0
     wrong = 0
     for part in parts:
+        if why := missing(part):
+            print(f"{part:14}cannot run here: {why}")
+            continue
         module = module_of(part)
         tally, seconds = run(part, options.share, options.seed)
         missed = [fault for fault in module.FAULTS if not seeded(part, fault, options.seed)]

@@ -31,6 +31,11 @@ def module_of(part):
     return importlib.import_module(f"battery.{part}")
 
 
+def missing(part):
+    """Why the part cannot run here, or None."""
+    return getattr(module_of(part), "missing", lambda: None)()
+
+
 def trial_of(part, seed, number, tally):
     """The trial ``number`` of a part; what it raises is a failure, too."""
     try:
