@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs gallery battery bench compare clean
+.PHONY: demo test dev docs gallery battery bench compare gate clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -31,6 +31,10 @@ bench: $(VENV)/bench
 
 compare: $(VENV)/peers
 	$(BIN)/python bench/compare.py $(OPTIONS)
+
+BASE ?= origin/main
+gate: $(VENV)/bench
+	$(BIN)/python bench/gate.py $(BASE)
 
 # A stamp for each set of extras; built again when a source has changed. What builds is installed beside what runs, and
 # the build folder stays, so that only what an edit touches is compiled again.

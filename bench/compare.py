@@ -71,7 +71,7 @@ def main() -> None:
     for number, case in enumerate(cases, 1):
         if case.set != cases[number - 2].set or number == 1:
             _probe(run, options.threads)
-        expected = _expected(oracle, case)
+        expected = expected_of(oracle, case)
         for threads in options.threads:
             crew = {
                 name: worker
@@ -79,7 +79,7 @@ def main() -> None:
                 if n == threads and (not case.inside_torch or name in (OURS, AGAINST, *INSIDE_TORCH))
             }
             record = dataclasses.asdict(case) | {"case": str(case), "threads": threads, "flops": case.flops()}
-            record["peers"] = _measure(case, crew, expected, options.rounds)
+            record["peers"] = measure(case, crew, expected, options.rounds)
             run["records"].append(record)
             print(f"[{number}/{len(cases)}] {report.line(record)}", flush=True)
         _save(run, options.out)
@@ -178,12 +178,12 @@ def _probe(run: dict[str, Any], threads: list[int]) -> None:
             seen[level] = max(seen.get(level, 0.0), rate)
 
 
-def _expected(oracle: Worker, case: Case) -> dict[str, np.ndarray]:
+def expected_of(oracle: Worker, case: Case) -> dict[str, np.ndarray]:
     (results,) = oracle.ask("prepare", dataclasses.replace(case, dtype="float64")).values()
     return results
 
 
-def _measure(
+def measure(
     case: Case, crew: dict[str, Worker], expected: dict[str, np.ndarray], rounds: int
 ) -> dict[str, dict[str, Any]]:
     """For each peer the median of its rounds and these, or why there is none."""
