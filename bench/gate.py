@@ -39,11 +39,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("base", help="a commit, branch or tag")
     options = parser.parse_args()
-    command = ["git", "rev-parse", "--verify", "--quiet", f"{options.base}^{{commit}}"]
-    asked = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    if asked.returncode:
+    base = _commit(options.base)
+    if not base:
         parser.error(f"base must be a commit, branch or tag of this repository, got {options.base!r}")
-    base = asked.stdout.strip()
     paths = {"base": _built(base), "tree": _built(None)}
     paths["base again"] = paths["base"]
     print(f"{probe.cpu_name()}: speed of the tree, the base ({options.base}, {base[:12]}) being 1")
@@ -53,6 +51,11 @@ def main() -> int:
         found |= _measured(todo, paths)
         todo = [pair for pair in found if _mean(found)[0] < MEAN or _unsure(*found[pair])]
     return _verdict(found) or 3 * (len(found) < len(pairs))
+
+
+def _commit(name: str) -> str:
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def _built(commit: str | None) -> str:
