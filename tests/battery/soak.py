@@ -45,7 +45,7 @@ first = {}  # what was counted at the start of the first slice
 
 
 def missing():
-    return None if Path("/proc/self/task").exists() else "there is no /proc to count descriptors and threads in"
+    return None if Path("/proc/self/task").exists() else "there is no /proc to count descriptors in"
 
 
 def trial(rng, tally):
@@ -80,9 +80,15 @@ def calls_of(rng, folder):
     layer, wide = CELLS[kind](4, size, seed=0), LSTM(64, 50, seed=0)
     network = Sequential(CELLS[kind](4, size, seed=0), Last(), Linear(size, 2, seed=0))
     stream, single = network.stream(), layer.stream()
-    model = SequenceClassifier(hidden_size=4, epochs=1, validation_fraction=0, seed=0).fit(normal(rng, 6, 5, 2), np.arange(6) % 2)
-    x, lengths, X = normal(rng, 5, 3, 4), np.array([5, 2, 1]), normal(rng, 2, 5, 2)
-    step, out, large, path = normal(rng, 1, 4), np.empty((1, size), "float32"), normal(rng, 40, 32, 64), folder / "layer"
+    model = SequenceClassifier(hidden_size=4, epochs=1, validation_fraction=0, seed=0)
+    model.fit(normal(rng, 6, 5, 2), np.arange(6) % 2)
+    x, lengths, large, X = (
+        normal(rng, 5, 3, 4),
+        np.array([5, 2, 1]),
+        normal(rng, 40, 32, 64),
+        normal(rng, 2, 5, 2),
+    )
+    step, out, path = normal(rng, 1, 4), np.empty((1, size), "float32"), folder / "layer"
 
     def refused():
         with contextlib.suppress(ValueError):
@@ -113,7 +119,8 @@ def steps_of(rng):
     """Steps of training, and which part of all they are."""
     kind, size = one_of(rng, list(CELLS)), int(rng.integers(1, 17))
     layer = CELLS[kind](4, size, seed=0)
-    network = Sequential(CELLS[kind](4, size, 2, dropout=0.2, seed=0), Last(), Dropout(0.1, seed=0), Linear(size, 1))
+    two = CELLS[kind](4, size, 2, dropout=0.2, seed=0)
+    network = Sequential(two, Last(), Dropout(0.1, seed=0), Linear(size, 1, seed=0))
     of_layer, of_network = one_of(rng, [SGD, Adam, RMSprop])(layer.parameters, 1e-3), Adam(network.parameters)
     x, examples = normal(rng, 5, 3, 4), (normal(rng, 20, 5, 4), normal(rng, 20, 1))
 
@@ -214,7 +221,7 @@ lost, ended = [], threading.Event()
 
 FAULTS = {
     "a hundred bytes lost in each step": lambda: losing(Stream, "step", lambda: libc.malloc(100)),
-    "a history that only grows": lambda: losing(Optimizer, "step", lambda: lost.append({"loss": len(lost) / 3})),
+    "a history that only grows": lambda: losing(Optimizer, "step", lambda: lost.append([0.1 * len(lost)])),
     "pages lost in each call": lambda: losing(Sequential, "__call__", lose_pages),
     "a file left open": lambda: losing(checkpoint, "load", lambda: lost.append(open(os.devnull))),
     "a thread left waiting": lambda: losing(Sequential, "stream", lose_a_thread),
