@@ -1,22 +1,26 @@
-# make demo · make test · make docs · make gallery · make bench · make compare: each is complete on a fresh clone (python3 with
-# venv, g++).
+# make demo · make test · make docs · make pages · make gallery · make bench · make compare: each is complete on a
+# fresh clone (python3 with venv, g++; for pages Chromium).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs gallery battery bench compare gate clean
+.PHONY: demo test dev docs pages gallery battery bench compare gate clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
 
 test: $(VENV)/test
-	$(BIN)/ruff check python tests bench docs
+	$(BIN)/ruff check python tests bench docs tools
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build -E -W --keep-going -n -q docs docs/_build
+
+pages: docs
+	$(BIN)/pip install --quiet playwright
+	$(BIN)/python tools/pages.py docs/_build
 
 gallery: $(VENV)/examples
 	for name in textbook vowels digits load pronunciation surnames recall long pytorch; do \

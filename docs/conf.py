@@ -29,6 +29,7 @@ suppress_warnings = ["config.cache"]
 
 html_theme = "furo"
 html_title = f"fastrnn {version}"
+pygments_dark_style = "github-dark"  # that of furo underlines modules like links
 html_copy_source = False
 copyright = "the fastrnn maintainers, MIT license"
 html_static_path = ["_static"]
