@@ -2,6 +2,7 @@
 
 import doctest
 import re
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrnn import optim
+from fastrnn.arrays import Arrays
 from fastrnn.optim import SGD, Adam, AdamW, RMSprop, clip_grad_norm, clip_grad_value
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
@@ -545,3 +547,52 @@ def test_arrays_have_rates_of_their_own_and_decay_alike():
     assert {name: array[0] for name, array in parameters.items()} == pytest.approx(
         {"a.weight": 0.85, "b.weight": 0.55, "b.bias": 0.9}
     )
+
+
+def test_each_name_makes_its_optimizer_and_only_weights_decay():
+    parameters = {name: np.ones(2) for name in ("weight", "a.weight_hh", "a.bias", "weights.h_0")}
+    for name, kind in optim.OPTIMIZERS.items():
+        (made,) = optim.make(name, parameters, 0.1)
+        assert type(made) is kind and made.lr == 0.1 and list(made.parameters) == list(parameters)
+    for name, kind in [("adam", AdamW), ("sgd", SGD)]:
+        others, weights = optim.make(name, parameters, 0.1, 0.3)
+        assert type(others) is optim.OPTIMIZERS[name] and type(weights) is kind
+        assert list(weights.parameters) == ["weight", "a.weight_hh"] and weights.weight_decay == 0.3
+        assert list(others.parameters) == ["a.bias", "weights.h_0"]
+
+
+def test_a_function_makes_optimizers():
+    parameters = arrays()
+    one, two = SGD(parameters, 0.1), Adam(parameters)
+    for returned, made in [(one, [one]), ([one, two], [one, two]), ((two,), [two])]:
+        assert optim.make(lambda *given, returned=returned: returned, parameters, 0.1) == made
+    (made,) = optim.make(Adam, parameters, 0.2)
+    assert type(made) is Adam and made.parameters is parameters and made.lr == 0.2
+    for returned in (None, [], [one, None]):
+        with pytest.raises(TypeError, match="optimizer must return an Optimizer or a list of some, got"):
+            optim.make(lambda *given, returned=returned: returned, parameters, 0.1)
+    for optimizer in ("rmsprop", Adam):
+        with pytest.raises(ValueError, match='weight_decay goes with optimizer="adam" or "sgd" only, got'):
+            optim.make(optimizer, parameters, 0.1, 0.3)
+
+
+def test_some_arrays_of_a_mapping_are_looked_up_in_it():
+    whole = arrays()
+    some = optim.Some(whole, ["b", "w"])
+    assert list(some) == ["b", "w"] and len(some) == 2 and some["w"] is whole["w"]
+    with pytest.raises(KeyError, match="cube"):
+        some["cube"]
+    copy, other = deepcopy((whole, some))
+    assert other["b"] is copy["b"] is not whole["b"]
+
+
+def test_gradients_that_stay_with_their_layer_are_refused():
+    """They would be applied again by the next step."""
+    parameters = arrays()
+    with pytest.raises(TypeError, match=r"must be taken from their layer, .* optimizer\.step\(layer"):
+        SGD(parameters, 0.1).step(Arrays(arrays()))
+    assert_same(parameters, arrays())
+
+
+def test_the_norm_is_that_of_all_gradients():
+    assert optim.grad_norm({"w": np.array([[2.0, 4.0]], "f4")[:, ::-1], "b": np.array(4.0)}) == 6.0
