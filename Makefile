@@ -1,11 +1,11 @@
-# make demo · make test · make docs · make pages · make gallery · make bench · make compare: each is complete on a
-# fresh clone (python3 with venv, g++; for pages Chromium).
+# make demo · make test · make docs · make pages · make gallery · make coverage · make mutants · make bench · make compare: each
+# is complete on a fresh clone (python3 with venv, g++; for pages Chromium).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs pages gallery battery bench compare gate clean
+.PHONY: demo test dev docs pages gallery battery coverage mutants bench compare gate clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -29,6 +29,16 @@ gallery: $(VENV)/examples
 
 battery: $(VENV)/test
 	cd tests && ../$(BIN)/python -m battery $(OPTIONS)
+
+coverage: $(VENV)/coverage
+	mkdir -p build/coverage
+	$(BIN)/coverage erase
+	KERAS_BACKEND=torch $(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+mutants: $(VENV)/mutants
+	$(BIN)/python tools/mutants.py $(MODULES)
 
 bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench -q
