@@ -106,9 +106,8 @@ def _cut(data, rng):
 MUTATIONS = [_flip, _overwrite, _number, _text, _remove, _insert, _repeat, _move, _cut]
 
 
-def survives(read, files, count, directory, seed=0, report=lambda done: None):
-    """Read `count` mutations of some files: each loads, or ends in a ValueError that names the file, in no
-    more memory than it may take.
+def survives(read, files, count, directory, seed=0):
+    """Read `count` mutations of some files, each as `refuses` has it.
 
     Parameters
     ----------
@@ -118,8 +117,6 @@ def survives(read, files, count, directory, seed=0, report=lambda done: None):
     count : int
     directory : Path
         Where a file is left that fails.
-    report : callable
-        Told of how many have been read.
 
     Returns
     -------
@@ -134,20 +131,26 @@ def survives(read, files, count, directory, seed=0, report=lambda done: None):
         read(file)
     for done in range(count):
         file = files[done % len(files)]
-        data = mutated(contents[file], rng)
         path = directory / f"mutated{file.suffix}"
-        path.write_bytes(data)
-        tracemalloc.start()
-        try:
-            read(path)
-        except ValueError as error:
-            assert path.name in str(error), f"{path} ({file.name}, {done}): {error}"
-            refused += 1
-        except Exception as error:
-            raise AssertionError(f"{path} ({file.name}, {done}): {error!r}") from error
-        finally:
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-        assert peak < 2 * len(data) + SLACK, f"{path} ({file.name}, {done}): {peak:,} bytes of memory"
-        report(done + 1)
+        path.write_bytes(mutated(contents[file], rng))
+        refused += refuses(read, path, f"{file.name}, {done}")
     return refused
+
+
+def refuses(read, path, of):
+    """Whether a file is refused: with a ValueError that names it; else it loads, and in either case in no
+    more memory than it may take. ``of`` says in errors which file it was."""
+    tracemalloc.start()
+    try:
+        read(path)
+        return False
+    except ValueError as error:
+        assert path.name in str(error), f"{path} ({of}): not named by {error}"
+        return True
+    except Exception as error:
+        raise AssertionError(f"{path} ({of}): {error!r}") from error
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        limit = 2 * path.stat().st_size + SLACK
+        assert peak < limit, f"{path} ({of}): {peak:,} bytes of memory"

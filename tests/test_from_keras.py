@@ -11,8 +11,6 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import numpy as np
 import pytest
-from fuzz_readers import READERS
-from mutations import survives
 from tables import refused, works
 
 from fastrnn.interop import from_keras
@@ -1291,9 +1289,3 @@ def test_what_is_no_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="must be a regular file"):
         from_keras(tmp_path / "pipe")
-
-
-def test_mutated_files(tmp_path):
-    """10,000: python tests/fuzz_readers.py keras"""
-    files = [path for path in RECORDED.iterdir() if path.suffix in (".h5", ".keras")]
-    assert survives(READERS["keras"], files, 300, tmp_path) > 200

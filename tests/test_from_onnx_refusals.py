@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mutations import SLACK, survives
+from mutations import SLACK
 from onnx_nodes import PLAIN, B, H, I, T, X, expected, gru, info, model, node, onnx, weights
 from tables import refused
 
@@ -298,11 +298,3 @@ def test_a_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.onnx")
     with pytest.raises(ValueError, match="regular file"):
         from_onnx(tmp_path / "pipe.onnx")
-
-
-def test_mutated_files(tmp_path):
-    def read(path):
-        from_onnx(path, layers=True)
-        return from_onnx(path)
-
-    assert survives(read, list(RECORDED.glob("*.onnx")), 300, tmp_path) > 100

@@ -4,10 +4,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-import fuzz_readers
 import numpy as np
 import pytest
-from mutations import survives
 from tables import refused, works
 
 import fastrnn
@@ -92,11 +90,6 @@ def test_every_recorded_file_is_read():
     files = {each.name for each in RECORDED.iterdir() if each.is_file() and each.suffix != ".py"}
     assert files == {each.values[0] for each in CASES}
     assert all(each.stat().st_size <= 20_000 for each in RECORDED.rglob("*"))
-
-
-def test_mutated_files_load_or_are_refused(tmp_path):
-    files = [each for each in RECORDED.iterdir() if each.is_file() and each.suffix != ".py"]
-    assert survives(fuzz_readers.torch, files, 300, tmp_path) > 100
 
 
 # -- live modules
