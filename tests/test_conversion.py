@@ -1,5 +1,6 @@
 """`fastrnn info` of files of every system, and `fastrnn convert` from each to each."""
 
+import os
 import re
 from pathlib import Path
 
@@ -115,6 +116,12 @@ class TestInfo:
 
 
 class TestConvert:
+    def test_to_what_is_no_file(self, capsys, tmp_path):
+        network().save(tmp_path / "start")
+        (tmp_path / "null.safetensors").symlink_to(os.devnull)
+        out = said(capsys, "convert", tmp_path / "start", tmp_path / "null.safetensors")
+        assert out.startswith("network   Sequential(") and "written" not in out
+
     @pytest.mark.parametrize("first", NEEDS)
     @pytest.mark.parametrize("second", NEEDS)
     def test_from_each_to_each(self, first, second, capsys, tmp_path, rng):

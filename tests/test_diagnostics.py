@@ -3,6 +3,7 @@ were made to be."""
 
 import doctest
 import math
+import os
 import re
 import sys
 import zipfile
@@ -601,6 +602,15 @@ def test_a_figure_is_the_file_that_was_named(tmp_path):
     with pytest.raises(ValueError, match=r"figure.xyz' must be of a format that matplotlib writes: .*png"):
         diagnosis.plot(tmp_path / "figure.xyz")
     assert not (tmp_path / "figure.xyz").exists()
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "figure").write_text("kept")
+    monkeypatch.setattr(os, "replace", lambda *_: os.close(-1))
+    with pytest.raises(OSError, match="figure'"):
+        diagnose(GRU(2, 3), np.ones((5, 2, 2), "float32")).plot(tmp_path / "figure")
+    assert (tmp_path / "figure").read_text() == "kept" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_figure_without_matplotlib(monkeypatch):

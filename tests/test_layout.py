@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "functional": DOOR,
     "config": DOOR | {"_core"},
     "layers": DOOR | {"arrays", "data", "checkpoint"},
-    "figures": BASE,
+    "figures": BASE | {"checkpoint"},
     "losses": BASE | {"backend"},
     "optim": BASE | {"arrays", "backend"},
     "metrics": BASE,

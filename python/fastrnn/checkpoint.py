@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 from fastrnn import checks
 
 FORMAT = 1  # of files: one more whenever a fastrnn from before could not read them, or not rightly
+PATIENCE = 10.0  # seconds, in which somebody may come to read a pipe that is to be written into
 
 _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
 
@@ -33,10 +35,11 @@ def save(path: _Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     """Write arrays and metadata to ``path`` in one step.
 
     The bytes go to a temporary file in the same directory, which then takes the place of ``path``: whatever
-    happens, a crash or a full disk included, ``path`` is either the old file or the complete new one. A new
+    happens, a crash or a full disk included, ``path`` is either the old file or the complete new one. A
+    process that is killed meanwhile may leave the other, ``.fastrnn-….tmp``, which anybody may delete. A new
     file gets the permissions the umask grants, a replaced one keeps its own, and a symbolic link keeps
     pointing where it did. What is no regular file, a device or a pipe, stays what it is: the bytes are
-    written into it.
+    written into it; a pipe that nobody comes to read is an OSError.
 
     Parameters
     ----------
@@ -221,7 +224,7 @@ def write(path: _Path, data: bytes) -> None:
         if target is not None:
             _replace(target, data)
             return
-        with open(name, "wb") as file:
+        with open(name, "wb", opener=_open_other) as file:
             file.write(data)
 
 
@@ -255,6 +258,22 @@ def _to_replace(name: str) -> str | None:
         return None
     os.close(os.open(name, os.O_WRONLY))
     return target
+
+
+def _open_other(name: str, flags: int) -> int:
+    """Open what is no regular file: a pipe without waiting for ever for one who reads it."""
+    nonblocking, deadline = getattr(os, "O_NONBLOCK", 0), time.monotonic() + PATIENCE
+    while True:
+        try:
+            descriptor = os.open(name, flags | nonblocking)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+    if nonblocking:
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _replace(target: str, data: bytes) -> None:

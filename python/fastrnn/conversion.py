@@ -70,7 +70,8 @@ def convert(source: str, target: str, options: Mapping[str, Any]) -> None:
         network = network.network_
     write(network, target, **writing)
     _block("network", network)
-    _line("written", f"{os.path.getsize(target):,} bytes, {files.kind_of(target).what}")
+    if os.path.isfile(target):  # and no pipe
+        _line("written", f"{os.path.getsize(target):,} bytes, {files.kind_of(target).what}")
 
 
 def _taken(options: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:

@@ -104,5 +104,5 @@ def _plot(model: TextGenerator, score: float, baseline: float, path: str) -> Non
     with figures.style():
         title = "An LSTM learns to write Python's help"
         figures.learning_curve(figure, seconds, bits, score, baseline, 5, title)
-        figure.savefig(path)
+        figures.save(figure, path)
     print(f"the learning curve is in {path}")

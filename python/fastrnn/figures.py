@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastrnn import checks
+from fastrnn import checkpoint, checks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +39,26 @@ def new(width: float, height: float) -> Figure:
     with checks.package("matplotlib", "plot", "the figure"):
         from matplotlib.figure import Figure
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure in one step, to this very file: to a name without an ending matplotlib would add one.
+
+    Raises
+    ------
+    ValueError
+        If the name's ending is of no format that matplotlib writes.
+    OSError
+        If the file cannot be written: see `fastrnn.checkpoint.save`.
+    """
+    ending = os.path.splitext(os.fspath(path))[1][1:].lower() or "png"
+    known = figure.canvas.get_supported_filetypes()
+    if ending not in known:
+        name, formats = os.fspath(path), ", ".join(sorted(known))
+        raise ValueError(f"the figure {name!r} must be of a format that matplotlib writes: {formats}")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=ending)
+    checkpoint.write(path, drawn.getvalue())
 
 
 def learning_curve(

@@ -34,19 +34,8 @@ def draw(directions: Sequence[Direction], target: str | os.PathLike[str] | Axes 
         _gates(gates, directions)
         _times(times, directions)
     if target is not None:
-        _save(figure, target)
+        figures.save(figure, target)
     return figure
-
-
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write this very file; given a name without an ending, matplotlib would add one."""
-    ending = os.path.splitext(os.fspath(path))[1][1:].lower() or "png"
-    known = figure.canvas.get_supported_filetypes()
-    if ending not in known:
-        name, formats = os.fspath(path), ", ".join(sorted(known))
-        raise ValueError(f"the figure {name!r} must be of a format that matplotlib writes: {formats}")
-    with open(path, "wb") as file:
-        figure.savefig(file, format=ending)
 
 
 def _flow(axes: Axes, directions: Sequence[Direction]) -> None:

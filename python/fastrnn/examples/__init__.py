@@ -89,7 +89,7 @@ def needs(package: str, extra: str = "examples") -> contextlib.AbstractContextMa
 def save_figure(figure: Figure, directory: str | os.PathLike[str], name: str) -> None:
     """Write ``NAME.png`` and say where it is."""
     path = _figure_path(directory, name)
-    figure.savefig(path)
+    figures.save(figure, path)
     print(f"the figure is in {path}")
 
 
