@@ -1,7 +1,7 @@
 """Forks while other threads are in kernels, streams and trainings: the children and the parent go on right.
 
-A child does all that the threads do, with the very layers and streams that they were at, and must get the bits
-that the parent got before there were any threads; so must the threads, before the fork, beside it and after it.
+A child does all that the threads do, with the very layers and streams that they were at, and must get the
+bits that the parent got before there were any threads; so must the threads, at any time.
 """
 
 import contextlib
