@@ -1,10 +1,13 @@
 """The choice of what computes."""
 
 import os
+import platform
 import subprocess
 import sys
+import sysconfig
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,7 +93,7 @@ def test_kernels_that_are_not_built_say_what_to_do(monkeypatch, reference_in_use
     monkeypatch.setitem(sys.modules, "fastrnn._core", None)  # which makes its import fail
     backends._backend.cache_clear()
     try:
-        with pytest.raises(ImportError, match=r"not built: run `pip install \.`.*FASTRNN_BACKEND=reference"):
+        with pytest.raises(ImportError, match=r"not built.* run `pip install \.`.*FASTRNN_BACKEND=reference"):
             use_backend("native")
         functional.gru(*ARGUMENTS)
     finally:
@@ -111,6 +114,34 @@ def test_the_environment_chooses_the_first_backend():
     assert (
         "the native kernels of fastrnn are not built" in python(f"{without_kernels}; {call}", "native").stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "message"),
+    [
+        ("_core" + sysconfig.get_config_var("EXT_SUFFIX"), "", "do not load: "),
+        ("_core.cpython-30-vax.so", "fastrnn.use_backend('native')", "are not built for this Python, only "),
+    ],
+)
+def test_kernels_that_are_broken_or_of_another_python_are_one_line(tmp_path, module, code, message):
+    package = tmp_path / "fastrnn"
+    package.mkdir()
+    for path in Path(backends.__file__).parent.iterdir():
+        if not path.name.startswith("_core"):
+            (package / path.name).symlink_to(path)
+    (package / module).write_bytes(b"of another kind")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        f"import fastrnn; {code}",
+    ]  # -S: an editable install would find itself first
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: the native kernels of fastrnn {message}")
+    assert module in last and f"this is CPython {platform.python_version()} on " in last
+    assert "`pip install .`" in last
 
 
 def test_an_unknown_backend_in_the_environment_is_an_error_at_import():

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
+import sysconfig
 from contextlib import ExitStack
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,18 +62,40 @@ class Backend(Protocol):
     def drop(self, x: Array, random: Array, threshold: int, scale: float) -> Array: ...
 
 
+def _in_vain(what: str) -> str:
+    """Why there are no kernels, for whom, and what helps."""
+    python = f"{platform.python_implementation()} {platform.python_version()} on {sysconfig.get_platform()}"
+    return (
+        f"the native kernels of fastrnn {what}; this is {python}: install a wheel for it (there are some for "
+        "CPython from 3.10 on), or run `pip install .` in the source tree (with GCC 12, Clang 14 or newer)"
+    )
+
+
+def load_core() -> Any:
+    """The compiled module; None where there is none for this Python."""
+    if not find_spec("fastrnn._core"):
+        return None
+    try:
+        return import_module("fastrnn._core")
+    except ImportError as error:
+        if error.path is None:  # what it says itself, of FASTRNN_ISA or of the processor
+            raise
+        raise ImportError(_in_vain(f"do not load: {error}")) from error
+
+
 @functools.cache
 def _backend(name: str) -> Backend:
     """The backend of this name; the native one loads when first needed."""
     if name == "reference":
         return reference
-    try:
-        import fastrnn._core as core
-    except ModuleNotFoundError as error:
+    core: Backend | None = load_core()
+    if core is None:
+        others = ", ".join(sorted(path.name for path in Path(__file__).parent.glob("_core.c*")))
         raise ImportError(
-            "the native kernels of fastrnn are not built: run `pip install .` in its source tree, or use the "
-            'slower NumPy backend with fastrnn.use_backend("reference") or FASTRNN_BACKEND=reference'
-        ) from error
+            _in_vain(f"are not built for this Python, only {others}" if others else "are not built")
+            + ', or use the slower NumPy backend with fastrnn.use_backend("reference") or '
+            "FASTRNN_BACKEND=reference"
+        )
     return core
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import import_module
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from fastrnn import backend
 from fastrnn.checks import non_negative_int
 
 # Loaded with the package: an ISA that FASTRNN_ISA names and the machine lacks is an error on import.
-_core = import_module("fastrnn._core") if find_spec("fastrnn._core") else None
+_core = backend.load_core()
 
 MOST_THREADS = 1024  # about as many as the largest machines have processors; more are never used
 
