@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fastrnn.arrays import Arrays
 from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.docstrings import complete
+from fastrnn.whole import at_once, copying, setting
 
 
 class Optimizer:
@@ -103,11 +104,17 @@ class Optimizer:
             parameters, arrays = _each_once(parameters), _summed(parameters, arrays)
         if not isinstance(self.parameters, Arrays):  # whose arrays are never others
             self._require_averages_of(parameters)
-        self.steps += 1
-        for name, parameter in parameters.items():
-            p, g = _plain(parameter), checks.plain(arrays[name], parameter.dtype)
-            self._update(p, g, *(self._averages[f"{slot}.{name}"] for slot in self._slots))
-            _write_back(p, parameter)
+        update, numbers = self._rule(self.steps + 1)
+        plain = {name: _plain(parameter) for name, parameter in parameters.items()}
+        given = [
+            (p, checks.plain(arrays[name], p.dtype), *self._slots_of(name), *numbers)
+            for name, p in plain.items()
+        ]
+        at_once(
+            itertools.starmap(update, given),
+            _written_back(plain, parameters),
+            setting("steps", [self], [self.steps + 1]),
+        )
 
     def _require_averages_of(self, parameters: Mapping[str, Array]) -> None:
         for slot in self._slots:
@@ -117,9 +124,13 @@ class Optimizer:
                     expected = "the array that the optimizer was made for, or one like it"
                     raise ValueError(f"parameters[{name!r}] must be {expected}, got {checks.came(array)}")
 
-    def _update(self, p: Array, g: Array, *slots: Array) -> None:
-        """Update parameter `p` and its slots in place, from gradient `g`."""
+    def _rule(self, steps: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """What updates a parameter and its slots in place in the step of this number, from 1, and what it
+        takes after them and the gradient: p, g, slots."""
         raise NotImplementedError
+
+    def _slots_of(self, name: str) -> list[Array]:
+        return [self._averages[f"{slot}.{name}"] for slot in self._slots]
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all that the next step depends on besides the parameters and the options given at
@@ -152,10 +163,13 @@ class Optimizer:
         """
         arrays = checks.matching_arrays("state", state, self._state())
         steps = checks.non_negative_int("state['step']", int(arrays["step"]))
-        self.lr = float(arrays["lr"])
-        self.steps = steps
-        for name, average in self._averages.items():
-            average[...] = arrays[name]
+        lr = checks.non_negative_float("lr", float(arrays["lr"]))
+        averages = self._averages
+        at_once(
+            copying([arrays[name] for name in averages], averages.values()),
+            setting("steps", [self], [steps]),
+            setting("_lr", [self], [lr]),
+        )
 
     def _state(self) -> dict[str, Array]:
         return {"step": np.array(self.steps, np.int64), "lr": np.array(self.lr, np.float64), **self._averages}
@@ -192,9 +206,9 @@ class SGD(Optimizer):
             self._slots = ("m",)
         super().__init__(parameters, lr)
 
-    def _update(self, p: Array, g: Array, *slots: Array) -> None:
-        m = slots[0] if slots else None
-        kernels().sgd(p, g, m, self.lr, self.momentum, self.weight_decay)
+    def _rule(self, steps: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        no_slot = () if self._slots else (None,)
+        return kernels().sgd, (*no_slot, self.lr, self.momentum, self.weight_decay)
 
 
 class RMSprop(Optimizer):
@@ -221,9 +235,8 @@ class RMSprop(Optimizer):
         self.eps = checks.positive_float("eps", eps)
         super().__init__(parameters, lr)
 
-    def _update(self, p: Array, g: Array, *slots: Array) -> None:
-        (v,) = slots
-        kernels().rmsprop(p, g, v, self.lr, self.alpha, self.eps)
+    def _rule(self, steps: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        return kernels().rmsprop, (self.lr, self.alpha, self.eps)
 
 
 class Adam(Optimizer):
@@ -265,14 +278,13 @@ class Adam(Optimizer):
         self.eps = checks.positive_float("eps", eps)
         super().__init__(parameters, lr)
 
-    def _update(self, p: Array, g: Array, *slots: Array) -> None:
+    def _rule(self, steps: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
         # lr (m / c1) / (sqrt(v) / c2 + eps) = (lr c2 / c1) m / (sqrt(v) + c2 eps): two divisions less
         beta1, beta2 = self.betas
-        correction1 = 1 - beta1**self.steps
-        correction2 = (1 - beta2**self.steps) ** 0.5
+        correction1 = 1 - beta1**steps
+        correction2 = (1 - beta2**steps) ** 0.5
         rate, eps = self.lr * correction2 / correction1, self.eps * correction2
-        m, v = slots
-        kernels().adam(p, g, m, v, rate, self._kept(), beta1, beta2, eps)
+        return kernels().adam, (rate, self._kept(), beta1, beta2, eps)
 
     def _kept(self) -> float:
         """The part of a parameter that stays before the step."""
@@ -422,10 +434,10 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     norm = grad_norm(gradients)
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
-        for array in _each_once(gradients).values():
-            plain = _plain(array)
-            backend.scale(plain, factor)
-            _write_back(plain, array)
+        each = _each_once(gradients)
+        plain = {name: _plain(array) for name, array in each.items()}
+        scaled = map(backend.scale, plain.values(), itertools.repeat(factor))
+        at_once(scaled, _written_back(plain, each))
     return norm
 
 
@@ -447,8 +459,11 @@ def clip_grad_value(gradients: Mapping[str, Array], clip_value: float) -> None:
     """
     clip_value = checks.positive_float("clip_value", clip_value)
     _require_writable("gradients", gradients)
-    for array in gradients.values():
-        np.clip(array, -clip_value, clip_value, out=array)
+    arrays = list(gradients.values())
+    at_once(
+        map(np.maximum, arrays, itertools.repeat(-clip_value), arrays),
+        map(np.minimum, arrays, itertools.repeat(clip_value), arrays),
+    )
 
 
 def _plain(array: Array) -> Array:
@@ -456,9 +471,10 @@ def _plain(array: Array) -> Array:
     return checks.plain(array, array.dtype)
 
 
-def _write_back(plain: Array, array: Array) -> None:
-    if plain is not array:
-        array[...] = plain
+def _written_back(plain: Mapping[str, Array], arrays: Mapping[str, Array]) -> Iterator[None]:
+    """Copies of those that are not the arrays themselves, for `at_once`."""
+    others = [name for name, array in arrays.items() if plain[name] is not array]
+    return copying([plain[name] for name in others], [arrays[name] for name in others])
 
 
 def _each_once(arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -127,13 +127,15 @@ class Pooled(NamedTuple):
         def back_by_windows(dy: Array, wanted: bool) -> None:
             """Each once more, forward as before and then back: all of them at once would be too large."""
             after = [each.bit_generator.state for each in generators]
-            _set(generators, before)
             current, start = states, 0
-            for array, valid in self._windows(x, lengths, limit):
-                y, current, undo = run(self.layers, array, current, valid, training=True)
-                back_through(undo, spread(dy, start, len(self._swap(y))), False)
-                start += len(self._swap(y))
-            _set(generators, after)
+            try:
+                _set(generators, before)
+                for array, valid in self._windows(x, lengths, limit):
+                    y, current, undo = run(self.layers, array, current, valid, training=True)
+                    back_through(undo, spread(dy, start, len(self._swap(y))), False)
+                    start += len(self._swap(y))
+            finally:
+                _set(generators, after)
 
         by_windows = cut and not isinstance(self.pooling, Last)
         y = self.pooling._pooled(gathered, np.maximum(lengths, 1))

@@ -16,6 +16,7 @@ from fastrnn import checks
 from fastrnn.arrays import Arrays, Joined
 from fastrnn.backend import Backend, kernels
 from fastrnn.checks import Array
+from fastrnn.whole import at_once, copying, setting
 
 Seed: TypeAlias = "int | np.random.Generator | None"  # a string: numpy.random loads when it is needed
 Back: TypeAlias = "Callable[[npt.ArrayLike], Array]"  # from the gradient of y to that of x
@@ -75,12 +76,21 @@ class Layer:
         gradients : mapping of str to ndarray
             With the keys of `parameters`.
         """
+        sums = self._sums(gradients)
+        at_once(setting("_gradients", sums, sums.values()))
+
+    def _sums(self, gradients: Mapping[str, Array]) -> dict[Layer, Arrays]:
+        """What the gradients of the layers that own some become when these are added."""
         found = dict(gradients)
         if self._gradients:
             with np.errstate(all="ignore"):
                 for name, before in self._gradients.items():
                     found[name] = before + found[name] if name in found else before
-        self._gradients = Arrays(found)
+        return {self: Arrays(found)}
+
+    def _owners(self) -> list[Layer]:
+        """The layers that have these arrays and their gradients."""
+        return [self]
 
     def take_gradients(self) -> dict[str, Array]:
         """Hand the gradients over, for a step of an optimizer: the layer has none then until a `back` runs
@@ -108,7 +118,8 @@ class Layer:
 
     def clear_gradients(self) -> None:
         """Forget the gradients: what comes next is added to nothing."""
-        self._gradients = Arrays({})
+        owners = self._owners()
+        at_once(setting("_gradients", owners, [Arrays({}) for _ in owners]))
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters, by name."""
@@ -131,7 +142,8 @@ class Layer:
             has changed.
         """
         parameters = self.parameters
-        parameters.update(checks.matching_arrays(f"state of {type(self).__name__}", state, parameters))
+        found = checks.matching_arrays(f"state of {type(self).__name__}", state, parameters)
+        at_once(copying(found.values(), map(parameters.__getitem__, found)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a file, its options and its weights, which `fastrnn.load` makes a layer of
@@ -273,17 +285,17 @@ class Composite(Layer):
         """What the parts have: those whose `back` has run."""
         return Joined({name: layer.gradients for name, layer in self.parts.items()})
 
-    def add_gradients(self, gradients: Mapping[str, Array]) -> None:
-        """Add to the parts' gradients."""
+    def _sums(self, gradients: Mapping[str, Array]) -> dict[Layer, Arrays]:
+        sums: dict[Layer, Arrays] = {}
         for part, layer in self.parts.items():
             names = {name: name.partition(".") for name in gradients}
             own = {own: gradients[name] for name, (first, _, own) in names.items() if first == part}
-            layer.add_gradients(own)
+            if own:  # a layer that comes twice has all by the first of its names
+                sums |= layer._sums(own)
+        return sums
 
-    def clear_gradients(self) -> None:
-        """Forget the parts' gradients."""
-        for layer in self.parts.values():
-            layer.clear_gradients()
+    def _owners(self) -> list[Layer]:
+        return [owner for layer in self.parts.values() for owner in layer._owners()]
 
 
 def held_in(*holders: Any) -> list[Any]:

@@ -22,6 +22,7 @@ from fastrnn.layers.pooling import Last, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.steps import Masking, Reverse
 from fastrnn.layers.stream import Stream
+from fastrnn.whole import at_once, setting
 
 
 class Sequential(Composite):
@@ -193,7 +194,13 @@ class Sequential(Composite):
             input_gradient = checks.boolean("input_gradient", input_gradient)
             if not waiting:
                 raise RuntimeError("back was called before: each serves one call; run forward again")
-            return back_through(waiting.pop(), dy, input_gradient)
+            owners = self._owners()
+            gradients = [owner._gradients for owner in owners]
+            try:
+                return back_through(waiting.pop(), dy, input_gradient)
+            except BaseException:  # some layers have added to theirs
+                at_once(setting("_gradients", owners, gradients))
+                raise
 
         return (y, tuple(states), back) if return_state else (y, back)
 

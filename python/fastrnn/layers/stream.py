@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import threading
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -22,6 +21,7 @@ from fastrnn.layers.steps import Unmasked
 from fastrnn.reference import Options, Parameters
 from fastrnn.reference.stream import sizes
 from fastrnn.states import joined, named
+from fastrnn.whole import at_once
 
 StateT = TypeVar("StateT")
 StreamT = TypeVar("StreamT", bound="Stream[Any]")
@@ -234,7 +234,7 @@ class _Chain:
         self._parts = parts
         self._streams = [part for part in parts if not isinstance(part, Layer)]
         self._counts = [len(stream.state()) for stream in self._streams]  # of recurrent layers
-        self._gate = threading.Lock()
+        self._inside: dict[object, None] = {}  # who is at work, or wants to be: the first is
 
     def step(self, x: Array, out: Array | None) -> Array:
         y: Array = self.steps(x[None])[0]
@@ -244,10 +244,11 @@ class _Chain:
         return out
 
     def steps(self, x: Any) -> Any:
-        gate = self._gate
-        if not gate.acquire(blocking=False):
-            raise RuntimeError("this stream is at work in another thread: make one for each thread")
+        inside, me = self._inside, object()
         try:
+            inside[me] = None
+            if next(iter(tuple(inside))) is not me:
+                raise RuntimeError("this stream is at work in another thread: make one for each thread")
             before = self.state()
             try:
                 for part in self._parts:
@@ -257,7 +258,7 @@ class _Chain:
                 self.set_state(before)
                 raise
         finally:
-            gate.release()
+            inside.pop(me, None)
         return x
 
     def state(self) -> tuple[Any, ...]:
@@ -265,9 +266,9 @@ class _Chain:
 
     def set_state(self, states: Sequence[Any]) -> None:
         left = iter(states)
-        for stream, count in zip(self._streams, self._counts, strict=True):
-            stream.set_state(list(itertools.islice(left, count)))
-        self._gate = threading.Lock()  # after a fork the other one may be held by a thread that is lost
+        each = [list(itertools.islice(left, count)) for count in self._counts]
+        at_once(itertools.starmap(type(self._streams[0]).set_state, zip(self._streams, each, strict=True)))
+        self._inside = {}  # after a fork the other one may have threads that are lost
 
     def copy(self) -> _Chain:
         return _Chain([part if isinstance(part, Layer) else part.copy() for part in self._parts])

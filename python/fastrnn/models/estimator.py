@@ -291,14 +291,11 @@ class NetworkEstimator(Stored):
         """Training can diverge and stay finite: then all weights 0, and so outputs of 0, are far better."""
         if not self.history_:
             return
-        learned, weights = self._mean_loss(examples, SAMPLED), self.network_.parameters
-        kept = self.network_.state_dict()
-        try:
-            for array in weights.values():
-                array[...] = 0
-            guessed = self._mean_loss(examples, SAMPLED)
-        finally:
-            self.network_.load_state_dict(kept)
+        guessing = copy.copy(self)
+        guessing.network_ = copy.deepcopy(self.network_)
+        for array in guessing.network_.parameters.values():
+            array[...] = 0
+        learned, guessed = (model._mean_loss(examples, SAMPLED) for model in (self, guessing))
         if 0 < 2 * guessed < learned:
             checks.warn(
                 f"the training has diverged: its loss is {learned:.4g}, where guessing has {guessed:.4g}; "
@@ -307,7 +304,7 @@ class NetworkEstimator(Stored):
 
     def _become(self: Self, other: Self) -> Self:
         learned = other.__dict__.keys() - other.get_params()
-        self.__dict__.update((name, other.__dict__[name]) for name in learned)
+        self.__dict__.update({name: other.__dict__[name] for name in learned})  # a generator could be ended
         return self
 
 

@@ -140,15 +140,12 @@ class Training:
                 good = self._best or self._snapshot()
                 self._progress.end(record)
                 stopped = self._told_to_stop(callbacks)
-        except Exception:
-            self._put_back(good)
+            self._end(self._best)
+        except BaseException as error:  # which may have ended an end, too
+            self._end(self._best or (good if isinstance(error, Exception) else {}))
             raise
         finally:
             self._progress.end()
-            self._put_back(self._best)
-            self.network.clear_gradients()
-            for optimizer, peak in zip(self.optimizers, self._peaks, strict=True):
-                optimizer.lr = peak
 
     def state_dict(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """All that it takes to go on from here: a snapshot, which does not change when training goes on.
@@ -260,9 +257,22 @@ class Training:
             clip_grad_norm(gradients, limit)
         part = (schedule if callable(schedule) else SCHEDULES[schedule])(self._done(epochs))
         part = checks.non_negative_float("what schedule returns", part)
-        for optimizer, peak, names in zip(self.optimizers, self._peaks, self._names, strict=True):
-            optimizer.lr = peak * part
-            optimizer.step({own: gradients[name] for own, name in names.items()})
+        self._set_rates(part)
+        own = [{own: gradients[name] for own, name in names.items()} for names in self._names]
+        goal = [optimizer.steps + 1 for optimizer in self.optimizers]
+
+        def step_all() -> None:
+            for optimizer, each, steps in zip(self.optimizers, own, goal, strict=True):
+                if optimizer.steps < steps:
+                    optimizer.step(each)
+
+        try:
+            step_all()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, after some: weights stay as they are, and are to be of one step
+            step_all()
+            raise
         return clipped
 
     def _names_of_arrays(self) -> list[dict[str, str]]:
@@ -301,7 +311,7 @@ class Training:
         self.network.clear_gradients()
         return found
 
-    # -- between epochs
+    # -- between epochs, and at the end
 
     def _measure(self, metrics: Callable[[Any], Mapping[str, Any]], record: dict[str, Any]) -> None:
         """Add what metrics return to the record."""
@@ -361,6 +371,16 @@ class Training:
                     parameters[name][...] = array
                 else:  # somebody has put another one there
                     parameters[name] = array.copy()
+
+    def _end(self, snapshot: Mapping[str, Array]) -> None:
+        """Leave no traces but weights, of a snapshot or as they are."""
+        self._put_back(snapshot)
+        self.network.clear_gradients()
+        self._set_rates(1.0)
+
+    def _set_rates(self, part: float) -> None:
+        for optimizer, peak in zip(self.optimizers, self._peaks, strict=True):
+            optimizer.lr = peak * part
 
     def _generators(self) -> list[np.random.Generator]:
         found = held_in(self.rng, self.network)
