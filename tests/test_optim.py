@@ -549,6 +549,11 @@ def test_arrays_have_rates_of_their_own_and_decay_alike():
     )
 
 
+def test_a_docstring_has_every_parameter():
+    names = re.findall(r"^(\w+) : ", AdamW.__doc__, re.MULTILINE)
+    assert names == ["parameters", "lr", "betas", "eps", "weight_decay"]
+
+
 def test_each_name_makes_its_optimizer_and_only_weights_decay():
     parameters = {name: np.ones(2) for name in ("weight", "a.weight_hh", "a.bias", "weights.h_0")}
     for name, kind in optim.OPTIMIZERS.items():
@@ -568,8 +573,9 @@ def test_a_function_makes_optimizers():
         assert optim.make(lambda *given, returned=returned: returned, parameters, 0.1) == made
     (made,) = optim.make(Adam, parameters, 0.2)
     assert type(made) is Adam and made.parameters is parameters and made.lr == 0.2
-    for returned in (None, [], [one, None]):
-        with pytest.raises(TypeError, match="optimizer must return an Optimizer or a list of some, got"):
+    for returned, came in [(None, r"\[None\]"), ([], r"\[\]"), ([one, None], r"\[<.*>, None\]")]:
+        wanted = f"optimizer must return an Optimizer or a list of some, got {came} of type list"
+        with pytest.raises(TypeError, match=wanted):
             optim.make(lambda *given, returned=returned: returned, parameters, 0.1)
     for optimizer in ("rmsprop", Adam):
         with pytest.raises(ValueError, match='weight_decay goes with optimizer="adam" or "sgd" only, got'):
