@@ -38,7 +38,7 @@ coverage: $(VENV)/coverage
 	$(BIN)/coverage report
 
 mutants: $(VENV)/mutants
-	$(BIN)/python tools/mutants.py $(MODULES)
+	$(BIN)/python tools/mutants.py $(OPTIONS)
 
 bench: $(VENV)/bench
 	$(BIN)/python -m pytest bench -q
