@@ -38,7 +38,8 @@ html_favicon = "_static/favicon.svg"
 html_show_search_summary = False  # it would be fetched, which a page opened as a file may not do
 html_math_renderer = "mathml"
 
-myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "deflist", "colon_fence", "substitution"]
+myst_substitutions = {"version": version}
 myst_heading_anchors = 3
 myst_html_meta = {"description": fastrnn.__doc__}
 

@@ -1,12 +1,13 @@
-"""tools/pages.py, which opens the site in a browser, notices what it looks for."""
+"""The site's tools: tools/pages.py, which opens it in a browser, notices what it looks for."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).parent.parent / "tools" / "pages.py"
+TOOLS = Path(__file__).parent.parent / "tools"
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>A page</title></head>
 <body style="margin: 0"><h1 id="top">A page</h1><p>Words that fit.</p>{}</body></html>"""
 
@@ -35,7 +36,8 @@ def test_each_fault_of_a_page_is_noticed(tmp_path):
     (tmp_path / "search.html").write_text(PAGE.format('<ul id="search-results"></ul>'))
     for number, body in enumerate(FAULTS.values()):
         (tmp_path / f"wrong{number}.html").write_text(PAGE.format(body))
-    run = subprocess.run([sys.executable, TOOL, tmp_path], capture_output=True, text=True, timeout=300)
+    command = [sys.executable, TOOLS / "pages.py", tmp_path]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if "Executable doesn't exist" in run.stderr:
         pytest.skip("no browser is installed")
     assert run.returncode == 1, run.stderr
@@ -45,3 +47,12 @@ def test_each_fault_of_a_page_is_noticed(tmp_path):
         assert any(fault in line for line in mine), (fault, mine)
     assert any(line.startswith("search.html: finds nothing") for line in lines)
     assert not [line for line in lines if line.startswith("right.html")]
+
+
+def test_versions_lead_to_the_newest_release(tmp_path):
+    for version in ("0.9.0", "dev", "0.10.1"):
+        (tmp_path / version).mkdir()
+    subprocess.run([sys.executable, TOOLS / "versions.py", tmp_path], check=True)
+    assert "url=0.10.1/index.html" in (tmp_path / "index.html").read_text()
+    listed = re.findall(r'href="(\S+)/index.html"', (tmp_path / "versions.html").read_text())
+    assert listed == ["0.10.1", "0.9.0", "dev"]
