@@ -14,7 +14,7 @@ from cells import FORMS, backward, flat, forward
 
 from fastrnn import reference
 from fastrnn.arrays import Arrays
-from fastrnn.reference import Call, Parameters
+from fastrnn.reference import Call, Options, Parameters
 
 _core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
 
@@ -397,6 +397,29 @@ def test_infinity_reaches_the_gates_bounds(isa, cell):
     problem.x[:] = np.inf
     for got, want in zip(problem.infer(), problem.truth(), strict=False):
         np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", ["x", "state", "dy"])
+@pytest.mark.parametrize("options", [{"coupled": True}, {"clip": 0.2}, {"output": "linear"}], ids=str)
+def test_not_a_number_goes_as_far_as_in_the_reference(isa, options, place, value):
+    """Neither further, through a peephole that is not there, nor less far, past a bound."""
+    problem = Problem("lstm_any", "float64", 5, 4, 6, 20)
+    problem.parameters = problem.parameters._replace(vectors=())
+    problem.form = problem.form._replace(options=Options(**options))
+    array = {"x": problem.x[2], "state": problem.states[1], "dy": problem.dy[3]}[place]
+    array[1, 5] = value
+    for k, (found, expected) in enumerate(zip(problem.run(_core), problem.run(reference), strict=True)):
+        np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected), err_msg=f"result {k}")
+
+
+@pytest.mark.parametrize("function", ["relu", "linear"])
+def test_the_slope_at_infinity_is_that_of_the_function(isa, function):
+    weights = Parameters(np.array([[2.0]]), np.array([[1.0]]))
+    call = Call("rnn_any", np.array([[[np.inf]]]), weights, (None,), options=Options(state=function))
+    for backend in (_core, reference):
+        y, _, reserve = forward(backend, call._replace(training=True))
+        assert backward(backend, reserve, np.ones_like(y), (None,)).x.item() == 2
 
 
 def test_inputs_are_not_written(threads):

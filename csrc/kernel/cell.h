@@ -52,6 +52,7 @@ struct Point {
   Vec<R> row;                              // for the product that reads it
   Vec<R> dh, dc, dmultiplied, drow;        // gradients
   Vec<R> vectors[most], dvectors[most];    // the cell's own, H of them each; and their gradients
+  bool given;                              // whether it has them: 0 stands for none, but 0 times infinity is no 0
 };
 
 // One row in one step, as a cell sees it that needs whole rows: it has forward(layout, row) and backward(layout, row) in

@@ -153,7 +153,7 @@ class ForwardPass : Sequence<C, R> {
     } else {
       const auto block = [&](Index u, int count) __attribute__((always_inline)) {
         Point<R> p;
-        p.options = &layer.options;
+        p.options = &layer.options, p.given = layer.vectors[0];
         for (Index j = 0; j < S; ++j) p.a[j] = load(slot + u * S * U + j * count, count);
         if constexpr (C::reads_h) p.h = load(h_prev + u * U, count);
         if constexpr (has_c) p.c = load(c_prev + u * U);

@@ -53,7 +53,6 @@ struct Chosen {
   template <class R>
   static __attribute__((noinline)) Vec<R> slope(Activation f, R clip, Vec<R> y) {
     const Vec<R> zero{}, one = splat(R(1));
-    const Vec<R> low = apply<R>(f, clip, splat(-clip)), high = apply<R>(f, clip, splat(clip));
     Vec<R> value;
     switch (f) {
       case Activation::sigmoid: value = fma(-y, y, y); break;
@@ -64,6 +63,8 @@ struct Chosen {
       default: value = fma(-y, y, one);
     }
     if (f == Activation::hard_sigmoid || f == Activation::hard_sigmoid_6) value = y > zero && y < one ? value : zero;
+    if (clip == unbounded<R>) return value;
+    const Vec<R> low = apply<R>(f, clip, splat(-clip)), high = apply<R>(f, clip, splat(clip));
     return y == low || y == high ? zero : value;
   }
 

@@ -22,7 +22,8 @@ struct LSTM : Plain {
   static FASTRNN_INLINE void forward(Point<R>& p) {
     Vec<R>* const a = p.a;
     const Vec<R>* const peephole = p.vectors;  // i f o
-    if constexpr (F::any) a[0] += peephole[0] * p.c, a[1] += peephole[1] * p.c;
+    if constexpr (F::any)
+      if (p.given) a[0] += peephole[0] * p.c, a[1] += peephole[1] * p.c;
     a[0] = F::template gate<R>(p.options, a[0]);
     a[1] = F::template gate<R>(p.options, a[1]);
     a[2] = F::template state<R>(p.options, a[2]);
@@ -30,7 +31,8 @@ struct LSTM : Plain {
       if (p.options->coupled) a[1] = splat(R(1)) - a[0];
     if constexpr (!F::any) a[3] = F::template gate<R>(p.options, a[3]);
     p.next_c = fma(a[1], p.c, a[0] * a[2]);
-    if constexpr (F::any) a[3] = F::template gate<R>(p.options, fma(peephole[2], p.next_c, a[3]));
+    if constexpr (F::any)
+      a[3] = F::template gate<R>(p.options, p.given ? fma(peephole[2], p.next_c, a[3]) : a[3]);
     p.next_h = a[3] * F::template output<R>(p.options, p.next_c);
   }
 
@@ -41,7 +43,8 @@ struct LSTM : Plain {
     Vec<R>* const a = p.a;
     Vec<R> dc = fma(p.dh * o, F::template output_slope<R>(p.options, shown), p.dc);
     a[3] = p.dh * shown * F::template gate_slope<R>(p.options, o);
-    if constexpr (F::any) dc += a[3] * p.vectors[2];
+    if constexpr (F::any)
+      if (p.given) dc += a[3] * p.vectors[2];
     a[0] = dc * g * F::template gate_slope<R>(p.options, i);
     a[1] = dc * p.c * F::template gate_slope<R>(p.options, f);
     a[2] = dc * i * F::template state_slope<R>(p.options, g);
@@ -52,7 +55,7 @@ struct LSTM : Plain {
         a[0] = dc * (g - p.c) * F::template gate_slope<R>(p.options, i);
         a[1] = Vec<R>{};
       }
-      p.dc += a[0] * p.vectors[0] + a[1] * p.vectors[1];
+      if (p.given) p.dc += a[0] * p.vectors[0] + a[1] * p.vectors[1];
       p.dvectors[0] = a[0] * p.c;
       p.dvectors[1] = a[1] * p.c;
       p.dvectors[2] = a[3] * p.next_c;

@@ -103,8 +103,8 @@ class Cell:
         return a if self.bound is None else np.clip(a, -self.bound, self.bound)
 
     def unclip(self, da: Array, a: Array) -> Array:
-        """The gradient of what was clipped to a."""
-        return da if self.bound is None else np.where(np.abs(a) < self.bound, da, 0)
+        """The gradient of what was clipped to a: times a slope of 0 or 1, as NaN is not to be hidden."""
+        return da if self.bound is None else da * (np.abs(a) < self.bound)
 
 
 class RNN(Cell):
@@ -181,10 +181,10 @@ class LSTM(Cell):
             p_i, p_f, p_o = np.split(self.own["peephole"], 3)
             dc = dc + p_o * da_o
         di, df = dc * g, dc * c_previous
-        if self.coupled:
-            di, df = di - df, np.zeros_like(df)
-        da_i = self.unclip(di * self.gate.slope(i), a_i)
         da_f = self.unclip(df * self.gate.slope(f), a_f)
+        if self.coupled:
+            di, da_f = di - df, np.zeros_like(df)
+        da_i = self.unclip(di * self.gate.slope(i), a_i)
         da_g = self.unclip(dc * i * self.state.slope(g), a_g)
         dc_previous = dc * f
         if "peephole" in self.own:

@@ -117,6 +117,7 @@ class Stack:
         y, _, finals, _ = self._run(call, parameters, _masks(mask, parameters))
         return rows.given(y), _stacked(finals), np.empty(0, self._dtype)
 
+    @np.errstate(all="ignore")
     def back(
         self,
         memory: Array,
