@@ -46,6 +46,16 @@ def test_each_sequence_pools_its_own_steps(kind, bidirectional, rng):
     assert kind()(x.astype("float32")).dtype == np.float32
 
 
+@pytest.mark.parametrize("features", [1, 2])
+@pytest.mark.parametrize("kind", POOLINGS.values(), ids=POOLINGS)
+def test_a_row_has_the_same_bits_alone_and_in_any_layout(kind, features, rng):
+    x = rng.standard_normal((40, 3, features))
+    y = kind()(x)
+    assert kind()(np.asfortranarray(x)).tobytes() == y.tobytes()
+    for row in range(3):
+        assert kind()(x[:, row : row + 1]).tobytes() == y[row].tobytes()
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("kind", POOLINGS.values(), ids=POOLINGS)
 def test_gradients_are_those_of_central_differences(kind, bidirectional, rng):

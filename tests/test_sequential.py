@@ -298,6 +298,13 @@ def test_padding_beyond_the_longest_sequence_takes_no_window(rng):
         np.testing.assert_allclose(got[name], array, rtol=1e-12)
 
 
+@pytest.mark.parametrize("pooling", [Last(), Mean(), Max()])
+def test_a_batch_without_a_sequence_has_no_windows(pooling):
+    network = Sequential(GRU(3, 4), pooling, bptt_steps=2)
+    y, back = network.forward(np.ones((5, 0, 3), "float32"))
+    assert (y.shape, back(y).shape) == ((0, 4), (5, 0, 3))
+
+
 def test_a_composite_hands_gradients_to_its_parts():
     network = Composite(one=Linear(2, 1, bias=False), two=Composite(inner=Linear(2, 1, bias=False)))
     network.add_gradients({name: np.full((1, 2), k) for k, name in enumerate(network.parameters)})

@@ -106,7 +106,7 @@ class Pooled(NamedTuple):
         self, x: Array | Sequences, lengths: Lengths, states: list[Any], limit: int | None
     ) -> tuple[Array, list[Any], Undo]:
         """The same in training, and the way back through `limit` steps, or all: see `Sequential`."""
-        cut = limit is not None and self._steps(x) > limit
+        cut = limit is not None and len(lengths) > 0 and self._steps(x) > limit
         if limit is not None and cut and isinstance(self.pooling, Last):
             whole = self._sequences(x, lengths)
             x, start = whole.tail(limit), whole.head(limit)
