@@ -34,6 +34,8 @@ def main():
         noticed = f"{len(module.FAULTS) - len(missed)} of {len(module.FAULTS)} seeded faults noticed"
         done = f"{part:14}{tally.tried:>9,} {module.UNIT}: {len(tally.failures)} failed"
         print(f"{done}; {noticed}; {seconds:.0f} s")
+        for name, value in sorted(tally.largest.items()):
+            print(f"{part}: at most {value:.2f} of what is allowed: {name}")
         for fault in missed:
             print(f"{part}: does not notice a fault: {fault}")
         sys.stdout.flush()

@@ -8,7 +8,7 @@ from fastrnn.layers import CELLS, Embedding, Sequential
 from fastrnn.layers.description import build, describe
 from fastrnn.layers.layer import held_in
 from fastrnn.reference import ACTIVATIONS
-from fastrnn.states import members
+from fastrnn.states import joined, members
 
 DTYPES = ["float32", "float64"]
 
@@ -58,17 +58,17 @@ def recurrent(rng, inputs=None, hidden=None, **fixed):
     """A recurrent layer of any cell, sizes and options but those that are given."""
     kind = one_of(rng, list(CELLS))
     inputs, hidden = inputs or one_of(rng, SIZES), hidden or one_of(rng, SIZES)
-    count = one_of(rng, [1, 1, 1, 2, 3])
-    options = {name: chance(rng, often) for name, often in FLAGS.items()}
+    options = {"num_layers": one_of(rng, [1, 1, 1, 2, 3])}
+    options |= {name: chance(rng, often) for name, often in FLAGS.items()}
     options |= {"dtype": one_of(rng, DTYPES), **cell_options(rng, kind)}
     if "proj_size" in CELLS[kind]._options and hidden > 1 and chance(rng, 0.2):
         options["proj_size"] = int(rng.integers(1, hidden))
     if chance(rng, 0.15):
         options["recurrent_dropout"] = 0.25
-    if count > 1 and chance(rng, 0.2):
-        options["dropout"] = 0.25
-    seed = int(rng.integers(1 << 30))
-    return filled(rng, CELLS[kind](inputs, hidden, count, **{**options, **fixed}, seed=seed))
+    options |= fixed
+    if options["num_layers"] > 1 and chance(rng, 0.2):
+        options = {"dropout": 0.25, **options}
+    return filled(rng, CELLS[kind](inputs, hidden, **options, seed=int(rng.integers(1 << 30))))
 
 
 def network(rng, **fixed):
@@ -168,18 +168,25 @@ def dtype_of(layer):
     return next(each.dtype for each in row if hasattr(each, "dtype"))
 
 
-def both_passes(layer, given, rng, dtype=None):
-    """All that a layer computes for gradients that are drawn: by name, arrays or None, in one flat dict."""
-    dtype = dtype or dtype_of(layer)
+def upstream(rng, layer, given):
+    """What a way back is called with: gradients of all that the layer gives, drawn."""
+    dtype = dtype_of(layer)
+    if isinstance(layer, Sequential):
+        return {"dy": normal(rng, dtype, *layer(**given).shape)}
+    y, state_n = layer(**given)
+    dstate_n = tuple(normal(rng, dtype, *each.shape) for each in members(state_n))
+    return {"dy": normal(rng, dtype, *y.shape), "dstate_n": joined(dstate_n)}
+
+
+def both_passes(layer, given, gradients):
+    """All that a layer computes: arrays, or None, by name in one flat dict."""
     layer.clear_gradients()
     if isinstance(layer, Sequential):
         y, states, back = layer.forward(**given, return_state=True)
-        found = {"dx": back(normal(rng, dtype, *y.shape))}
+        found = {"dx": back(**gradients)}
     else:
         y, state_n, back = layer.forward(**given)
-        dstate_n = [normal(rng, dtype, *each.shape) for each in members(state_n)]
-        dy = normal(rng, dtype, *y.shape)
-        dx, dstate = back(dy, tuple(dstate_n) if isinstance(state_n, tuple) else dstate_n[0])
+        dx, dstate = back(**gradients)
         states, found = [state_n], {"dx": dx, **named("dstate", [dstate])}
     found = {"y": y, **named("state_n", states), **found}
     return found | {f"d{name}": array for name, array in layer.take_gradients().items()}

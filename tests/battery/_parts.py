@@ -19,6 +19,11 @@ class Tally:
     def __init__(self):
         self.tried = 0
         self.failures = []
+        self.largest = {}
+
+    def measure(self, name, value):
+        """How much of what is allowed something takes: the largest of each name is shown."""
+        self.largest[name] = max(value, self.largest.get(name, value))
 
     def saw(self, problem=None, count=1):
         """``count`` things were tried; ``problem`` says what is wrong with them, None that nothing is."""
