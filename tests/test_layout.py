@@ -201,3 +201,9 @@ def test_stub_names_what_the_module_has():
     tree = ast.parse((PACKAGE / "_core.pyi").read_text())
     named = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"}
     assert named == {name for name in dir(core) if name[0] != "_"}
+
+
+def test_the_citation_is_of_this_version():
+    from fastrnn import __version__
+
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
