@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import fastrnn
+
 ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "python" / "fastrnn"
+PACKAGE = Path(fastrnn.__file__).parent  # the sources, or what is installed
 CSRC = ROOT / "csrc"
 
 # Each module and what of fastrnn it may import, at its top level or within.
