@@ -106,21 +106,25 @@ def sdist() -> Path:
     return WORK / archive.name.removesuffix(".tar.gz")
 
 
-def wheel(one: Target, tree: Path) -> Path:
+def backend(oldest: Target) -> Path:
+    """What builds wheels, for all Pythons in one place: scikit-build-core begins anew where it has moved."""
+    folder = WORK / "backend"
+    names = ["build", "scikit-build-core>=0.10", "pybind11>=2.13"]
+    run(TOOLS / "pip", "--quiet", "--python", oldest.python, "install", "--target", folder, *names)
+    return folder
+
+
+def wheel(one: Target, tree: Path, backend: Path) -> Path:
     """Build and repair the wheel of a Python."""
-    bin = environment(f"build-{one.tag}", one.python)
-    run(bin / "python", "-m", "pip", "install", "--quiet", "scikit-build-core>=0.10", "pybind11>=2.13")
-    # The compiler is the same for all, not that by which each Python was built, or CMake would begin anew.
-    variables = {"CXX": "c++"} | os.environ | {"PATH": f"{bin}:{TOOLS}:{os.environ['PATH']}"}
     raw = WORK / f"raw-{one.tag}"
-    command = ["-m", "pip", "wheel", "--verbose", "--no-build-isolation", "--no-deps", "--wheel-dir", raw]
-    command += ["--no-cache-dir"]  # which has the wheel of whatever stood in the folder last time
-    options = ["--config-settings", f"build-dir={tree / 'build' / 'module'}"]
-    run(bin / "python", *command, *options, tree, log=WORK / f"build-{one.tag}.log", env=variables)
+    command = ["-m", "build", "--wheel", "--no-isolation", "--outdir", raw, tree]
+    folder = f"--config-setting=build-dir={tree / 'build' / 'module'}"
+    variables = os.environ | {"PATH": f"{TOOLS}:{os.environ['PATH']}", "PYTHONPATH": str(backend)}
+    variables.setdefault("CXX", "c++")  # not that by which each Python was built
+    run(one.python, *command, folder, log=WORK / f"build-{one.tag}.log", env=variables)
     (built,) = raw.glob("*.whl")
-    log = WORK / f"repair-{one.tag}.log"
     repair = ["repair", "--zip-compression-level", "9", "--wheel-dir", DIST, built]
-    run(TOOLS / "auditwheel", *repair, log=log, env=variables)
+    run(TOOLS / "auditwheel", *repair, log=WORK / f"repair-{one.tag}.log", env=variables)
     (repaired,) = DIST.glob(f"*-{one.tag}-manylinux*.whl")
     return repaired
 
@@ -153,10 +157,11 @@ def main(pythons: list[str]) -> None:
     ours = targets(pythons)
     print(f"for {', '.join(one.tag for one in ours)}; logs are in {WORK}", flush=True)
     tree = sdist()
+    builder = backend(ours[0])
     wheels = []
     for one in ours:
         begin = time.monotonic()
-        made = wheel(one, tree)
+        made = wheel(one, tree, builder)
         check(one, made)
         wheels.append(made)
         size = made.stat().st_size / 1e6
