@@ -207,9 +207,8 @@ def test_objects_that_are_numbers_become_numpys(given, expected):
     [
         (objects(1, "2a"), None, TypeError, "numbers, got '2a' of type str in X[1]: could not convert"),
         (objects([1, 2], [3]), None, TypeError, "got a list in X[0]: float() argument"),
-        (objects([1, 2], [3]), None, TypeError, "; sequences go into a list, one by one"),
         (np.array("2a", object), None, TypeError, "got '2a' of type str in X: could not convert"),
-        (np.array([[1, 2], [3, "a"]], object), ["left", "right"], TypeError, "in X[1, 1], column 'right': c"),
+        (np.array([[1, 2], ["a", 3]], object), ["left", "right"], TypeError, "in X[1, 0], column 'left': c"),
         (np.array(["1"]), None, TypeError, "X must be an array of numbers, got dtype <U1"),
         (np.ones(2, "c8"), None, ValueError, "not supported: X must be real, got dtype complex64"),
     ],
@@ -218,6 +217,13 @@ def test_what_is_not_real_is_named_and_found(given, columns, error, words):
     with pytest.raises(error) as raised:
         checks.real_array("X", given, columns)
     assert words in str(raised.value)
+
+
+def test_a_list_among_objects_gets_a_hint_and_a_word_none():
+    for given, end in [([1, 2], "'list'; sequences go into a list, one by one"), ("2a", "to float: '2a'")]:
+        with pytest.raises(TypeError) as raised:
+            checks.real_array("X", objects(given, [3]))
+        assert str(raised.value).endswith(end)
 
 
 def test_real_numbers_stay_the_array_that_they_are():

@@ -493,10 +493,10 @@ LOSSES = {
     "a triple": (lambda y, target: (1.0, y, y), "loss must return a pair"),
     "another shape": (
         lambda y, target: (1.0, y[:, :1]),
-        r"a gradient of the shape of the network's output, \(8, 2\), got .* of shape \(8, 1\)",
+        r"a gradient of the shape of the network's output, \(8, 2\), got an array of shape \(8, 1\)",
     ),
     "no number": (lambda y, target: (y, y), "the loss must be a number, got"),
-    "no gradient": (lambda y, target: (1.0, None), r"got None of type NoneType of shape \(\)"),
+    "no gradient": (lambda y, target: (1.0, None), "got None of type NoneType"),
     "not finite": (lambda y, target: (float("nan"), y), "the loss became nan at step 1, in epoch 1"),
     "a gradient not finite": (
         lambda y, target: (1.0, y * np.nan),
@@ -549,6 +549,24 @@ def test_data_that_do_not_fit_are_told(data, error):
     if error != "2":
         with pytest.raises((TypeError, ValueError), match=error.replace("data", "validation", 1)):
             fit(network, (X, LABELS), validation=data, loss="softmax_cross_entropy", epochs=1)
+
+
+def test_there_is_an_output_for_each_target():
+    class Cut(Arrays):
+        def forward(self, x, lengths=None):
+            y, back = super().forward(x, lengths)
+            return y[self.part], back
+
+    y = [x[:, 0] for x in X]
+    for make, target, part, error in [
+        (tagger, y, np.s_[:, :1], r"each step, .* each, \(9, 8\), got an output of shape \(9, 1, 2\)"),
+        (tagger, y, np.s_[:3], r"each step, .* each, \(9, 8\), got an output of shape \(3, 8, 2\)"),
+        (classifier, LABELS, np.s_[:3], r"each sequence, .* each, \(8,\), got an output of shape \(3, 2\)"),
+    ]:
+        network = Cut(make=make)
+        network.part = part
+        with pytest.raises(ValueError, match=f"the network must give something for {error}"):
+            fit(network, (X, target), loss="mean_squared_error", epochs=1)
 
 
 def test_rows_have_no_lengths_and_windows_need_targets_by_step():

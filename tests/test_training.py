@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -643,6 +644,38 @@ def test_the_progress_bar_shows_epoch_speed_and_loss(point, monkeypatch, capsys)
     train(point, epochs=2, verbose=lambda loss: f"loss {loss:.3f}")
     assert "epoch 1/2" in sys.stderr.text and "epoch 2/2" in sys.stderr.text
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+class Bar:
+    """In the place of tqdm's; `shown` is what it was told."""
+
+    def __init__(self, shown):
+        self.shown = shown
+
+    def __call__(self, *, desc, total, **_):
+        self.shown.append((desc, total))
+        return self
+
+    def set_postfix_str(self, words, refresh):
+        self.words = words
+
+    def update(self, count):
+        self.shown.append((self.words, count))
+
+    def close(self):
+        self.shown.append("closed")
+
+
+def test_a_notebook_shows_the_bar_too(point, monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "stderr", Terminal(False))
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=Bar(shown)))
+    train(point, lambda: [(16.0, 4), (4.0, 2)], epochs=1, verbose=lambda loss: f"loss {loss:.0f}")
+    assert shown == [("epoch 1/1", 6), ("loss 16", 4), ("loss 12", 2), "closed"]
+    shown.clear()
+    train(point, lambda: [1], samples=None, epochs=None, max_steps=1, verbose=True)
+    assert shown == [("epoch 1", None), (f"{(point.w - 1) ** 2 / 0.64:.4g}", 1), "closed"]
 
 
 def test_a_terminal_that_is_gone_is_no_obstacle(point, monkeypatch):

@@ -158,7 +158,7 @@ def call_loss(loss: losses.Loss, y: Array, target: Any, weights: Array | None = 
     value, dy = found
     if np.shape(dy) != y.shape:
         expected = f"a gradient of the shape of the network's output, {y.shape}"
-        raise ValueError(f"loss must return {expected}, got {checks.came(dy)} of shape {np.shape(dy)}")
+        raise ValueError(f"loss must return {expected}, got {checks.came(dy)}")
     value, dy = number("loss", value), np.asarray(dy, y.dtype)
     if weights is None:
         return value, dy
