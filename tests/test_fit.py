@@ -122,11 +122,11 @@ class Arrays(Composite):
         self.batch_first = batch_first
         super().__init__(**self.chain.parts)
 
-    def __call__(self, x, lengths=None):
-        return self.chain(x, lengths)
+    def __call__(self, x, lengths=None, **options):
+        return self.chain(x, lengths, **options)
 
-    def forward(self, x, lengths=None):
-        return self.chain.forward(x, lengths)
+    def forward(self, x, lengths=None, **options):
+        return self.chain.forward(x, lengths, **options)
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -209,10 +209,11 @@ def test_single_numbers_meet_outputs_of_one_column():
     fit(network, (X, [x[:, 0] for x in X]), loss="huber", batch_size=8, epochs=1)
 
 
-def test_windows_carry_the_state_on():
+@pytest.mark.parametrize("own", [False, True])
+def test_windows_carry_the_state_on(own):
     X = ragged()
     y = [np.cumsum(x[:, 0] > 0) % 2 for x in X]
-    found, by_hand = tagger(), tagger()
+    found, by_hand = Arrays(make=tagger) if own else tagger(), tagger()
     fit(
         found,
         (X, y),
