@@ -146,6 +146,21 @@ def test_a_network_of_ones_own_gets_arrays_in_its_order(batch_first):
         np.testing.assert_array_equal(first, second)
 
 
+def test_a_network_of_ones_own_need_know_no_lengths_where_all_are_alike():
+    class Plain(Arrays):
+        def __call__(self, x):
+            return super().__call__(x)
+
+        def forward(self, x):
+            return super().forward(x)
+
+    data = np.stack([x[:2] for x in ragged()]), LABELS
+    for validation in (None, data):
+        fit(Plain(), data, loss="softmax_cross_entropy", validation=validation, epochs=1)
+    with pytest.raises(TypeError, match="lengths"):
+        fit(Plain(), (ragged(), LABELS), loss="softmax_cross_entropy", epochs=1)
+
+
 def test_steps_after_the_end_do_not_count():
     """Of targets by step, in every form, with a loss of a name or a function that knows of no lengths."""
     X = ragged()

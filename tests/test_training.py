@@ -366,6 +366,7 @@ def test_a_checkpoint_outlives_divergence(tmp_path):
         ({"schedule": lambda progress: 1.0}, "schedule = 'cosine' instead of 'a function'"),
         ({"clip_norm": None}, "clip_norm = 4.0 instead of None"),
         ({"accumulate": 2}, "accumulate = 1 instead of 2"),
+        ({"lr": 0.2, "accumulate": 2}, "learning_rate = 0.1 instead of 0.2, accumulate = 1 instead of 2$"),
     ],
 )
 def test_another_trainings_checkpoint_is_refused(tmp_path, options, error):
@@ -738,6 +739,17 @@ def test_another_kind_or_number_of_generators_is_refused(tmp_path):
     options = {"loss": "mean_squared_error", "optimizer": Adam(network.parameters, 0.05), "seed": order}
     with pytest.raises(ValueError, match=r"\['PCG64', 'PCG64'\] instead of \['PCG64', 'PCG64', 'PCG64'\]"):
         fit(network, data, **options, epochs=1, resume=tmp_path / "run")
+
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    point = Noisy()
+    training = point.fit(epochs=2, validated=True)
+    tensors, metadata = training.state_dict()
+    before = point.w, point.rng.bit_generator.state
+    for name, part in [("weights.w", "the training's state"), ("best.weights.w", "its best")]:
+        with pytest.raises(ValueError, match=f"^{part} does not fit: 'weights.w' must have shape"):
+            training.load_state_dict({**tensors, name: np.zeros(2)}, metadata)
+        assert (point.w, point.rng.bit_generator.state) == before
 
 
 def test_the_state_is_a_snapshot():

@@ -239,7 +239,7 @@ def int_array(
     if integers.dtype.kind not in "iu":
         raise TypeError(f"{name} must be {expected}, got dtype {integers.dtype}")
     require_shape(name, integers, shape)
-    integers = np.array(integers, order="C")
+    integers = np.array(integers)
     if integers.size and (integers.min() < low or integers.max() > high):
         position = tuple(map(int, np.argwhere((integers < low) | (integers > high))[0]))
         where = ", ".join(map(str, position))

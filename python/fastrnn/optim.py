@@ -172,7 +172,7 @@ class Optimizer:
         )
 
     def _state(self) -> dict[str, Array]:
-        return {"step": np.array(self.steps, np.int64), "lr": np.array(self.lr, np.float64), **self._averages}
+        return {"step": np.array(self.steps, np.int64), "lr": np.array(self.lr), **self._averages}
 
 
 class SGD(Optimizer):

@@ -20,7 +20,7 @@ from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
 from fastrnn.training.learning import Learn, epoch_of, mean_loss, number
 from fastrnn.training.progress import Progress
 from fastrnn.training.schedules import SCHEDULES
-from fastrnn.training.state import from_json, in_json, part_of, same_settings
+from fastrnn.training.state import in_json, part_of, same_settings
 
 
 def _verbose(name: str, value: Any) -> bool | Callable[[float], str]:
@@ -191,7 +191,7 @@ class Training:
         self.history = [dict(record) for record in metadata["history"]]
         self.best_epoch, self._steps = metadata["best_epoch"], metadata["steps"]
         for each, state in zip(generators, states, strict=True):
-            each.bit_generator.state = from_json(state, each.bit_generator.state)
+            each.bit_generator.state = state
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to a file, in one step: see `fastrnn.checkpoint.save`."""

@@ -35,10 +35,3 @@ def in_json(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return list(value) if isinstance(value, tuple) else value
-
-
-def from_json(value: Any, like: Any) -> Any:
-    """The state of a bit generator, with arrays where another one of its kind has them."""
-    if isinstance(like, Mapping):
-        return {name: from_json(value[name], each) for name, each in like.items()}
-    return np.array(value, like.dtype) if isinstance(like, np.ndarray) else value
