@@ -1,0 +1,55 @@
+"""What a signal ends, at any place where Python would call its handler, is as it was, or is done."""
+
+import sys
+
+import numpy as np
+import pytest
+from battery import _interrupted as cases
+from battery._interrupted import bits
+from battery.signals import Told, after
+
+from fastrnn.checks import PACKAGE
+
+pytest.importorskip("fastrnn._core", reason="the reference is of Python, which signals end anywhere")
+
+MOST = 40  # places of a call
+
+KINDS = [cases.way_back, cases.streams, cases.optimizer_step, cases.gradients_taken, cases.weights]
+KINDS += [cases.training, cases.models]
+
+
+def ended_at(place, call):
+    """Ends a call after so many calls of functions and returns from them in fastrnn; how many there were, and
+    whether it has ended: what is raised while a generator is cleaned up is dropped."""
+    count, ended = 0, False
+
+    def handler(frame, event, _):
+        nonlocal count
+        if event != "c_call" and frame.f_code.co_filename.startswith(PACKAGE):
+            count += 1
+            if count == place:
+                raise Told
+
+    before, hook = sys.getprofile(), sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    sys.setprofile(handler)
+    try:
+        call()
+    except Told:
+        ended = True
+    finally:
+        sys.setprofile(before)
+        sys.unraisablehook = hook
+    return count, ended
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_what_a_signal_ends_is_whole(kind, tmp_path):
+    words, make = kind(np.random.default_rng(0), tmp_path)
+    untouched, done = make(), make()
+    count, _ = ended_at(0, done.call)
+    known = [(bits(each.there()), bits(each.then())) for each in (untouched, done)]
+    for place in dict.fromkeys(np.linspace(1, count, MOST).astype(int).tolist()):
+        case = make()
+        if ended_at(place, case.call)[1]:
+            assert after(case, known, None, None) is None, f"{words}, ended at {place} of {count}"
