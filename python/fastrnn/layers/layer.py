@@ -76,21 +76,16 @@ class Layer:
         gradients : mapping of str to ndarray
             With the keys of `parameters`.
         """
-        sums = self._sums(gradients)
-        at_once(setting("_gradients", sums, sums.values()))
+        self._gradients = self._sum(gradients)
 
-    def _sums(self, gradients: Mapping[str, Array]) -> dict[Layer, Arrays]:
-        """What the gradients of the layers that own some become when these are added."""
+    def _sum(self, gradients: Mapping[str, Array]) -> Arrays:
+        """What the layer's own gradients become when these are added."""
         found = dict(gradients)
         if self._gradients:
             with np.errstate(all="ignore"):
                 for name, before in self._gradients.items():
                     found[name] = before + found[name] if name in found else before
-        return {self: Arrays(found)}
-
-    def _owners(self) -> list[Layer]:
-        """The layers that have these arrays and their gradients."""
-        return [self]
+        return Arrays(found)
 
     def take_gradients(self) -> dict[str, Array]:
         """Hand the gradients over, for a step of an optimizer: the layer has none then until a `back` runs
@@ -118,8 +113,7 @@ class Layer:
 
     def clear_gradients(self) -> None:
         """Forget the gradients: what comes next is added to nothing."""
-        owners = self._owners()
-        at_once(setting("_gradients", owners, [Arrays({}) for _ in owners]))
+        self._gradients = Arrays({})
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters, by name."""
@@ -285,17 +279,31 @@ class Composite(Layer):
         """What the parts have: those whose `back` has run."""
         return Joined({name: layer.gradients for name, layer in self.parts.items()})
 
-    def _sums(self, gradients: Mapping[str, Array]) -> dict[Layer, Arrays]:
-        sums: dict[Layer, Arrays] = {}
-        for part, layer in self.parts.items():
-            names = {name: name.partition(".") for name in gradients}
-            own = {own: gradients[name] for name, (first, _, own) in names.items() if first == part}
-            if own:  # a layer that comes twice has all by the first of its names
-                sums |= layer._sums(own)
-        return sums
+    def add_gradients(self, gradients: Mapping[str, Array]) -> None:
+        """Add to the parts' gradients."""
+        sums = [layer._sum(_of_part(name, gradients)) for name, layer in self._owners().items()]
+        at_once(setting("_gradients", self._owners().values(), sums))
 
-    def _owners(self) -> list[Layer]:
-        return [owner for layer in self.parts.values() for owner in layer._owners()]
+    def clear_gradients(self) -> None:
+        """Forget the parts' gradients."""
+        owners = self._owners().values()
+        at_once(setting("_gradients", owners, [Arrays({}) for _ in owners]))
+
+    def _owners(self) -> dict[str, Layer]:
+        """The layers in it whose arrays are their own, each by the first of its names."""
+        found: dict[str, Layer] = {}
+        for name, layer in self.parts.items():
+            inner = layer._owners() if isinstance(layer, Composite) else {"": layer}
+            for own, each in inner.items():
+                if not any(each is known for known in found.values()):
+                    found[f"{name}.{own}" if own else name] = each
+        return found
+
+
+def _of_part(part: str, gradients: Mapping[str, Array]) -> dict[str, Array]:
+    """Those of a part, by its own names."""
+    names = {name: name.removeprefix(f"{part}.") for name in gradients}
+    return {own: gradients[name] for name, own in names.items() if own != name and "." not in own}
 
 
 def held_in(*holders: Any) -> list[Any]:

@@ -194,7 +194,7 @@ class Sequential(Composite):
             input_gradient = checks.boolean("input_gradient", input_gradient)
             if not waiting:
                 raise RuntimeError("back was called before: each serves one call; run forward again")
-            owners = self._owners()
+            owners = self._owners().values()
             gradients = [owner._gradients for owner in owners]
             try:
                 return back_through(waiting.pop(), dy, input_gradient)
