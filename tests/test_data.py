@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.data import Batches, Bytes, Examples, Sequences, Vocabulary, Words, batches, sequences
+from fastrnn.data.weights import sample_weights, shares
 
 
 def test_the_vocabulary_is_sorted_and_without_repetition():
@@ -331,3 +332,29 @@ def test_vectors_are_sorted_by_their_targets():
     x, y = Sequences([np.ones((1, 2))] * 4), Sequences([np.zeros(n) for n in (1, 4, 2, 3)])
     first, second = Batches(Examples(x, y), batch_size=2).batches(None)
     assert (first.y.lengths.tolist(), second.y.lengths.tolist()) == ([4, 3], [2, 1])
+
+
+def test_weights_of_sequences():
+    assert sample_weights("sample_weight", None, 3) is None
+    weights = sample_weights("sample_weight", [0, 2, 1], 3)
+    assert weights.dtype == np.float64 and weights.tolist() == [0, 2, 1]
+    for value, error in [
+        ([1, 2], r"must have shape \(3,\), got \(2,\)"),
+        ([[1], [2], [3]], r"must have shape \(3,\), got \(3, 1\)"),
+        ([1, np.nan, -1], "must be finite and not negative, got nan for sequence 1"),
+        ([1, 2, -0.5], r"must be finite and not negative, got -0\.5 for sequence 2"),
+        ([np.inf, 1, 1], "must be finite and not negative, got inf for sequence 0"),
+        ([0, 0, 0], "must not be zero for all sequences"),
+    ]:
+        with pytest.raises(ValueError, match=f"^sample_weight {error}$"):
+            sample_weights("sample_weight", value, 3)
+    with pytest.raises(TypeError, match="sample_weight must be an array of numbers, got dtype <U1"):
+        sample_weights("sample_weight", ["a", "b", "c"], 3)
+
+
+def test_shares_have_a_mean_of_1():
+    """That of all that count, such as the steps; where all are alike there is nothing to weigh."""
+    assert shares(None) is None and shares(np.array([3.0, 3.0])) is None
+    assert shares(np.array([1.0, 3.0])).tolist() == [0.5, 1.5]
+    np.testing.assert_allclose(shares(np.array([1.0, 3.0]), np.array([3, 1])), [2 / 3, 2.0], rtol=1e-15)
+    assert shares(np.array([0.5e308, 1.5e308])).tolist() == [0.5, 1.5]
