@@ -27,6 +27,23 @@ def test_their_order_is_that_of_the_symbols_not_of_the_data():
 def test_unknown_symbols_are_named():
     with pytest.raises(ValueError, match=r"X\[3\] must use the 2 symbols .* got 'z', 'y'"):
         Symbols("ab").encode("X[3]", "azbyz")
+    for count, end in [(10, "'j'"), (11, "'j', …")]:
+        with pytest.raises(ValueError, match=f"with, got 'a', 'b', .*, {end}$"):
+            Symbols("0").encode("X", "abcdefghijk"[:count])
+
+
+def test_strings_that_are_not_known_may_have_a_token():
+    known = Symbols([1, "a", "b"])
+    assert known.encode("X", ["b", "z", 1], unknown=7).tolist() == [2, 7, 0]
+    with pytest.raises(ValueError, match=r"the 3 symbols that the model was fitted with, got 5$"):
+        known.encode("X", ["b", "z", 5], unknown=7)
+
+
+def test_what_sequences_begin_with():
+    for strings in (["ab"], [["a"]], (["a", 1],), np.array(["a"]), np.array([["a"]]), [np.array(["a"])]):
+        assert symbols.begins_with_str(strings)
+    for others in ("ab", [], [[]], [1], [[1, "a"]], np.ones((2, 2)), np.zeros((0, 2)), None, 3, np.array(3)):
+        assert not symbols.begins_with_str(others)
 
 
 @pytest.mark.parametrize(
