@@ -111,6 +111,12 @@ def test_where_the_size_of_data_is_not_known_it_is_that_of_the_epoch_before(poin
     np.testing.assert_allclose(optimizer.rates, [0, 0, 0, 1 / 2, 2 / 3, 5 / 6], rtol=1e-12)
 
 
+def test_the_rate_of_a_step_of_several_batches_is_that_of_the_first(point):
+    optimizer = Recorder(point.parameters, 1.0)
+    train(point, optimizer=optimizer, epochs=2, accumulate=2, schedule=lambda p: p)  # three batches an epoch
+    np.testing.assert_allclose(optimizer.rates, [0, 1 / 3, 1 / 2, 5 / 6], rtol=1e-12)
+
+
 def test_a_schedule_of_ones_own(point):
     optimizer = Recorder(point.parameters, 2.0)
     train(point, optimizer=optimizer, epochs=None, max_steps=4, schedule=lambda progress: 1 - progress)
