@@ -12,8 +12,8 @@ from unittest import mock
 import numpy as np
 
 import fastrnn
-from fastrnn import _core
 from fastrnn.arrays import Arrays
+from fastrnn.config import _core
 from fastrnn.layers import CELLS, GRU, LSTM, Layer, Linear, Recurrent, Sequential, Tanh, stream
 from fastrnn.models import SequenceClassifier
 from fastrnn.optim import SGD, Adam
@@ -31,6 +31,10 @@ PATIENCE = 120
 #: When weights change: before each round, for which all wait; as a whole network, which takes the place of
 #: another one, at any time; or during calls, whose results mean nothing then.
 HOW = ["between rounds", "by another network", "during calls"]
+
+
+def missing():
+    return None if _core else "the native kernels are not built"
 
 
 def trial(rng, tally):
