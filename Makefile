@@ -1,11 +1,12 @@
-# make demo · make test · make docs · make pages · make gallery · make coverage · make mutants · make bench · make compare ·
-# make wheels: each is complete on a fresh clone (python3 with venv, g++; for pages Chromium).
+# make demo · make test · make docs · make pages · make gallery · make battery · make builds · make coverage · make mutants ·
+# make bench · make compare · make wheels: each is complete on a fresh clone (python3 with venv, g++; for pages Chromium; builds
+# says which of Clang, libomp, clang-tidy and valgrind it misses).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs pages gallery battery coverage mutants bench compare gate wheels clean
+.PHONY: demo test dev docs pages gallery battery builds coverage mutants bench compare gate wheels clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -29,6 +30,11 @@ gallery: $(VENV)/examples
 
 battery: $(VENV)/test
 	cd tests && ../$(BIN)/python -m battery $(OPTIONS)
+	$(MAKE) builds
+
+builds: $(VENV)/test
+	$(BIN)/pip install --quiet gcovr
+	$(BIN)/python tools/builds.py $(BUILDS)
 
 coverage: $(VENV)/coverage
 	mkdir -p build/coverage
