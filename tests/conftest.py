@@ -2,6 +2,7 @@
 
 import signal
 
+import hypothesis
 import numpy as np
 import pytest
 import tables
@@ -12,6 +13,11 @@ from fastrnn.config import _core
 # A shell lets what it starts in the background ignore Ctrl-C, and so would those that tests send it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No test asserts a time: another program may have the processor.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser):

@@ -419,7 +419,7 @@ CALLS = {
     "too few states": ({"state": (None,)}, "of which there are 2, got"),
     "a state's shape": (
         {"state": (None, np.zeros((1, 3, 4)))},
-        "state must have shape (L*D, B, H) = (1, 4, 4)",
+        "state[1] must have shape (L*D, B, H) = (1, 4, 4)",
     ),
 }
 

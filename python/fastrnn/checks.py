@@ -124,6 +124,10 @@ def array(name: str, value: object, expected: str) -> Array:
         return np.asarray(value)
     except ValueError as error:  # ragged lists
         raise ValueError(f"{name} must be {expected}, got {came(value)}: {error}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # an array of others, as one in another memory, that cannot be read
+        raise TypeError(f"{name} must be {expected}, got {came(value)}: {error}") from error
 
 
 def masked(value: object) -> bool:

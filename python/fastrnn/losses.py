@@ -235,7 +235,8 @@ def quantile_loss(
     (0.375, [[-0.125, 0.125]])
     """
     prediction, target, counted = _read(weights, lengths, "Q", prediction=prediction, target=target)
-    levels = checks.array("quantiles", quantiles, "numbers between 0 and 1").astype(prediction.dtype)
+    given = checks.array("quantiles", quantiles, "numbers between 0 and 1")
+    levels = checks.real_array("quantiles", given).astype(prediction.dtype)
     checks.require_shape("quantiles", levels, prediction.shape[-1:])
     if not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"quantiles must be between 0 and 1, got {levels.tolist()}")

@@ -33,8 +33,10 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     >>> edit_distance("kitten", "sitting")
     3
     """
-    if checks.masked(a) or checks.masked(b):
-        raise TypeError("a and b must not be masked: fill them first")
+    for name, value in {"a": a, "b": b}.items():
+        _require_sequence(name, value)
+        if checks.masked(value):
+            raise TypeError(f"{name} must not be masked: fill it first")
     row = list(range(len(b) + 1))  # the distances of what is read of a to each beginning of b
     for count, symbol in enumerate(a, 1):
         diagonal, row[0] = row[0], count
@@ -68,12 +70,21 @@ def error_rate(y_true: Sequence[Sequence[Hashable]], y_pred: Sequence[Sequence[H
     >>> error_rate(["kitten", "cat"], ["sitting", "cat"])
     0.3333333333333333
     """
+    for name, value in {"y_true": y_true, "y_pred": y_pred}.items():
+        _require_sequence(name, value)
+        for place, each in enumerate(value):
+            _require_sequence(f"{name}[{place}]", each)
     if len(y_true) != len(y_pred):
         raise ValueError(f"y_pred must have as many sequences as y_true, {len(y_true)}, got {len(y_pred)}")
     symbols = sum(map(len, y_true))
     if symbols == 0:
         raise ValueError(f"y_true must have at least one symbol, got {checks.came(y_true)}")
     return sum(map(edit_distance, y_true, y_pred)) / symbols
+
+
+def _require_sequence(name: str, value: object) -> None:
+    if not (hasattr(value, "__len__") and hasattr(value, "__getitem__")) or isinstance(value, type):
+        raise TypeError(f"{name} must be a sequence, got {checks.came(value)}")
 
 
 def mase(y_true: ArrayLike, y_pred: ArrayLike, y_train: ArrayLike, *, season: int = 1) -> float:

@@ -81,15 +81,16 @@ class Optimizer:
         Parameters
         ----------
         gradients : mapping of str to ndarray
-            One gradient per parameter, of its shape and dtype. They are only read. Those of a layer are to be
-            taken from it, ``layer.take_gradients()``, so that no step applies them again.
+            One gradient per parameter, of its shape, and of floats, which are cast to its dtype. They are
+            only read. Those of a layer are to be taken from it, ``layer.take_gradients()``, so that no step
+            applies them again.
 
         Raises
         ------
         TypeError
             If `gradients` is not a mapping, or a layer's own.
         ValueError
-            If gradients are missing, unexpected, or of another shape or dtype: it names them all; or if a
+            If gradients are missing, unexpected, misshapen or not floats: it names them all; or if a
             parameter has been replaced by an array of another shape or dtype. No parameter has been touched.
         """
         if isinstance(gradients, Arrays):
@@ -400,6 +401,7 @@ def grad_norm(gradients: Mapping[str, Array]) -> float:
     >>> grad_norm({"w": np.array([3.0]), "b": np.array([4.0])})
     5.0
     """
+    _require_floats("gradients", gradients)
     backend = kernels()
     return math.sqrt(sum(backend.sum_of_squares(_plain(array)) for array in gradients.values()))
 
@@ -503,15 +505,22 @@ def _require_apart(arrays: Mapping[str, Array]) -> None:
             )
 
 
-def _require_writable(what: str, arrays: Mapping[str, Array]) -> None:
-    """Raise unless these are arrays, by name, that can be updated in place."""
+def _require_floats(what: str, arrays: Mapping[str, Array]) -> None:
+    """Raise unless these are arrays of floats, by name."""
     if not isinstance(arrays, Mapping):
         raise TypeError(f"{what} must be a mapping of names to arrays, got {checks.came(arrays)}")
     for name, array in arrays.items():
         place = f"{what}[{name!r}]"
         if type(array) not in (np.ndarray, np.memmap) or array.dtype not in checks.FLOATS:
             raise TypeError(f"{place} must be a float32 or float64 NumPy array, got {checks.came(array)}")
+
+
+def _require_writable(what: str, arrays: Mapping[str, Array]) -> None:
+    """Raise unless these can be updated in place, too."""
+    _require_floats(what, arrays)
+    for name, array in arrays.items():
         if not array.flags.writeable:
+            place = f"{what}[{name!r}]"
             raise ValueError(f"{place} is updated in place and must be writable, got a read-only array")
 
 

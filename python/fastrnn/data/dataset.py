@@ -91,7 +91,7 @@ def dataset(
         if lengths is not None:
             raise ValueError(f"{name} must be without lengths, as the network has no recurrent layers")
     else:
-        kind = np.iinfo(np.int64).max if _tokens(X) else None
+        kind = np.iinfo(np.int64).max if _tokens(f"{name}'s X", X) else None
         x = sequences(f"{name}'s X", X, lengths=lengths, dtype=dtype, n_tokens=kind)
     target = _targets(f"{name}'s y", y, X, x, dtype)
     if bptt_steps is not None and not isinstance(target, Sequences):
@@ -125,15 +125,16 @@ class Parts:
             yield from self.read(part).batches(rng)
 
 
-def _tokens(X: Any) -> bool:
+def _tokens(name: str, X: Any) -> bool:
     """Whether the steps are single integers."""
-    first = X[0] if is_list(X) and len(X) else X
-    dims, kind = np.ndim(first), np.asarray(first).dtype.kind
-    return kind in "iu" and dims == (1 if is_list(X) else 2)
+    first = checks.array(name, X[0] if is_list(X) and len(X) else X, "sequences")
+    return first.dtype.kind in "iu" and first.ndim == (1 if is_list(X) else 2)
 
 
 def _targets(name: str, y: Any, X: Any, x: Any, dtype: npt.DTypeLike) -> Any:
     """An array, (N, ...), or Sequences with something for each step."""
+    if not hasattr(y, "__len__") or isinstance(y, type):
+        raise TypeError(f"{name} must have something for each of the {len(x)} in X, got {checks.came(y)}")
     stepwise = isinstance(x, Sequences) and (
         np.ndim(y[0]) > 0 if is_list(y) and len(y) else not is_list(X) and np.shape(y)[:2] == np.shape(X)[:2]
     )

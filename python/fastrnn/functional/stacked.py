@@ -13,7 +13,17 @@ import numpy.typing as npt
 
 from fastrnn import reference, states
 from fastrnn.backend import kernels
-from fastrnn.checks import Array, array, boolean, float_array, int_array, one_of, require_shape, same_dtype
+from fastrnn.checks import (
+    Array,
+    array,
+    boolean,
+    came,
+    float_array,
+    int_array,
+    one_of,
+    require_shape,
+    same_dtype,
+)
 from fastrnn.functional.door import parameters_of, states_of, unchanged
 from fastrnn.functional.variants import told
 from fastrnn.reference import Options, Parameters
@@ -256,6 +266,8 @@ def _checked(
     one_of("cell", cell, tuple(reference.CELLS))
     directions = 2 if boolean("bidirectional", bidirectional) else 1
     checked = list[Parameters]()
+    if not isinstance(parameters, (list, tuple)) or isinstance(parameters, Parameters):
+        raise TypeError(f"parameters must be a list of records Parameters, got {came(parameters)}")
     for k, each in enumerate(parameters):
         if not isinstance(each, Parameters):
             raise TypeError(f"parameters[{k}] must be a record Parameters, got {each!r}")

@@ -271,7 +271,9 @@ class Dropout(Layer):
 
         def back(dy: npt.ArrayLike) -> Array:
             """dx of dy."""
-            return self._drop(checks.float_array("dy", dy, shape), random)
+            dy = checks.float_array("dy", dy, shape)
+            checks.same_dtype(x=array, dy=dy)
+            return self._drop(dy, random)
 
         return self._drop(array, random), back
 

@@ -144,6 +144,7 @@ class Sequential(Composite):
             As of the layers; if `state` is not one for each recurrent layer; or if there are lengths or a
             state, and nothing that takes them.
         """
+        return_state = checks.boolean("return_state", return_state)
         body, head = self._split()
         given, valid, states = self._given(body, x, lengths, state)
         y, states = body.infer(given, valid, states)
@@ -181,6 +182,7 @@ class Sequential(Composite):
         RuntimeError
             By `back`, if it was called before.
         """
+        return_state = checks.boolean("return_state", return_state)
         body, head = self._split()
         given, valid, states = self._given(body, x, lengths, state)
         y, states, back_to_steps = body.forward(given, valid, states, self.bptt_steps)
@@ -267,11 +269,12 @@ class Sequential(Composite):
     def _given(
         self, body: Steps | Pooled | Masked, x: Any, lengths: Any, state: Any
     ) -> tuple[Any, Any, list[Any]]:
-        """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked, as far
-        as no layer does it."""
+        """x; the lengths, which a pooling always has; and a state for each recurrent layer; checked before
+        any layer runs, as one that drops draws random numbers."""
         inner = body.inner if isinstance(body, Masked) else body
         layers, pooled = inner.layers, isinstance(inner, Pooled)
-        count = sum(isinstance(layer, Recurrent) for layer in layers)
+        recurrent = [layer for layer in layers if isinstance(layer, Recurrent)]
+        count = len(recurrent)
         if state is not None and (not isinstance(state, (tuple, list)) or len(state) != count):
             expected = f"a tuple of the states of the recurrent layers, of which there are {count}"
             raise TypeError(f"state must be {expected}, got {checks.came(state)}")
@@ -283,7 +286,7 @@ class Sequential(Composite):
         if isinstance(x, Sequences):
             if lengths is not None:
                 raise ValueError("lengths must be None: Sequences have their own")
-            return x, x.lengths, states
+            return x, x.lengths, _checked_states(recurrent, states, len(x))
         axes = ("B", "T") if self.batch_first else ("T", "B")
         x = checks.array("x", x, f"an array of shape ({', '.join(axes)}, ...)")
         takes = layers[0]._features[0] if layers else None
@@ -295,13 +298,24 @@ class Sequential(Composite):
             x = checks.float_array("x", x, x.shape if takes is None else (*axes, takes))
         if x.ndim < 2:
             raise ValueError(f"x must have shape ({', '.join(axes)}, ...), got {x.shape}")
+        T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
         if pooled:
-            T, B = x.shape[1::-1] if self.batch_first else x.shape[:2]
             if T == 0:
                 raise ValueError(f"x must have at least one step, got shape {x.shape}")
             lengths = np.full(B, T) if lengths is None else lengths
             lengths = checks.int_array("lengths", lengths, (B,), 1, T, "1..T")
-        return x, lengths, states
+        elif lengths is not None:
+            lengths = checks.int_array("lengths", lengths, (B,), 0, T, "0..T")
+        return x, lengths, _checked_states(recurrent, states, B)
+
+
+def _checked_states(layers: Sequence[Recurrent[Any]], states: Sequence[Any], batch: int) -> list[Any]:
+    """Those of recurrent layers, or None."""
+    named = enumerate(zip(layers, states, strict=True))
+    return [
+        None if state is None else layer._states.checked(f"state[{place}]", state, batch)
+        for place, (layer, state) in named
+    ]
 
 
 def _row(parts: Mapping[str, Layer]) -> Iterator[tuple[str, Layer]]:

@@ -303,9 +303,9 @@ class TextGenerator(TakesNetwork):
             raise ValueError(f'max_vocabulary goes with level="word", got level={self.level!r}')
         if self.level == "byte":
             return Bytes()
+        if isinstance(self.vocabulary, list):
+            return self._of_symbols(self.vocabulary)
         known = text if self.vocabulary is None else self.vocabulary
-        if isinstance(known, list):
-            return self._of_symbols(known)
         if self.network is not None:
             raise ValueError("vocabulary must be a list, in the order of the network's tokens, with network")
         return Vocabulary(known) if self.level == "character" else Words(known, self.max_vocabulary)

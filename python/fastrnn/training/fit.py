@@ -167,6 +167,8 @@ def fit(
         "patience": patience,
         "verbose": verbose,
     }
+    if isinstance(network, type):
+        raise TypeError(f"network must be one, got the class {network.__name__}: call it")
     rng = seed if isinstance(seed, np.random.Generator) else _generator(seed)
     learn = learn_by(network, loss, bptt is not None)
     training = Training(network, learn, _optimizers(network, optimizer), rng, monitor, options)
