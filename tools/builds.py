@@ -27,7 +27,7 @@ NATIVE = "functional kept kernels layers packed stack stream threads training_ke
 NETWORKS = """
 import sys
 import numpy as np
-from battery._layers import arguments, both_passes, network
+from battery._layers import arguments, both_passes, network, upstream
 from fastrnn import _core
 
 _core.insist_on_teams(True)
@@ -36,8 +36,7 @@ for k in range(int(sys.argv[1])):
     rng = np.random.default_rng(k)
     layer = network(rng)
     given = arguments(rng, layer)
-    both_passes(layer, given, rng)
-    layer(**given)
+    both_passes(layer, given, upstream(rng, layer, given))  # the latter calls the layer, too
 """
 
 CALL = "import ctypes, sys; print(getattr(ctypes.CDLL(sys.argv[1]), sys.argv[2])(int(sys.argv[3])))"
