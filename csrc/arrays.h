@@ -130,6 +130,23 @@ auto by_dtype(const py::array& array, const F& fn) {
   return py::dtype::of<float>().equal(array.dtype()) ? fn(0.0f) : fn(0.0);
 }
 
+// pybind11 notes where an object is, and then gives it to its holder. Where there is no memory for the note, it would free
+// what its maker frees, too: so the object is forgotten. To be called once, when the class is bound.
+template <class T>
+void hold_safely() {
+  static void (*usual)(py::detail::instance*, const void*);
+  py::detail::type_info* const type = py::detail::get_type_info(typeid(T));
+  usual = type->init_instance;
+  type->init_instance = [](py::detail::instance* self, const void* holder) {
+    try {
+      usual(self, holder);
+    } catch (...) {
+      self->get_value_and_holder().value_ptr() = nullptr;
+      throw;
+    }
+  };
+}
+
 // An array or None, of a record's field of this name; nothing is converted.
 inline Optional optional_array(const py::object& object, const char* name) {
   if (object.is_none()) return std::nullopt;

@@ -303,6 +303,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   find_main_thread();
 
   py::class_<Reserve, std::shared_ptr<Reserve>>(module, "Reserve", "What forward leaves for backward.");
+  hold_safely<Reserve>();
   module.def("forward_all", &forward_all, "See fastrnn.reference.forward, for each of one or two directions.", "calls"_a);
   module.def("backward_all", &backward_all, "See fastrnn.reference.backward, likewise. A reserve serves once.",
              "calls"_a);

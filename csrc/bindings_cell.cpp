@@ -68,9 +68,13 @@ class CellStep {
 
 void bind_cell(py::module_& module) {
   py::class_<CellStep>(module, "CellStep", "A step of a cell between tensors. It keeps its weights packed while they are the same.")
-      .def(py::init<const std::string&, const py::type&, const py::type&>(), "cell"_a, "tensor"_a, "parameter"_a)
+      .def(py::init([](const std::string& cell, const py::type& tensor, const py::type& parameter) {
+             return std::make_unique<CellStep>(cell, tensor, parameter);
+           }),
+           "cell"_a, "tensor"_a, "parameter"_a)
       .def_property_readonly("takes_tensors", &CellStep::takes_tensors)
       .def("run", &CellStep::run, "x"_a, "h"_a, "c"_a, "w_ih"_a, "w_hh"_a, "b_ih"_a, "b_hh"_a);
+  hold_safely<CellStep>();
 }
 
 }  // namespace fastrnn

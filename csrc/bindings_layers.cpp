@@ -409,6 +409,8 @@ void bind_layers(py::module_& module) {
   py::class_<AnyLinear>(module, "Linear", "See fastrnn.reference.Linear.")
       .def(py::init(&make_linear), "owner"_a, "parameters"_a)
       .def("run", &AnyLinear::run, "x"_a);
+  hold_safely<AnyStack>();
+  hold_safely<AnyLinear>();
 }
 
 }  // namespace fastrnn

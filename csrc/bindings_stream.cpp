@@ -198,6 +198,7 @@ void bind_stream(py::module_& module) {
       .def("state", &AnyStream::state)
       .def("set_state", &AnyStream::set_state, "states"_a)
       .def("copy", &AnyStream::copy);
+  hold_safely<AnyStream>();
 }
 
 }  // namespace fastrnn

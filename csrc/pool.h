@@ -2,7 +2,7 @@
 // (pool_std.cpp).
 #pragma once
 
-#include <functional>
+#include "function_ref.h"
 
 namespace fastrnn {
 
@@ -22,7 +22,7 @@ class Workers {
   bool busy() const { return busy_; }  // the pool is somebody else's
 
   // Calls fn(rank) on each of them, this one is rank 0. fn must not throw.
-  void run(const std::function<void(int rank)>& fn);
+  void run(FunctionRef<void(int rank)> fn);
 
   // Wakes them up, for calls that will come soon, and does not wait until they are.
   void wake();

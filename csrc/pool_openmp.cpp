@@ -8,9 +8,10 @@
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <new>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "cpus.h"
 #include "pool.h"
@@ -56,10 +57,11 @@ const std::size_t openmp_stack = stack_size();  // now, as OpenMP does
 
 // How many of `count` threads more the system would start now.
 int startable(int count) {
+  const std::unique_ptr<pthread_t[]> started(new (std::nothrow) pthread_t[std::size_t(count)]);
+  if (!started) return 0;
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   if (openmp_stack > 0) pthread_attr_setstacksize(&attributes, openmp_stack);
-  std::vector<pthread_t> started(count);
   std::atomic<bool> done{false};
   const auto wait = [](void* done) -> void* {
     static_cast<std::atomic<bool>*>(done)->wait(false);
@@ -145,7 +147,7 @@ Workers::~Workers() {
   if (size_ > 1) at_work_now.store(false, std::memory_order_release);
 }
 
-void Workers::run(const std::function<void(int)>& fn) {
+void Workers::run(FunctionRef<void(int)> fn) {
   if (size_ == 1) return fn(0);
   on_each(size_, fn);
 }

@@ -23,7 +23,7 @@ constexpr Clock::duration patience = std::chrono::milliseconds(2);  // from call
 thread_local bool working = false;
 
 class Pool {
-  using Work = std::function<void(int)>;
+  using Work = FunctionRef<void(int)>;
 
   struct alignas(128) Worker {
     std::atomic<std::uint32_t> calls{0}, done{0};
@@ -146,14 +146,15 @@ Workers::~Workers() {
   if (size_ > 1) pool().mutex.unlock();
 }
 
-void Workers::run(const std::function<void(int)>& fn) {
+void Workers::run(FunctionRef<void(int)> fn) {
   if (size_ > 1) return pool().run(size_, fn);
   fn(0);
 }
 
 void Workers::wake() {
-  static const std::function<void(int)> nothing = [](int) {};
-  if (size_ > 1) pool().start(size_, nothing);
+  static constexpr auto nothing = [](int) {};
+  static const FunctionRef<void(int)> work(nothing);
+  if (size_ > 1) pool().start(size_, work);
 }
 
 bool at_work() { return working; }

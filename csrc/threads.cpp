@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <exception>
+#include <new>
+#include <optional>
 
 #include "barrier.h"
 #include "cpus.h"
@@ -44,6 +46,16 @@ int team_now(int size) {
   const int now = that_can_run(size);
   if (now == 1) count(Outcome::others);
   return now;
+}
+
+// Whether there was memory for what it makes.
+bool have_memory(FunctionRef<void()> make) {
+  try {
+    make();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 void wake_later(int size, double flops) {
@@ -95,27 +107,27 @@ void set_threads(int count) {
 
 void insist_on_teams(bool insist) { always_teams = insist; }
 
-void parallel(int size, const std::function<void(const Team&)>& fn, Denormals denormals) {
+void parallel(int size, FunctionRef<void(const Team&)> fn, Denormals denormals) {
   Workers workers(team_now(size));
   if (workers.busy()) count(Outcome::busy);
-  if (workers.size() == 1) {
+  std::optional<Barrier> barrier;
+  if (workers.size() == 1 || !have_memory([&] { barrier.emplace(workers.size()); })) {
     const FlushDenormals flush(denormals);
     return fn(Team{});
   }
   count(Outcome::team);
   const bool asleep = awake() < workers.size() - 1;
   const auto start = Clock::now();
-  Barrier barrier(workers.size());
   workers.run([&](int rank) {
     const FlushDenormals flush(denormals);
-    barrier.come(rank);
-    fn(Team{rank, workers.size(), &barrier});
-    barrier.go(rank);
+    barrier->come(rank);
+    fn(Team{rank, workers.size(), &*barrier});
+    barrier->go(rank);
   });
-  learn(barrier, start, asleep);
+  learn(*barrier, start, asleep);
 }
 
-void together(const std::function<void()>& first, const std::function<void()>& second) {
+void together(FunctionRef<void()> first, FunctionRef<void()> second) {
   std::exception_ptr errors[2];
   const auto run = [&](int which) noexcept {
     try {

@@ -1,10 +1,9 @@
 // Threads behind one seam: how many a call may use, and running a function on them.
 #pragma once
 
-#include <functional>
-
 #include "denormals.h"
 #include "fastrnn.h"
+#include "function_ref.h"
 
 namespace fastrnn {
 
@@ -27,10 +26,10 @@ int openmp_version();
 
 // Runs both at the same time where two threads may be used, each then on one; else one after the other. If they throw,
 // the first one's exception is thrown on.
-void together(const std::function<void()>& first, const std::function<void()>& second);
+void together(FunctionRef<void()> first, FunctionRef<void()> second);
 
-// Runs fn on `size` threads, or fewer where others have the cores or the system gives fewer, with denormal numbers flushed
-// to zero or kept. fn must not throw.
-void parallel(int size, const std::function<void(const Team&)>& fn, Denormals denormals = Denormals::flush);
+// Runs fn on `size` threads, or fewer where others have the cores or the system gives fewer, or no memory for a team, with
+// denormal numbers flushed to zero or kept. fn must not throw; then nothing does.
+void parallel(int size, FunctionRef<void(const Team&)> fn, Denormals denormals = Denormals::flush);
 
 }  // namespace fastrnn

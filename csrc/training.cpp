@@ -9,7 +9,7 @@
 
 namespace fastrnn {
 
-void in_parts(Index n, double flops, const Poll& poll, const std::function<void(Index first, Index last)>& fn) {
+void in_parts(Index n, double flops, const Poll& poll, FunctionRef<void(Index first, Index last)> fn) {
   const int size = team_for(flops * double(n), n);
   const Index piece = std::max<Index>(1, Index(1e8 / flops));
   Patience patience(poll);
