@@ -18,6 +18,12 @@ FAULT int overflow(int index) {
   return somewhere[index];
 }
 
+FAULT int freed(int index) {
+  int* const numbers = new int[8]{};
+  delete[] numbers;
+  return numbers[index];
+}
+
 FAULT int signed_overflow(int number) { return std::numeric_limits<int>::max() + number; }
 
 FAULT int race(int rounds) {
