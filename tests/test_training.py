@@ -146,6 +146,8 @@ def test_patience_counts_epochs_without_a_better_score(point):
     scores = iter([3.0, 2.0, 2.5, 1.0, 1.0, 1.5, 0.5])
     training = train(point, epochs=10, patience=2, score=lambda: next(scores))
     assert len(training.history) == 6 and training.best_epoch == 4
+    scores = iter([2.0, 1.0, 1.5])
+    assert len(train(point, epochs=10, patience=1, score=lambda: next(scores)).history) == 3
 
 
 def test_a_metric_can_be_monitored(point):

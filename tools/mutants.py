@@ -65,4 +65,6 @@ if __name__ == "__main__":
     given = parser.parse_args()
     command = [sys.executable, "-c", MUTMUT, "run", "--max-children", "1", *(f"*{k}" for k in given.digits)]
     for module in given.modules:
-        subprocess.run(command, cwd=prepared(module), env={**os.environ, "PYTHONPATH": ""}, check=True)
+        place = prepared(module)
+        environment = {**os.environ, "PYTHONPATH": str(place / "mutants" / "src")}  # of what tests start, too
+        subprocess.run(command, cwd=place, env=environment, check=True)
