@@ -39,7 +39,8 @@ only_mutate = ["src/fastrnn/{module}.py", "src/fastrnn/{module}/*"]
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:cacheprovider"]
 process_isolation = "forkserver"
-timeout_constant = 5.0
+timeout_constant = 10.0
+timeout_multiplier = 5.0
 """
 MUTMUT = "import torch; from mutmut.__main__ import cli; cli()"  # once, not in each process
 
