@@ -461,11 +461,8 @@ def clip_grad_value(gradients: Mapping[str, Array], clip_value: float) -> None:
     """
     clip_value = checks.positive_float("clip_value", clip_value)
     _require_writable("gradients", gradients)
-    arrays = list(gradients.values())
-    at_once(
-        map(np.maximum, arrays, itertools.repeat(-clip_value), arrays),
-        map(np.minimum, arrays, itertools.repeat(clip_value), arrays),
-    )
+    clipped = [np.clip(array, -clip_value, clip_value) for array in gradients.values()]
+    at_once(copying(clipped, gradients.values()))
 
 
 def _plain(array: Array) -> Array:
