@@ -228,7 +228,14 @@ def test_single_numbers_meet_outputs_of_one_column():
 def test_windows_carry_the_state_on(own):
     X = ragged()
     y = [np.cumsum(x[:, 0] > 0) % 2 for x in X]
-    found, by_hand = Arrays(make=tagger) if own else tagger(), tagger()
+    given = []
+
+    class Spy(Arrays):
+        def forward(self, x, lengths=None, **options):
+            given.append(lengths)
+            return super().forward(x, lengths, **options)
+
+    found, by_hand = Spy(make=tagger) if own else tagger(), tagger()
     fit(
         found,
         (X, y),
@@ -252,6 +259,7 @@ def test_windows_carry_the_state_on(own):
         optimizer.step(by_hand.take_gradients())
     for name, array in weights(by_hand).items():
         np.testing.assert_allclose(found.parameters[name], array, rtol=0, atol=1e-12)
+    assert not own or any(lengths is not None for lengths in given)
 
 
 def test_tokens_and_rows():
