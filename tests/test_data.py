@@ -107,6 +107,8 @@ def test_bytes_are_not_copied_whatever_buffer_they_are_in(tmp_path):
 def test_what_is_no_bytes_is_refused(value):
     with pytest.raises(TypeError, match=r"text must be a str or bytes, .*got"):
         Bytes().encode(value)
+    with pytest.raises(TypeError, match=r"prompt must be a str or bytes, got \['a'\] of type list$"):
+        Bytes().encode(["a"], "prompt")
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(256, np.uint8), (257, np.uint16), (65537, np.uint32)])

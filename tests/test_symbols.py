@@ -75,6 +75,7 @@ def test_forms_of_sequences(value, expected):
         ([["a", 0.5]], r"X\[0\]\[1\] must be a symbol, a str or an int, got 0.5"),
         ([["a", True]], r"X\[0\]\[1\] must be a symbol"),
         (np.ones((2, 3)), r"X\[0\]\[0\] must be a symbol"),
+        ([np.ma.masked_array([1, 2])], r"X\[0\] must be an array of strings and integers, got a masked"),
         (["a", ""], r"X\[1\] must have at least 1 symbol"),
     ],
 )
