@@ -501,6 +501,7 @@ OTHER = Linear(6, 2, dtype="float64", seed=0)
     ("optimizer", "error"),
     [
         (SGD(OTHER.parameters, 0.1), "must be over the network's own arrays.* got one over 'weight', 'bias'"),
+        (SGD({"w": np.ones(2)}, 0.1), r"as Adam\(network\.parameters\) is, or some of them, got one"),
         ([SGD(NETWORK.parameters, 0.1), SGD(NETWORK.parts["3"].parameters, 0.1)], "two that share some"),
         (SGD({}, 0.1), "must be over the network's own arrays.* got one over none"),
         ([], r"optimizer must be an Optimizer or a list of some, got \[\]"),

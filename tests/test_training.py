@@ -243,6 +243,8 @@ def test_a_loss_that_is_not_finite_stops_it(point, loss):
         train(point, lambda: [(1.0, 2), (loss, 2)], samples=4)
     with pytest.raises(FloatingPointError, match=f"validation loss became {loss} at step 3, in epoch 1"):
         train(point, score=lambda: loss)
+    with pytest.raises(FloatingPointError, match=f"the validation loss became {loss} at step 3, in epoch 1"):
+        train(point, validation=Epochs(lambda: [(loss, 2)]))
 
 
 class Bent(Point):
