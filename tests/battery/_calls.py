@@ -437,5 +437,22 @@ def of_files(rng):
     yield "to_torch", Good(interop.to_torch, {"network": network, "tokens": False})
 
 
+def of_torch(rng):
+    """Modules are PyTorch's, whose errors they have: see test_torch_modules."""
+    import torch
+
+    import fastrnn.torch
+
+    for name in "accelerate", "report":
+        module = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.GRU(4, 3))
+        given = {"module": module, "strict": False} if name == "accelerate" else {"module": module}
+        yield f"torch.{name}", Good(functools.partial(_table, getattr(fastrnn.torch, name)), given)
+
+
+def _table(function, **given):
+    return str(function(**given))
+
+
 SOURCES = [functions, constructors, calls_of_layers, of_losses, of_parameters, of_metrics]
 SOURCES += [of_training, of_models, of_files]
+SOURCES += [of_torch] if importlib.util.find_spec("torch") else []

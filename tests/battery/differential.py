@@ -141,7 +141,7 @@ def differs(case, found, expected, rng, tally):
         error = np.abs(found[name] - array).max(initial=0)
         unit = np.finfo(dtype).eps * np.abs(array).max(initial=np.finfo(dtype).tiny)
         length = math.log2(2 + length_of_sum(case, name))
-        if error > C * length * unit:
+        if error > C / 2 * length * unit:
             moved = moved or shaken(case, expected, rng)
             unit = max(unit, moved[name])
         tally.measure(cells_of(case), error / (C * length * unit))

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from fastrnn import checks
 from fastrnn.torch.cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch.modules import GRU, LSTM, PARENTS, RNN, OnKernels, why_not
 
@@ -117,10 +118,11 @@ def accelerate(module: nn.Module, *, strict: bool = False) -> Report:
     Raises
     ------
     TypeError
-        If `module` is not a module.
+        If `module` is not a module, or `strict` no bool.
     ValueError
         If `strict`, and a recurrent module stays with PyTorch: which and why. Nothing has changed then.
     """
+    strict = checks.boolean("strict", strict)
     result = report(module)
     reasons = [(name, part, why_not(part)) for name, part in _recurrent(module)]
     left = [f"{name or '(itself)'}, {_kind(part)}: {reason}" for name, part, reason in reasons if reason]
