@@ -70,5 +70,7 @@ LAYOUTS = [
 ]
 INTEGERS = [
     lambda rng, array: array.tolist() if array.size else array,
-    lambda rng, array: array.astype(one_of(rng, ["i1", "u1", "i2", ">i4", "u8", ">u2"])),
+    lambda rng, array: array.astype(
+        one_of(rng, ["i2", ">i4", "u8", ">u2", np.min_scalar_type(array.max(initial=0))])
+    ),
 ]
