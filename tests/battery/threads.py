@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -349,3 +350,7 @@ FAULTS = {
     "a lock that nobody lets go of": lambda: wrong(Recurrent, "__call__", never_let_go, patience=1),
     "bits that depend on the threads": lambda: wrong(Recurrent, "__call__", counting),
 }
+if sysconfig.get_config_var(
+    "Py_GIL_DISABLED"
+):  # then weights are compared at each call, whoever hears of them
+    del FAULTS["weights that were packed before"]
