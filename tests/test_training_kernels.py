@@ -116,9 +116,8 @@ UPDATES = {
 def updated(backend, name, size, dtype, steps=2):
     function, slots, numbers = UPDATES[name]
     p, averages = normal(size, dtype=dtype), [np.zeros(size, dtype) for _ in slots]
-    given = averages or ([None] if function == "sgd" else [])
     for step in range(steps):
-        getattr(backend, function)(p, normal(size, dtype=dtype, seed=step + 1), *given, *numbers)
+        getattr(backend, function)([(p, normal(size, dtype=dtype, seed=step + 1), *averages)], *numbers)
     return [p, *averages]
 
 
@@ -155,9 +154,8 @@ def test_updates_of_denormal_numbers(isa, name, dtype):
 
     def after(backend):
         p, averages = tiny(size, dtype), [np.zeros(size, dtype) for _ in slots]
-        given = averages or ([None] if function == "sgd" else [])
         for step in range(2):
-            getattr(backend, function)(p, tiny(size, dtype, step + 1), *given, *numbers)
+            getattr(backend, function)([(p, tiny(size, dtype, step + 1), *averages)], *numbers)
         return [p, *averages]
 
     expected = after(reference)
@@ -172,11 +170,11 @@ def test_denormal_numbers_are_scaled_dropped_and_squared(threads, isa, dtype):
     x = tiny(SIZES[-1], dtype)
     random = np.random.default_rng(0).integers(0, 2**16, x.size, np.uint16)
     scaled = x.copy()
-    reference.scale(scaled, 0.3)
+    reference.scale([scaled], 0.3)
     for count in (1, 2):
         threads(count)
         y = x.copy()
-        _core.scale(y, 0.3)
+        _core.scale([y], 0.3)
         assert y.tobytes() == scaled.tobytes()
         native, expected = (b.drop(x, random, 6554, 1.25) for b in (_core, reference))
         np.testing.assert_array_equal(native, expected)
@@ -191,7 +189,7 @@ def test_updates_let_nan_and_infinity_through(isa, name):
         p, g = normal(40), normal(40, seed=1)
         g[[3, 11, 12, 30]] = np.nan, np.inf, -np.inf, 1e300
         averages = [np.zeros(40) for _ in slots]
-        getattr(backend, function)(p, g, *(averages or ([None] if function == "sgd" else [])), *numbers)
+        getattr(backend, function)([(p, g, *averages)], *numbers)
         results.append([p, *averages])
     for native, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(native, expected)
@@ -228,11 +226,11 @@ def test_scale_and_drop(threads, isa, size, dtype):
     x, random = normal(size, dtype=dtype), np.random.default_rng(0).integers(0, 2**16, size, np.uint16)
     x[: size // 8] = np.inf
     scaled = x.copy()
-    reference.scale(scaled, 0.3)
+    reference.scale([scaled], 0.3)
     for count in (1, 2, 3):
         threads(count)
         y = x.copy()
-        _core.scale(y, 0.3)
+        _core.scale([y], 0.3)
         assert y.tobytes() == scaled.tobytes()
         for threshold in (0, 1, 6554, 2**15, 2**16):
             native, expected = (b.drop(x, random, threshold, 1.25) for b in (_core, reference))
@@ -243,12 +241,15 @@ BAD_CALLS = [
     (lambda: _core.softmax_cross_entropy(normal(3, 4), np.array([0, 4, 1])), "targets"),
     (lambda: _core.softmax_cross_entropy(normal(3, 4), np.array([0, 1])), "targets"),
     (lambda: _core.softmax_cross_entropy(normal(3, 0), np.array([-1, -1, -1])), "logits"),
-    (lambda: _core.sgd(normal(4), normal(3), None, 0.1, 0.0, 0.0), "gradient"),
-    (lambda: _core.sgd(normal(4), normal(4), normal(3), 0.1, 0.0, 0.0), "m: "),
-    (lambda: _core.sgd(normal(4)[::2], normal(2), None, 0.1, 0.0, 0.0), "parameter"),
-    (lambda: _core.rmsprop(normal(4), normal(4, dtype="float32"), normal(4), 0.1, 0.9, 1e-8), "gradient"),
+    (lambda: _core.sgd([(normal(4), normal(3))], 0.1, 0.0, 0.0), "gradient"),
+    (lambda: _core.sgd([(normal(4), normal(4), normal(3))], 0.1, 0.0, 0.0), "m: "),
+    (lambda: _core.sgd([(normal(4)[::2], normal(2))], 0.1, 0.0, 0.0), "parameter"),
+    (lambda: _core.rmsprop([(normal(4), normal(4, dtype="float32"), normal(4))], 0.1, 0.9, 1e-8), "gradient"),
+    (lambda: _core.rmsprop([(normal(4), normal(4))], 0.1, 0.9, 1e-8), "another number"),
+    (lambda: _core.adam([(normal(4),) * 3], 0.1, 1.0, 0.9, 0.9, 1e-8), "another number"),
+    (lambda: _core.adam([(normal(4),) * 5], 0.1, 1.0, 0.9, 0.9, 1e-8), "another number"),
     (lambda: _core.drop(normal(4), np.zeros(3, np.uint16), 5, 1.0), "random"),
-    (lambda: _core.scale(np.broadcast_to(1.0, (4,)), 0.5), "x: "),
+    (lambda: _core.scale([np.broadcast_to(1.0, (4,))], 0.5), "x: "),
     (lambda: _core.sum_of_squares(normal(4)[::2]), "x: "),
 ]
 
@@ -263,5 +264,5 @@ def test_what_is_read_only_is_not_written():
     frozen = normal(4)
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match="writeable"):
-        _core.scale(frozen, 0.5)
+        _core.scale([frozen], 0.5)
     np.testing.assert_array_equal(frozen, normal(4))

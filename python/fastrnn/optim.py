@@ -107,12 +107,9 @@ class Optimizer:
             self._require_averages_of(parameters)
         update, numbers = self._rule(self.steps + 1)
         plain = {name: _plain(parameter) for name, parameter in parameters.items()}
-        given = [
-            (p, checks.plain(arrays[name], p.dtype), *self._slots_of(name), *numbers)
-            for name, p in plain.items()
-        ]
+        given = [(p, checks.plain(arrays[name], p.dtype), *self._slots_of(name)) for name, p in plain.items()]
         at_once(
-            itertools.starmap(update, given),
+            itertools.starmap(update, [(given, *numbers)]),
             _written_back(plain, parameters),
             setting("steps", [self], [self.steps + 1]),
         )
@@ -126,8 +123,8 @@ class Optimizer:
                     raise ValueError(f"parameters[{name!r}] must be {expected}, got {checks.came(array)}")
 
     def _rule(self, steps: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
-        """What updates a parameter and its slots in place in the step of this number, from 1, and what it
-        takes after them and the gradient: p, g, slots."""
+        """What updates parameters and their slots in place in the step of this number, from 1, given tuples
+        (p, g, slots), and what it takes besides."""
         raise NotImplementedError
 
     def _slots_of(self, name: str) -> list[Array]:
@@ -208,8 +205,7 @@ class SGD(Optimizer):
         super().__init__(parameters, lr)
 
     def _rule(self, steps: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
-        no_slot = () if self._slots else (None,)
-        return kernels().sgd, (*no_slot, self.lr, self.momentum, self.weight_decay)
+        return kernels().sgd, (self.lr, self.momentum, self.weight_decay)
 
 
 class RMSprop(Optimizer):
@@ -438,7 +434,7 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     if not factor >= 1:  # so that a NaN is spread, not hidden
         each = _each_once(gradients)
         plain = {name: _plain(array) for name, array in each.items()}
-        scaled = map(backend.scale, plain.values(), itertools.repeat(factor))
+        scaled = itertools.starmap(backend.scale, [(list(plain.values()), factor)])
         at_once(scaled, _written_back(plain, each))
     return norm
 

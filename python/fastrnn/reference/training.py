@@ -1,11 +1,13 @@
 """What a training step does to losses, gradients and parameters.
 
-The optimizers' updates change arrays of one shape in place: a parameter p and its moving averages m and v, by
-the gradient g. The native ones do the same operations in the same order and give the same bits.
-`fastrnn.optim` says where the formulas come from.
+The optimizers' updates change arrays in place: parameters p and their moving averages m and v, by their
+gradients g, of which they are given tuples (p, g, averages). The native ones do the same operations in the
+same order and give the same bits. `fastrnn.optim` says where the formulas come from.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,37 +49,40 @@ def softmax_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
 
 
 @np.errstate(all="ignore")
-def sgd(p: Array, g: Array, m: Array | None, lr: float, momentum: float, weight_decay: float) -> None:
+def sgd(given: Sequence[tuple[Array, ...]], lr: float, momentum: float, weight_decay: float) -> None:
     """d = g + weight_decay p;  m' = momentum m + d;  p' = p - lr m', or p - lr d without m."""
-    direction = p * weight_decay + g if weight_decay else g
-    if m is not None:
-        m *= momentum
-        m += direction
-        direction = m
-    p -= direction * lr
+    for p, g, *averages in given:
+        direction = p * weight_decay + g if weight_decay else g
+        for m in averages:
+            m *= momentum
+            m += direction
+            direction = m
+        p -= direction * lr
 
 
 @np.errstate(all="ignore")
-def rmsprop(p: Array, g: Array, v: Array, lr: float, alpha: float, eps: float) -> None:
+def rmsprop(given: Sequence[tuple[Array, ...]], lr: float, alpha: float, eps: float) -> None:
     """v' = alpha v + (1 - alpha) g^2;  p' = p - lr g / (sqrt(v') + eps)."""
-    v *= alpha
-    v += g * g * (1 - alpha)
-    p -= g / (np.sqrt(v) + eps) * lr
+    for p, g, v in given:
+        v *= alpha
+        v += g * g * (1 - alpha)
+        p -= g / (np.sqrt(v) + eps) * lr
 
 
 @np.errstate(all="ignore")
 def adam(
-    p: Array, g: Array, m: Array, v: Array, rate: float, kept: float, beta1: float, beta2: float, eps: float
+    given: Sequence[tuple[Array, ...]], rate: float, kept: float, beta1: float, beta2: float, eps: float
 ) -> None:
     """m' = b1 m + (1 - b1) g;  v' = b2 v + (1 - b2) g^2;  p' = kept p - rate m' / (sqrt(v') + eps).
 
     `rate` and `eps` hold the corrections of bias, `kept` the decay of weights: see `fastrnn.optim.Adam`.
     """
-    m += (g - m) * (1 - beta1)
-    v *= beta2
-    v += g * g * (1 - beta2)
-    p *= kept
-    p -= m / (np.sqrt(v) + eps) * rate
+    for p, g, m, v in given:
+        m += (g - m) * (1 - beta1)
+        v *= beta2
+        v += g * g * (1 - beta2)
+        p *= kept
+        p -= m / (np.sqrt(v) + eps) * rate
 
 
 def sum_of_squares(x: Array) -> float:
@@ -86,7 +91,8 @@ def sum_of_squares(x: Array) -> float:
         return float(np.square(x, dtype=np.float64).sum())
 
 
-def scale(x: Array, factor: float) -> None:
-    """x' = factor x, in place."""
+def scale(arrays: Sequence[Array], factor: float) -> None:
+    """x' = factor x, in place, of each."""
     with np.errstate(all="ignore"):
-        x *= factor
+        for x in arrays:
+            x *= factor
