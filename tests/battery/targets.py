@@ -108,7 +108,10 @@ READERS = {
     "fastrnn info": ("Layer.save", lambda path: command("info", path)),
     "from_onnx": ("to_onnx", interop.from_onnx),
     "from_keras": ("to_keras", interop.from_keras),
-    "from_torch": ("fastrnn convert to PyTorch", lambda path: interop.from_torch(path, layers=True)),
+    "from_torch": (
+        "fastrnn convert to PyTorch",
+        lambda path: interop.from_torch(path, layers=True, batch_first=True),
+    ),
 }
 
 
