@@ -89,9 +89,9 @@ def a_pipe(folder, name, content, during):
 
 def a_pipe_that_is_read(folder, name, content, during):
     path = a_pipe(folder, name, content, during)
-    reader = threading.Thread(target=lambda: path.read_bytes())
+    reader = threading.Thread(target=lambda: path.read_bytes(), daemon=True)
     reader.start()
-    during.callback(reader.join)
+    during.callback(reader.join, 1)  # not for ever, where a writer puts a file in its place
     return path
 
 

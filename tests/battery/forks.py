@@ -56,7 +56,8 @@ class Work:
         return [y, *(state if isinstance(state, tuple) else [state])]
 
     def both_passes(self):
-        found = _layers.both_passes(copy.deepcopy(self.layer), self.given, np.random.default_rng(0))
+        gradients = {"dy": np.ones_like(self.layer(**self.given)[0])}
+        found = _layers.both_passes(copy.deepcopy(self.layer), self.given, gradients)
         return [array for array in found.values() if array is not None]
 
     def streamed(self):
@@ -93,6 +94,8 @@ def trial(rng, tally):
             time.sleep(rng.uniform(0, 0.004))
             found = way(work)
             tally.saw(f"{way.__name__.replace('_', ' ')}: {found}; {what}" if found else None)
+            if found:  # the next may wait as long
+                break
     for problem in problems:
         tally.saw(f"in the parent: {problem}; {what}")
 
