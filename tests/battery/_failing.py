@@ -249,8 +249,8 @@ def stacks(rng):
 
 
 def saves(rng):
-    folder = tempfile.mkdtemp()
-    path = Path(folder, "model.safetensors")
+    folder = tempfile.TemporaryDirectory()  # which goes with the process
+    path = Path(folder.name, "model.safetensors")
     layers = [Linear(30, 40, seed=seed) for seed in (0, 1)]
 
     def call():
@@ -258,7 +258,7 @@ def saves(rng):
         return state
 
     def state():
-        return [dict(fastrnn.load(path).parameters), os.listdir(folder)]
+        return [dict(fastrnn.load(path).parameters), os.listdir(folder.name)]
 
     return Case(call, lambda: layers[0].save(path), state)
 
