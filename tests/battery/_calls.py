@@ -28,6 +28,7 @@ from fastrnn.layers import GRU, LSTM, RNN, Embedding, Last, Linear, Sequential
 
 from . import _layers
 from ._layers import normal, one_of
+from ._spoilt import ANY_FLOATS, ANY_NUMBERS, ANY_SHAPE
 
 
 class Good(NamedTuple):
@@ -39,46 +40,6 @@ class Good(NamedTuple):
     called: Mapping[str, Sequence[str]] = MappingProxyType({})  # what else errors may call an argument
     takes: Mapping[str, Set[str]] = MappingProxyType({})  # in what ways an argument may differ
 
-
-#: Where an array is alone, it may have any shape and dtype of floats; and where numbers are just numbers.
-ANY_SHAPE = {"an axis less", "an axis more", "longer", "without a feature"}
-ANY_FLOATS = ANY_SHAPE | {"of the other dtype"}
-ANY_NUMBERS = {
-    "of the other dtype",
-    "of half the bits",
-    "of long doubles",
-    "of bools",
-    "of the other order of bytes",
-}
-ANY_SYMBOLS = {"another word", "bytes", "empty", "a list", "a str", "a tuple", "one more"}
-
-ANY_DATA = ANY_NUMBERS | ANY_SYMBOLS | {"a float", "a int", "True", "longer", "negative"}
-
-#: In what ways an argument of a name may differ everywhere.
-TAKES = {
-    "dtype": {"a Broken"},  # which has one
-    "loss": {"a class"},
-    "optimizer": {"a class"},
-    "callbacks": {"a class"},
-    "bidirectional": {"a NoneType"},
-    **dict.fromkeys(
-        ("gradients", "parameters"), ANY_NUMBERS | ANY_SHAPE | {"one more", "without one", "without two"}
-    ),
-    **dict.fromkeys(
-        ("y_true", "y_pred", "y_train", "lower", "upper", "quantiles"), ANY_NUMBERS | {"longer"} | ANY_SYMBOLS
-    ),
-    **dict.fromkeys(("a", "b"), ANY_SYMBOLS),
-    **dict.fromkeys(("X", "text", "data", "value", "source"), ANY_DATA),
-    "ignore_index": {"negative"},
-    "prompt": {"another word"},
-    "covariates": ANY_NUMBERS,
-    "logits": {"longer", "of the other dtype"},
-    "w_ih": {"longer"},  # of tokens
-    "out": {"of the other order of bytes", "strided"},
-    "y": ANY_DATA | {"of words", "huge", "an axis less", "beyond int64"},
-    "weights": ANY_NUMBERS | {"an axis less"},
-    **dict.fromkeys(("state", "dstate_n"), frozenset({"a NoneType"})),  # a member of a pair
-}
 
 T, B, I, H = 4, 3, 5, 6
 

@@ -13,7 +13,7 @@ from fastrnn.layers import Stream
 
 from . import _calls
 from ._layers import one_of
-from ._spoilt import REFUSED, spoilt
+from ._spoilt import REFUSED, TAKES, spoilt
 
 COUNT, UNIT = 2_500, "bad arguments"
 
@@ -43,7 +43,7 @@ def trial(rng, tally):
 def wrong(good, argument, way, again):
     """What is wrong with the answer to a spoilt argument, or None."""
     given, how = {**good.given, argument: way.value}, way.how.split("] ")[-1]
-    takes = how in (good.takes.get(argument) or _calls.TAKES.get(argument, ()))
+    takes = how in (good.takes.get(argument) or TAKES.get(argument, ()))
     left_out = way.value is None and may_be_none(good.call, argument)
     before = snapshot(given, good.holders)
     try:
