@@ -14,6 +14,10 @@ from fastrnn.config import _core
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# No test says how long something may take: the machine may be busy, or emulated.
+hypothesis.settings.register_profile("fastrnn", deadline=None)
+hypothesis.settings.load_profile("fastrnn")
+
 
 # No test asserts a time: another program may have the processor.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -97,7 +97,7 @@ def close(got, want, atol=1e-6):
 
 
 #: A few examples, as each is written, read and run.
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 @st.composite

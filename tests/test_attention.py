@@ -58,7 +58,7 @@ def test_equals_torch(backend, rng, dtype):
     assert (layer(queries, memory, LENGTHS) == got["y"]).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shape=st.tuples(*[st.integers(1, 6)] * 5), data=st.data())
 def test_equals_torch_whatever_the_shape(shape, data):
     queries, memory, dy = arguments(np.random.default_rng(0), shape=shape)

@@ -47,7 +47,7 @@ def everything(longest):
     return [p for length in range(longest + 1) for p in itertools.product(symbols, repeat=length)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 3), longest=st.integers(0, 3))
 def test_a_beam_wide_enough_finds_what_a_search_through_everything_finds(seed, count, longest):
     tree, sequences = Tree(seed, count), everything(longest)
@@ -57,7 +57,7 @@ def test_a_beam_wide_enough_finds_what_a_search_through_everything_finds(seed, c
         assert [tuple(h) for h in hypotheses] == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), longest=st.integers(0, 6))
 def test_a_beam_of_one_takes_the_likeliest_token_of_each_step(seed, longest):
     tree = Tree(seed, 4)

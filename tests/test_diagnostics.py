@@ -162,7 +162,7 @@ def test_read_only_or_misshapen_output_is_refused():
 # -- the flow back from the last step
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     cell=st.sampled_from(sorted(MAKERS)),
     lengths=st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any),

@@ -94,7 +94,7 @@ def naive_path(values, differences, mean, steps):
     return path[len(values) :]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     context=st.integers(2, 9),
     ahead=st.integers(1, 4),

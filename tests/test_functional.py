@@ -429,7 +429,7 @@ def actual_results(form, arrays, reverse):
 
 
 def test_any_shape_dtype_and_layout_gives_the_reference(backend):
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @settings(max_examples=300, derandomize=True)
     @given(problems())
     def check(problem):
         form, dtype, plain, layouts, reverse = problem

@@ -214,7 +214,7 @@ def recurrent_calls(draw):
     return layer, x, None if state is False else state, lengths
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(recurrent_calls())
 def test_backends_agree(call):
     """Any layer, also on no steps and no rows, gives on the kernels what it gives on the reference."""
@@ -226,7 +226,7 @@ def test_backends_agree(call):
     assert_close(results["native"], results["reference"])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(recurrent_calls())
 def test_call_equals_forward(call):
     layer, *arguments = call
@@ -234,7 +234,7 @@ def test_call_equals_forward(call):
         assert_close(layer(*arguments), layer.forward(*arguments)[:2])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(recurrent_calls())
 def test_a_batch_is_its_rows(call):
     """Every row of a ragged batch gives what it gives alone; gradients of weights are sums over rows."""

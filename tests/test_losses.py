@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn import losses
@@ -400,7 +400,6 @@ def test_a_loss_by_its_name():
         losses.get(None)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=6), st.data())
 def test_softmax_cross_entropy_is_what_it_says(scores, data):
     """By its definition, in exact enough arithmetic; the gradient sums to 0 over the classes."""

@@ -24,7 +24,7 @@ def by_definition(a, b):
     return 1 + min(by_definition(a[1:], b), by_definition(a, b[1:]), by_definition(a[1:], b[1:]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(a=WORDS, b=WORDS)
 def test_edit_distance(a, b):
     assert edit_distance(a, b) == edit_distance(list(b), tuple(a)) == by_definition(a, b)

@@ -23,7 +23,7 @@ from fastrnn.models import (
 
 LABELS = ([3, 7, -1], ["a", "bcd", ""], [True, False], [1.0, 2.0, 5.0])
 
-some = settings(max_examples=10, deadline=None)
+some = settings(max_examples=10)
 seeds = st.integers(0, 2**32 - 1)
 cells = st.sampled_from(["rnn", "gru", "lstm"])
 

@@ -162,7 +162,7 @@ def test_the_way_back_needs_nothing_but_arrays(backend, cell):
     tokens=st.booleans(),
     dtype=st.sampled_from(["float32", "float64"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_native_packed_sequences_are_the_reference_s(cell, lengths, I, H, layers, directions, tokens, dtype):
     pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
     sizes = np.count_nonzero(np.array(lengths)[:, None] > np.arange(max(lengths)), axis=0)

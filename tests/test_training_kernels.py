@@ -48,7 +48,7 @@ def test_cross_entropy(isa, V, dtype):
     np.testing.assert_array_equal(targets, before[1])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, 9), st.integers(1, 40), st.sampled_from(DTYPES), st.integers(0, 5), st.data())
 def test_cross_entropy_of_any_shape_and_of_extremes(N, V, dtype, extremes, data):
     logits, targets = cross_entropy_of(N, V, dtype)

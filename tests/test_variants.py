@@ -57,7 +57,7 @@ def central_difference(loss, array, index, step=1e-5):
 # -- the states of all steps
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(list(LAYERS)),
     name=st.sampled_from(BACKENDS),
