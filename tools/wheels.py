@@ -8,18 +8,22 @@ compiled for the first wheel and linked into all. auditwheel finds the oldest ma
 allow, and puts libgomp into the wheel. Each wheel is then installed into a fresh environment, with the extra
 ``test``, and tested by the sdist's tests, beside which there are no sources of the package, and without a
 compiler on the PATH. All that comes between is in build/wheels, what the tests print too.
+
+Where Debian's compiler for aarch64 is, each Python gets a wheel for that processor too, with the headers of
+this one, which differ in nothing that the bindings see. Those are checked, not tested: see docs/platforms.md.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -28,6 +32,8 @@ DIST = ROOT / "dist"
 WORK = ROOT / "build" / "wheels"
 TOOLS = Path(sys.executable).parent
 MOST = 3_000_000  # bytes of a wheel
+HERE, OTHER = platform.machine(), "aarch64"
+COMPILER = f"{OTHER}-linux-gnu-g++"  # of Debian's package g++-aarch64-linux-gnu
 
 # What an interpreter says of itself, if wheels can be built for it.
 ABOUT = """
@@ -48,6 +54,14 @@ class Target:
     python: str
     tag: str  # cp313, cp313t
     module: str  # the compiled module's name in it
+    machine: str = HERE
+
+    def on(self, machine: str) -> Target:
+        """The same Python on another processor."""
+        return replace(self, module=self.module.replace(self.machine, machine), machine=machine)
+
+    def __str__(self) -> str:
+        return f"{self.tag}-{self.machine}"
 
 
 def target(python: str) -> Target | None:
@@ -114,18 +128,35 @@ def backend(oldest: Target) -> Path:
     return folder
 
 
+def across(one: Target) -> tuple[dict[str, str], dict[str, str]]:
+    """The variables, and what CMake is told, to build a wheel for another processor than this machine's."""
+    variables = {
+        "CXX": COMPILER,
+        "_PYTHON_HOST_PLATFORM": f"linux-{one.machine}",  # which Python then says to be on
+        "SETUPTOOLS_EXT_SUFFIX": one.module.removeprefix("_core"),
+        "AUDITWHEEL_LD_LIBRARY_PATH": f"/usr/{one.machine}-linux-gnu/lib",  # where libgomp is
+    }
+    system = {"CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": one.machine}
+    return variables, system | {"PYBIND11_USE_CROSSCOMPILING": "ON"}
+
+
 def wheel(one: Target, tree: Path, backend: Path) -> Path:
     """Build and repair the wheel of a Python."""
-    raw = WORK / f"raw-{one.tag}"
+    raw = WORK / f"raw-{one}"
     command = ["-m", "build", "--wheel", "--no-isolation", "--outdir", raw, tree]
-    folder = f"--config-setting=build-dir={tree / 'build' / 'module'}"
+    settings = {"build-dir": tree / "build" / one.machine}
     variables = os.environ | {"PATH": f"{TOOLS}:{os.environ['PATH']}", "PYTHONPATH": str(backend)}
     variables.setdefault("CXX", "c++")  # not that by which each Python was built
-    run(one.python, *command, folder, log=WORK / f"build-{one.tag}.log", env=variables)
+    if one.machine != HERE:
+        cross, definitions = across(one)
+        variables |= cross
+        settings |= {f"cmake.define.{name}": value for name, value in definitions.items()}
+    options = [f"--config-setting={name}={value}" for name, value in settings.items()]
+    run(one.python, *command, *options, log=WORK / f"build-{one}.log", env=variables)
     (built,) = raw.glob("*.whl")
     repair = ["repair", "--zip-compression-level", "9", "--wheel-dir", DIST, built]
-    run(TOOLS / "auditwheel", *repair, log=WORK / f"repair-{one.tag}.log", env=variables)
-    (repaired,) = DIST.glob(f"*-{one.tag}-manylinux*.whl")
+    run(TOOLS / "auditwheel", *repair, log=WORK / f"repair-{one}.log", env=variables)
+    (repaired,) = DIST.glob(f"*-{one.tag}-manylinux*_{one.machine}.whl")
     return repaired
 
 
@@ -138,7 +169,7 @@ def check(one: Target, wheel: Path) -> None:
         sys.exit(f"{wheel.name} has {wheel.stat().st_size:,} bytes, more than {MOST:,}")
     # W009 and W010 are of auditwheel's folder beside the package, which has libgomp and nothing of Python.
     options = ["--toplevel", "fastrnn,fastrnn.libs", "--ignore", "W009,W010"]
-    run(TOOLS / "check-wheel-contents", *options, wheel, log=WORK / f"contents-{one.tag}.log")
+    run(TOOLS / "check-wheel-contents", *options, wheel, log=WORK / f"contents-{one}.log")
 
 
 def test(one: Target, wheel: Path, tree: Path) -> str:
@@ -155,11 +186,14 @@ def main(pythons: list[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     ours = targets(pythons)
-    print(f"for {', '.join(one.tag for one in ours)}; logs are in {WORK}", flush=True)
+    others = [one.on(OTHER) for one in ours if HERE != OTHER and shutil.which(COMPILER)]
+    print(f"for {', '.join(map(str, ours + others))}; logs are in {WORK}", flush=True)
+    if not others:
+        print(f"none for another processor: {COMPILER} is not here, or not needed", flush=True)
     tree = sdist()
     builder = backend(ours[0])
     wheels = []
-    for one in ours:
+    for one in ours + others:
         begin = time.monotonic()
         made = wheel(one, tree, builder)
         check(one, made)
@@ -168,7 +202,7 @@ def main(pythons: list[str]) -> None:
         print(f"{made.name}: {size:.2f} MB, built in {time.monotonic() - begin:.0f} s", flush=True)
     run(TOOLS / "twine", "check", "--strict", *DIST.iterdir(), log=WORK / "twine.log")
     shutil.rmtree(tree / "python")  # from here on the package is what is installed
-    for one, made in zip(ours, wheels, strict=True):
+    for one, made in zip(ours, wheels[: len(ours)], strict=True):
         begin = time.monotonic()
         print(f"{one.tag}: {test(one, made, tree)} ({time.monotonic() - begin:.0f} s)", flush=True)
 
