@@ -128,10 +128,12 @@ def trial(rng, tally):
     name = HERE[rng.integers(len(HERE))]
     reads = name in READERS
     ending, package, write = WRITERS[READERS[name][0] if reads else name]
-    importlib.import_module(package)  # which nobody else may do
+    importlib.import_module(package)
     with tempfile.TemporaryDirectory() as base, tempfile.NamedTemporaryFile(suffix=ending) as written:
         with contextlib.redirect_stdout(io.StringIO()):
             write(Path(written.name))
+            if reads:  # what is imported for it nobody else may read
+                READERS[name][1](Path(written.name))
         call, content = (READERS[name][1], Path(written.name).read_bytes()) if reads else (write, b"old")
         with disk(Path(base)), mock.patch.object(checkpoint, "PATIENCE", 0.1):
             child = Child(functools.partial(try_all, Path(base), reads, call, content, ending))
