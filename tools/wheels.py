@@ -130,14 +130,16 @@ def backend(oldest: Target) -> Path:
 
 def across(one: Target) -> tuple[dict[str, str], dict[str, str]]:
     """The variables, and what CMake is told, to build a wheel for another processor than this machine's."""
+    suffix = one.module.removeprefix("_core")
     variables = {
         "CXX": COMPILER,
         "_PYTHON_HOST_PLATFORM": f"linux-{one.machine}",  # which Python then says to be on
-        "SETUPTOOLS_EXT_SUFFIX": one.module.removeprefix("_core"),
+        "SETUPTOOLS_EXT_SUFFIX": suffix,  # for the first Python of a build folder
         "AUDITWHEEL_LD_LIBRARY_PATH": f"/usr/{one.machine}-linux-gnu/lib",  # where libgomp is
     }
     system = {"CMAKE_SYSTEM_NAME": "Linux", "CMAKE_SYSTEM_PROCESSOR": one.machine}
-    return variables, system | {"PYBIND11_USE_CROSSCOMPILING": "ON"}
+    # The name for the later ones, too: pybind11 remembers that of the first.
+    return variables, system | {"PYBIND11_USE_CROSSCOMPILING": "ON", "PYTHON_MODULE_EXTENSION": suffix}
 
 
 def wheel(one: Target, tree: Path, backend: Path) -> Path:
