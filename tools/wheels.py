@@ -116,7 +116,7 @@ def sdist() -> Path:
     command = ["-m", "build", "--sdist", "--no-isolation", "--outdir", DIST, ROOT]
     run(TOOLS / "python", *command, log=WORK / "sdist.log")
     (archive,) = DIST.glob("*.tar.gz")
-    shutil.unpack_archive(archive, WORK, filter="data")
+    run("tar", "-xzf", archive, "-C", WORK)
     return WORK / archive.name.removesuffix(".tar.gz")
 
 
