@@ -412,8 +412,12 @@ def test_a_file_says_who_wrote_it_and_a_newer_one_is_refused(path):
     assert written == (str(checkpoint.FORMAT), fastrnn.__version__)
     header.update(fastrnn_format="99", fastrnn_version="7.5.0")
     safetensors_numpy.save_file({"w": np.zeros(2)}, path, header)
-    newer = rf"needs a newer fastrnn than this {fastrnn.__version__}: fastrnn 7.5.0 wrote it in format 99"
+    newer = rf"needs a newer fastrnn than this {fastrnn.__version__}: fastrnn '7.5.0' wrote it in format 99"
     with pytest.raises(ValueError, match=rf"model\.safetensors' {newer}"):
+        checkpoint.load(path)
+    header.update(fastrnn_format="9" * 5000)  # more digits than Python reads
+    safetensors_numpy.save_file({"w": np.zeros(2)}, path, header)
+    with pytest.raises(ValueError, match=r"model\.safetensors' is a safetensors file, but not one"):
         checkpoint.load(path)
 
 

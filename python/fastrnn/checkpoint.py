@@ -170,13 +170,13 @@ def to_resume(resume: str | os.PathLike[str] | None, checkpoint: str | os.PathLi
 def _require_known(name: str, header: Mapping[str, str]) -> None:
     """Raise unless the header is of a format that this version reads."""
     written = header.get("fastrnn_format", "")
-    if not written.isdecimal():
+    if not written.isdecimal() or len(written) > 9:  # which no format will have
         hint = "fastrnn.load makes layers of such, and safetensors.numpy.load_file gives its arrays"
         raise ValueError(f"{name!r} is a safetensors file, but not one that fastrnn wrote: {hint}")
     if int(written) > FORMAT:
         from fastrnn import __version__
 
-        newer = f"fastrnn {header.get('fastrnn_version')} wrote it in format {written}"
+        newer = f"fastrnn {header.get('fastrnn_version')!r:.20} wrote it in format {written}"
         raise ValueError(f"{name!r} needs a newer fastrnn than this {__version__}: {newer}")
 
 
