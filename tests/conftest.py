@@ -19,11 +19,6 @@ hypothesis.settings.register_profile("fastrnn", deadline=None)
 hypothesis.settings.load_profile("fastrnn")
 
 
-# No test asserts a time: another program may have the processor.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
-
-
 def pytest_addoption(parser):
     what = "write the tables in docs/howto/_tables from the marks of the tests that pass: see tables.py"
     parser.addoption("--tables", action="store_true", help=what)
