@@ -1,5 +1,5 @@
 # make demo · make test · make docs · make pages · make gallery · make battery · make builds · make coverage · make mutants ·
-# make bench · make compare · make wheels: each is complete on a fresh clone (python3 with venv, g++; for pages Chromium; builds
+# make bench · make compare · make gate · make wheels: each is complete on a fresh clone (python3 with venv, g++; for pages Chromium; builds
 # says which of Clang, libomp, clang-tidy and valgrind it misses).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
@@ -68,11 +68,11 @@ ISAS ?=
 
 dev: $(VENV)/tools
 	$(INSTALL) --config-settings cmake.define.FASTRNN_ISAS=$(ISAS) --editable '.[test]'
-	rm -f $(VENV)/demo $(VENV)/test $(VENV)/docs $(VENV)/bench $(VENV)/peers
+	rm -f $(addprefix $(VENV)/,demo test docs examples bench peers coverage mutants)
 
-$(VENV)/tools:
+$(VENV)/tools: pyproject.toml  # whose build-system names them
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
+	$(BIN)/pip install --quiet 'scikit-build-core>=0.11' 'pybind11>=2.13' hatch-fancy-pypi-readme cmake ninja
 	touch $@
 
 $(VENV)/%: $(VENV)/tools $(SOURCES)

@@ -123,7 +123,7 @@ def sdist() -> Path:
 def backend(oldest: Target) -> Path:
     """What builds wheels, for all Pythons in one place: scikit-build-core begins anew where it has moved."""
     folder = WORK / "backend"
-    names = ["build", "scikit-build-core>=0.10", "pybind11>=2.13"]
+    names = ["build", "scikit-build-core>=0.11", "pybind11>=2.13", "hatch-fancy-pypi-readme"]
     run(TOOLS / "pip", "--quiet", "--python", oldest.python, "install", "--target", folder, *names)
     return folder
 
