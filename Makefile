@@ -1,6 +1,6 @@
-# make demo · make test · make docs · make pages · make gallery · make battery · make builds · make coverage · make mutants ·
-# make bench · make compare · make gate · make wheels: each is complete on a fresh clone (python3 with venv, g++; for pages Chromium; builds
-# says which of Clang, libomp, clang-tidy and valgrind it misses).
+# make demo · make test · make docs · make pages · make gallery · make battery · make builds · make coverage ·
+# make mutants · make bench · make compare · make gate · make wheels: each is complete on a fresh clone (python3 with
+# venv, g++; for pages Chromium; builds says which of Clang, libomp, clang-tidy and valgrind it misses).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
 VENV := .venv
