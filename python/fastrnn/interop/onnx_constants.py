@@ -350,7 +350,8 @@ def _equal(a: Array, b: Array) -> Any:
     a, b = np.broadcast_arrays(a, b)
     found = np.empty(a.shape, bool)
     for place in np.ndindex(a.shape):
-        first, second = a[place], b[place]
+        first: Any = a[place]
+        second: Any = b[place]
         if isinstance(second, Dim):
             first, second = second, first
         different = isinstance(first, Dim) and first != second
@@ -363,7 +364,7 @@ def _equal(a: Array, b: Array) -> Any:
 def _product(node: Node, budget: Budget) -> Any:
     array, axes = node.inputs[0], node.integers("axes", 1)
     keep = bool(node.option("keepdims", 1))
-    return np.asarray(np.prod(array, axis=None if axes is None else tuple(axes), keepdims=keep))
+    return np.asarray(array.prod(axis=None if axes is None else tuple(axes), keepdims=keep))
 
 
 def _dequantize(node: Node, budget: Budget) -> Any:
