@@ -94,9 +94,11 @@ def functions(rng):
     }
     packed = {**given, "x": normal(rng, "f4", 6, I), "batch_sizes": np.array([3, 2, 1])}
     del packed["lengths"]
-    yield "stack", Good(functional.stack, one_of(rng, [given, packed]))
-    yield "stack.forward", Good(functional.stack.forward, {**given, "recompute": False, "reusable": False})
-    *_, reserve = functional.stack.forward(**given, reusable=True)
+    takes = {"parameters": {"a NoneType"}}  # no bias, no projection
+    yield "stack", Good(functional.stack, one_of(rng, [given, packed]), takes=takes)
+    kept = {**given, "recompute": False, "reusable": True}
+    yield "stack.forward", Good(functional.stack.forward, kept, takes=takes)
+    *_, reserve = functional.stack.forward(**kept)
     back = {"reserve": reserve, "dy": normal(rng, "f4", T, B, H), "dstate_n": given["state"]}
     yield "stack.backward", Good(functional.stack.backward, {**back, "input_gradient": True}, (reserve,))
 
@@ -146,8 +148,9 @@ def constructors(rng):
 def calls_of_layers(rng):
     layer = _layers.recurrent(rng, I, H)
     given = _layers.arguments(rng, layer, T, B)
-    yield "layer", Good(layer, {**given, "return_all_states": False}, (layer,))
-    yield "layer.forward", Good(layer.forward, given, (layer,))
+    takes = {"x": other_steps(given)}
+    yield "layer", Good(layer, {**given, "return_all_states": False}, (layer,), takes=takes)
+    yield "layer.forward", Good(layer.forward, given, (layer,), takes=takes)
     gradients = _layers.upstream(rng, layer, given)
     *_, back = layer.forward(**given)
     yield "back", Good(back, {**gradients, "input_gradient": True}, (layer,))
@@ -181,6 +184,11 @@ def calls_of_layers(rng):
     yield "initial.orthogonal", Good(layers.initial.orthogonal, {"layer": GRU(I, H), "gain": 1.0, "seed": 3})
 
 
+def other_steps(given):
+    """Ways in which tokens may differ, whose last axis is that of steps or of rows: more of them, or none."""
+    return {"longer", "without a feature"} if given["x"].dtype.kind == "i" else frozenset()
+
+
 def of_one(name, layer, given, rng, takes=frozenset()):
     how = {"called": {"x": ("features",)}, "takes": {"x": takes}}
     yield name, Good(layer, given, (layer,), **how)
@@ -192,8 +200,9 @@ def of_one(name, layer, given, rng, takes=frozenset()):
 def of_a_network(rng):
     network = _layers.network(rng)
     given = _layers.arguments(rng, network, T, B)
-    yield "network", Good(network, {**given, "return_state": False}, (network,))
-    yield "network.forward", Good(network.forward, given, (network,))
+    takes = {"x": other_steps(given)}
+    yield "network", Good(network, {**given, "return_state": False}, (network,), takes=takes)
+    yield "network.forward", Good(network.forward, given, (network,), takes=takes)
     gradients = _layers.upstream(rng, network, given)
     _, back = network.forward(**given)
     yield "network.back", Good(back, {**gradients, "input_gradient": True}, (network,))

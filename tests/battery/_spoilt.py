@@ -179,7 +179,7 @@ TAKES = {
     **dict.fromkeys(("a", "b"), ANY_SYMBOLS),
     **dict.fromkeys(("X", "text", "data", "value", "source"), ANY_DATA),
     "ignore_index": {"negative"},
-    "prompt": {"another word"},
+    "prompt": {"another word", "bytes"},
     "covariates": ANY_NUMBERS,
     "logits": {"longer", "of the other dtype"},
     "w_ih": {"longer"},  # of tokens

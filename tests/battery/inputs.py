@@ -49,7 +49,7 @@ def wrong(good, argument, way, again):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = good.call(**given)
+            good.call(**given)
     except REFUSALS as error:
         words = str(error)
         places = way.how.replace("[", "").split("] ")[:-1]
@@ -67,9 +67,11 @@ def wrong(good, argument, way, again):
         return None
     if way.same_as is REFUSED:
         return "is accepted"
-    other = again()
-    expected = other.call(**{**other.given, argument: way.same_as})
-    return None if snapshot(found) == snapshot(expected) else "has another result than what it is as good as"
+    found, expected = (  # of anew each, as other calls have moved the good one on, such as a stream
+        snapshot(each.call(**{**each.given, argument: value}))
+        for each, value in ((again(), way.value), (again(), way.same_as))
+    )
+    return None if found == expected else "has another result than what it is as good as"
 
 
 def may_be_none(call, argument):
