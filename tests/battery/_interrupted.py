@@ -179,7 +179,7 @@ def weights(rng, folder):
 
         return Case(call, here.state_dict, lambda: here(**given))
 
-    return f"{f'{name} assigned to' if alone else 'load_state_dict'} of {layer!r}", make
+    return f"{f'assignment to {name}' if alone else 'load_state_dict'} of {layer!r}", make
 
 
 def files(rng, folder):
