@@ -721,6 +721,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost():
         (lambda: model.fit([wave(80), wave(18)]), r"y\[1\] must have at least 19 steps"),
         (lambda: model.fit(wave(80), np.arange(79)), "covariates must have 80 steps, those of y, got 79"),
         (lambda: model.fit(wave(80), [ahead, ahead]), "covariates must be of 1 series, as y, got 2"),
+        (lambda: model.fit([[[1.0], [1.0, 2.0]]]), r"y\[0\] must be numbers of shape .* of type list"),
+        (lambda: model.fit({"a": wave(80)}, {"a": [[1.0], [1.0, 2.0]]}), r"covariates\['a'\] must be num"),
         (lambda: model.predict(), "covariates must have 1 channels, as in fit, got 0"),
         (lambda: model.predict(covariates=np.arange(3)), "covariates must have 4 steps, those ahead, got 3"),
         (lambda: model.predict(wave(30), np.arange(30)), "have 34 steps, those of y and 4 ahead, got 30"),

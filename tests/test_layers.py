@@ -654,6 +654,15 @@ def test_state_dict_round_trip(make):
         assert live[name].all()
 
 
+def test_a_state_may_be_of_the_layers_own_arrays():
+    layer = LSTM(5, 5, seed=0)
+    before = layer.state_dict()
+    names = {"weight_ih_l0": "weight_hh_l0", "weight_hh_l0": "weight_ih_l0"}
+    layer.load_state_dict({name: layer.parameters[names.get(name, name)] for name in before})
+    for name, array in layer.parameters.items():
+        np.testing.assert_array_equal(array, before[names.get(name, name)])
+
+
 def test_state_dict_is_cast():
     wide, narrow = LSTM(3, 5, dtype="float64", seed=0), LSTM(3, 5, seed=1)
     narrow.load_state_dict(wide.state_dict())

@@ -14,6 +14,7 @@ from fastrnn.checks import Array
 from fastrnn.data.stamps import is_pandas, pandas, require_steps, rows_at, stamps_from, stamps_of, step_of
 
 NAMES, STAMPS = "unique_id", "ds"  # the columns of a long frame that are its index, called as Nixtla does
+NUMBERS = "numbers of shape (T,) or (T, C)"  # what a series must be
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,9 @@ def _members(name: str, value: Any) -> tuple[list[Any], Form]:
         value = {key: part.droplevel(0) for key, part in groups}
     elif isinstance(value, Mapping):
         form = Form(several="dict")
-    elif isinstance(value, (list, tuple)) and any(np.ndim(member) for member in value):
+    elif isinstance(value, (list, tuple)) and any(
+        each is not None and checks.array(f"{name}[{k}]", each, NUMBERS).ndim for k, each in enumerate(value)
+    ):
         return list(value), Form(several="list")
     else:
         return [value], form
@@ -182,8 +185,9 @@ def _rows_for(
 def _rows(place: str, member: Any, length: int, stamps: Any, which: str) -> Any:
     if stamps is not None and is_pandas(member):
         return member.iloc[rows_at(place, member.index, stamps, which)]
-    if np.ndim(member) and len(member) != length:
-        raise ValueError(f"{place} must have {length} steps, those {which}, got {len(member)}")
+    steps = checks.array(place, member, NUMBERS).shape[:1]
+    if steps and steps[0] != length:
+        raise ValueError(f"{place} must have {length} steps, those {which}, got {steps[0]}")
     return member
 
 
@@ -207,14 +211,13 @@ def _stamped(places: list[str], indexes: list[Any], form: Form, like: Form | Non
 
 def _numbers(place: str, value: Any) -> Array:
     """An array of numbers, (T,) or (T, C), with at least a step and a channel."""
-    expected = "numbers of shape (T,) or (T, C)"
     if hasattr(value, "to_pandas"):  # polars' and others', whose stamps would be lost
         raise TypeError(
             f"{place} must be of NumPy or pandas, got {checks.came(value)}; pass {place}.to_pandas()"
         )
-    array = checks.real_array(place, checks.array(place, value, expected), getattr(value, "columns", None))
+    array = checks.real_array(place, checks.array(place, value, NUMBERS), getattr(value, "columns", None))
     if array.ndim not in (1, 2) or array.size == 0:
-        raise ValueError(f"{place} must be {expected}, with at least one step, got shape {array.shape}")
+        raise ValueError(f"{place} must be {NUMBERS}, with at least one step, got shape {array.shape}")
     return array
 
 

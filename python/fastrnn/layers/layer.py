@@ -137,7 +137,8 @@ class Layer:
         """
         parameters = self.parameters
         found = checks.matching_arrays(f"state of {type(self).__name__}", state, parameters)
-        at_once(copying(found.values(), map(parameters.__getitem__, found)))
+        own = [array.copy() for array in found.values()]  # as they may be parameters, under other names
+        at_once(copying(own, map(parameters.__getitem__, found)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a file, its options and its weights, which `fastrnn.load` makes a layer of
