@@ -31,7 +31,7 @@ _DTYPES = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float3
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
-def save(path: _Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+def save(path: _Path, tensors: Mapping[str, checks.Array], metadata: Mapping[str, Any]) -> None:
     """Write arrays and metadata to ``path`` in one step.
 
     The bytes go to a temporary file in the same directory, which then takes the place of ``path``: whatever
@@ -79,7 +79,7 @@ def save(path: _Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
     write(name, data)
 
 
-def load(path: _Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load(path: _Path) -> tuple[dict[str, checks.Array], dict[str, Any]]:
     """Read what `save` wrote.
 
     Parameters
@@ -180,7 +180,7 @@ def _require_known(name: str, header: Mapping[str, str]) -> None:
         raise ValueError(f"{name!r} needs a newer fastrnn than this {__version__}: {newer}")
 
 
-def _storable(name: str, value: np.ndarray) -> np.ndarray:
+def _storable(name: str, value: checks.Array) -> checks.Array:
     """The array in C order and native bytes: the safetensors library writes other layouts wrong."""
     if not isinstance(name, str):
         raise TypeError(f"names of tensors must be str, got {checks.came(name)}")
@@ -192,7 +192,7 @@ def _storable(name: str, value: np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
-def _checksum(tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> str:
+def _checksum(tensors: Mapping[str, checks.Array], header: Mapping[str, str]) -> str:
     total = 0
     for key in sorted(header):
         total = zlib.crc32(f"{key}{header[key]}".encode(), total)

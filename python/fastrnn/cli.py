@@ -17,6 +17,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import checkpoint, conversion, demo, diagnostics, examples, models
+from fastrnn.checks import Array
 from fastrnn.layers import CELLS
 from fastrnn.models.text import TextGenerator
 from fastrnn.optim import OPTIMIZERS
@@ -368,7 +369,7 @@ def _arrays(path: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
             raise ValueError(f"{path!r} is not a readable {ending} file: {reason}") from None
 
 
-def _table(text: str) -> np.ndarray:
+def _table(text: str) -> Array:
     """The numbers of a CSV file, whose first line may be words."""
     try:
         list(map(float, text.partition("\n")[0].split(",")))

@@ -123,7 +123,7 @@ def read_series(name: str, value: Any, like: Form | None = None, steps: Steps | 
         _require_same(same, "columns in the same order", columns[0], places[0], names, place)
     form = replace(form, dimensions=arrays[0].ndim, columns=[names for names in columns if names is not None])
     indexes = [member.index for member in members] if form.columns else []
-    values = [array.reshape(len(array), -1).astype(np.float64) for array in arrays]
+    values: list[Array] = [array.reshape(len(array), -1).astype(np.float64) for array in arrays]
     for k, (place, array) in enumerate(zip(places, values, strict=True)):
         _require_finite(place, array, indexes[k] if indexes else None)
     if not indexes or steps is not None:

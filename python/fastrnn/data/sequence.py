@@ -129,7 +129,7 @@ class Sequences:
         """
         shape, scaling = (self.steps, len(self)), self.scaling
         if self.tokens:
-            x = np.zeros(shape, np.int64)
+            x: Array = np.zeros(shape, np.int64)
         elif scaling is None:
             x = np.zeros((*shape, self.features), self.dtype)
         else:

@@ -72,7 +72,7 @@ class Reach(NamedTuple):
     @property
     def recursion(self) -> list[tuple[int, float]]:
         """The steps back, and their weights, whose sum is the next value if the differences are 0 there."""
-        polynomial: np.ndarray = np.ones(1)
+        polynomial: Array = np.ones(1)
         for span in self.differences:
             polynomial = np.convolve(polynomial, [1.0, *[0.0] * (span - 1), -1.0])
         return [(back, -weight) for back, weight in enumerate(polynomial.tolist()) if back and weight]

@@ -77,11 +77,11 @@ def beam_search(step: Step, state: Any, count: int, beam_size: int, max_length: 
         For each sequence its hypotheses, the best first, as tokens without the boundary.
     """
     state = _rows(state, np.repeat(np.arange(count), beam_size))
-    totals = np.full((count, beam_size), -np.inf)
+    totals: Array = np.full((count, beam_size), -np.inf)
     totals[:, 0] = 0  # the others would be the same
-    lengths = np.zeros((count, beam_size), np.int64)
+    lengths: Array = np.zeros((count, beam_size), np.int64)
     ended = np.zeros((count, beam_size), bool)
-    tokens = np.full((count, beam_size, 1), BOUNDARY)
+    tokens: Array = np.full((count, beam_size, 1), BOUNDARY)
     for length in range(1, max_length + 2):
         logits, state = step(tokens[:, :, -1].reshape(-1), state)
         following = log_softmax(logits.astype(np.float64)).reshape(count, beam_size, -1)
@@ -125,7 +125,7 @@ def draw(step: Step, state: Any, count: int, max_length: int, choose: Callable[[
     list of ndarray
         Tokens without the boundary.
     """
-    written = [np.full(count, BOUNDARY)]
+    written: list[Array] = [np.full(count, BOUNDARY)]
     ended = np.zeros(count, bool)
     while len(written) <= max_length and not ended.all():
         logits, state = step(written[-1], state)
