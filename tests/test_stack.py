@@ -170,6 +170,17 @@ def test_bad_input_is_refused(backend, change, error, words):
         assert words in str(found.value)
 
 
+@pytest.mark.parametrize("name", ["w_ih", "w_hh", "b_ih", "b_hh"])
+@pytest.mark.parametrize("k", [0, 3])
+def test_each_array_is_of_the_dtype_of_all(backend, k, name):
+    _, x, parameters, _, _ = problem("lstm")
+    parameters[k] = parameters[k]._replace(**{name: getattr(parameters[k], name).astype("f8")})
+    words = rf"x and parameters\[{k}\]\.{name} must have the same dtype"
+    for call in (stack, stack.forward):
+        with pytest.raises(TypeError, match=words):
+            call("lstm", x, parameters, bidirectional=True)
+
+
 def test_layers_that_do_not_fit_are_refused(backend):
     _, x, parameters, _, dy = problem("lstm")
     with pytest.raises(ValueError, match=r"parameters\[1\]\.w_ih must have shape \(20, 5\), got \(20, 4\)"):

@@ -305,7 +305,7 @@ def _checked(
     given = states_of("state", state, cell, shapes)
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
-    weights = {f"parameters[{k}]": a for k, each in enumerate(checked) for a in each.arrays()}
+    weights = {f"parameters[{k}].{name}": a for k, each in enumerate(checked) for name, a in _named(each)}
     same_dtype(x=None if x.ndim == len(axes) else x, **weights, **given)
     inner = kernels().Stack(None, cell, checked, directions, told(cell, options))
     return inner, checked, (x, states.joined(list(given.values())), lengths, batch_sizes, batch_first)
@@ -330,6 +330,12 @@ def _rows(name: str, value: Any, shape: Sequence[int | str]) -> Array:
             require_shape(name, value, shape)
             return value
     return float_array(name, value, shape)
+
+
+def _named(record: Parameters) -> list[tuple[str, Array | None]]:
+    """All arrays of a record, with what errors call them in it."""
+    vectors = [(f"vectors[{k}]", each) for k, each in enumerate(record.vectors)]
+    return [*zip(record._fields, record[:5], strict=False), *vectors]
 
 
 def _like(record: Parameters, arrays: Iterator[Array]) -> Parameters:
