@@ -26,6 +26,7 @@ from fastrnn.interop.tensors import DTYPES, Source
 
 npy: Any = _format  # which has no types
 HEADER = 4 << 20  # bytes of safetensors' names and places: it grows tenfold. Some 40,000 tensors
+NPY_HEADER = 1 << 16  # bytes before an array of NumPy's, its type and shape: NumPy refuses more than 10,000
 CODE = 1 << 20  # bytes of a module of TorchScript's that is looked through
 EXPORTED = r"(^|/)(archive_format|serialized_\w+\.json)$"  # members of torch.export's archives, new and old
 LEGACY = 0x1950A86A20F9469CFC6C  # the first object of a file that PyTorch wrote before 1.6
@@ -123,13 +124,15 @@ def _of_npz(archive: Archive) -> Content:
     names = {found.str[1:]: name for name, found in DTYPES.items() if name != "bfloat16"}
     with reading(archive.name, "an npz file"):
         for member in archive.sizes:
-            stream = io.BytesIO(archive.read(member))
+            data = archive.read(member)
+            stream = io.BytesIO(memoryview(data)[:NPY_HEADER])
             version = npy.read_magic(stream)
             header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, fortran, dtype = header(stream)
             known = str(dtype) if dtype.byteorder == ">" else names.get(dtype.str[1:], str(dtype))
-            data = stream.getbuffer()[stream.tell() :]
-            found[member[:-4]] = source.given(data, known, shape, fortran=fortran)
+            # A BytesIO whose buffer is held in a cycle ends Python 3.12.1 when that is collected.
+            array = memoryview(data)[stream.tell() :]
+            found[member[:-4]] = source.given(array, known, shape, fortran=fortran)
     return Content(found, source)
 
 
