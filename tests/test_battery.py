@@ -36,6 +36,7 @@ def test_the_battery_notices(part, fault):
 @pytest.mark.parametrize("part", ["inputs"])
 def test_bad_arguments_are_for_everything_public(part):
     pytest.importorskip("onnx")
+    pytest.importorskip("torch")
     goods = [source(np.random.default_rng(seed)) for source in SOURCES for seed in range(40)]
     names = {name for some in goods for name, _ in some}
     called = {name.partition(" ")[0].partition(".")[0] for name in names}

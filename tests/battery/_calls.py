@@ -401,10 +401,11 @@ def of_files(rng):
         written = interop.to_onnx(network).SerializeToString()
         given, called = {"model": written, "layers": True}, {"model": ("ONNX", "No such file")}
         yield "from_onnx", Good(_names_read, given, called=called)
+        yield "to_onnx", Good(interop.to_onnx, {"network": network, "lengths": False, "states": False})
+    if importlib.util.find_spec("torch") is not None:
+        yield "to_torch", Good(interop.to_torch, {"network": network, "tokens": False})
     yield "use_backend", Good(fastrnn.use_backend, {"name": "native"})
     yield "set_num_threads", Good(fastrnn.set_num_threads, {"n": 0})
-    yield "to_onnx", Good(interop.to_onnx, {"network": network, "lengths": False, "states": False})
-    yield "to_torch", Good(interop.to_torch, {"network": network, "tokens": False})
 
 
 def of_torch(rng):
