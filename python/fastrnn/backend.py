@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import sysconfig
 from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,6 +59,8 @@ class Backend(Protocol):
 
 def _in_vain(what: str) -> str:
     """Why there are no kernels, for whom, and what helps."""
+    import sysconfig
+
     python = f"{platform.python_implementation()} {platform.python_version()} on {sysconfig.get_platform()}"
     return (
         f"the native kernels of fastrnn {what}; this is {python}: install a wheel for it (there are some for "
@@ -87,7 +87,8 @@ def _backend(name: str) -> Backend:
         return reference
     core: Backend | None = load_core()
     if core is None:
-        others = ", ".join(sorted(path.name for path in Path(__file__).parent.glob("_core.c*")))
+        here = os.listdir(os.path.dirname(__file__))
+        others = ", ".join(sorted(name for name in here if name.startswith("_core.c")))
         raise ImportError(
             _in_vain(f"are not built for this Python, only {others}" if others else "are not built")
             + ', or use the slower NumPy backend with fastrnn.use_backend("reference") or '

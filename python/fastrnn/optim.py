@@ -398,6 +398,10 @@ def grad_norm(gradients: Mapping[str, Array]) -> float:
     5.0
     """
     _require_floats("gradients", gradients)
+    return _norm(gradients)
+
+
+def _norm(gradients: Mapping[str, Array]) -> float:
     backend = kernels()
     return math.sqrt(sum(backend.sum_of_squares(_plain(array)) for array in gradients.values()))
 
@@ -428,13 +432,12 @@ def clip_grad_norm(gradients: Mapping[str, Array], max_norm: float) -> float:
     """
     max_norm = checks.positive_float("max_norm", max_norm)
     _require_writable("gradients", gradients)
-    backend = kernels()
-    norm = grad_norm(gradients)
+    norm = _norm(gradients)
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # so that a NaN is spread, not hidden
         each = _each_once(gradients)
         plain = {name: _plain(array) for name, array in each.items()}
-        scaled = itertools.starmap(backend.scale, [(list(plain.values()), factor)])
+        scaled = itertools.starmap(kernels().scale, [(list(plain.values()), factor)])
         at_once(scaled, _written_back(plain, each))
     return norm
 

@@ -282,8 +282,9 @@ class Composite(Layer):
 
     def add_gradients(self, gradients: Mapping[str, Array]) -> None:
         """Add to the parts' gradients."""
-        sums = [layer._sum(_of_part(name, gradients)) for name, layer in self._owners().items()]
-        at_once(setting("_gradients", self._owners().values(), sums))
+        owners = self._owners()
+        sums = [layer._sum(_of_part(name, gradients)) for name, layer in owners.items()]
+        at_once(setting("_gradients", owners.values(), sums))
 
     def clear_gradients(self) -> None:
         """Forget the parts' gradients."""
