@@ -320,6 +320,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests: while none is at work.", "name"_a);
   module.def("config", &config, "The build and the machine: see fastrnn.show_config.");
   module.def("set_num_threads", &set_threads, "See fastrnn.set_num_threads.", "count"_a);
+  module.def("work_alone", &work_alone, "Whether calls of this thread go without others; and whether they did.", "alone"_a);
   module.def("get_num_threads", &max_threads, "See fastrnn.get_num_threads.");
   module.def("grid", &grid, "How a team shares a step, in groups of rows and of units, and its nanoseconds.", "rows"_a,
              "weight_bytes"_a, "blocks"_a, "members"_a);

@@ -6,6 +6,7 @@
 #include <exception>
 #include <new>
 #include <optional>
+#include <utility>
 
 #include "barrier.h"
 #include "cpus.h"
@@ -21,6 +22,7 @@ constexpr int most_threads = 1024;  // see config.py
 
 std::atomic<int> threads_set{0};
 std::atomic<bool> always_teams{false};
+thread_local bool alone = false;
 
 // Nobody has said how many: one for each core.
 const bool unasked = std::getenv("OMP_NUM_THREADS") == nullptr;
@@ -76,7 +78,7 @@ void Team::wait() const {
 void Team::wait(Index first, Index last) const { barrier->wait(rank, int(first), int(last)); }
 
 int max_threads() {
-  if (at_work()) return 1;
+  if (alone || at_work()) return 1;
   const int set = threads_set;
   return set ? set : automatic_threads();
 }
@@ -104,6 +106,8 @@ void set_threads(int count) {
   threads_set = count;
   forget_refusals();
 }
+
+bool work_alone(bool now) { return std::exchange(alone, now); }
 
 void insist_on_teams(bool insist) { always_teams = insist; }
 

@@ -18,6 +18,9 @@ int team_for(double flops, Index parts);
 // 0: automatic.
 void set_threads(int count);
 
+// Whether this thread's calls go without others, as it is itself one of as many as there are cores; and whether they did.
+bool work_alone(bool alone);
+
 // For tests: teams are as large as a call is worth, whatever else the machine is doing.
 void insist_on_teams(bool insist);
 

@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "data": BASE,
     "checkpoint": BASE,
     "training": BASE | {"optim", "checkpoint", "data", "layers", "losses"},
-    "models": BASE | {"functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
+    "models": BASE
+    | {"config", "functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
     "diagnostics": DOOR | {"figures", "layers"},
     "torch": DOOR,
     "interop": DOOR | {"layers", "checkpoint", "models", "torch"},

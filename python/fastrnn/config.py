@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -52,6 +54,17 @@ def set_num_threads(n: int) -> None:
         raise ValueError(f"n must be at most {MOST_THREADS}, got {n}")
     if _core:
         _core.set_num_threads(n)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """In a ``with`` block calls of this Python thread use no other: it is one of many that have their own."""
+    before = _core.work_alone(True) if _core else True
+    try:
+        yield
+    finally:
+        if _core:
+            _core.work_alone(before)
 
 
 def empty_cache() -> None:

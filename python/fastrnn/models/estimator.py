@@ -268,7 +268,7 @@ class NetworkEstimator(Stored):
         dataset = model._dataset(model._examples(*data, **named))
         next(epoch_of(model._learner(), dataset, model._rng))
 
-    def _examples(self, *data: Any, **named: Any) -> Any:
+    def _examples(self, *data: Any, learn: bool = False, **named: Any) -> Any:
         """Data as of `fit`, with what is left out as there, as examples."""
         signature = inspect.signature(self.fit)  # type: ignore[attr-defined]  # that of a subclass
         positional = [each for each in signature.parameters.values() if each.kind is not each.KEYWORD_ONLY]
@@ -278,7 +278,7 @@ class NetworkEstimator(Stored):
         except TypeError as error:
             raise TypeError(f"data must be as of {type(self).__name__}.fit{signature}: {error}") from None
         given.apply_defaults()
-        return self._read(*given.args, learn=False)
+        return self._read(*given.args, learn=learn)
 
     def _mean_loss(self, examples: Any, most: int | None = None) -> float:
         """Of all batches, or windows, or of at most so many."""
