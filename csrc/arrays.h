@@ -178,6 +178,11 @@ inline const Index* indices(const py::array& array, const Shape& shape, Index lo
   return data;
 }
 
+// An array of booleans.
+inline const std::uint8_t* truths(const py::array& array, const Shape& shape, const char* name) {
+  return reinterpret_cast<const std::uint8_t*>(pointer<bool>(array, shape, name));
+}
+
 // The functions of a training step, in bindings_training.cpp.
 void bind_training(py::module_& module);
 

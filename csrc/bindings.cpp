@@ -30,6 +30,8 @@ struct Arguments {
   bool reverse, training, recompute;
   Optional mask, all_c;
   Options options;
+  Optional starts;
+  std::vector<Optional> start_states;
 
   bool tokens() const { return x.ndim() == 2; }
 };
@@ -47,9 +49,15 @@ Arguments arguments_of(const py::handle& call) {
       .mask = optional_field(call, "mask"),
       .all_c = optional_field(call, "all_c"),
       .options = options_of(call.attr("options")),
+      .starts = optional_field(call, "starts"),
+      .start_states = {},
   };
-  for (const py::handle state : call.attr("states"))
-    arguments.states.push_back(optional_array(py::reinterpret_borrow<py::object>(state), "state"));
+  const auto read = [](const py::object& states, std::vector<Optional>& to) {
+    if (states.is_none()) return;
+    for (const py::handle state : states) to.push_back(optional_array(py::reinterpret_borrow<py::object>(state), "state"));
+  };
+  read(call.attr("states"), arguments.states);
+  read(call.attr("start_states"), arguments.start_states);
   return arguments;
 }
 
@@ -101,7 +109,7 @@ class TypedCall : public Reserve {
 
   // Between start and end: arrays, and where they are.
   BackwardArguments given_;
-  py::array_t<R> y_, h_, c_;
+  py::array_t<R> y_, h_, c_, start_h_, start_c_;
   std::optional<py::array_t<R>> dx_;
   py::object dparameters_;
   Outputs<R> to_;
@@ -116,7 +124,9 @@ class TypedCall : public Reserve {
       const Index* given = indices(*a.lengths, {B}, 0, T, "lengths");
       lengths.assign(given, given + B);
     }
-    return {T, std::move(lengths)};
+    Order order{T, std::move(lengths)};
+    if (a.starts) order.start_at(series(truths(*a.starts, {T, B}, "starts"), B, 1), a.reverse);
+    return order;
   }
 
   static Inputs<R> inputs_of(const Arguments& a, const Order& order, const Kernel<R>& kernel) {
@@ -129,6 +139,8 @@ class TypedCall : public Reserve {
       in.x = series(pointer<R>(a.x, {T, B, I}, "x"), B, I);
     in.h0 = pointer<R>(a.states[0], {B, P}, "state");
     if (a.states.size() > 1) in.c0 = pointer<R>(a.states[1], {B, H}, "state");
+    if (a.start_states.size() > 0) in.start_h = pointer<R>(a.start_states[0], {B, P}, "start_state");
+    if (a.start_states.size() > 1) in.start_c = pointer<R>(a.start_states[1], {B, H}, "start_state");
     in.mask = pointer<R>(a.mask, {B, P}, "mask");
     in.options = a.options;
     return in;
@@ -176,12 +188,17 @@ class TypedCall : public Reserve {
                   .h0 = h_.mutable_data()};
     std::tie(dparameters_, gradients_.parameters) = arguments_.parameters.gradients<R>(inputs_);
     if (has_c_) gradients_.c0 = c_.mutable_data();
+    if (!arguments_.starts) return;
+    start_h_ = py::array_t<R>({B, P}), start_c_ = py::array_t<R>({has_c_ ? B : 0, H});
+    gradients_.start_h = start_h_.mutable_data();
+    if (has_c_) gradients_.start_c = start_c_.mutable_data();
   }
   void run_backward(const Poll& poll) override {
     call_.backward(to_.y, from_, gradients_, poll);
   }
   py::object end_backward() override {
-    return record("Gradients")(dx_, dparameters_, states(h_, c_));
+    const py::object start = arguments_.starts ? py::object(states(start_h_, start_c_)) : py::none();
+    return record("Gradients")(dx_, dparameters_, states(h_, c_), start);
   }
 };
 

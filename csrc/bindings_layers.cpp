@@ -19,14 +19,17 @@ namespace {
 struct AnyStack {
   virtual ~AnyStack() = default;
   virtual py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths,
-                         const py::handle& batch_sizes, bool batch_first, bool all_states) = 0;
+                         const py::handle& batch_sizes, bool batch_first, bool all_states, const py::handle& starts,
+                         const py::handle& start_state) = 0;
   virtual py::object train(const py::handle& x, const py::handle& state, const py::handle& lengths,
                            const py::handle& batch_sizes, bool batch_first, bool recompute, const py::handle& mask,
-                           Index first, std::optional<Index> count) = 0;
+                           Index first, std::optional<Index> count, const py::handle& starts,
+                           const py::handle& start_state) = 0;
   virtual py::object back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
                           const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
                           const py::handle& dstate, bool input_gradient, bool again, bool recompute,
-                          const py::handle& mask, Index first, std::optional<Index> count, const py::handle& hidden) = 0;
+                          const py::handle& mask, Index first, std::optional<Index> count, const py::handle& hidden,
+                          const py::handle& starts, const py::handle& start_state) = 0;
   virtual bool take_tensors(const py::type& tensor, const py::type& parameter) = 0;
   virtual bool takes_tensors() const = 0;
   virtual bool lies_in(const std::vector<py::object>& arrays) const = 0;
@@ -115,7 +118,8 @@ class TypedStack : public AnyStack {
 
   // Whether the arguments are plain; then they are read.
   bool read(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
-            bool batch_first, const Layers<R>& layers, Given<R>& given) const {
+            bool batch_first, const py::handle& starts, const py::handle& start_state, const Layers<R>& layers,
+            Given<R>& given) const {
     const Index I = layers.parameters[0].I, places = layers.L * layers.D;
     StackCall<R>& call = given.call;
     const Form form = given.form = !batch_sizes.is_none() ? Form::packed : batch_first ? Form::batch_first : Form::time_first;
@@ -144,8 +148,17 @@ class TypedStack : public AnyStack {
       if (!within(given.tokens.data(), view.T * view.B, 0, I - 1)) return false;
       call.tokens = given.template rows<Index>({given.tokens.data(), view.T, view.B, view.B, 1});
     }
+    if (starts.is_none()) {
+      if (!start_state.is_none()) return false;
+    } else {
+      const View truths = view_of<bool>(starts, 0, form, tensors_);
+      const Series<const std::uint8_t> anew = given.template rows<std::uint8_t>(truths);
+      if (!truths.data || !anew) return false;
+      for (Index d = 0; d < layers.D; ++d) call.order.start_at(anew, d == 1);
+    }
     const Index B = call.order.B();
-    return state_data(state, has_c(), {places, B, P()}, {places, B, H()}, call.h0, call.c0, tensors_);
+    return state_data(state, has_c(), {places, B, P()}, {places, B, H()}, call.h0, call.c0, tensors_) &&
+           state_data(start_state, has_c(), {places, B, P()}, {places, B, H()}, call.start_h, call.start_c, tensors_);
   }
 
  public:
@@ -181,11 +194,11 @@ class TypedStack : public AnyStack {
   }
 
   py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
-                 bool batch_first, bool all_states) override {
+                 bool batch_first, bool all_states, const py::handle& starts, const py::handle& start_state) override {
     const Index places = Index(parameters_.size());
     const Layers<R> layers = this->layers(0, {});
     Given<R> given;
-    if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
+    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, given)) return py::none();
     StackCall<R>& call = given.call;
     const Index T = call.order.T(), B = call.order.B();
     const Tensors tensors = like(x);
@@ -204,10 +217,10 @@ class TypedStack : public AnyStack {
 
   py::object train(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
                    bool batch_first, bool recompute, const py::handle& mask, Index first,
-                   std::optional<Index> count) override {
+                   std::optional<Index> count, const py::handle& starts, const py::handle& start_state) override {
     const Layers<R> layers = this->layers(first, count);
     Given<R> given;
-    if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
+    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, given)) return py::none();
     StackCall<R>& call = given.call;
     const Index places = layers.L * layers.D, B = call.order.B();
     if (!optional_data(mask, {places, B, P()}, call.mask, tensors_)) return py::none();
@@ -229,10 +242,11 @@ class TypedStack : public AnyStack {
   py::object back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
                   const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
                   const py::handle& dstate, bool input_gradient, bool again, bool recompute, const py::handle& mask,
-                  Index first, std::optional<Index> count, const py::handle& hidden) override {
+                  Index first, std::optional<Index> count, const py::handle& hidden, const py::handle& starts,
+                  const py::handle& start_state) override {
     const Layers<R> layers = this->layers(first, count);
     Given<R> given;
-    if (!read(x, state, lengths, batch_sizes, batch_first, layers, given)) return py::none();
+    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, given)) return py::none();
     StackCall<R>& call = given.call;
     const Order& order = call.order;
     const Index T = order.T(), B = order.B(), D = layers.D, places = layers.L * D;
@@ -256,12 +270,15 @@ class TypedStack : public AnyStack {
     py::object dx = py::none();
     if (input_gradient && call.x) dx = make_rows(order, layers.parameters[0].I, given.form, gradients.x, tensors);
     const py::object start = make_states(places, B, P(), H(), has_c(), gradients.h0, gradients.c0, tensors);
+    py::object anew;
+    if (!starts.is_none()) anew = make_states(places, B, P(), H(), has_c(), gradients.start_h, gradients.start_c, tensors);
     const py::list arrays = parameter_gradients(layers, first, gradients.parameters, tensors);
     {
       const WithoutGil release;
       back_through_stack(layers, call, static_cast<R*>(const_cast<void*>(kept.data)), gradients, again, poll);
     }
-    return py::make_tuple(dx, arrays, start);
+    if (!anew) return py::make_tuple(dx, arrays, start);
+    return py::make_tuple(dx, arrays, start, anew);
   }
 
  private:
@@ -395,12 +412,14 @@ std::unique_ptr<AnyLinear> make_linear(py::object owner, const py::object& recor
 void bind_layers(py::module_& module) {
   py::class_<AnyStack>(module, "Stack", "See fastrnn.reference.Stack.")
       .def(py::init(&make_stack), "owner"_a, "cell"_a, "parameters"_a, "directions"_a, "options"_a)
-      .def("run", &AnyStack::run, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a, "all_states"_a = false)
+      .def("run", &AnyStack::run, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a, "all_states"_a = false,
+           "starts"_a = py::none(), "start_state"_a = py::none())
       .def("train", &AnyStack::train, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
-           "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0, "count"_a = py::none())
+           "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0, "count"_a = py::none(), "starts"_a = py::none(),
+           "start_state"_a = py::none())
       .def("back", &AnyStack::back, "memory"_a, "y"_a, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
            "dy"_a, "dstate"_a, "input_gradient"_a, "again"_a, "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0,
-           "count"_a = py::none(), "hidden"_a = py::none())
+           "count"_a = py::none(), "hidden"_a = py::none(), "starts"_a = py::none(), "start_state"_a = py::none())
       .def("take_tensors", &AnyStack::take_tensors, "tensor"_a, "parameter"_a)
       .def_property_readonly("takes_tensors", &AnyStack::takes_tensors)
       .def("lies_in", &AnyStack::lies_in, "arrays"_a);

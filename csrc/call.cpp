@@ -65,6 +65,24 @@ Parts parts_of(const Kernel<R>& kernel, const Inputs<R>& in, bool recompute, con
   return parts;
 }
 
+// Of a state h [B, P] sorted rows, times the mask; of c [B, H], or null for zeros, sorted rows [B, Hp].
+template <class R>
+void multiply_by_mask(const Inputs<R>& in, const R* h, R* to) {
+  for (Index r = 0; r < in.steps.B; ++r)
+    for (Index j = 0, from = in.steps.order[r] * in.P; j < in.P; ++j) to[r * in.P + j] = h[from + j] * in.mask[from + j];
+}
+template <class R>
+void sort_c(const Inputs<R>& in, const R* c, Index Hp, R* to) {
+  std::fill_n(to, in.steps.B * Hp, R(0));
+  for (Index r = 0; c && r < in.steps.B; ++r) std::copy_n(c + in.steps.order[r] * in.H, in.H, to + r * Hp);
+}
+
+// The gradients of such states, from those of sorted rows.
+template <class R>
+void unsort(const Steps& steps, const R* rows, Index width, Index padded, R* to) {
+  for (Index r = 0; r < steps.B; ++r) std::copy_n(rows + r * padded, width, to + steps.order[r] * width);
+}
+
 }  // namespace
 
 template <class R>
@@ -78,6 +96,7 @@ Call<R>::Call(const Kernel<R>& kernel, const Inputs<R>& in, R* memory, bool reco
   const Steps& steps = layer_.steps;
   layer_.keep = memory && !recompute ? Keep::all : Keep::none;
   if (!in.h0) layer_.h0 = no_state_ = Buffer<R>::zeros({steps.B, in.P});
+  if (steps.starts) take_starts();
   if (!memory) return;
   const Parts at = parts_of(kernel, in, recompute, {steps.offset[steps.count], steps.B});
   layer_.slots = memory + at.slots, layer_.rows = memory + at.rows, layer_.c = memory + at.c;
@@ -92,6 +111,21 @@ void Call<R>::take_block() {
   layer_.rows = rows_ = Buffer<R>{rows, own_row(kernel_, layer_)};
   if (kernel_.states > 1)
     layer_.c = c_ = Buffer<R>{layer_.keep == Keep::block ? B + rows : B, padded(layer_.H, kernel_.lanes)};
+}
+
+// Where rows start anew from.
+template <class R>
+void Call<R>::take_starts() {
+  const Index B = layer_.steps.B, H = layer_.H, P = layer_.P, Hp = padded(H, kernel_.lanes);
+  if (!layer_.start_h) layer_.start_h = no_start_ = Buffer<R>::zeros({B, P});
+  if (layer_.mask) {
+    layer_.anew_masked = anew_masked_ = Buffer<R>{B, P};
+    multiply_by_mask(layer_, layer_.start_h, layer_.anew_masked);
+  }
+  if (kernel_.states > 1) {
+    layer_.anew_c = anew_c_ = Buffer<R>{B, Hp};
+    sort_c(layer_, layer_.start_c, Hp, layer_.anew_c);
+  }
 }
 
 // Where the first step starts from.
@@ -111,13 +145,9 @@ void Call<R>::begin() {
   }
   if (layer_.mask) {
     if (!layer_.masked) layer_.masked = masked_ = Buffer<R>{B + rows, P};
-    for (Index r = 0; r < B; ++r)
-      for (Index j = 0, from = steps.order[r] * P; j < P; ++j) layer_.masked[r * P + j] = layer_.h0[from + j] * layer_.mask[from + j];
+    multiply_by_mask(layer_, layer_.h0, layer_.masked);
   }
-  if (kernel_.states > 1) {
-    std::fill_n(layer_.c, B * Hp, R(0));
-    for (Index r = 0; layer_.c0 && r < B; ++r) std::copy_n(layer_.c0 + steps.order[r] * H, H, layer_.c + r * Hp);
-  }
+  if (kernel_.states > 1) sort_c(layer_, layer_.c0, Hp, layer_.c);
 }
 
 template <class R>
@@ -211,6 +241,8 @@ void Call<R>::backward(const Series<const R>& y, const OutputGradients<R>& given
   Buffer<R> packed_hh{G * H, Pp}, packed_hr{layer_.w_hr ? P : 0, Hp}, packed_ih{G * H, gradients.x ? Ip : 0};
   Buffer<R> dh = Buffer<R>::zeros({B, Pp}), dc = Buffer<R>::zeros({has_c ? B : 0, Hp});
   Buffer<R> dmasked = Buffer<R>::zeros({layer_.mask ? B : 0, Pp});
+  const bool starts = gradients.start_h;
+  Buffer<R> start_dh = Buffer<R>::zeros({starts ? B : 0, Pp}), start_dc = Buffer<R>::zeros({starts && has_c ? B : 0, Hp});
   Buffer<R> drows{own_row ? B : 0, Hp}, dvectors = Buffer<R>::zeros({B, kernel_.sums, Hp});
   Buffer<R> dtable{layer_.tokens ? layer_.I : 0, padded(G * H, kernel_.lanes)};
   Buffer<R> dbias = Buffer<R>::zeros({2, kernel_.row(H)});
@@ -240,6 +272,7 @@ void Call<R>::backward(const Series<const R>& y, const OutputGradients<R>& given
   task.dy = given.y, task.gradients = gradients;
   task.packed_hh = packed_hh, task.packed_ih = packed_ih, task.packed_hr = packed_hr;
   task.drows = drows, task.dvectors = dvectors, task.packed = forward_task.packed;
+  task.start_dh = start_dh, task.start_dc = start_dc;
   task.dh = dh, task.dc = dc, task.dtable = dtable, task.dbias = dbias, task.workspace = workspace;
   if (layer_.mask) task.dmasked = dmasked;
   const Index piece = steps_at_once(2 * step_flops());
@@ -262,12 +295,12 @@ void Call<R>::backward(const Series<const R>& y, const OutputGradients<R>& given
     parallel(size, [&](const Team& team) { kernel_.gradients(task, first, end, team); });
     patience.check();
   }
-  for (Index r = 0; r < B; ++r) {
-    const Index b = steps.order[r];
-    std::copy_n(dh + r * Pp, P, gradients.h0 + b * P);
-    for (Index j = 0; layer_.mask && j < P; ++j) gradients.h0[b * P + j] += layer_.mask[b * P + j] * dmasked[r * Pp + j];
-    if (gradients.c0) std::copy_n(dc + r * Hp, H, gradients.c0 + b * H);
-  }
+  unsort<R>(steps, dh, P, Pp, gradients.h0);
+  for (Index r = 0; layer_.mask && r < B; ++r)
+    for (Index j = 0, b = steps.order[r]; j < P; ++j) gradients.h0[b * P + j] += layer_.mask[b * P + j] * dmasked[r * Pp + j];
+  if (gradients.c0) unsort<R>(steps, dc, H, Hp, gradients.c0);
+  if (starts) unsort<R>(steps, start_dh, P, Pp, gradients.start_h);
+  if (starts && has_c) unsort<R>(steps, start_dc, H, Hp, gradients.start_c);
 }
 
 void each_direction(int count, bool side_by_side, const Poll& poll, const std::function<void(int, const Poll&)>& fn) {

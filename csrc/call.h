@@ -81,6 +81,7 @@ class Call {
   int forward_threads() const;
   R* start(Index s);  // of starts_, for the block of step s
   void take_block();
+  void take_starts();
   void begin();
   void clear_padding(const Series<R>& rows, Index width, int size) const;  // on `size` threads
 
@@ -88,7 +89,7 @@ class Call {
   Layer<R> layer_;
   const Index gradient_steps_;  // that backward goes through before it adds their sums
   const bool recompute_;
-  Buffer<R> no_state_, slots_, rows_, c_, masked_;
+  Buffer<R> no_state_, slots_, rows_, c_, masked_, no_start_, anew_c_, anew_masked_;
   R* starts_ = nullptr;  // [blocks, B, Hp]  c before each block of backward's, to recompute from
 };
 

@@ -121,8 +121,10 @@ struct Steps {
   const Index* length;  // [B]          of the sorted rows
   const Index* offset;  // [count + 1]  rows of all steps before s
   bool reverse;
+  const std::uint8_t* starts = nullptr;  // [rows of all steps]  whether a row starts anew before a step; or null
 
   FASTRNN_INLINE Index active(Index s) const { return offset[s + 1] - offset[s]; }
+  FASTRNN_INLINE bool anew(Index s, Index r) const { return starts && starts[offset[s] + r]; }
   FASTRNN_INLINE Place at(Index s, Index r) const { return {reverse ? length[r] - 1 - s : s, order[r], r}; }
 };
 
@@ -138,13 +140,15 @@ struct Inputs : Parameters<R> {
   Series<const Index> tokens;      // [T, B]
   const R* h0 = nullptr;           // [B, P] or null
   const R* c0 = nullptr;           // [B, H] or null
+  const R* start_h = nullptr;      // [B, P] or null  where rows start anew from
+  const R* start_c = nullptr;      // [B, H] or null
   const R* mask = nullptr;         // [B, P] what h is multiplied by on its way into the recurrence's product, or null
   Options options;
 };
 
 // One layer in one direction, and what forward leaves for backward.
 template <class R>
-struct Layer : Inputs<R> {  // with h0
+struct Layer : Inputs<R> {  // with h0, and with start_h where rows start anew
   Series<R> y;              // [T, B, P]
   Series<R> all_c;          // [T, B, H] c after every step, or null
   R* slots = nullptr;       // [rows of all steps, SHp]; if not all stay: [block * B, SHp]
@@ -153,6 +157,8 @@ struct Layer : Inputs<R> {  // with h0
   Index block = 1;          // steps whose input is projected at a time
   R* rows = nullptr;        // [as slots, Hp] of a cell with a row of its own; [as slots, Hp + Pp] with w_hr
   R* masked = nullptr;      // [B + rows of all steps, P] where there is a mask: h0 and every h multiplied by it
+  R* anew_c = nullptr;      // [B, Hp]  start_c of the sorted rows
+  R* anew_masked = nullptr;  // [B, P]  start_h likewise, multiplied by the mask where there is one
 };
 
 template <class R>
@@ -168,6 +174,8 @@ struct Gradients {
   ParametersOf<R> parameters;  // each where the parameter is
   R* h0 = nullptr;             // [B, P]
   R* c0 = nullptr;             // [B, H] or null
+  R* start_h = nullptr;        // [B, P] or null
+  R* start_c = nullptr;        // [B, H] or null
 };
 
 template <class R>
@@ -179,6 +187,8 @@ struct Backward : Layer<R> {
   R* packed_hr = nullptr;     // [P, Hp] likewise, where h is a projection
   R* dh = nullptr;            // [B, Pp]  sorted rows; in: of the last state, out: of the initial one
   R* dc = nullptr;            // [B, Hp]  likewise
+  R* start_dh = nullptr;      // [B, Pp] zeros: sums of what comes to where rows start anew, sorted, and
+  R* start_dc = nullptr;      // [B, Hp]  likewise; null where none does
   R* dmasked = nullptr;       // [B, Pp] zeros: of what products read, or null where that is h
   R* drows = nullptr;         // [B, Hp]  of the first Hp of `rows`, where there are some
   Packed<R> packed{};         // as forward had it, for a cell with vectors

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@ namespace fastrnn {
 class Order {
   Index T_ = 0;
   std::vector<Index> order_, length_, offset_;
+  std::vector<std::uint8_t> starts_[2];  // by direction
 
  public:
   Order() = default;
@@ -38,7 +40,24 @@ class Order {
   const Index* offset() const { return offset_.data(); }
 
   Steps steps(bool reverse) const {
-    return {T_, B(), Index(offset_.size()) - 1, order_.data(), length_.data(), offset_.data(), reverse};
+    const std::vector<std::uint8_t>& starts = starts_[reverse];
+    return {T_, B(), Index(offset_.size()) - 1, order_.data(), length_.data(), offset_.data(), reverse,
+            starts.empty() ? nullptr : starts.data()};
+  }
+
+  // From now on rows start anew before some steps [T, B]; in reverse, when such a step is behind them.
+  void start_at(const Series<const std::uint8_t>& starts, bool reverse) {
+    const Steps steps = this->steps(reverse);
+    std::vector<std::uint8_t> found(std::size_t(rows()), 0);
+    bool any = false;
+    for (Index s = 0, n = 0; s < steps.count; ++s)
+      for (Index r = 0; r < steps.active(s); ++r, ++n) {
+        Place place = steps.at(s, r);
+        if (reverse && s == 0) continue;
+        place.t += reverse;
+        any |= found[std::size_t(n)] = *starts.at(place) != 0;
+      }
+    if (any) starts_[reverse] = std::move(found);
   }
 
   // Rows of all steps without those that are padded.

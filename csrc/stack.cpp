@@ -30,6 +30,8 @@ Inputs<R> inputs_of(const Layers<R>& layers, const StackCall<R>& call, Index pla
   if (place < layers.D) in.tokens = call.tokens;
   in.h0 = part(call.h0, place, B * parameters.P);
   in.c0 = part(call.c0, place, B * parameters.H);
+  in.start_h = part(call.start_h, place, B * parameters.P);
+  in.start_c = part(call.start_c, place, B * parameters.H);
   in.mask = part(call.mask, place, B * parameters.P);
   in.options = layers.options;
   return in;
@@ -162,6 +164,8 @@ void back_through_stack(const Layers<R>& layers, const StackCall<R>& call, R* me
       to.parameters = gradients.parameters[std::size_t(place)];
       to.h0 = part(gradients.h0, place, B * P);
       to.c0 = part(gradients.c0, place, B * H);
+      to.start_h = part(gradients.start_h, place, B * P);
+      to.start_c = part(gradients.start_c, place, B * H);
       calls[d]->backward(side(y, d, P), given, to, watch, again);
     });
     if (wanted && D == 2) add_rows(order, second, I, dx);

@@ -25,6 +25,8 @@ struct StackCall {
   Series<const Index> tokens;      // [T, B]
   const R* h0 = nullptr;           // [L*D, B, P] or null
   const R* c0 = nullptr;           // [L*D, B, H] or null
+  const R* start_h = nullptr;      // as h0 and c0, where rows start anew
+  const R* start_c = nullptr;
   const R* mask = nullptr;         // [L*D, B, P] or null
   bool recompute = false;          // in training
   Series<R> y;                     // [T, B, D*P]  written to, as all below
@@ -60,6 +62,8 @@ struct StackGradients {
   std::vector<ParametersOf<R>> parameters;
   R* h0 = nullptr;
   R* c0 = nullptr;                        // or null
+  R* start_h = nullptr;                   // as these, or null
+  R* start_c = nullptr;
   R* hidden = nullptr;                    // [L*D, T, B, P] zeros, or null: the whole gradient of every h
 };
 

@@ -28,7 +28,7 @@ struct Tensor {
   std::uint64_t offset;           // in bytes
 };
 constexpr std::int32_t cpu = 1;
-constexpr std::uint8_t integer = 0, floating = 2;
+constexpr std::uint8_t integer = 0, floating = 2, boolean = 6;
 
 struct Managed {
   Version version;
@@ -81,7 +81,9 @@ class Tensors {
       PyErr_Clear();
       return false;
     }
-    constexpr std::uint8_t kind = std::is_floating_point_v<T> ? dlpack::floating : dlpack::integer;
+    constexpr std::uint8_t kind = std::is_same_v<T, bool>            ? dlpack::boolean
+                                  : std::is_floating_point_v<T> ? dlpack::floating
+                                                                : dlpack::integer;
     return tensor.device == dlpack::cpu && tensor.kind == kind && tensor.bits == 8 * sizeof(T) && tensor.lanes == 1 &&
            tensor.offset == 0 && std::uintptr_t(tensor.data) % alignof(T) == 0 && !is_negated(object);
   }

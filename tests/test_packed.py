@@ -209,7 +209,7 @@ def test_equals_pytorch_s_packed_sequences(backend, kind, layers, bidirectional,
     for results in (z, *members(end_n)), (found[0], *members(found[1])):
         for a, b in zip(results, (y.data, h_n, *c_n), strict=True):
             np.testing.assert_allclose(a, b.detach(), rtol=0, atol=1e-14)
-    dx, gradients, _ = stack.backward(reserve, dy.numpy(), (dh.numpy(), None) if c_n else dh.numpy())
+    dx, gradients, *_ = stack.backward(reserve, dy.numpy(), (dh.numpy(), None) if c_n else dh.numpy())
     expected = [weight.grad for weight in module.parameters()]
     pairs = [*zip([a for each in gradients for a in each.arrays()], expected, strict=True)]
     for a, b in pairs if tokens else [*pairs, (dx, x.grad)]:

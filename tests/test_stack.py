@@ -33,7 +33,7 @@ def problem(
 
 
 def flat(gradients):
-    dx, parameters, dstate = gradients
+    dx, parameters, dstate, _ = gradients
     return [*([] if dx is None else [dx]), *(a for p in parameters for a in p.arrays()), *members(dstate)]
 
 

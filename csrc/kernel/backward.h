@@ -133,6 +133,29 @@ class BackwardPass : Sequence<C, R> {
       multiply(list.a, list.c, n, product.first, product.count, packed, layer.P,
                {own.first, own.last, no_width, from_h ? nullptr : memory.zeros});
     });
+    if (steps.starts) each_row(s, [&](Index r) { stop(s, r); });
+  }
+
+  // What has come to where a row starts anew goes to the state that it starts from, and no further.
+  void stop(Index s, Index r) const {
+    if (!steps.anew(s, r)) return;
+    const Range own = outputs();
+    const R* const factors = mask(r);
+    for (Index q = own.first; q < own.last; ++q) {
+      const Index at = r * Pp + q * U;
+      V dh = load(b.dh + at);
+      if (factors) {
+        dh += load(factors + q * U, units_in<R>(q, layer.P)) * load(b.dmasked + at);
+        store(b.dmasked + at, V{});
+      }
+      store(b.start_dh + at, load(b.start_dh + at) + dh);
+      store(b.dh + at, V{});
+    }
+    for (Index u = share.units.first; has_c && u < share.units.last; ++u) {
+      const Index at = r * Hp + u * U;
+      store(b.start_dc + at, load(b.start_dc + at) + load(b.dc + at));
+      store(b.dc + at, V{});
+    }
   }
 
   // What the gradient of one row's h after a step is made of.

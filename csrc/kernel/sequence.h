@@ -110,12 +110,16 @@ class Sequence {
   R* row(Index s, Index r) const { return layer.rows + kept_row(s, r) * (projects ? Hp + Pp : Hp); }
 
   R* h(Index s, Index r) const { return layer.y.at(steps.at(s, r)); }
-  const R* h_before(Index s, Index r) const { return s ? h(s - 1, r) : layer.h0 + steps.order[r] * layer.P; }
+  const R* h_before(Index s, Index r) const {
+    if (steps.anew(s, r)) return layer.start_h + steps.order[r] * layer.P;
+    return s ? h(s - 1, r) : layer.h0 + steps.order[r] * layer.P;
+  }
 
   // What the recurrence's product reads in the place of h.
   R* masked(Index s, Index r) const { return layer.masked + (steps.B + steps.offset[s] + r) * layer.P; }
   const R* multiplied(Index s, Index r) const {
     if (!layer.mask) return h_before(s, r);
+    if (steps.anew(s, r)) return layer.anew_masked + r * layer.P;
     return s ? masked(s - 1, r) : layer.masked + r * layer.P;
   }
   const R* mask(Index r) const { return layer.mask ? layer.mask + steps.order[r] * layer.P : nullptr; }
@@ -127,6 +131,7 @@ class Sequence {
     return layer.c + (first + r) * Hp;
   }
   const R* c_before(Index s, Index r) const {
+    if (steps.anew(s, r)) return layer.anew_c + r * Hp;
     const bool initial = layer.keep == Keep::block ? s % layer.block == 0 : s == 0;
     return initial ? layer.c + r * Hp : c(s - 1, r);
   }

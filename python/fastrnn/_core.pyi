@@ -20,7 +20,15 @@ class Stack(metaclass=_Type):
         self, owner: Any, cell: str, parameters: list[Parameters], directions: int, options: Options
     ) -> None: ...
     def run(
-        self, x: Any, state: Any, lengths: Any, batch_sizes: Any, batch_first: bool, all_states: bool = False
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_sizes: Any,
+        batch_first: bool,
+        all_states: bool = False,
+        starts: Any = None,
+        start_state: Any = None,
     ) -> Any: ...
     def train(
         self,
@@ -33,6 +41,8 @@ class Stack(metaclass=_Type):
         mask: Any = None,
         first: int = 0,
         count: int | None = None,
+        starts: Any = None,
+        start_state: Any = None,
     ) -> Any: ...
     def back(
         self,
@@ -52,6 +62,8 @@ class Stack(metaclass=_Type):
         first: int = 0,
         count: int | None = None,
         hidden: _Array | None = None,
+        starts: Any = None,
+        start_state: Any = None,
     ) -> Any: ...
     def take_tensors(self, tensor: type, parameter: type) -> bool: ...
     @property

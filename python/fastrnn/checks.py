@@ -253,6 +253,26 @@ def int_array(
     return plain(integers, np.dtype(np.int64))
 
 
+def bool_array(name: str, value: object, shape: Sequence[int | str]) -> Array:
+    """A new array of booleans of a shape, C-contiguous: numbers are not taken for their truth.
+
+    Raises
+    ------
+    TypeError
+        If `value` is None, masked, or not of booleans.
+    ValueError
+        If its shape is another one.
+    """
+    expected = f"an array of booleans of shape {_shape(shape)}"
+    found = array(name, value, expected)
+    if found.size == 0 and isinstance(value, (list, tuple)):
+        found = found.astype(np.bool_)  # NumPy takes an empty list for floats
+    if found.dtype != np.bool_:
+        raise TypeError(f"{name} must be {expected}, got dtype {found.dtype}")
+    require_shape(name, found, shape)
+    return np.array(found, order="C", subok=False)
+
+
 def require_shape(name: str, array: Array, shape: Sequence[int | str]) -> None:
     """Raise unless the array has the shape; a letter stands for any size."""
     if array.shape != shape and not _fits(array.shape, shape):

@@ -230,6 +230,8 @@ def _call(layer: Recurrent[Any], suffix: str, passed: Pass) -> Call:
         training=True,
         mask=passed.mask,
         options=layer._told,
+        starts=passed.starts,
+        start_states=passed.start_state,
     )
 
 
@@ -293,8 +295,10 @@ def time_constants(keep: Array) -> Array:
 
 def _gates(call: Call) -> dict[str, Array]:
     """The values (N, H) of every gate in all N valid steps, by the reference, which keeps them."""
-    given = states.named(call.cell, "state", call.states).values()
-    _, _, reserve = reference.forward(call._replace(states=tuple(given)))
+    state, start = (
+        tuple(states.named(call.cell, "state", each).values()) for each in (call.states, call.start_states)
+    )
+    _, _, reserve = reference.forward(call._replace(states=state, start_states=start))
     assert reserve is not None  # it is training
     gates = enumerate(reference.CELLS[call.cell].gates)
     return {name: np.concatenate([step.kept[k] for step in reserve.steps]) for k, name in gates}

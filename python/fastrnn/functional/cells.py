@@ -49,6 +49,8 @@ class CellFunction(Generic[StateT]):
         *,
         lengths: npt.ArrayLike | None = None,
         reverse: bool = False,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
         **options: Any,
     ) -> tuple[Array, StateT]:
         """Inference.
@@ -72,6 +74,12 @@ class CellFunction(Generic[StateT]):
             beyond does not matter, except that tokens must be within 0 to V-1 there too.
         reverse : bool, default False
             Run each row from its last valid step to its first.
+        starts : array_like of booleans, (T, B), optional
+            Before which steps a row starts anew, as if what follows were a sequence of its own: backwards too,
+            where it ends before such a step. What it holds where a row is padded does not matter.
+        start_state : as `state`, optional
+            Where rows start anew from; zeros if left out. Where the first step is such a start, `state` has no
+            part in the row.
         **options
             What a function does not have, it refuses.
 
@@ -103,7 +111,7 @@ class CellFunction(Generic[StateT]):
             options do not go together.
         """
         call = self._call(x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, options)
-        y, state_n, _ = run_directions([call])[0]
+        y, state_n, _ = run_directions([call._replace(starts=starts, start_states=start_state)])[0]
         return y, state_n
 
     def forward(
@@ -117,6 +125,8 @@ class CellFunction(Generic[StateT]):
         *,
         lengths: npt.ArrayLike | None = None,
         reverse: bool = False,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
         recompute: bool = False,
         **options: Any,
     ) -> tuple[Array, StateT, Reserve]:
@@ -124,7 +134,7 @@ class CellFunction(Generic[StateT]):
 
         Parameters
         ----------
-        x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, **options
+        x, w_ih, w_hh, b_ih, b_hh, state, lengths, reverse, starts, start_state, **options
             As of a call. Do not write to those of floats before the backward call.
         recompute : bool, default False
             Keep little but `y` and compute the gates again in the backward call: the same bits from a small
@@ -145,7 +155,8 @@ class CellFunction(Generic[StateT]):
             As of a call.
         """
         call = self._call(x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, options)
-        return run_directions([call._replace(training=True, recompute=recompute)])[0]
+        call = call._replace(starts=starts, start_states=start_state, training=True, recompute=recompute)
+        return run_directions([call])[0]
 
     def backward(
         self,
@@ -175,7 +186,8 @@ class CellFunction(Generic[StateT]):
         -------
         Gradients
             Those of the loss with respect to `x` (None for tokens, or if not wanted), the parameters (None
-            where there was none) and the initial state.
+            where there was none), the initial state, and with `starts` the state that rows have started anew
+            from.
 
         Raises
         ------

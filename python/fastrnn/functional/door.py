@@ -15,7 +15,17 @@ import numpy.typing as npt
 
 from fastrnn import reference, states
 from fastrnn.backend import Backend, kernels
-from fastrnn.checks import Array, array, boolean, came, float_array, int_array, require_shape, same_dtype
+from fastrnn.checks import (
+    Array,
+    array,
+    bool_array,
+    boolean,
+    came,
+    float_array,
+    int_array,
+    require_shape,
+    same_dtype,
+)
 from fastrnn.reference import Call, Gradients, Parameters
 
 
@@ -57,7 +67,8 @@ def run_directions(calls: Sequence[Call]) -> list[tuple[Array, Any, Any]]:
     Parameters
     ----------
     calls : sequence of Call
-        With `states` as users give them, h or (h, c); its `mask` and `all_c` are the layer's own.
+        With `states` and `start_states` as users give them, h or (h, c); its `mask` and `all_c` are the
+        layer's own.
 
     Returns
     -------
@@ -95,7 +106,13 @@ def run_directions_back(
     reserves = [reserve for reserve, *_ in directions]
     calls = [(reserve._take(), *arguments) for reserve, arguments in zip(reserves, checked, strict=True)]
     results = reserves[0]._backend.backward_all(calls)
-    return [gradients._replace(state=states.joined(gradients.state)) for gradients in results]
+    return [
+        gradients._replace(
+            state=states.joined(gradients.state),
+            start_state=None if gradients.start_state is None else states.joined(gradients.start_state),
+        )
+        for gradients in results
+    ]
 
 
 def _checked(call: Call) -> Call:
@@ -105,17 +122,22 @@ def _checked(call: Call) -> Call:
     T, B = x.shape[:2]
     shapes = [(B, width) for width in reference.CELLS[call.cell].widths(parameters)]
     given = states_of("state", call.states, call.cell, shapes)
-    lengths = call.lengths
+    lengths, starts = call.lengths, call.starts
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
+    if starts is not None:
+        starts = bool_array("starts", starts, (T, B))
+    start = start_state_of(call.start_states, starts, call.cell, shapes)
     arrays = dict(zip(Parameters._fields[:5], parameters, strict=False))
     own = dict(zip(reference.CELLS[call.cell].vectors, parameters.vectors, strict=False))
-    same_dtype(x=None if x.ndim == 2 else x, **arrays, **own, **given)
+    same_dtype(x=None if x.ndim == 2 else x, **arrays, **own, **given, **start)
     return call._replace(
         x=x,
         parameters=parameters,
         states=tuple(given.values()),
         lengths=lengths,
+        starts=starts,
+        start_states=tuple(start.values()),
         reverse=boolean("reverse", call.reverse),
         recompute=boolean("recompute", call.recompute),
     )
@@ -182,6 +204,15 @@ def states_of(name: str, value: Any, cell: str, shapes: Sequence[tuple[int, ...]
     """The cell's states, or their gradients, by the names that errors call them."""
     given = states.named(cell, name, value).items()
     return {key: _optional(key, each, shape) for (key, each), shape in zip(given, shapes, strict=True)}
+
+
+def start_state_of(
+    value: Any, starts: Array | None, cell: str, shapes: Sequence[tuple[int, ...]]
+) -> dict[str, Array | None]:
+    """As `states_of`, of what rows start anew from; nothing where none does."""
+    if starts is None and value is not None:
+        raise ValueError("start_state goes with starts: without them no sequence starts anew")
+    return states_of("start_state", value, cell, shapes)
 
 
 def _optional(name: str, value: npt.ArrayLike | None, shape: tuple[int, ...]) -> Array | None:

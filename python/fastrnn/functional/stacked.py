@@ -16,6 +16,7 @@ from fastrnn.backend import kernels
 from fastrnn.checks import (
     Array,
     array,
+    bool_array,
     boolean,
     came,
     float_array,
@@ -24,7 +25,7 @@ from fastrnn.checks import (
     require_shape,
     same_dtype,
 )
-from fastrnn.functional.door import parameters_of, states_of, unchanged
+from fastrnn.functional.door import parameters_of, start_state_of, states_of, unchanged
 from fastrnn.functional.variants import told
 from fastrnn.reference import Options, Parameters
 
@@ -37,6 +38,7 @@ class StackGradients(NamedTuple):
     x: Array | None  # None where the input was tokens or its gradient is not wanted
     parameters: list[Parameters]  # with None for what was not there
     state: Any  # also if the initial state was left out
+    start_state: Any = None  # likewise; None where there were no starts
 
 
 class StackReserve:
@@ -45,7 +47,7 @@ class StackReserve:
     It refers to the arrays of floats given to forward: do not write to them before the last backward call.
     """
 
-    __slots__ = ("_cell", "_kept", "_parameters", "_recompute", "_reusable", "_shapes", "_stack", "_y")
+    __slots__ = ("_cell", "_kept", "_options", "_parameters", "_reusable", "_shapes", "_stack", "_y")
 
     def __init__(
         self,
@@ -54,13 +56,13 @@ class StackReserve:
         kept: tuple[Any, ...],
         parameters: Sequence[Parameters],
         shapes: list[tuple[int, ...]],
-        recompute: bool,
+        options: dict[str, Any],
         reusable: bool,
     ) -> None:
         self._cell, self._stack, self._parameters, self._shapes = cell, stack, parameters, shapes
         self._kept = [kept]  # the first arguments of the stack's `back`, until they are taken
         self._y: Array = kept[1]
-        self._recompute, self._reusable = recompute, reusable
+        self._options, self._reusable = options, reusable
 
     def _back(self, *gradients: Any) -> Any:
         """The stack's `back`. What it uses up is taken in one step, since two threads may want it."""
@@ -68,7 +70,7 @@ class StackReserve:
             kept = self._kept[0] if self._reusable else self._kept.pop()
         except IndexError:
             raise RuntimeError("reserve was used before, and is not reusable: run forward again") from None
-        return self._stack.back(*kept, *gradients, self._reusable, self._recompute)
+        return self._stack.back(*kept, *gradients, self._reusable, **self._options)
 
     def __repr__(self) -> str:
         return f"<StackReserve of {len(self._parameters)} layers and directions, y {self._y.shape}>"
@@ -91,6 +93,8 @@ class Stack:
         bidirectional: bool = False,
         batch_first: bool = False,
         options: Options = USUAL,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
     ) -> tuple[Array, Any]:
         """Stacked recurrent layers as a function of their weights: inference.
 
@@ -122,6 +126,12 @@ class Stack:
             Whether x, y and their gradients are (B, T, ...).
         options : Options
             What the cells are told whose names end in ``_any``.
+        starts : array_like of booleans, (T, B), optional
+            Before which steps a row starts anew, in all layers and directions, as if what follows were a
+            sequence of its own; with `batch_first` (B, T), with `batch_sizes` (N,). What it holds where a row
+            is padded does not matter.
+        start_state : as `state`, optional
+            Where rows start anew from; zeros if left out.
 
         Returns
         -------
@@ -145,10 +155,20 @@ class Stack:
         >>> bool((y == layer(x)[0]).all())
         True
         """
-        inner, _, arguments = _checked(
-            cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options
+        inner, _, arguments, anew = _checked(
+            cell,
+            x,
+            parameters,
+            state,
+            lengths,
+            batch_sizes,
+            bidirectional,
+            batch_first,
+            options,
+            starts,
+            start_state,
         )
-        y, state_n = unchanged(inner.run(*arguments))
+        y, state_n = unchanged(inner.run(*arguments, **anew))
         return y, state_n
 
     def forward(
@@ -163,6 +183,8 @@ class Stack:
         bidirectional: bool = False,
         batch_first: bool = False,
         options: Options = USUAL,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
         recompute: bool = False,
         reusable: bool = False,
     ) -> tuple[Array, Any, StackReserve]:
@@ -170,7 +192,7 @@ class Stack:
 
         Parameters
         ----------
-        cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options
+        cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options, starts, start_state
             As of a call. Do not write to those of floats before the last backward call.
         recompute : bool
             Keep little and compute the gates again in the backward call: the same bits, in less memory.
@@ -191,14 +213,25 @@ class Stack:
             As of a call.
         """
         recompute, reusable = boolean("recompute", recompute), boolean("reusable", reusable)
-        inner, checked, arguments = _checked(
-            cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options
+        inner, checked, arguments, anew = _checked(
+            cell,
+            x,
+            parameters,
+            state,
+            lengths,
+            batch_sizes,
+            bidirectional,
+            batch_first,
+            options,
+            starts,
+            start_state,
         )
-        y, state_n, memory = unchanged(inner.train(*arguments, recompute))
+        told = {"recompute": recompute, **anew}
+        y, state_n, memory = unchanged(inner.train(*arguments, **told))
         shapes = [member.shape for member in states.members(state_n)]
         y.flags.writeable = False
         kept = memory, y, *arguments
-        return y, state_n, StackReserve(cell, inner, kept, checked, shapes, recompute, reusable)
+        return y, state_n, StackReserve(cell, inner, kept, checked, shapes, told, reusable)
 
     def backward(
         self,
@@ -240,9 +273,9 @@ class Stack:
         same_dtype(y=y, dy=dy, **dstates)
         ends = states.joined(list(dstates.values()))
         input_gradient = boolean("input_gradient", input_gradient)
-        dx, arrays, dstate = unchanged(reserve._back(dy, ends, input_gradient))
+        dx, arrays, *dstates = unchanged(reserve._back(dy, ends, input_gradient))
         left = iter(arrays)
-        return StackGradients(dx, [_like(each, left) for each in reserve._parameters], dstate)
+        return StackGradients(dx, [_like(each, left) for each in reserve._parameters], *dstates)
 
     def __repr__(self) -> str:
         return "<function fastrnn.functional.stack>"
@@ -261,8 +294,10 @@ def _checked(
     bidirectional: bool,
     batch_first: bool,
     options: Options,
-) -> tuple[Any, list[Parameters], tuple[Any, ...]]:
-    """A backend's `Stack`, the parameters, and the arguments of its calls."""
+    starts: Any,
+    start_state: Any,
+) -> tuple[Any, list[Parameters], tuple[Any, ...], dict[str, Any]]:
+    """A backend's `Stack`, the parameters, and the arguments of its calls, the first ones and named ones."""
     one_of("cell", cell, tuple(reference.CELLS))
     directions = 2 if boolean("bidirectional", bidirectional) else 1
     checked = list[Parameters]()
@@ -306,9 +341,14 @@ def _checked(
     if lengths is not None:
         lengths = int_array("lengths", lengths, (B,), 0, T, "0..T")
     weights = {f"parameters[{k}].{name}": a for k, each in enumerate(checked) for name, a in _named(each)}
-    same_dtype(x=None if x.ndim == len(axes) else x, **weights, **given)
+    if starts is not None:
+        starts = bool_array("starts", starts, x.shape[: len(axes)])
+    start = start_state_of(start_state, starts, cell, shapes)
+    same_dtype(x=None if x.ndim == len(axes) else x, **weights, **given, **start)
     inner = kernels().Stack(None, cell, checked, directions, told(cell, options))
-    return inner, checked, (x, states.joined(list(given.values())), lengths, batch_sizes, batch_first)
+    arguments = x, states.joined(list(given.values())), lengths, batch_sizes, batch_first
+    anew = {"starts": starts, "start_state": None if starts is None else states.joined(list(start.values()))}
+    return inner, checked, arguments, anew
 
 
 def _batch_sizes(value: Any, rows: int) -> Array:

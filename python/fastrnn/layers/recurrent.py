@@ -41,7 +41,8 @@ class _Kept(NamedTuple):
     calls: list[Any]  # of all layers together, or where something is between them, of each: see `_forward`
     passes: list[Pass]  # by layer and direction, if the layer was recording
     undrop: list[Back]  # of the dropout after each layer but the last
-    started: list[str]  # the parameters from which the sequences started
+    started: Sequence[str | None]  # of each member of the state the parameter that it started from
+    started_anew: Sequence[str | None]  # likewise, where sequences started in the middle
 
 
 class Recurrent(Layer, Generic[StateT]):
@@ -186,7 +187,13 @@ class Recurrent(Layer, Generic[StateT]):
 
     @overload
     def __call__(
-        self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
+        self,
+        x: npt.ArrayLike,
+        state: Any = None,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
     ) -> tuple[Array, StateT]: ...
     @overload
     def __call__(
@@ -195,6 +202,8 @@ class Recurrent(Layer, Generic[StateT]):
         state: Any = None,
         lengths: npt.ArrayLike | None = None,
         *,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
         return_all_states: Literal[True],
     ) -> tuple[Array, StateT, StateT]: ...
     @overload
@@ -204,6 +213,8 @@ class Recurrent(Layer, Generic[StateT]):
         state: Any = None,
         lengths: npt.ArrayLike | None = None,
         *,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
         return_all_states: bool,
     ) -> tuple[Array, StateT] | tuple[Array, StateT, StateT]: ...
     def __call__(
@@ -212,6 +223,8 @@ class Recurrent(Layer, Generic[StateT]):
         state: Any = None,
         lengths: npt.ArrayLike | None = None,
         *,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
         return_all_states: bool = False,
     ) -> tuple[Array, StateT] | tuple[Array, StateT, StateT]:
         """Inference: no dropout, nothing kept, safe from many threads.
@@ -226,6 +239,14 @@ class Recurrent(Layer, Generic[StateT]):
             or, with `learned_state`, ``initial_h`` and ``initial_c`` for every sequence.
         lengths : array_like of integers, (B,), optional
             How many steps of each sequence are valid, 0 to T, in any order; all T if left out.
+        starts : array_like of booleans, (T, B), or (B, T) with `batch_first`, optional
+            Before which steps a sequence starts anew, as if what follows were one of its own: an episode, a
+            document. The bits are those of the parts alone; in a second direction too, which starts anew
+            where it comes to the end of a part. What `starts` holds where a sequence is padded does not matter.
+        start_state : as `state`, optional
+            Where sequences start anew from. If left out, zeros or, with `learned_state`, ``initial_h`` and
+            ``initial_c``. `state` has no part in a sequence whose first step is a start, but for a second
+            direction.
         return_all_states : bool
             Whether to return the state after every step as well, with the bits that a stream would show.
 
@@ -253,23 +274,38 @@ class Recurrent(Layer, Generic[StateT]):
         >>> y, state_n, (h, c) = layer(np.ones((7, 4, 3), "float32"), return_all_states=True)
         >>> h.shape, c.shape, bool((h[-1] == y).all()), bool((c[:, -1] == state_n[1]).all())
         ((2, 7, 4, 5), (2, 7, 4, 5), True, True)
+
+        A new episode in step 4 of the first sequence:
+
+        >>> x, starts = np.ones((7, 4, 3), "float32"), np.zeros((7, 4), bool)
+        >>> starts[4, 0] = True
+        >>> y, _ = layer(x, starts=starts)
+        >>> bool((y[4:, 0] == layer(x[4:])[0][:, 0]).all())
+        True
         """
         stack, all_states = self._for_inference(), checks.boolean("return_all_states", return_all_states)
         found: Any = None
         if not self.learned_state:
-            found = stack.run(x, state, lengths, None, self.batch_first, all_states)
+            found = stack.run(x, state, lengths, None, self.batch_first, all_states, starts, start_state)
         if found is None:  # something about the arguments is not just as the kernels want it
-            found = unchanged(stack.run(*self._plain(x, state, lengths), None, self.batch_first, all_states))
+            (*first, starts, start_state), _ = self._plain(x, state, lengths, starts, start_state)
+            found = unchanged(stack.run(*first, None, self.batch_first, all_states, starts, start_state))
         return found  # type: ignore[no-any-return]
 
     def forward(
-        self, x: npt.ArrayLike, state: Any = None, lengths: npt.ArrayLike | None = None
-    ) -> tuple[Array, StateT, Callable[..., tuple[Array | None, StateT]]]:
+        self,
+        x: npt.ArrayLike,
+        state: Any = None,
+        lengths: npt.ArrayLike | None = None,
+        *,
+        starts: npt.ArrayLike | None = None,
+        start_state: Any = None,
+    ) -> tuple[Array, StateT, Callable[..., Any]]:
         """Training: the same as a call, but with dropout, and with the way back.
 
         Parameters
         ----------
-        x, state, lengths
+        x, state, lengths, starts, start_state
             As of a call. Do not write to them, nor to the parameters, before `back` has run.
 
         Returns
@@ -289,6 +325,10 @@ class Recurrent(Layer, Generic[StateT]):
             out. `dx` is None if `x` was tokens, or with `input_gradient` False: a step is up to a sixth
             shorter without it.
 
+            No gradient crosses a start. What comes to one goes to where the sequence has started anew from:
+            to the learned state, or to a `start_state` that was given, whose gradient `back` then returns
+            third: ``dx, dstate, dstart_state``.
+
         Raises
         ------
         TypeError, ValueError
@@ -306,12 +346,12 @@ class Recurrent(Layer, Generic[StateT]):
         >>> dx.shape, dh_0.shape, sorted(layer.gradients) == sorted(layer.parameters)
         ((7, 4, 3), (1, 4, 5), True)
         """
-        y, state_n, *kept = self._train(x, state, lengths)  # emptied when it is taken
+        y, state_n, *kept = self._train(x, state, lengths, starts, start_state)  # emptied when it is taken
         shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
 
         def back(
             dy: npt.ArrayLike | None = None, dstate_n: Any = None, *, input_gradient: bool = True
-        ) -> tuple[Array | None, StateT]:
+        ) -> tuple[Any, ...]:
             """Once: dx and dstate of the gradients of y and state_n; adds to the layer's gradients."""
             if dy is None and dstate_n is None:
                 raise ValueError("dy or dstate_n must be given, got None for both")
@@ -321,36 +361,39 @@ class Recurrent(Layer, Generic[StateT]):
             input_gradient = checks.boolean("input_gradient", input_gradient)
             if not kept:
                 raise RuntimeError("back was called before: each serves one call; run forward again")
-            return self._back(kept.pop(), dy, dstate_n, input_gradient)
+            dx, dstate, dstart = self._back(kept.pop(), dy, dstate_n, input_gradient)
+            return (dx, dstate) if start_state is None else (dx, dstate, dstart)
 
         return y, state_n, back
 
-    def _back(self, kept: _Kept, dy: Any, dstate_n: Any, input_gradient: bool) -> tuple[Array | None, StateT]:
+    def _back(self, kept: _Kept, dy: Any, dstate_n: Any, input_gradient: bool) -> tuple[Any, StateT, Any]:
         """From the last layer to the first, of gradients that have been checked."""
         arrays: list[Array] = []
         dstates: list[Any] = []
+        dstarts: list[Any] = []
         count = self._states.places // len(kept.calls)  # of a call
-        for k, (stack, arguments, options) in reversed([*enumerate(kept.calls)]):
+        for k, (stack, arguments, options, anew) in reversed([*enumerate(kept.calls)]):
             own = slice(k * count, (k + 1) * count)
             hidden = None
             if kept.passes:
                 hidden = np.zeros((count, *kept.passes[0].dhidden.shape), self.dtype)
             wanted = k > 0 or input_gradient
             given = dy, _part(dstate_n, own), wanted, False
-            dy, found, dstate = unchanged(stack.back(*arguments, *given, *options, hidden))
+            dy, found, dstate, *dstart = unchanged(stack.back(*arguments, *given, *options, hidden, *anew))
             if hidden is not None:
                 for each, array in zip(kept.passes[own], hidden, strict=True):
                     each.dhidden[...] = array
-            arrays, dstates = found + arrays, [dstate, *dstates]
+            arrays, dstates, dstarts = found + arrays, [dstate, *dstates], dstart + dstarts
             dy = self._swap(kept.undrop[k - 1](self._swap(dy))) if k else dy
         dstate_0: StateT = _joined(dstates)
+        dstart_0 = _joined(dstarts) if dstarts else None
         gradients = dict(zip(self.parameters, arrays, strict=False))
         if self.learned_state:
-            for name, member in zip(self._start(), members(dstate_0), strict=True):
-                gradients[name] = _over_batch(member if name in kept.started else np.zeros_like(member))
+            found = [_over_batch(dstate_0, kept.started), _over_batch(dstart_0, kept.started_anew)]
+            gradients |= self._states.zeros() | _sum(*found)
         self.add_gradients(gradients)
         self.record = kept.passes
-        return dy, dstate_0
+        return dy, dstate_0, dstart_0
 
     def stream(self, batch: int = 1) -> Stream[StateT]:
         """The layer's steps one at a time, with the weights that it has now, from zeros or its learned state.
@@ -405,54 +448,78 @@ class Recurrent(Layer, Generic[StateT]):
         places = [*map(self._parameters_of, suffixes)]
         return backend.Stack(self._parameters, self._cell, places, self._directions, self._told)
 
-    def _plain(self, x: npt.ArrayLike, state: Any, lengths: Any) -> tuple[Array, Any, Array | None]:
-        """The arguments of a call, checked, as plain arrays."""
+    def _plain(
+        self, x: npt.ArrayLike, state: Any, lengths: Any, starts: Any, start_state: Any
+    ) -> tuple[tuple[Any, ...], list[list[str | None]]]:
+        """The arguments of a call, checked, as plain arrays; and the learned states that the two are made of."""
         x = self._input(x)
         T, B = self._swap(x).shape[:2]
-        if self.learned_state:
-            state, _ = self._states.started("state", state, self._start(), B)
-        state = self._states.checked("state", state, B)
+        state, *started = self._started("state", state, B)
         if lengths is not None:
             lengths = checks.int_array("lengths", lengths, (B,), 0, T, "0..T")
-        return x, state, lengths
+        if starts is not None:
+            starts = checks.bool_array("starts", starts, x.shape[:2])
+            start_state, *anew = self._started("start_state", start_state, B)
+            return (x, state, lengths, starts, start_state), started + anew
+        if start_state is not None:
+            raise ValueError("start_state goes with starts: without them no sequence starts anew")
+        return (x, state, lengths, None, None), [*started, []]
 
-    def _train(self, x: Any, state: Any, lengths: Any) -> tuple[Array, StateT, _Kept]:
+    def _started(self, name: str, state: Any, batch: int) -> tuple[Any, list[str | None]]:
+        """A state, checked, with what it leaves out learned; and of each member the parameter, or None."""
+        learned: list[str | None] = []
+        if self.learned_state:
+            state, learned = self._states.started(name, state, self._start(), batch)
+        return self._states.checked(name, state, batch), learned
+
+    def _train(
+        self, x: Any, state: Any, lengths: Any, starts: Any, start_state: Any
+    ) -> tuple[Array, StateT, _Kept]:
         """All layers at once, or where something comes between them, one after the other."""
-        started: list[str] = []
+        given: tuple[Any, ...] = x, state, lengths, starts, start_state
+        started: Sequence[Sequence[str | None]] = (), ()
         at_once = not (self.dropout or self.recurrent_dropout or self.recording)
         found = None
         if at_once and not self.learned_state:
-            found = self._forward(x, state, lengths, 0, self.num_layers)
+            found = self._forward(*given, 0, self.num_layers)
         if found is None:
-            if self.learned_state:
-                B = self._swap(self._input(x)).shape[1]
-                state, started = self._states.started("state", state, self._start(), B)
-            x, state, lengths = self._plain(x, state, lengths)
+            given, started = self._plain(*given)
             if not at_once:
-                return self._train_one_by_one(x, state, lengths, started)
-            found = unchanged(self._forward(x, state, lengths, 0, self.num_layers))
+                return self._train_one_by_one(*given, started)
+            found = unchanged(self._forward(*given, 0, self.num_layers))
         y, state_n, call = found
-        return y, state_n, _Kept([call], [], [], started)
+        return y, state_n, _Kept([call], [], [], *started)
 
-    def _forward(self, x: Any, state: Any, lengths: Any, first: int, count: int, mask: Any = None) -> Any:
-        """y, state_n, and for the way back the stack, the arguments of its `back`, and options."""
+    def _forward(
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        starts: Any,
+        start_state: Any,
+        first: int,
+        count: int,
+        mask: Any = None,
+    ) -> Any:
+        """y, state_n, and for the way back the stack, the arguments of its `back`, options, and starts."""
         stack, options = self._for_inference(), (self.recompute, mask, first, count)
-        found = stack.train(x, state, lengths, None, self.batch_first, *options)
+        found = stack.train(x, state, lengths, None, self.batch_first, *options, starts, start_state)
         if found is None:
             return None
         y, state_n, memory = found
         y.setflags(write=False)  # the way back will read it
         # What leads kernels into arrays may be changed by then.
         x = x.copy() if x.ndim == 2 else x
-        lengths = None if lengths is None else lengths.copy()
-        return y, state_n, (stack, (memory, y, x, state, lengths, None, self.batch_first), options)
+        lengths, starts = (None if each is None else each.copy() for each in (lengths, starts))
+        arguments = memory, y, x, state, lengths, None, self.batch_first
+        return y, state_n, (stack, arguments, options, (starts, start_state))
 
     def _train_one_by_one(
-        self, x: Array, state: Any, lengths: Any, started: list[str]
+        self, x: Array, state: Any, lengths: Any, starts: Any, start_state: Any, started: Sequence[Any]
     ) -> tuple[Array, StateT, _Kept]:
         """With dropout between the layers and in them, and a record of what passes."""
         batch = self._swap(x).shape[1]
-        kept, states = _Kept([], [], [], started), []
+        kept, states = _Kept([], [], [], *started), []
         for layer in range(self.num_layers):
             if layer:
                 x, undrop = self._dropouts[layer - 1].forward(self._swap(x))
@@ -461,15 +528,17 @@ class Recurrent(Layer, Generic[StateT]):
             own = slice(layer * self._directions, (layer + 1) * self._directions)
             masks: list[Any] = [self._mask(batch) for _ in range(self._directions)]
             mask = np.stack(masks) if self.recurrent_dropout else None
-            start = _part(state, own)
-            y, state_n, call = unchanged(self._forward(x, start, lengths, layer, 1, mask))
+            start, anew = _part(state, own), _part(start_state, own)
+            y, state_n, call = unchanged(self._forward(x, start, lengths, starts, anew, layer, 1, mask))
             kept.calls.append(call)
             states.append(state_n)
             if self.recording:
                 for k, part in enumerate(np.split(self._swap(y), self._directions, axis=-1)):
                     h = np.ascontiguousarray(part)
-                    initial = _of_place(start, k)
-                    kept.passes.append(Pass(self._swap(x), initial, lengths, masks[k], h, np.zeros_like(h)))
+                    initial = _of_place(start, k), lengths, None, None
+                    if starts is not None:
+                        initial = *initial[:2], self._swap(starts), _of_place(anew, k)
+                    kept.passes.append(Pass(self._swap(x), *initial, masks[k], h, np.zeros_like(h)))
             x = y
         return x, _joined(states), kept
 
@@ -556,11 +625,17 @@ def _suffixes(layer: int) -> tuple[str, str]:
     return f"_l{layer}", f"_l{layer}_reverse"
 
 
-def _over_batch(dstate: Array) -> Array:
-    """(L*D, B, H) -> (L*D, H): what a state that all sequences share has as its gradient."""
-    with np.errstate(all="ignore"):
-        total: Array = dstate.sum(axis=1)
-    return total
+@np.errstate(all="ignore")
+def _over_batch(dstate: Any, started: Sequence[str | None]) -> dict[str, Array]:
+    """(L*D, B, H) -> (L*D, H): what states that all sequences share have as their gradients, by name."""
+    pairs = zip(started, members(dstate), strict=False)
+    return {name: member.sum(axis=1) for name, member in pairs if name is not None}
+
+
+@np.errstate(all="ignore")
+def _sum(first: dict[str, Array], second: dict[str, Array]) -> dict[str, Array]:
+    """Of arrays by name."""
+    return first | {name: first[name] + array if name in first else array for name, array in second.items()}
 
 
 def _is_rows(array: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:

@@ -49,10 +49,13 @@ class States(NamedTuple):
             return _stacked(by_place)
         return states.joined([_stacked(rows) for rows in zip(*by_place, strict=True)])
 
-    def started(self, name: str, state: Any, start: dict[str, Array], batch: int) -> tuple[Any, list[str]]:
-        """A state with what it leaves out taken from `start`, (L*D, H) each; and the names of those taken."""
+    def started(
+        self, name: str, state: Any, start: dict[str, Array], batch: int
+    ) -> tuple[Any, list[str | None]]:
+        """A state with what it leaves out taken from `start`, (L*D, H) each; and of each member the name of
+        what was taken, or None."""
         given = states.named(self.cell, name, state).values()
-        taken = [key for key, member in zip(start, given, strict=True) if member is None]
+        taken = [key if member is None else None for key, member in zip(start, given, strict=True)]
         filled = [
             np.repeat(array[:, None], batch, axis=1) if member is None else member
             for array, member in zip(start.values(), given, strict=True)

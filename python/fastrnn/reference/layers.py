@@ -41,7 +41,15 @@ class Stack:
         self._options = options
 
     def run(
-        self, x: Any, state: Any, lengths: Any, batch_sizes: Any, batch_first: bool, all_states: bool = False
+        self,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        batch_sizes: Any,
+        batch_first: bool,
+        all_states: bool = False,
+        starts: Any = None,
+        start_state: Any = None,
     ) -> Any:
         """A call.
 
@@ -57,13 +65,18 @@ class Stack:
             step follow those of the step before, longest first, in x, y and their gradients; there are no
             lengths, and `batch_first` makes no difference.
         batch_first, all_states : bool
+        starts : ndarray of bool, in the shape of tokens, or None
+            Before which steps a sequence starts anew, from the next one. What it holds where a sequence is
+            padded does not matter.
+        start_state : like state
+            Of no use without `starts`.
 
         Returns
         -------
         y, state_n, or y, state_n, states, or None
             As of a recurrent layer. None, and nothing done, if an argument is not just what it must be.
         """
-        found = self._call(x, state, lengths, batch_sizes, batch_first, self._parameters)
+        found = self._call(x, state, lengths, batch_sizes, batch_first, self._parameters, starts, start_state)
         if found is None:
             return None
         call, rows = found
@@ -88,12 +101,14 @@ class Stack:
         mask: Any = None,
         first: int = 0,
         count: int | None = None,
+        starts: Any = None,
+        start_state: Any = None,
     ) -> Any:
         """A call in training, of `count` layers from the one at `first` on, or of all that follow.
 
         Parameters
         ----------
-        x, state, lengths, batch_sizes, batch_first
+        x, state, lengths, batch_sizes, batch_first, starts, start_state
             As of `run`; the states are those of these layers.
         recompute : bool
             See `Call`.
@@ -110,7 +125,7 @@ class Stack:
             that of `train_memory`, but with `recompute` or a mask.
         """
         parameters = self._of(first, count)
-        found = self._call(x, state, lengths, batch_sizes, batch_first, parameters)
+        found = self._call(x, state, lengths, batch_sizes, batch_first, parameters, starts, start_state)
         if found is None:
             return None
         call, rows = found
@@ -136,6 +151,8 @@ class Stack:
         first: int = 0,
         count: int | None = None,
         hidden: Array | None = None,
+        starts: Any = None,
+        start_state: Any = None,
     ) -> Any:
         """The way back of `train`.
 
@@ -144,7 +161,7 @@ class Stack:
         memory, y
             What `train` returned. A memory serves once, but any number of times, and in many threads, if it
             is to be possible `again`. This backend needs neither, and goes forward again.
-        x, state, lengths, batch_sizes, batch_first, recompute, mask, first, count
+        x, state, lengths, batch_sizes, batch_first, recompute, mask, first, count, starts, start_state
             What `train` was given.
         dy : ndarray, like y, or None
             The gradient of a loss with respect to it; None is zeros, as below.
@@ -158,10 +175,10 @@ class Stack:
         Returns
         -------
         dx, gradients of all arrays of the parameters in their order, dstate_0; or None
-            As of `run`.
+            As of `run`. With `starts` a fourth, that of `start_state`.
         """
         parameters = self._of(first, count)
-        found = self._call(x, state, lengths, batch_sizes, batch_first, parameters)
+        found = self._call(x, state, lengths, batch_sizes, batch_first, parameters, starts, start_state)
         if found is None:
             return None
         call, rows = found
@@ -190,7 +207,10 @@ class Stack:
             gradients = layer + gradients
         dx = rows.given(dy) if input_gradient and dy is not None else None
         arrays = [array for each in gradients for array in each.parameters.arrays()]
-        return dx, arrays, _stacked([each.state for each in gradients])
+        dstates = [[each.state for each in gradients]]
+        if starts is not None:
+            dstates.append([each.start_state for each in gradients])
+        return dx, arrays, *map(_stacked, dstates)
 
     takes_tensors = False
 
@@ -222,8 +242,12 @@ class Stack:
         x, results = call.x, list[Any]()
         for first in range(0, len(parameters), self._directions):
             for place in range(first, first + self._directions):
-                states = [None if member is None else member[place] for member in call.states]
+                states, start_states = (
+                    [None if member is None else member[place] for member in state]
+                    for state in (call.states, call.start_states)
+                )
                 one = call._replace(x=x, parameters=parameters[place], states=states, reverse=place > first)
+                one = one._replace(start_states=start_states)
                 results.append(forward(one._replace(**options[place])))
             x = np.concatenate([y for y, *_ in results[first:]], axis=-1)
         return x, *zip(*results, strict=True)
@@ -236,6 +260,8 @@ class Stack:
         batch_sizes: Any,
         batch_first: bool,
         parameters: Sequence[Parameters],
+        starts: Any,
+        start_state: Any,
     ) -> tuple[Call, _Rows] | None:
         """The arguments and the order of their rows, or None if one is not just what it must be."""
         first, index = parameters[0], np.dtype(np.int64)
@@ -252,16 +278,24 @@ class Stack:
             if lengths is not None or not is_plain(batch_sizes, index) or not _packs(batch_sizes, len(x)):
                 return None
             rows, lengths = _Rows(batch_first, batch_sizes), lengths_of(batch_sizes)
-        x = rows.time_first(x)
+        given, x = x.shape[:axes], rows.time_first(x)
         T, B = x.shape[:2]
         if lengths is not None:
             if not is_plain(lengths, index) or lengths.shape != (B,) or not _within(lengths, 0, T):
                 return None
         shapes = [(len(parameters), B, width) for width in CELLS[self._cell].widths(first)]
-        states = _members(state, shapes, self._dtype)
-        if states is None:
+        states, start_states = (_members(each, shapes, self._dtype) for each in (state, start_state))
+        if states is None or start_states is None:
             return None
-        return Call(self._cell, x, first, states, lengths, options=self._options), rows
+        if starts is None:
+            if start_state is not None:
+                return None
+        else:
+            if type(starts) is not np.ndarray or starts.dtype != bool or starts.shape != given:
+                return None
+            starts = rows.time_first(starts)
+        call = Call(self._cell, x, first, states, lengths, options=self._options)
+        return call._replace(starts=starts, start_states=start_states), rows
 
     @property
     def _dtype(self) -> np.dtype[Any]:

@@ -33,6 +33,7 @@ class Step(NamedTuple):
     following: Arrays  # states after, each (R, H)
     kept: Arrays  # what the cell kept
     products: Products
+    begun: Array  # of the rows, those that have started anew
 
 
 class Reserve(NamedTuple):
@@ -49,6 +50,10 @@ def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     `recompute` makes no difference here: it changes memory and time, never results, which is what this
     specifies. A mask with zeros, and 1 / (1 - p) elsewhere, is the recurrent dropout of Gal and
     Ghahramani (2016); all else that a cell does with h_{t-1} is without it.
+
+    A row whose `starts` say so starts anew before that step: what it was has no part in what follows. In reverse
+    a row comes to the last step of a segment first, and starts anew there: so each segment is computed as it
+    would be alone.
 
     Parameters
     ----------
@@ -69,9 +74,15 @@ def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     of_x, of_h = _affines(cell, call.parameters)
     shapes = [(x.shape[1], width) for width in cell.widths(call.parameters)]
     y = np.zeros((len(x), *shapes[0]), of_h.w.dtype)
-    current = tuple(map(partial(_zeros_or_copy, dtype=y.dtype), call.states, shapes))
+    current, start = (
+        tuple(map(partial(_zeros_or_copy, dtype=y.dtype), states, shapes))
+        for states in (call.states, call.start_states or [None] * len(shapes))
+    )
     steps = []
     for rows, times in _walk(len(x), x.shape[1], call.lengths, call.reverse):
+        begun = rows[_begin(call, rows, times)]
+        for state, first in zip(current, start, strict=True):
+            state[begun] = first[begun]
         previous = [state[rows] for state in current]
         products = Products(cell.gates, of_h, None if call.mask is None else call.mask[rows], {})
         x_gates = np.split(of_x.of(x[times, rows]), len(cell.gates), axis=1)
@@ -83,7 +94,7 @@ def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
         if call.all_c is not None and "c" in cell.states:
             call.all_c[times, rows] = following[1]
         if call.training:
-            steps.append(Step(rows, times, previous, following, kept, products))
+            steps.append(Step(rows, times, previous, following, kept, products, begun))
     return y, current, Reserve(call, steps) if call.training else None
 
 
@@ -124,7 +135,8 @@ def backward(
     dx = np.zeros_like(x) if input_gradient and x.ndim == 3 else None
     shapes = [(x.shape[1], width) for width in cell.widths(call.parameters)]
     dcurrent = tuple(map(partial(_zeros_or_copy, dtype=of_h.w.dtype), dstates, shapes))
-    for rows, times, previous, following, kept, products in reversed(steps):
+    dstart = tuple(map(np.zeros_like, dcurrent))
+    for rows, times, previous, following, kept, products, begun in reversed(steps):
         dh, *others = (dstate[rows] for dstate in dcurrent)
         if dy is not None:
             dh = dh + dy[times, rows]
@@ -137,12 +149,15 @@ def backward(
         dx_split, dprevious, dvectors = cell.backward(undo, kept, previous, following, [dh, *others])
         for dstate, value in zip(dcurrent, dprevious, strict=True):
             dstate[rows] = value
+        for dstate, dfirst in zip(dcurrent, dstart, strict=True):
+            dfirst[begun] += dstate[begun]
+            dstate[begun] = 0
         for name, dvector in dvectors.items():
             own[name][...] += dvector.sum(axis=0)
         dproduct = of_x.undo(x[times, rows], np.concatenate(dx_split, axis=1), dof_x)
         if dx is not None:
             dx[times, rows] = dproduct @ of_x.w
-    return Gradients(dx, gradients, dcurrent)
+    return Gradients(dx, gradients, dcurrent, None if call.starts is None else dstart)
 
 
 def forward_all(calls: Sequence[Call]) -> list[tuple[Array, tuple[Array, ...], Reserve | None]]:
@@ -162,6 +177,17 @@ def _walk(T: int, B: int, lengths: Array | None, reverse: bool) -> Iterator[tupl
     for step in range(lengths.max(initial=0)):
         rows = np.flatnonzero(step < lengths)
         yield rows, lengths[rows] - 1 - step if reverse else np.full_like(rows, step)
+
+
+def _begin(call: Call, rows: Array, times: Array) -> Array:
+    """Which of these rows start anew before these steps of theirs."""
+    if call.starts is None:
+        return np.zeros(len(rows), bool)
+    if not call.reverse:
+        return np.asarray(call.starts[times, rows])
+    T, B = call.starts.shape
+    ends = np.full(B, T) if call.lengths is None else call.lengths
+    return np.asarray((times + 1 < ends[rows]) & call.starts[np.minimum(times + 1, T - 1), rows])
 
 
 def _affines(cell: Cell, parameters: Parameters) -> tuple[Affine, Affine]:

@@ -50,6 +50,8 @@ class Call(NamedTuple):
     mask: Array | None = None  # (B, H): what h_{t-1} is multiplied by before w_hh is, the same in every step
     all_c: Array | None = None  # (T, B, H), written to where there is a step: c after it
     options: Options = Options()
+    starts: Array | None = None  # (T, B) booleans, or None: before such a step a row goes back to
+    start_states: Sequence[Array | None] | None = None  # these, as `states`; None is zeros
 
 
 class Gradients(NamedTuple):
@@ -57,9 +59,11 @@ class Gradients(NamedTuple):
 
     `x` is None where the input was tokens or its gradient is not wanted. `parameters` are a record like those
     given, with None for what was not there. `state` is there even if the initial state was left out: a (B, H)
-    array, for the LSTM the pair (dh, dc); from a backend a tuple also where there is one.
+    array, for the LSTM the pair (dh, dc); from a backend a tuple also where there is one. `start_state` is what
+    all restarts of a row have given to the state that they began from, and None for a call without `starts`.
     """
 
     x: Array | None
     parameters: Parameters
     state: Any
+    start_state: Any = None
