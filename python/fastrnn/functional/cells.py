@@ -75,11 +75,11 @@ class CellFunction(Generic[StateT]):
         reverse : bool, default False
             Run each row from its last valid step to its first.
         starts : array_like of booleans, (T, B), optional
-            Before which steps a row starts anew, as if what follows were a sequence of its own: backwards too,
-            where it ends before such a step. What it holds where a row is padded does not matter.
+            Before which steps a row starts anew, as if what follows were a sequence of its own; in reverse
+            when such a step is behind it. What it holds where a row is padded does not matter.
         start_state : as `state`, optional
-            Where rows start anew from; zeros if left out. Where the first step is such a start, `state` has no
-            part in the row.
+            Where rows start anew from; zeros if left out. `state` has no part in a row whose first step is a
+            start, unless it runs in reverse.
         **options
             What a function does not have, it refuses.
 
@@ -110,8 +110,10 @@ class CellFunction(Generic[StateT]):
             If an argument has another shape, if H, I or V is 0, if a token or a length is out of range, or if
             options do not go together.
         """
-        call = self._call(x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, options)
-        y, state_n, _ = run_directions([call._replace(starts=starts, start_states=start_state)])[0]
+        call = self._call(
+            x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, (starts, start_state), options
+        )
+        y, state_n, _ = run_directions([call])[0]
         return y, state_n
 
     def forward(
@@ -154,9 +156,10 @@ class CellFunction(Generic[StateT]):
         TypeError, ValueError
             As of a call.
         """
-        call = self._call(x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, options)
-        call = call._replace(starts=starts, start_states=start_state, training=True, recompute=recompute)
-        return run_directions([call])[0]
+        call = self._call(
+            x, (w_ih, w_hh, b_ih, b_hh), state, lengths, reverse, (starts, start_state), options
+        )
+        return run_directions([call._replace(training=True, recompute=recompute)])[0]
 
     def backward(
         self,
@@ -203,7 +206,14 @@ class CellFunction(Generic[StateT]):
         return run_directions_back([(reserve, dy, dstate_n, input_gradient, None)])[0]
 
     def _call(
-        self, x: Any, weights: Any, state: Any, lengths: Any, reverse: bool, options: dict[str, Any]
+        self,
+        x: Any,
+        weights: Any,
+        state: Any,
+        lengths: Any,
+        reverse: bool,
+        anew: Any,
+        options: dict[str, Any],
     ) -> Call:
         """One whose arrays have not been checked yet."""
         known = dict.fromkeys([*self._arrays, *OPTIONS[self.__name__]])
@@ -214,7 +224,9 @@ class CellFunction(Generic[StateT]):
         cell, told = choose(self.__name__, checked(self.__name__, options))
         vectors = tuple(arrays[name] for name in CELLS[cell].vectors)
         parameters = Parameters(*weights)._replace(w_hr=arrays.get("w_hr"), vectors=vectors)
-        return Call(cell, x, parameters, state, lengths, reverse, options=told)
+        starts, start_state = anew
+        call = Call(cell, x, parameters, state, lengths, reverse, options=told)
+        return call._replace(starts=starts, start_states=start_state)
 
     def __repr__(self) -> str:
         return f"<function fastrnn.{self.__name__}>"

@@ -192,7 +192,8 @@ class Stack:
 
         Parameters
         ----------
-        cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options, starts, start_state
+        cell, x, parameters, state, lengths, batch_sizes, bidirectional, batch_first, options
+        starts, start_state
             As of a call. Do not write to those of floats before the last backward call.
         recompute : bool
             Keep little and compute the gates again in the backward call: the same bits, in less memory.

@@ -25,7 +25,13 @@ Undo: TypeAlias = Callable[[Any, bool], Any]  # from dy, and whether dx is wante
 
 
 def run(
-    layers: Sequence[Layer], x: Any, states: Sequence[Any] = (), lengths: Any = None, *, training: bool
+    layers: Sequence[Layer],
+    x: Any,
+    states: Sequence[Any] = (),
+    lengths: Any = None,
+    starts: Any = None,
+    *,
+    training: bool,
 ) -> tuple[Any, list[Any], list[Undo]]:
     """Through some layers.
 
@@ -42,7 +48,7 @@ def run(
     for layer in layers:
         call: Any = getattr(layer, "forward" if training else "__call__")
         if isinstance(layer, Recurrent):
-            x, state_n, *back = call(x, next(before), lengths)
+            x, state_n, *back = call(x, next(before), lengths, starts=starts)
             after.append(state_n)
             undo += [_of_recurrent(each) for each in back]
         else:
@@ -72,17 +78,20 @@ class Steps(NamedTuple):
 
     layers: list[Layer]
     batch_first: bool
+    starts: Any = None  # what the recurrent ones get
 
     def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> tuple[Array, list[Any]]:
         """What the last gives, and the states."""
-        y, states, _ = run(self.layers, padded(x, self.batch_first), states, lengths, training=False)
+        given = padded(x, self.batch_first), states, lengths, self.starts
+        y, states, _ = run(self.layers, *given, training=False)
         return y, states
 
     def forward(
         self, x: Array | Sequences, lengths: Any, states: list[Any], limit: int | None
     ) -> tuple[Array, list[Any], Undo]:
         """The same in training, and the way back. There is no `limit`."""
-        y, states, undo = run(self.layers, padded(x, self.batch_first), states, lengths, training=True)
+        given = padded(x, self.batch_first), states, lengths, self.starts
+        y, states, undo = run(self.layers, *given, training=True)
         return y, states, partial(back_through, undo)
 
 

@@ -35,6 +35,16 @@ StateT = TypeVar("StateT")
 FIELDS = {"weight_ih": "w_ih", "weight_hh": "w_hh", "bias_ih": "b_ih", "bias_hh": "b_hh", "weight_hr": "w_hr"}
 
 
+class _Given(NamedTuple):
+    """The arguments of a call."""
+
+    x: Any
+    state: Any
+    lengths: Any
+    starts: Any
+    start_state: Any
+
+
 class _Kept(NamedTuple):
     """What the way back needs of a forward pass."""
 
@@ -241,8 +251,8 @@ class Recurrent(Layer, Generic[StateT]):
             How many steps of each sequence are valid, 0 to T, in any order; all T if left out.
         starts : array_like of booleans, (T, B), or (B, T) with `batch_first`, optional
             Before which steps a sequence starts anew, as if what follows were one of its own: an episode, a
-            document. The bits are those of the parts alone; in a second direction too, which starts anew
-            where it comes to the end of a part. What `starts` holds where a sequence is padded does not matter.
+            document. The bits are those of the parts alone; also in a second direction, which starts anew
+            where it comes to the end of a part. Where a sequence is padded, `starts` may be anything.
         start_state : as `state`, optional
             Where sequences start anew from. If left out, zeros or, with `learned_state`, ``initial_h`` and
             ``initial_c``. `state` has no part in a sequence whose first step is a start, but for a second
@@ -288,8 +298,8 @@ class Recurrent(Layer, Generic[StateT]):
         if not self.learned_state:
             found = stack.run(x, state, lengths, None, self.batch_first, all_states, starts, start_state)
         if found is None:  # something about the arguments is not just as the kernels want it
-            (*first, starts, start_state), _ = self._plain(x, state, lengths, starts, start_state)
-            found = unchanged(stack.run(*first, None, self.batch_first, all_states, starts, start_state))
+            given, _ = self._plain(_Given(x, state, lengths, starts, start_state))
+            found = unchanged(stack.run(*given[:3], None, self.batch_first, all_states, *given[3:]))
         return found  # type: ignore[no-any-return]
 
     def forward(
@@ -346,7 +356,8 @@ class Recurrent(Layer, Generic[StateT]):
         >>> dx.shape, dh_0.shape, sorted(layer.gradients) == sorted(layer.parameters)
         ((7, 4, 3), (1, 4, 5), True)
         """
-        y, state_n, *kept = self._train(x, state, lengths, starts, start_state)  # emptied when it is taken
+        given = _Given(x, state, lengths, starts, start_state)
+        y, state_n, *kept = self._train(given)  # emptied when it is taken
         shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
 
         def back(
@@ -448,60 +459,47 @@ class Recurrent(Layer, Generic[StateT]):
         places = [*map(self._parameters_of, suffixes)]
         return backend.Stack(self._parameters, self._cell, places, self._directions, self._told)
 
-    def _plain(
-        self, x: npt.ArrayLike, state: Any, lengths: Any, starts: Any, start_state: Any
-    ) -> tuple[tuple[Any, ...], list[list[str | None]]]:
-        """The arguments of a call, checked, as plain arrays; and the learned states that the two are made of."""
+    def _plain(self, given: _Given) -> tuple[_Given, list[Sequence[str | None]]]:
+        """The arguments, checked, as plain arrays; and the parameters that both states are made of."""
+        x, state, lengths, starts, start_state = given
         x = self._input(x)
         T, B = self._swap(x).shape[:2]
-        state, *started = self._started("state", state, B)
+        state, started = self._started("state", state, B)
         if lengths is not None:
             lengths = checks.int_array("lengths", lengths, (B,), 0, T, "0..T")
         if starts is not None:
             starts = checks.bool_array("starts", starts, x.shape[:2])
-            start_state, *anew = self._started("start_state", start_state, B)
-            return (x, state, lengths, starts, start_state), started + anew
+            start_state, anew = self._started("start_state", start_state, B)
+            return _Given(x, state, lengths, starts, start_state), [started, anew]
         if start_state is not None:
             raise ValueError("start_state goes with starts: without them no sequence starts anew")
-        return (x, state, lengths, None, None), [*started, []]
+        return _Given(x, state, lengths, None, None), [started, ()]
 
-    def _started(self, name: str, state: Any, batch: int) -> tuple[Any, list[str | None]]:
+    def _started(self, name: str, state: Any, batch: int) -> tuple[Any, Sequence[str | None]]:
         """A state, checked, with what it leaves out learned; and of each member the parameter, or None."""
-        learned: list[str | None] = []
+        learned: Sequence[str | None] = ()
         if self.learned_state:
             state, learned = self._states.started(name, state, self._start(), batch)
         return self._states.checked(name, state, batch), learned
 
-    def _train(
-        self, x: Any, state: Any, lengths: Any, starts: Any, start_state: Any
-    ) -> tuple[Array, StateT, _Kept]:
+    def _train(self, given: _Given) -> tuple[Array, StateT, _Kept]:
         """All layers at once, or where something comes between them, one after the other."""
-        given: tuple[Any, ...] = x, state, lengths, starts, start_state
-        started: Sequence[Sequence[str | None]] = (), ()
+        started: list[Sequence[str | None]] = [(), ()]
         at_once = not (self.dropout or self.recurrent_dropout or self.recording)
         found = None
         if at_once and not self.learned_state:
-            found = self._forward(*given, 0, self.num_layers)
+            found = self._forward(given, 0, self.num_layers)
         if found is None:
-            given, started = self._plain(*given)
+            given, started = self._plain(given)
             if not at_once:
-                return self._train_one_by_one(*given, started)
-            found = unchanged(self._forward(*given, 0, self.num_layers))
+                return self._train_one_by_one(given, started)
+            found = unchanged(self._forward(given, 0, self.num_layers))
         y, state_n, call = found
         return y, state_n, _Kept([call], [], [], *started)
 
-    def _forward(
-        self,
-        x: Any,
-        state: Any,
-        lengths: Any,
-        starts: Any,
-        start_state: Any,
-        first: int,
-        count: int,
-        mask: Any = None,
-    ) -> Any:
+    def _forward(self, given: _Given, first: int, count: int, mask: Any = None) -> Any:
         """y, state_n, and for the way back the stack, the arguments of its `back`, options, and starts."""
+        x, state, lengths, starts, start_state = given
         stack, options = self._for_inference(), (self.recompute, mask, first, count)
         found = stack.train(x, state, lengths, None, self.batch_first, *options, starts, start_state)
         if found is None:
@@ -515,10 +513,10 @@ class Recurrent(Layer, Generic[StateT]):
         return y, state_n, (stack, arguments, options, (starts, start_state))
 
     def _train_one_by_one(
-        self, x: Array, state: Any, lengths: Any, starts: Any, start_state: Any, started: Sequence[Any]
+        self, given: _Given, started: list[Sequence[str | None]]
     ) -> tuple[Array, StateT, _Kept]:
         """With dropout between the layers and in them, and a record of what passes."""
-        batch = self._swap(x).shape[1]
+        x, batch = given.x, self._swap(given.x).shape[1]
         kept, states = _Kept([], [], [], *started), []
         for layer in range(self.num_layers):
             if layer:
@@ -528,17 +526,21 @@ class Recurrent(Layer, Generic[StateT]):
             own = slice(layer * self._directions, (layer + 1) * self._directions)
             masks: list[Any] = [self._mask(batch) for _ in range(self._directions)]
             mask = np.stack(masks) if self.recurrent_dropout else None
-            start, anew = _part(state, own), _part(start_state, own)
-            y, state_n, call = unchanged(self._forward(x, start, lengths, starts, anew, layer, 1, mask))
+            part = given._replace(
+                x=x, state=_part(given.state, own), start_state=_part(given.start_state, own)
+            )
+            y, state_n, call = unchanged(self._forward(part, layer, 1, mask))
             kept.calls.append(call)
             states.append(state_n)
             if self.recording:
-                for k, part in enumerate(np.split(self._swap(y), self._directions, axis=-1)):
-                    h = np.ascontiguousarray(part)
-                    initial = _of_place(start, k), lengths, None, None
-                    if starts is not None:
-                        initial = *initial[:2], self._swap(starts), _of_place(anew, k)
-                    kept.passes.append(Pass(self._swap(x), *initial, masks[k], h, np.zeros_like(h)))
+                starts = None if part.starts is None else self._swap(part.starts)
+                for k, side in enumerate(np.split(self._swap(y), self._directions, axis=-1)):
+                    h = np.ascontiguousarray(side)
+                    start, anew = _of_place(part.state, k), _of_place(part.start_state, k)
+                    found = Pass(
+                        self._swap(x), start, part.lengths, starts, anew, masks[k], h, np.zeros_like(h)
+                    )
+                    kept.passes.append(found)
             x = y
         return x, _joined(states), kept
 

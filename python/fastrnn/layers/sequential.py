@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.data import Sequences
 from fastrnn.layers.attention import Attention
-from fastrnn.layers.chain import Masked, Pooled, Steps, back_through, run
+from fastrnn.layers.chain import Masked, Pooled, Steps, back_through, run, swapped
 from fastrnn.layers.feedforward import Embedding
 from fastrnn.layers.layer import Composite, Layer, floats, held_in
 from fastrnn.layers.pooling import Last, Pooling
@@ -112,6 +112,7 @@ class Sequential(Composite):
         lengths: npt.ArrayLike | None = None,
         *,
         state: Any = None,
+        starts: npt.ArrayLike | None = None,
         return_state: bool = False,
     ) -> Any:
         """Inference: no dropout, nothing kept, safe from many threads.
@@ -127,6 +128,9 @@ class Sequential(Composite):
             How many steps of each sequence are valid; all T if left out. At least 1 with a pooling.
         state : tuple, optional
             The initial state of each recurrent layer, in their order; None for one is none given.
+        starts : array_like of booleans, (T, B), or (B, T) with `batch_first`, optional
+            Before which steps a sequence starts anew in all recurrent layers, from zeros or from what they
+            have learned: see a layer's call. It goes without `Masking`, `Reverse` and pooling.
         return_state : bool
             Whether to return the states too.
 
@@ -141,12 +145,13 @@ class Sequential(Composite):
         Raises
         ------
         TypeError, ValueError
-            As of the layers; if `state` is not one for each recurrent layer; or if there are lengths or a
-            state, and nothing that takes them.
+            As of the layers; if `state` is not one for each recurrent layer; or if there are lengths, starts
+            or a state, and nothing that takes them.
         """
         return_state = checks.boolean("return_state", return_state)
         body, head = self._split()
         given, valid, states = self._given(body, x, lengths, state)
+        body = self._starting(body, given, starts)
         y, states = body.infer(given, valid, states)
         y, _, _ = run(head, y, training=False)
         return (y, tuple(states)) if return_state else y
@@ -157,13 +162,14 @@ class Sequential(Composite):
         lengths: npt.ArrayLike | None = None,
         *,
         state: Any = None,
+        starts: npt.ArrayLike | None = None,
         return_state: bool = False,
     ) -> Any:
         """Training: the same as a call, but with dropout, and with the way back.
 
         Parameters
         ----------
-        x, lengths, state, return_state
+        x, lengths, state, starts, return_state
             As of a call. Do not write to them, nor to the parameters, before `back` has run.
 
         Returns
@@ -185,6 +191,7 @@ class Sequential(Composite):
         return_state = checks.boolean("return_state", return_state)
         body, head = self._split()
         given, valid, states = self._given(body, x, lengths, state)
+        body = self._starting(body, given, starts)
         y, states, back_to_steps = body.forward(given, valid, states, self.bptt_steps)
         y, _, undo = run(head, y, training=True)
         undo.insert(0, back_to_steps)
@@ -307,6 +314,21 @@ class Sequential(Composite):
         elif lengths is not None:
             lengths = checks.int_array("lengths", lengths, (B,), 0, T, "0..T")
         return x, lengths, _checked_states(recurrent, states, B)
+
+    def _starting(self, body: Steps | Pooled | Masked, x: Any, starts: Any) -> Steps | Pooled | Masked:
+        """The body whose recurrent layers start anew."""
+        if starts is None:
+            return body
+        inner = body.layers if isinstance(body, Steps) else []
+        kinds = {isinstance(layer, Recurrent) for layer in inner if layer._takes_lengths}
+        if not isinstance(body, Steps) or kinds != {True}:
+            raise ValueError(
+                "starts goes with recurrent layers without Masking, Reverse or a pooling beside them, "
+                f"got {self!r}"
+            )
+        steps = (x.steps, len(x)) if isinstance(x, Sequences) else swapped(x, self.batch_first).shape[:2]
+        shape = steps[::-1] if self.batch_first else steps
+        return body._replace(starts=checks.bool_array("starts", starts, shape))
 
 
 def _checked_states(layers: Sequence[Recurrent[Any]], states: Sequence[Any], batch: int) -> list[Any]:

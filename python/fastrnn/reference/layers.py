@@ -244,7 +244,7 @@ class Stack:
             for place in range(first, first + self._directions):
                 states, start_states = (
                     [None if member is None else member[place] for member in state]
-                    for state in (call.states, call.start_states)
+                    for state in (call.states, call.start_states or ())
                 )
                 one = call._replace(x=x, parameters=parameters[place], states=states, reverse=place > first)
                 one = one._replace(start_states=start_states)

@@ -51,9 +51,9 @@ def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     specifies. A mask with zeros, and 1 / (1 - p) elsewhere, is the recurrent dropout of Gal and
     Ghahramani (2016); all else that a cell does with h_{t-1} is without it.
 
-    A row whose `starts` say so starts anew before that step: what it was has no part in what follows. In reverse
-    a row comes to the last step of a segment first, and starts anew there: so each segment is computed as it
-    would be alone.
+    Where `starts` say so, a row starts anew before a step: what it was has no part in what follows. In
+    reverse it comes to the last step of such a part first, and starts anew there: so each part is computed as
+    it would be alone.
 
     Parameters
     ----------

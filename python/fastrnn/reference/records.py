@@ -59,8 +59,8 @@ class Gradients(NamedTuple):
 
     `x` is None where the input was tokens or its gradient is not wanted. `parameters` are a record like those
     given, with None for what was not there. `state` is there even if the initial state was left out: a (B, H)
-    array, for the LSTM the pair (dh, dc); from a backend a tuple also where there is one. `start_state` is what
-    all restarts of a row have given to the state that they began from, and None for a call without `starts`.
+    array, for the LSTM the pair (dh, dc); from a backend a tuple also where there is one. `start_state` is
+    that of the states that rows have started anew from, likewise, and None for a call without `starts`.
     """
 
     x: Array | None
