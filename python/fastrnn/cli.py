@@ -7,6 +7,7 @@ import difflib
 import io
 import itertools
 import os
+import secrets
 import signal
 import sys
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
-from fastrnn import checkpoint, conversion, demo, diagnostics, examples, models
+from fastrnn import checkpoint, conversion, demo, diagnostics, examples, models, parallel
 from fastrnn.checks import Array
 from fastrnn.layers import CELLS
 from fastrnn.models.text import TextGenerator
@@ -136,33 +137,50 @@ def _in_a_line(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"fastrnn: warning: {message}", file=sys.stderr)
+    if parallel.leads():
+        print(f"fastrnn: warning: {message}", file=sys.stderr)
 
 
 def _train(options: argparse.Namespace) -> None:
+    with parallel.launched() as comm:
+        _train_here(options, several=comm is not None and comm.size > 1)
+
+
+def _train_here(options: argparse.Namespace, *, several: bool) -> None:
+    """Train, be it as one of several ranks, of which the first speaks and writes."""
     files = [("FILE", path) for path in options.files]
+    if several and "-" in options.files:
+        raise ValueError("FILE must be a file for several ranks, got '-': the first alone has standard input")
     beside = [("--checkpoint", options.checkpoint), ("--resume", options.resume)]
-    _require_output("-o", options.output, [*files, *beside])
-    _require_output("--checkpoint", options.checkpoint, files)
+    parallel.on_first(_require_output, "-o", options.output, [*files, *beside])
+    parallel.on_first(_require_output, "--checkpoint", options.checkpoint, files)
     model = TextGenerator() if options.resume is None else TextGenerator.load(options.resume)
     chosen = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
     model = TextGenerator(**{**model.get_params(), **chosen, "verbose": True})
+    if several and model.seed is None:
+        model.seed = parallel.on_first(secrets.randbits, 31)  # which all have then
     parts = [_read(path, model.level) for path in options.files]
     text = type(parts[0])().join(parts)
     units = "characters" if isinstance(text, str) else "bytes"
-    print(f"{len(text):,} {units}, {len(set(text))} different ones", flush=True)
+    _say(f"{len(text):,} {units}, {len(set(text))} different ones")
     replaceable = os.path.isfile(options.output) or not os.path.exists(options.output)
 
     def epoch_ended(current: TextGenerator) -> None:
         if replaceable and current.best_epoch_ in (None, len(current.history_)):
-            current.save(options.output)
+            parallel.on_first(current.save, options.output)
 
     try:
         model.fit(text, checkpoint=options.checkpoint, resume=options.resume, callbacks=epoch_ended)
     finally:
-        if hasattr(model, "history_"):  # trained to the end, or interrupted with something to keep
+        if hasattr(model, "history_") and parallel.leads():  # trained to the end, or something to keep
             model.save(options.output)
-            print(f"{_described(model)} in {options.output}", flush=True)
+            _say(f"{_described(model)} in {options.output}")
+
+
+def _say(words: str) -> None:
+    """A line of progress."""
+    if parallel.leads():
+        print(words, flush=True)
 
 
 def _generate(options: argparse.Namespace) -> None:

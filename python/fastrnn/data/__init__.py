@@ -4,6 +4,7 @@ from fastrnn.data.dataset import Dataset, Parts, dataset
 from fastrnn.data.examples import Batches, Examples, batches
 from fastrnn.data.scaling import Scaling
 from fastrnn.data.sequence import LAYOUTS, Sequences, column_names, is_list, sequences
+from fastrnn.data.shards import Shards
 from fastrnn.data.symbols import Symbol, Symbols, begins_with_str, symbol_sequences
 from fastrnn.data.vocabulary import Bytes, Tokens, Vocabulary, Words, nonempty_text, text_argument
 from fastrnn.data.weights import sample_weights, shares
@@ -17,6 +18,7 @@ __all__ = [
     "Parts",
     "Scaling",
     "Sequences",
+    "Shards",
     "Symbol",
     "Symbols",
     "Tokens",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.data.examples import Batches, Examples
 from fastrnn.data.sequence import Sequences, is_list, sequences
+from fastrnn.data.shards import Shards
 from fastrnn.data.weights import sample_weights
 
 FORMS = "(X, y), (X, y, lengths) or (X, y, lengths, sample_weight)"  # of data, in errors
@@ -30,7 +31,9 @@ class Dataset(Protocol):
         """An epoch. Without a generator all samples in an order that is always the same, for validation.
 
         A batch is whatever the network takes. If it has an attribute `follows` that is true, it begins where
-        the one before it ended, and the state is carried on; else the state begins anew.
+        the one before it ended, and the state is carried on; else the state begins anew. For
+        `fastrnn.parallel.data_parallel` it also has ``part(place, pieces)``: of its sequences every so many,
+        ``place::pieces``, as such a batch again, or None if there are none.
         """
         ...
 
@@ -60,6 +63,7 @@ def dataset(
           loss is the mean of weight times loss;
         - a function that returns an iterator over such tuples, parts of data that may be larger than memory,
           each time it is called: once for each epoch;
+        - `Shards` of any of these;
         - a `Dataset`, as it is.
     batch_size, bptt_steps
         See `Batches`.
@@ -73,6 +77,17 @@ def dataset(
     TypeError, ValueError
         If it is none of these, or X and y do not fit each other.
     """
+    if isinstance(value, Shards):
+        return value.read(
+            lambda place, shard: dataset(
+                f"{name}[{place}]",
+                shard,
+                batch_size=value.share_of(batch_size),
+                bptt_steps=bptt_steps,
+                dtype=dtype,
+                rows=rows,
+            )
+        )
     if callable(getattr(value, "batches", None)):
         if not hasattr(value, "samples"):
             raise TypeError(f"{name} must have samples, as it has batches, got {checks.came(value)}")

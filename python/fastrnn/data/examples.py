@@ -58,6 +58,12 @@ class Examples:
         y = self.y.cut(start, stop) if isinstance(self.y, Sequences) else self.y
         return Examples(self.x.cut(start, stop), y, self.weights)
 
+    def part(self, place: int, pieces: int) -> Examples | None:
+        """See `Dataset.batches`."""
+        part = self[place::pieces]
+        part.follows = self.follows
+        return part if len(part) and part.lengths.max() else None
+
     def windows(self, steps: int | None) -> Iterator[Examples]:
         """All the steps and their targets in windows of `steps`, each of which `follows` the one before."""
         if steps is None or self.x.steps <= steps:

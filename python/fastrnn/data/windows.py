@@ -164,6 +164,11 @@ class Batch(NamedTuple):
     weight: Array  # (B, 1, C, 1): what a window's own unit is in that of the series
     follows: bool = False  # see `fastrnn.data.Dataset`
 
+    def part(self, place: int, pieces: int) -> Batch | None:
+        """See `fastrnn.data.Dataset`."""
+        x, known, target = (array[:, place::pieces] for array in self[:3])
+        return Batch(x, known, target, self.weight[place::pieces]) if x.size else None
+
 
 @dataclass
 class ForecastWindows:

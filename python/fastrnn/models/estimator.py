@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastrnn import checkpoint as checkpoints
-from fastrnn import checks, optim
+from fastrnn import checks, optim, parallel
 from fastrnn.checks import Array, Check, optional
 from fastrnn.data import Batches, Dataset, Examples, Sequences
 from fastrnn.data.dataset import FORMS
@@ -132,9 +132,9 @@ class NetworkEstimator(Stored):
     ) -> Self:
         """See `SequenceEstimator.fit`."""
         told = [lambda _, each=each: each(self) for each in listed(callbacks)]
-        resume = checkpoints.to_resume(resume, checkpoint)
+        resume = parallel.on_first(checkpoints.to_resume, resume, checkpoint)
         if checkpoint is not None:
-            checkpoints.require_writable(checkpoint)
+            parallel.on_first(checkpoints.require_writable, checkpoint)
         model = self._checked_copy()
         asked = model.patience not in (None, type(model).patience)  # by more than a default
         if asked and not model.validation_fraction and validation_data is None:
@@ -150,6 +150,7 @@ class NetworkEstimator(Stored):
         else:
             training, validation = examples, model._read_validation(validation_data)
         model._learn_scale(training)
+        parallel.require_same(model._told())
         samples = model._dataset(training).samples
         state = None if resume is None else model._read_checkpoint(resume, samples)
 
@@ -216,6 +217,7 @@ class NetworkEstimator(Stored):
             model._begin()
             model._initialise()
         model._learn_scale(examples)
+        parallel.require_same(model._told())
         rate = checked.learning_rate
         made, before = model._optimizers or (
             optimizers(model.network_, checked.optimizer, rate, checked.weight_decay),
@@ -289,7 +291,7 @@ class NetworkEstimator(Stored):
 
     def _warn_of_divergence(self, examples: Any) -> None:
         """Training can diverge and stay finite: then all weights 0, and so outputs of 0, are far better."""
-        if not self.history_:
+        if not self.history_ or not parallel.leads():
             return
         guessing = copy.copy(self)
         guessing.network_ = copy.deepcopy(self.network_)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastrnn import checkpoint
+from fastrnn import checkpoint, parallel
 from fastrnn.checks import Array
 from fastrnn.layers.description import Blank, build, describe
 from fastrnn.models.parameters import NetworkParameters
@@ -108,6 +108,11 @@ class Stored(NetworkParameters):
         kept = {name: FUNCTION if callable(value) else value for name, value in self._fitted_with.items()}
         return {**kept, "network": describe(self.network_)} if kept.get("network") else kept
 
+    def _told(self) -> dict[str, Any]:
+        """What all ranks of a training have alike: what was learned of the data, and the parameters."""
+        parameters = {name: value for name, value in self._storable().items() if name != "verbose"}
+        return {"model": type(self).__name__, **self._format(), **parameters}
+
     def _save_checkpoint(self, path: str | os.PathLike[str], training: Training, samples: int | None) -> None:
         """A model file with the best weights, and beside them the state of the training."""
         tensors, state = training.state_dict()
@@ -115,13 +120,13 @@ class Stored(NetworkParameters):
         arrays, metadata = self._metadata()
         beside = {f"{STATE}{name}": array for name, array in tensors.items()}
         metadata["training"] = {**state, "samples": samples}
-        checkpoint.save(path, {**kept, **arrays, **beside}, metadata)
+        parallel.on_first(checkpoint.save, path, {**kept, **arrays, **beside}, metadata)
 
     def _read_checkpoint(
         self, path: str | os.PathLike[str], samples: int | None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         """The state of a training that this one can go on from; with its history as the model's."""
-        tensors, metadata = checkpoint.load(path)
+        tensors, metadata = parallel.on_first(checkpoint.load, path)
         self._require_own(path, metadata)
         if "training" not in metadata:
             hint = f"{type(self).__name__}.load takes it, and partial_fit trains it further"

@@ -422,6 +422,11 @@ class Window:
     def __len__(self) -> int:
         return self.y.size
 
+    def part(self, place: int, pieces: int) -> Window | None:
+        """See `fastrnn.data.Dataset`."""
+        x, y = self.x[:, place::pieces], self.y[:, place::pieces]
+        return Window(x, y, self.follows) if y.size else None
+
 
 @dataclass
 class Streams:

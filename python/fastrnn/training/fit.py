@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fastrnn import checkpoint as files
-from fastrnn import checks
+from fastrnn import checks, parallel
 from fastrnn.data import dataset
 from fastrnn.layers import Layer
 from fastrnn.layers.layer import held_in
@@ -184,15 +184,17 @@ def fit(
     read = partial(dataset, batch_size=size, bptt_steps=bptt, dtype=dtype, rows=not memory)
     examples = read("data", data)
     held_out = None if validation is None else read("validation", validation)
-    state: Any = resume if isinstance(resume, tuple) else files.to_resume(resume, checkpoint)
+    state: Any = (
+        resume if isinstance(resume, tuple) else parallel.on_first(files.to_resume, resume, checkpoint)
+    )
     if state is not None:
-        tensors, metadata = state if isinstance(state, tuple) else files.load(state)
+        tensors, metadata = state if isinstance(state, tuple) else parallel.on_first(files.load, state)
         if "settings" not in metadata:
             raise ValueError(f"{os.fspath(state)!r} holds no state of a training")
         training.load_state_dict(tensors, metadata)
     if checkpoint is not None:
-        files.require_writable(checkpoint)
-        told.insert(0, lambda training: training.save(checkpoint))
+        parallel.on_first(files.require_writable, checkpoint)
+        told.insert(0, lambda training: parallel.on_first(training.save, checkpoint))
     training.run(examples, held_out, metrics, told)
     return training
 

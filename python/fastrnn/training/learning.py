@@ -40,11 +40,16 @@ def epoch_of(learn: Learn, data: Dataset, rng: np.random.Generator | None) -> It
     state = None
     for batch in data.batches(rng):
         state = state if getattr(batch, "follows", False) else None
-        found = learn(batch, state, training=rng is not None)
-        if not isinstance(found, tuple) or len(found) != 3:
-            raise TypeError(f"the network's loss must return (value, count, state), got {checks.came(found)}")
-        value, count, state = found
-        yield number("loss", value), checks.non_negative_int("a loss's count", count)
+        value, count, state = result_of(learn(batch, state, training=rng is not None))
+        yield value, count
+
+
+def result_of(found: Any) -> tuple[float, int, Any]:
+    """What learning from a batch has returned, checked."""
+    if not isinstance(found, tuple) or len(found) != 3:
+        raise TypeError(f"the network's loss must return (value, count, state), got {checks.came(found)}")
+    value, count, state = found
+    return number("loss", value), checks.non_negative_int("a loss's count", count), state
 
 
 def mean_loss(learn: Learn, data: Dataset, most: int | None = None) -> float:

@@ -12,12 +12,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastrnn import checkpoint, checks
+from fastrnn import checkpoint, checks, parallel
 from fastrnn.checks import Array, Check, optional
 from fastrnn.data import Dataset
 from fastrnn.layers.layer import held_in
 from fastrnn.optim import Optimizer, clip_grad_norm, grad_norm
+from fastrnn.parallel.ranks import Ranks
+from fastrnn.training.alike import alike
 from fastrnn.training.learning import Learn, epoch_of, mean_loss, number
+from fastrnn.training.pieces import InPieces, require_whole
 from fastrnn.training.progress import Progress
 from fastrnn.training.schedules import SCHEDULES
 from fastrnn.training.state import in_json, part_of, same_settings
@@ -92,7 +95,7 @@ class Training:
         options: Mapping[str, Any],
     ) -> None:
         self.network, self.optimizers, self.rng, self.monitor = network, list(optimizers), rng, monitor
-        self._learn = learn
+        self._learn: Learn = learn
         self._names = self._names_of_arrays()
         checked = {name: check(name, options[name]) for name, check in OPTIONS.items()}
         self._options = SimpleNamespace(**checked)
@@ -100,7 +103,8 @@ class Training:
             raise ValueError(
                 "epochs can be None only beside max_steps or max_seconds, which then end the training"
             )
-        self._progress = Progress(self._options.verbose, self._options.epochs)
+        self._take, self._clock = self._take_gradients, time.perf_counter  # what ranks share, replaced
+        self._progress = Progress(parallel.leads() and self._options.verbose, self._options.epochs)
         self.history: list[dict[str, Any]] = []
         self.best_epoch: int | None = None
         self._best: dict[str, Array] = {}
@@ -122,7 +126,11 @@ class Training:
         """Train; see `fit`."""
         if self._options.patience is not None and validation is None and metrics is None:
             raise ValueError(f"patience needs validation, got patience={self._options.patience} without any")
-        self._start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0.0)
+        if (ranks := parallel.ranks()) is None:
+            require_whole(data, validation)
+        else:
+            data, validation = self._share(ranks, data, validation)
+        self._start = self._clock() - (self.history[-1]["seconds"] if self.history else 0.0)
         stopped, good = False, self._best or self._snapshot()
         try:
             while not (stopped or self._finished()):
@@ -197,6 +205,17 @@ class Training:
         """Write the state to a file, in one step: see `fastrnn.checkpoint.save`."""
         checkpoint.save(path, *self.state_dict())
 
+    def _share(self, ranks: Ranks, data: Any, validation: Any) -> tuple[Dataset, Dataset | None]:
+        """Let each rank compute its pieces of batches, if they are alike; the data as they go then."""
+        told = {**vars(self._options), "monitor": self.monitor, "verbose": None, **self._settings()}
+        ranks.require_same(alike(self.network.parameters, self._generators(), told, data, validation))
+        trained = {name for names in self._names for name in names.values()}
+        parameters = {name: array for name, array in self.network.parameters.items() if name in trained}
+        steps, generators = lambda: self._steps, self._generators()
+        pieces = InPieces(ranks, self._learn, self._take_gradients, parameters, generators, steps, data)
+        self._learn, self._take, self._clock = pieces, pieces.take, ranks.clock
+        return pieces.of(data), None if validation is None else pieces.of(validation)
+
     # -- an epoch
 
     def _epoch(self, data: Dataset) -> dict[str, Any]:
@@ -244,7 +263,7 @@ class Training:
 
     def _update(self, epochs: float, batches: int) -> bool:
         """One step of the optimizers, after so many batches; whether the gradients were clipped for it."""
-        gradients = self._take_gradients()
+        gradients = self._take()
         if batches > 1:
             for array in {id(each): each for each in gradients.values()}.values():  # names may share one
                 array /= batches
@@ -318,6 +337,7 @@ class Training:
         found = metrics(self.network)
         if not isinstance(found, Mapping):
             raise TypeError(f"metrics must return numbers by name, got {checks.came(found)}")
+        found = parallel.on_first(dict, found)
         for name, value in found.items():
             if name in record or name == "seconds":
                 raise ValueError(f"metrics must return names of their own, got {name!r}")
@@ -334,8 +354,9 @@ class Training:
         try:
             found = [callback(self) for callback in callbacks]
         except StopTraining:
-            return True
-        return any(isinstance(each, (bool, np.bool_)) and bool(each) for each in found)
+            found = [True]
+        stop = any(isinstance(each, (bool, np.bool_)) and bool(each) for each in found)
+        return parallel.on_any("the end of an epoch", stop)
 
     def _done(self, epochs: float) -> float:
         """How much of the training is done when so many epochs and the steps before this one are."""
@@ -353,6 +374,8 @@ class Training:
         for name in ("schedule", "clip_norm", "accumulate"):
             value = getattr(self._options, name)
             settings[name] = "a function" if callable(value) else value
+        if (ranks := parallel.ranks()) is not None and ranks.pieces is not None:
+            settings["pieces"] = ranks.pieces
         return settings
 
     def _snapshot(self) -> dict[str, Array]:
@@ -405,7 +428,7 @@ class Training:
         return math.inf if self.best_epoch is None else self.history[self.best_epoch - 1][self.monitor]
 
     def _seconds(self) -> float:
-        return time.perf_counter() - self._start
+        return self._clock() - self._start
 
     def _out_of_budget(self) -> bool:
         done = ((self._steps, self._options.max_steps), (self._seconds(), self._options.max_seconds))
