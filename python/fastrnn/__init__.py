@@ -110,6 +110,7 @@ _MODULES = (
     "metrics",
     "models",
     "optim",
+    "parallel",
     "reference",
     "training",
 )

@@ -111,7 +111,7 @@ class Stored(NetworkParameters):
     def _told(self) -> dict[str, Any]:
         """What all ranks of a training have alike: what was learned of the data, and the parameters."""
         parameters = {name: value for name, value in self._storable().items() if name != "verbose"}
-        return {"model": type(self).__name__, **self._format(), **parameters}
+        return {"model": type(self).__name__, **parameters, **self._format()}
 
     def _save_checkpoint(self, path: str | os.PathLike[str], training: Training, samples: int | None) -> None:
         """A model file with the best weights, and beside them the state of the training."""

@@ -100,7 +100,7 @@ def launched() -> AbstractContextManager[Any]:
     return data_parallel() if any(name in os.environ for name in LAUNCHED) else nullcontext()
 
 
-def ranks() -> Ranks | None:
+def current() -> Ranks | None:
     """Those of the `data_parallel` that we are in."""
     return _in_use.get()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,27 +23,33 @@ def alike(
     data: Any,
     validation: Any,
 ) -> dict[str, Any]:
-    """What must be the same on all ranks, by the names that errors have for it."""
+    """All of it by the names that errors have for it; of large things checksums."""
+    states = repr([in_json(each.bit_generator.state) for each in generators]).encode()
     return {
-        **{f"parameter {name}": f"{array.dtype}{array.shape}" for name, array in parameters.items()},
-        **{f"{name} of the data": value for name, value in _described(data).items()},
-        **{f"{name} of validation": value for name, value in _described(validation).items()},
         **{name: value if isinstance(value, PLAIN) else type(value) for name, value in settings.items()},
-        "seed": [in_json(each.bit_generator.state) for each in generators],
-        "weights": [_checksum(array) for array in parameters.values()],
+        "seed (state of the generators)": f"{zlib.crc32(states):08x}",
+        **{f"parameter {name}": array.shape for name, array in parameters.items()},
+        "dtype": sorted({array.dtype.name for array in parameters.values()}),
+        **_described("data", data),
+        **_described("validation", validation),
+        "weights (checksum)": _checksum(parameters.values()),
     }
 
 
-def _described(data: Any) -> dict[str, Any]:
+def _described(name: str, data: Any) -> dict[str, Any]:
     """What can be told of data without reading all of them."""
     if data is None or isinstance(data, Shards):
-        return {"shards": None if data is None else len(data)}
-    told = {name: getattr(data, name, None) for name in ("samples", "batch_size", "bptt_steps")}
+        return {name: None if data is None else f"{len(data)} shards"}
+    told = {what: getattr(data, what, None) for what in ("samples", "batch_size", "bptt_steps")}
     held = held_in(next(iter(data.batches(None)), None))
     arrays = [each for each in held if isinstance(each, np.ndarray) and each.dtype.kind in "biuf"]
-    kinds = sorted({f"{each.dtype}(..., {each.shape[-1]})" for each in arrays if each.ndim > 1})
-    return {**told, "last axis": kinds, "first batch": [_checksum(each) for each in arrays]}
+    widths = sorted({each.shape[-1] for each in arrays if each.ndim > 1 and each.dtype.kind == "f"})
+    found = {**told, "width": widths, "first batch (checksum)": _checksum(arrays)}
+    return {f"{what} of {name}": value for what, value in found.items()}
 
 
-def _checksum(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).data)
+def _checksum(arrays: Iterable[Array]) -> str:
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).data, total)
+    return f"{total:08x}"

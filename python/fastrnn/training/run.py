@@ -126,7 +126,7 @@ class Training:
         """Train; see `fit`."""
         if self._options.patience is not None and validation is None and metrics is None:
             raise ValueError(f"patience needs validation, got patience={self._options.patience} without any")
-        if (ranks := parallel.ranks()) is None:
+        if (ranks := parallel.current()) is None:
             require_whole(data, validation)
         else:
             data, validation = self._share(ranks, data, validation)
@@ -207,7 +207,8 @@ class Training:
 
     def _share(self, ranks: Ranks, data: Any, validation: Any) -> tuple[Dataset, Dataset | None]:
         """Let each rank compute its pieces of batches, if they are alike; the data as they go then."""
-        told = {**vars(self._options), "monitor": self.monitor, "verbose": None, **self._settings()}
+        told = {**vars(self._options), "monitor": self.monitor, **self._settings()}
+        del told["verbose"]
         ranks.require_same(alike(self.network.parameters, self._generators(), told, data, validation))
         trained = {name for names in self._names for name in names.values()}
         parameters = {name: array for name, array in self.network.parameters.items() if name in trained}
@@ -374,7 +375,7 @@ class Training:
         for name in ("schedule", "clip_norm", "accumulate"):
             value = getattr(self._options, name)
             settings[name] = "a function" if callable(value) else value
-        if (ranks := parallel.ranks()) is not None and ranks.pieces is not None:
+        if (ranks := parallel.current()) is not None and ranks.pieces is not None:
             settings["pieces"] = ranks.pieces
         return settings
 
