@@ -1,11 +1,13 @@
 """The examples: each runs quickly, on its real data, and leaves the figure it promises."""
 
+import itertools
 import sys
 
+import numpy as np
 import pytest
 
 from fastrnn import cli, examples
-from fastrnn.examples import recall
+from fastrnn.examples import control, recall
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -137,6 +139,64 @@ def test_surnames_are_invented(tmp_path):
     scores = run_quickly("surnames", tmp_path)
     assert scores["bits_per_character"] < 4.5
     assert scores["baseline_bits_per_character"] < 4.5
+
+
+def test_a_pole_stands_longer_if_one_remembers(tmp_path):
+    scores = run_quickly("control", tmp_path)
+    assert scores["LSTM"] > 120 > 60 > scores["without memory"]
+
+
+def test_carts_and_poles_move_as_mechanics_says(rng):
+    """Both equations of motion, solved for what speeds up, where the example has them solved by hand."""
+    poles = control.Poles(7, rng)
+    poles.moving = before = rng.normal(scale=0.2, size=(4, 7))
+    right = rng.random(7) < 0.5
+    expected = before.copy()
+    for k, (_, speed, lean, turning) in enumerate(before.T):
+        cart, pole, half, gravity = 1.0, 0.1, 0.5, 9.8
+        force = (10 if right[k] else -10) + pole * half * turning**2 * np.sin(lean)
+        inertia = [[cart + pole, pole * half * np.cos(lean)], [np.cos(lean), 4 / 3 * half]]
+        faster = np.linalg.solve(inertia, [force, gravity * np.sin(lean)])
+        expected[:, k] += 0.02 * np.array([speed, faster[0], turning, faster[1]])
+    fallen, ended = poles.push(right)
+    np.testing.assert_allclose(poles.moving[:, ~fallen], expected[:, ~fallen], rtol=1e-12)
+    assert (fallen == (np.abs(expected[2]) > np.radians(12))).all() and (ended == fallen).all()
+    assert fallen.any() and not fallen.all()
+    assert (np.abs(poles.moving[:, fallen]) <= 0.05).all() and (poles.age == ~fallen).all()
+
+
+def test_an_episode_ends_in_time(rng):
+    poles = control.Poles(1, rng)
+    poles.age[:] = control.LIMIT - 1
+    assert poles.push(np.array([True]))[0].tolist() == [False]
+    assert poles.age.tolist() == [0]
+
+
+def test_the_gradient_of_the_policy_is_that_of_its_loss(rng):
+    logits, shape = rng.normal(size=(5, 3, 2)), (5, 3)
+    chances, gains = np.log(rng.uniform(0.2, 0.9, shape)), rng.normal(size=shape)
+    part = control.Rollout(None, None, None, rng.integers(0, 2, shape), chances, gains, None)
+    found = control.policy_gradient(logits, part)
+    for place in np.ndindex(logits.shape):
+        moved = np.zeros_like(logits)
+        moved[place] = 1e-6
+        up, down = (control.policy_loss(logits + sign * moved, part) for sign in (1, -1))
+        assert found[place] == pytest.approx((up - down) / 2e-6, abs=1e-8)
+
+
+def test_what_comes_of_a_rollout_is_what_its_episodes_say():
+    """With a trace of 1 a return is what came until the end of the episode."""
+    agent, poles = control.Agent(0), control.Poles(control.POLES, np.random.default_rng(0))
+    state, starts = np.zeros((2, control.POLES, control.UNITS), "float32"), np.ones(control.POLES, bool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control, "TRACE", 1.0)
+        rollout, _, _, lengths = control.play(agent, poles, state, starts)
+    begun = [np.flatnonzero(rollout.starts[:, k]) for k in range(control.POLES)]
+    for k, starts_of in enumerate(begun):
+        for start, end in itertools.pairwise(starts_of):  # whole episodes, all of which fell
+            ahead = end - np.arange(start, end)
+            np.testing.assert_allclose(rollout.returns[start:end, k], 1 - control.DISCOUNT**ahead, atol=1e-5)
+    assert len(lengths) > 50 and min(lengths) > 5
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ NAMES = (
     "surnames",
     "recall",
     "long",
+    "control",
     "pytorch",
 )  # in the order in which they are listed
 

@@ -1,9 +1,9 @@
 """A pole, balanced by an agent that never sees how fast it falls.
 
-Of a cart with a pole on it (Barto, Sutton and Anderson 1983) an agent is shown where the cart is and how far the
-pole leans, but not how fast; at each step it pushes to the left or to the right. An LSTM remembers what was shown
-before, a linear layer makes of its state what to do, another one what that will be worth, and proximal policy
-optimization (Schulman et al. 2017) improves them. Many poles fall at many times, so that sequences begin in
+Of a cart with a pole on it (Barto, Sutton and Anderson 1983) an agent is shown where the cart is and how far
+the pole leans, but not how fast; at each step it pushes to the left or to the right. An LSTM remembers what
+was shown before, a linear layer makes of its state what to do, another one what will come of it, and proximal
+policy optimization (Schulman et al. 2017) improves them. Poles fall at all times, so that sequences begin in
 the middle of a batch: ``starts``. The baseline is the same agent with ``starts`` at every step, which takes
 its memory away.
 """
@@ -37,7 +37,7 @@ class Poles:
 
     def __init__(self, count: int, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.moving = rng.uniform(-0.05, 0.05, (4, count))  # a cart's place and speed, its pole's lean and speed
+        self.moving = rng.uniform(-0.05, 0.05, (4, count))  # speeds of carts and poles after their places
         self.age = np.zeros(count, int)
 
     def seen(self) -> Array:
@@ -47,7 +47,7 @@ class Poles:
 
     def push(self, right: Array) -> tuple[Array, Array]:
         """One step, of 0.02 seconds; which have fallen, and which have ended."""
-        x, speed, lean, turning = self.moving
+        _, speed, lean, turning = self.moving
         sine, cosine = np.sin(lean), np.cos(lean)
         force = (np.where(right, 10, -10) + 0.05 * turning**2 * sine) / 1.1
         faster = (9.8 * sine - cosine * force) / (0.5 * (4 / 3 - 0.1 * cosine**2 / 1.1))
@@ -81,9 +81,9 @@ class Agent(Composite):
 
     def __init__(self, seed: int, *, forgetful: bool = False) -> None:
         self.forgetful = forgetful
-        lstm, policy, worth = LSTM(2, UNITS, seed=seed), Linear(UNITS, 2, seed=seed), Linear(UNITS, 1, seed=seed)
+        policy, worth = Linear(UNITS, 2, seed=seed), Linear(UNITS, 1, seed=seed)
         policy.parameters["weight"] *= 0.01  # at first it prefers nothing
-        super().__init__(recurrent=lstm, policy=policy, worth=worth)
+        super().__init__(recurrent=LSTM(2, UNITS, seed=seed), policy=policy, worth=worth)
         self.optimizer = Adam(self.parameters, RATE)
 
     def look(self, x: Array, state: Array, starts: Array) -> tuple[Array, Array, Array]:
@@ -119,7 +119,7 @@ def log_softmax(logits: Array) -> Array:
 
 
 def policy_loss(logits: Array, part: Rollout) -> float:
-    """What is minimised: the gain of what becomes likelier, as far as it is near, and of what is undecided."""
+    """What is minimised: less the more is gained by what becomes likelier, and the less is decided."""
     chances = log_softmax(logits)
     ratio = np.exp(np.take_along_axis(chances, part.actions[..., None], -1)[..., 0] - part.chances)
     gain = np.minimum(ratio * part.gains, np.clip(ratio, 1 - NEAR, 1 + NEAR) * part.gains)
@@ -127,7 +127,7 @@ def policy_loss(logits: Array, part: Rollout) -> float:
 
 
 def policy_gradient(logits: Array, part: Rollout) -> Array:
-    """Its gradient."""
+    """The gradient of `policy_loss`."""
     chances = log_softmax(logits)
     p, taken = np.exp(chances), np.eye(2, dtype=logits.dtype)[part.actions]
     ratio = np.exp((chances * taken).sum(-1) - part.chances)

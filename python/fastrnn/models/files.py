@@ -134,6 +134,7 @@ class Stored(NetworkParameters):
         learned = {**self._format(), "parameters": self._storable()}
         metadata.update(part_of(tensors, LEARNED))
         found: dict[str, Any] = {name: _as_json(metadata.get(name)) for name in learned}
+        found["parameters"] = {**_as_json(type(self)().get_params()), **found["parameters"]}  # some are newer
         wanted: dict[str, Any] = {name: _as_json(value) for name, value in learned.items()}
         for settings, count in ((found, metadata["training"]["samples"]), (wanted, samples)):
             parameters = settings.pop("parameters")

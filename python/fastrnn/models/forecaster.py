@@ -14,12 +14,15 @@ from fastrnn.checks import Array
 from fastrnn.data import Dataset
 from fastrnn.data.panel import Form, Panel, Steps, read_series
 from fastrnn.data.windows import ForecastWindows, Reach, Scale, in_units
+from fastrnn.layers import Composite
 from fastrnn.models.estimator import Callbacks, Check, NetworkEstimator, Path
 from fastrnn.models.forecast_network import ForecastNetwork
 from fastrnn.models.intervals import bounds, score_of, scores
+from fastrnn.models.members import fitted
 from fastrnn.models.networks import recurrent
 from fastrnn.models.parameters import named_or_function
 from fastrnn.models.regressor import LOSSES
+from fastrnn.training.learning import Learn
 
 ORIGINS_IN_A_CONTEXT = 4  # a window is forecast from the end of its context and a quarter as many steps on
 CALIBRATING_WINDOWS = 1000  # at most
@@ -93,6 +96,10 @@ class Forecaster(NetworkEstimator):
         Spans of steps over which changes are forecast instead of levels, one after the other: (1,) for a
         level that wanders or a trend, (24,) for an hourly series with a day's season, (1, 24) for both. A
         forecast departs then from the path along which the changes stay at their mean over the context.
+    global_model : bool
+        Whether one network learns from all series. Else each has one of its own, which is trained as if its
+        series were the only one (`many`); later series have to be those of `fit` then, by their names or in
+        their order.
     refit : bool
         Whether training, when the best weights have been chosen on the end of each series, goes on with all
         of the series, at a tenth of the learning rate, for as many steps more as there are more windows. Else
@@ -111,8 +118,11 @@ class Forecaster(NetworkEstimator):
     ----------
     n_channels_, n_covariates_ : int
         Of each series.
+    network_ : Composite
+        The network; with ``global_model=False`` one whose parts, "0", "1" and so on, are those of the series.
     history_ : list of dict
-        One record per epoch of the training before `refit`: see `fastrnn.training.Training`.
+        One record per epoch of the training before `refit`: see `fastrnn.training.Training`. With
+        ``global_model=False`` a list of them for each series, as `best_epoch_` has an epoch for each.
 
     Examples
     --------
@@ -130,6 +140,7 @@ class Forecaster(NetworkEstimator):
     loss: str | losses.Loss = "mean_squared_error"
     quantiles: tuple[float, ...] | None = None
     differences: tuple[int, ...] = ()
+    global_model: bool = True
     refit: bool = True
     epochs: int | None = None
     max_steps: int | None = 1000
@@ -143,6 +154,7 @@ class Forecaster(NetworkEstimator):
         "loss": named_or_function(*LOSSES),
         "quantiles": _quantiles,
         "differences": _steps,
+        "global_model": checks.boolean,
         "refit": checks.boolean,
     }
 
@@ -172,7 +184,7 @@ class Forecaster(NetworkEstimator):
             both have an index, rows are found by their stamps, among others such as those of the future,
             and a single frame is for all series. Else there is a row for each step.
         checkpoint, resume, callbacks
-            See `fastrnn.models.estimator.SequenceEstimator.fit`.
+            See `fastrnn.models.estimator.SequenceEstimator.fit`. With ``global_model=True`` only.
 
         Returns
         -------
@@ -188,14 +200,20 @@ class Forecaster(NetworkEstimator):
         FloatingPointError, KeyboardInterrupt
             As there.
         """
-        return self._fit((y, covariates), None, checkpoint, resume, callbacks)
+        if checks.boolean("global_model", self.global_model):
+            return self._fit((y, covariates), None, checkpoint, resume, callbacks)
+        if checkpoint is not None or resume is not None or callbacks != ():
+            self._require_global("of checkpoint, resume and callbacks")
+        return self._fit_each(y, covariates)
 
     def partial_fit(self, y: Any, covariates: Any = None) -> Forecaster:
         """Learn for one more epoch, from these series: see `SequenceEstimator.partial_fit`.
 
         Those are what `predict` goes on from then. Intervals stay as `fit` has calibrated them, and
-        covariates are scaled as in the first call: one that did not vary there has no effect.
+        covariates are scaled as in the first call: one that did not vary there has no effect. It needs
+        ``global_model=True``.
         """
+        self._require_global("for partial_fit")
         return self._partial_fit((y, covariates))
 
     def predict(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
@@ -223,8 +241,9 @@ class Forecaster(NetworkEstimator):
         RuntimeError
             If the model is not fitted.
         """
-        form, forecasts, _ = self._as_fitted()._forecasts(y, covariates, horizon)
-        return form.forecasts(forecasts[..., self.network_.middle])
+        model = self._as_fitted()
+        form, forecasts, _ = model._forecasts(y, covariates, horizon)
+        return form.forecasts(forecasts[..., model._levels.index(0.5)])
 
     def predict_quantiles(self, y: Any = None, covariates: Any = None, *, horizon: int | None = None) -> Any:
         """The quantiles of the steps that follow, in the order of `quantiles`, as the network learned them.
@@ -281,9 +300,12 @@ class Forecaster(NetworkEstimator):
             As `predict`; also where nothing, or too little for this coverage, was held out.
         """
         model, coverage = self._as_fitted(), checks.probability("coverage", coverage)
-        score = score_of(coverage, model._scores, model._steps_ahead(horizon))
+        steps = model._steps_ahead(horizon)
+        score = np.stack([score_of(coverage, each, steps) for each in model._scores])
         form, forecasts, deviation = model._forecasts(y, covariates, horizon)
-        low, high = bounds(score, forecasts, deviation[:, None], model.network_.levels)
+        series = model._places(form, len(forecasts))
+        score = score if series is None else score[series]
+        low, high = bounds(score, forecasts, deviation[:, None], model._levels)
         return form.forecasts(low), form.forecasts(high)
 
     def score(self, y: Any, covariates: Any = None) -> float:
@@ -307,7 +329,10 @@ class Forecaster(NetworkEstimator):
         model._require_steps(panel.values, panel.form, model._reach.past + model.horizon)
         truths = [array[-model.horizon :] for array in panel.values]
         past = [array[: -model.horizon] for array in panel.values]
-        found = self.predict(past, None if covariates is None else given)
+        values, known = model._ends(past), model._ends(given, model.horizon)
+        series = model._places(panel.form, len(values))
+        forecasts, _ = model._run(values.swapaxes(0, 1), known.swapaxes(0, 1), series)
+        found = forecasts[..., model._levels.index(0.5)]
         errors = spread = 0.0
         for before, truth, forecast in zip(past, truths, found, strict=True):
             scale = Scale.of(before)
@@ -348,7 +373,12 @@ class Forecaster(NetworkEstimator):
         if not hasattr(self, "_covariate_scale"):
             self._covariate_scale = Scale.of(np.concatenate(examples.covariates))
 
-    def _build(self, rng: np.random.Generator) -> ForecastNetwork:
+    def _build(self, rng: np.random.Generator) -> Composite:
+        if self.global_model:
+            return self._one_network(rng)
+        return Composite(**{str(place): self._one_network(rng) for place in range(len(self._tails.values))})
+
+    def _one_network(self, rng: np.random.Generator) -> ForecastNetwork:
         known = len(self._reach.lags) * self.n_channels_ + self.n_covariates_
         return ForecastNetwork(
             recurrent(self, self.n_channels_ + known, rng),
@@ -366,16 +396,17 @@ class Forecaster(NetworkEstimator):
         return {
             "channels": self._channels,
             "covariate_scale": np.stack(self._covariate_scale),
-            "scores": self._scores,
+            "scores": np.concatenate(self._scores),
             "tails": self._tails.values,
             "tails_covariates": self._tails.covariates,
             "form": dataclasses.asdict(self._tails.form),
+            **({} if self.global_model else {"scored": [len(each) for each in self._scores]}),
         }
 
     def _restore(self, metadata: Mapping[str, Any]) -> None:
         self._learn_channels(metadata["channels"])
         self._covariate_scale = Scale(*metadata["covariate_scale"])
-        self._scores = metadata["scores"]
+        self._scores = np.split(metadata["scores"], np.cumsum(metadata.get("scored", [0]))[:-1])
         self._tails = Tails(metadata["tails"], metadata["tails_covariates"], Form(**metadata["form"]))
 
     def _dataset(self, examples: ForecastWindows) -> Dataset:
@@ -395,12 +426,53 @@ class Forecaster(NetworkEstimator):
         super()._train(training, validation, *others)
         if validation is None or self.best_epoch_ is None:
             return
-        self._scores = self._scores_of(validation)
+        self._scores = [self._scores_of(validation)]
         if self.refit:
             steps = self.history_[self.best_epoch_ - 1]["steps"]
             everything = dataclasses.replace(validation, held_out=None)
             more = steps * (everything.samples / training.samples - 1)
             self._go_on(everything, max(1, round(more)))
+
+    # -- a network for each series
+
+    def _fit_each(self, y: Any, covariates: Any) -> Forecaster:
+        """Fit one to each series, and be what they have become."""
+        model: Any = self._checked_copy()
+        windows = model._read(y, covariates, learn=True)
+        model._split(windows)  # or say which is too short
+        one = type(model)(**{**model.get_params(), "global_model": True})
+        beside = windows.covariates if model.n_covariates_ else [None] * len(windows.values)
+        series = enumerate(zip(windows.values, beside, strict=True))
+        each = fitted(one, ((model._tails.form.place("y", k), given) for k, given in series))
+        model._fitted_with, model._optimizers = model.get_params(), None
+        model.network_ = Composite(**{str(k): member.network_ for k, member in enumerate(each)})
+        scales = zip(*(member._covariate_scale for member in each), strict=True)
+        model._covariate_scale = Scale(*map(np.stack, scales))
+        model._scores = [member._scores[0] for member in each]
+        model.history_ = [member.history_ for member in each]
+        model.best_epoch_ = [member.best_epoch_ for member in each]
+        return self._become(model)
+
+    def _places(self, form: Form, count: int) -> list[int] | None:
+        """Which networks are those of some series, where each has one."""
+        if self.global_model:
+            return None
+        known = self._tails.form.names
+        if bool(known) != bool(form.names) or (not known and count != len(self._tails.values)):
+            came = f"{count} {'by name' if form.names else 'without names'}"
+            which = "some of these, by name" if known else f"the {len(self._tails.values)} in their order"
+            raise ValueError(f"y must be of the series of fit, {which}, as global_model=False, got {came}")
+        if missing := [name for name in form.names if name not in known]:
+            raise ValueError(f"y must be of series of fit, as global_model=False, got {missing[0]!r}")
+        return [known.index(name) for name in form.names] or list(range(count))
+
+    def _require_global(self, what: str) -> None:
+        if not (self.global_model and getattr(self, "_fitted_with", {}).get("global_model", True)):
+            raise ValueError(f"global_model must be True {what}: each series has a training of its own else")
+
+    def _learner(self) -> Learn:
+        self._require_global("for that")
+        return super()._learner()
 
     # -- after the training
 
@@ -414,7 +486,7 @@ class Forecaster(NetworkEstimator):
         values, covariates = held_out.cut(some, steps)
         forecasts, deviation = self._run(values[:past], covariates)
         truth = values[past:].swapaxes(0, 1)
-        return scores(truth, forecasts, deviation[:, None], self.network_.levels).astype(np.float32)
+        return scores(truth, forecasts, deviation[:, None], self._levels).astype(np.float32)
 
     def _go_on(self, windows: ForecastWindows, steps: int) -> None:
         """Train for some more steps; whatever happens, the weights are those before or those after."""
@@ -435,7 +507,7 @@ class Forecaster(NetworkEstimator):
         beside = _read_covariates(covariates, panel.steps(horizon))
         if learn:
             self._learn_channels({"y": panel.channels, "covariates": beside.channels})
-            self._scores = np.zeros((0, self.horizon, self.n_channels_))
+            self._scores = [np.zeros((0, self.horizon, self.n_channels_))]
         self._require_channels(y=panel, covariates=beside)
         return panel, beside.values
 
@@ -488,20 +560,38 @@ class Forecaster(NetworkEstimator):
             panel, found = self._given(y, covariates, horizon)
             self._require_steps(panel.values, panel.form, self._reach.past, also="")
             values, given, form = self._ends(panel.values), self._ends(found, horizon), panel.form
-        return form, *self._run(values.swapaxes(0, 1), given.swapaxes(0, 1))
+        series = self._places(form, len(values))
+        return form, *self._run(values.swapaxes(0, 1), given.swapaxes(0, 1), series)
 
     def _ends(self, arrays: list[Array], ahead: int = 0) -> Array:
         """The last steps of each, as many as a forecast needs, and so many more, (N, S, ·)."""
         count = self._reach.past + ahead
         return np.stack([array[-count:] for array in arrays])
 
-    def _run(self, values: Array, covariates: Array) -> tuple[Array, Array]:
-        """The forecasts of windows (S, N, C) with covariates (S + horizon, N, K), as of `_forecasts`."""
-        scaled = self._covariate_scale.apply(covariates)
-        batches = [np.s_[at : at + self.batch_size] for at in range(0, values.shape[1], self.batch_size)]
-        parts = [self.network_.forecast(self._reach, values[:, some], scaled[:, some]) for some in batches]
+    def _run(self, values: Array, covariates: Array, series: list[int] | None = None) -> tuple[Array, Array]:
+        """The forecasts of windows (S, N, C) with covariates (S + horizon, N, K), as of `_forecasts`.
+
+        Each is of the series at some place, where each of these has a network.
+        """
+        networks: list[tuple[ForecastNetwork, Scale, slice]] = []
+        if series is None:
+            for at in range(0, values.shape[1], self.batch_size):
+                networks.append((self.network_, self._covariate_scale, np.s_[at : at + self.batch_size]))
+        else:
+            for at, place in enumerate(series):
+                scale = Scale(*(array[place] for array in self._covariate_scale))
+                networks.append((self.network_.parts[str(place)], scale, np.s_[at : at + 1]))
+        parts = [
+            network.forecast(self._reach, values[:, some], scale.apply(covariates[:, some]))
+            for network, scale, some in networks
+        ]
         forecasts, deviations = map(np.concatenate, zip(*parts, strict=True))
         return forecasts, deviations
+
+    @property
+    def _levels(self) -> tuple[float, ...]:
+        """Of the quantiles that are forecast; a mean takes the median's place."""
+        return self.quantiles or (0.5,)
 
 
 def _read_covariates(value: Any, steps: Steps) -> Panel:
