@@ -218,7 +218,7 @@ def run(directory: str | os.PathLike[str], *, quick: bool = False) -> dict[str, 
         right.plot(0.02 * np.arange(len(lean)), lean, color=color)
     left.set(xlabel="thousands of steps", ylabel="mean length of 50 episodes, steps", ylim=(0, 1.05 * LIMIT))
     left.set_title("While they learn" + f", {seeds} seeds each" * (seeds > 1))
-    left.legend()
+    left.legend(loc=(0.55, 0.2))
     right.set(xlabel="seconds", ylabel="lean of the pole, degrees", ylim=(-13, 13))
     right.set_title("One episode afterwards; fallen at 12°")
     save_figure(figure, directory, "control")
