@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastrnn import checks, config
+from fastrnn import checks, config, parallel
 from fastrnn.models.estimator import NetworkEstimator
 from fastrnn.models.parameters import Estimator
 
@@ -206,6 +206,8 @@ def _members(data: Iterable[Any]) -> Iterator[Member]:
 
 def _dealt(function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> list[Any]:
     """What a function gives for each task, in their order: see `Many` for who computes it."""
+    if parallel.current() is not None:  # ranks that share the training of each
+        return [function(*task) for task in tasks]
     joblib = sys.modules.get("joblib")
     if joblib is not None and joblib.parallel.get_active_backend()[1] != 1:  # somebody wants its workers
         found: list[Any] = joblib.Parallel()(joblib.delayed(_alone)(function, *task) for task in tasks)
