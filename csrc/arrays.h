@@ -186,8 +186,14 @@ inline const std::uint8_t* truths(const py::array& array, const Shape& shape, co
 // The functions of a training step, in bindings_training.cpp.
 void bind_training(py::module_& module);
 
-// Layers' parameters, in bindings_layers.cpp.
+// Recurrent layers, in bindings_layers.cpp.
 void bind_layers(py::module_& module);
+
+// Linear ones, in bindings_linear.cpp.
+void bind_linear(py::module_& module);
+
+// Calls of many of them, in bindings_many.cpp.
+void bind_many(py::module_& module);
 
 // Steps between tensors, in bindings_cell.cpp.
 void bind_cell(py::module_& module);

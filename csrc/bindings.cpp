@@ -329,7 +329,9 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
              "weight"_a.noconvert(), "dy"_a.noconvert());
   bind_training(module);
+  bind_many(module);
   bind_layers(module);
+  bind_linear(module);
   bind_cell(module);
   bind_stream(module);
   module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());

@@ -1,5 +1,5 @@
-// Layers as Python has them: made once of their parameters, whose dtypes and shapes stay, and then called. A call looks at
-// its arguments as they are: where they are not plain it declines, and Python checks them, converts them or says why not.
+// Recurrent layers as Python has them: made once of their parameters, whose dtypes and shapes stay, and then called. A call
+// looks at its arguments as they are: where they are not plain it declines, and Python checks them, converts them or says why not.
 #include <memory>
 #include <optional>
 #include <utility>
@@ -8,7 +8,7 @@
 #include "arrays.h"
 #include "dispatch.h"
 #include "kept.h"
-#include "linear.h"
+#include "prepared.h"
 #include "records.h"
 #include "stack.h"
 #include "views.h"
@@ -16,20 +16,22 @@
 namespace fastrnn {
 namespace {
 
+using Ready = std::unique_ptr<Prepared>;
+
 struct AnyStack {
   virtual ~AnyStack() = default;
-  virtual py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths,
-                         const py::handle& batch_sizes, bool batch_first, bool all_states, const py::handle& starts,
-                         const py::handle& start_state) = 0;
-  virtual py::object train(const py::handle& x, const py::handle& state, const py::handle& lengths,
-                           const py::handle& batch_sizes, bool batch_first, bool recompute, const py::handle& mask,
-                           Index first, std::optional<Index> count, const py::handle& starts,
-                           const py::handle& start_state) = 0;
-  virtual py::object back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
-                          const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
-                          const py::handle& dstate, bool input_gradient, bool again, bool recompute,
-                          const py::handle& mask, Index first, std::optional<Index> count, const py::handle& hidden,
-                          const py::handle& starts, const py::handle& start_state) = 0;
+  virtual Ready run(const py::handle& x, const py::handle& state, const py::handle& lengths,
+                    const py::handle& batch_sizes, bool batch_first, bool all_states, const py::handle& starts,
+                    const py::handle& start_state) = 0;
+  virtual Ready train(const py::handle& x, const py::handle& state, const py::handle& lengths,
+                      const py::handle& batch_sizes, bool batch_first, bool recompute, const py::handle& mask,
+                      Index first, std::optional<Index> count, const py::handle& starts,
+                      const py::handle& start_state) = 0;
+  virtual Ready back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
+                     const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
+                     const py::handle& dstate, bool input_gradient, bool again, bool recompute, const py::handle& mask,
+                     Index first, std::optional<Index> count, const py::handle& hidden, const py::handle& starts,
+                     const py::handle& start_state) = 0;
   virtual bool take_tensors(const py::type& tensor, const py::type& parameter) = 0;
   virtual bool takes_tensors() const = 0;
   virtual bool lies_in(const std::vector<py::object>& arrays) const = 0;
@@ -193,74 +195,73 @@ class TypedStack : public AnyStack {
     return place == watch_.count();
   }
 
-  py::object run(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
-                 bool batch_first, bool all_states, const py::handle& starts, const py::handle& start_state) override {
+  Ready run(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
+            bool batch_first, bool all_states, const py::handle& starts, const py::handle& start_state) override {
     const Index places = Index(parameters_.size());
-    const Layers<R> layers = this->layers(0, {});
-    Given<R> given;
-    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, given)) return py::none();
-    StackCall<R>& call = given.call;
+    auto task = std::make_unique<Run>(*this, layers(0, {}));
+    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, task->layers, task->given)) return nullptr;
+    StackCall<R>& call = task->call;
     const Index T = call.order.T(), B = call.order.B();
     const Tensors tensors = like(x);
-    const py::object y = make_rows(call.order, directions_ * P(), given.form, call.y, tensors);
+    const py::object y = make_rows(call.order, directions_ * P(), task->given.form, call.y, tensors);
     const py::object last = make_states(places, B, P(), H(), has_c(), call.h_n, call.c_n, tensors);
     if (!all_states) {
-      run(layers, call);
-      return py::make_tuple(y, last);
+      task->made = py::make_tuple(y, last);
+    } else {
+      py::array_t<R> all_h = empty<R>({places, T, B, P()}), all_c = empty<R>({has_c() ? places : 0, T, B, H()});
+      call.all_h = std::fill_n(all_h.mutable_data(), all_h.size(), R(0)) - all_h.size();
+      if (has_c()) call.all_c = std::fill_n(all_c.mutable_data(), all_c.size(), R(0)) - all_c.size();
+      task->made = py::make_tuple(y, last, has_c() ? py::object(py::make_tuple(all_h, all_c)) : py::object(all_h));
     }
-    py::array_t<R> all_h = empty<R>({places, T, B, P()}), all_c = empty<R>({has_c() ? places : 0, T, B, H()});
-    call.all_h = std::fill_n(all_h.mutable_data(), all_h.size(), R(0)) - all_h.size();
-    if (has_c()) call.all_c = std::fill_n(all_c.mutable_data(), all_c.size(), R(0)) - all_c.size();
-    run(layers, call);
-    return py::make_tuple(y, last, has_c() ? py::object(py::make_tuple(all_h, all_c)) : py::object(all_h));
+    task->weights = weights_.get();
+    task->update = !watch_.unchanged(task->look) || task->weights[0]->packing != &task->layers.kernel;
+    return task;
   }
 
-  py::object train(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
-                   bool batch_first, bool recompute, const py::handle& mask, Index first,
-                   std::optional<Index> count, const py::handle& starts, const py::handle& start_state) override {
-    const Layers<R> layers = this->layers(first, count);
-    Given<R> given;
-    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, given)) return py::none();
-    StackCall<R>& call = given.call;
+  Ready train(const py::handle& x, const py::handle& state, const py::handle& lengths, const py::handle& batch_sizes,
+              bool batch_first, bool recompute, const py::handle& mask, Index first, std::optional<Index> count,
+              const py::handle& starts, const py::handle& start_state) override {
+    auto task = std::make_unique<Train>(*this, layers(first, count));
+    const Layers<R>& layers = task->layers;
+    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, task->given)) return nullptr;
+    StackCall<R>& call = task->call;
     const Index places = layers.L * layers.D, B = call.order.B();
-    if (!optional_data(mask, {places, B, P()}, call.mask, tensors_)) return py::none();
+    if (!optional_data(mask, {places, B, P()}, call.mask, tensors_)) return nullptr;
     call.recompute = recompute;
     watch_.require_in_place();
     const Tensors tensors = like(x);
-    const py::object y = make_rows(call.order, directions_ * P(), given.form, call.y, tensors);
+    const py::object y = make_rows(call.order, directions_ * P(), task->given.form, call.y, tensors);
     const py::object last = make_states(places, B, P(), H(), has_c(), call.h_n, call.c_n, tensors);
     const Index size = room_of(layers, call).of(call.order.rows(), B);
-    R* kept;
-    const py::object memory = tensors ? tensors.make({size}, kept) : aligned({size}, size, kept);
-    {
-      const WithoutGil release;
-      train_stack(layers, call, kept, poll);
-    }
-    return py::make_tuple(y, last, memory);
+    const py::object memory = tensors ? tensors.make({size}, task->memory) : aligned({size}, size, task->memory);
+    task->made = py::make_tuple(y, last, memory);
+    return task;
   }
 
-  py::object back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
-                  const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
-                  const py::handle& dstate, bool input_gradient, bool again, bool recompute, const py::handle& mask,
-                  Index first, std::optional<Index> count, const py::handle& hidden, const py::handle& starts,
-                  const py::handle& start_state) override {
-    const Layers<R> layers = this->layers(first, count);
-    Given<R> given;
-    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, given)) return py::none();
-    StackCall<R>& call = given.call;
+  Ready back(const py::handle& memory, const py::handle& y, const py::handle& x, const py::handle& state,
+             const py::handle& lengths, const py::handle& batch_sizes, bool batch_first, const py::handle& dy,
+             const py::handle& dstate, bool input_gradient, bool again, bool recompute, const py::handle& mask,
+             Index first, std::optional<Index> count, const py::handle& hidden, const py::handle& starts,
+             const py::handle& start_state) override {
+    auto task = std::make_unique<Back>(*this, layers(first, count));
+    const Layers<R>& layers = task->layers;
+    const Given<R>& given = task->given;
+    if (!read(x, state, lengths, batch_sizes, batch_first, starts, start_state, layers, task->given)) return nullptr;
+    StackCall<R>& call = task->call;
     const Order& order = call.order;
     const Index T = order.T(), B = order.B(), D = layers.D, places = layers.L * D;
-    if (!optional_data(mask, {places, B, P()}, call.mask, tensors_)) return py::none();
+    if (!optional_data(mask, {places, B, P()}, call.mask, tensors_)) return nullptr;
     call.recompute = recompute;
     const Series<const R> made = given.template rows<R>(view_of<R>(y, D * P(), given.form, tensors_));
-    if (!made) return py::none();
+    if (!made) return nullptr;
     call.y = {const_cast<R*>(made.data), made.t, made.b, made.starts};  // which the way back only reads
     const Numbers kept = numbers_of<R>(memory, tensors_);
-    if (!kept.plain || !kept.has_shape({room_of(layers, call).of(order.rows(), B)})) return py::none();
-    if (!again && !kept.writeable) return py::none();
-    StackGradients<R> gradients;
-    if (!dy.is_none() && !(gradients.y = given.template rows<R>(view_of<R>(dy, D * P(), given.form, tensors_)))) return py::none();
-    if (!state_data(dstate, has_c(), {places, B, P()}, {places, B, H()}, gradients.h_n, gradients.c_n, tensors_)) return py::none();
+    if (!kept.plain || !kept.has_shape({room_of(layers, call).of(order.rows(), B)})) return nullptr;
+    if (!again && !kept.writeable) return nullptr;
+    task->memory = static_cast<R*>(const_cast<void*>(kept.data)), task->again = again;
+    StackGradients<R>& gradients = task->gradients;
+    if (!dy.is_none() && !(gradients.y = given.template rows<R>(view_of<R>(dy, D * P(), given.form, tensors_)))) return nullptr;
+    if (!state_data(dstate, has_c(), {places, B, P()}, {places, B, H()}, gradients.h_n, gradients.c_n, tensors_)) return nullptr;
     if (!hidden.is_none()) {
       py::array array = py::reinterpret_borrow<py::array>(hidden);
       gradients.hidden = target<R>(array, {places, T, B, P()}, "hidden");
@@ -270,31 +271,65 @@ class TypedStack : public AnyStack {
     py::object dx = py::none();
     if (input_gradient && call.x) dx = make_rows(order, layers.parameters[0].I, given.form, gradients.x, tensors);
     const py::object start = make_states(places, B, P(), H(), has_c(), gradients.h0, gradients.c0, tensors);
-    py::object anew;
-    if (!starts.is_none()) anew = make_states(places, B, P(), H(), has_c(), gradients.start_h, gradients.start_c, tensors);
     const py::list arrays = parameter_gradients(layers, first, gradients.parameters, tensors);
-    {
-      const WithoutGil release;
-      back_through_stack(layers, call, static_cast<R*>(const_cast<void*>(kept.data)), gradients, again, poll);
+    if (starts.is_none()) {
+      task->made = py::make_tuple(dx, arrays, start);
+    } else {
+      const py::object anew = make_states(places, B, P(), H(), has_c(), gradients.start_h, gradients.start_c, tensors);
+      task->made = py::make_tuple(dx, arrays, start, anew);
     }
-    if (!anew) return py::make_tuple(dx, arrays, start);
-    return py::make_tuple(dx, arrays, start, anew);
+    return task;
   }
 
  private:
-  // With the weights that are kept if they are the parameters' still.
-  void run(const Layers<R>& layers, const StackCall<R>& call) {
+  // What was read, and what is returned.
+  struct Job : Prepared {
+    TypedStack& stack;
+    const Layers<R> layers;
+    Given<R> given;
+    StackCall<R>& call = given.call;
+    py::object made;
+
+    Job(TypedStack& stack, const Layers<R>& layers) : stack(stack), layers(layers) {}
+    double flops() const override { return flops_of(layers, call); }
+    py::object results() override { return made; }
+  };
+
+  struct Run : Job {
+    using Job::Job, Job::stack, Job::layers, Job::call;
     Watch::Look look;
-    AllWeights<R> weights = weights_.get();
-    const bool update = !watch_.unchanged(look) || weights[0]->packing != &layers.kernel;
-    {
-      const WithoutGil release;
-      run_stack(layers, call, weights, update && watch_.has_owner(), poll);
+    AllWeights<R> weights;
+    bool update;
+
+    // With the weights that are kept if they are the parameters' still.
+    void compute(const Poll& poll) override {
+      run_stack(layers, call, weights, update && stack.watch_.has_owner(), poll);
     }
-    if (!update || !watch_.has_owner()) return;
-    weights_.set(std::move(weights));
-    watch_.note(std::move(look));
-  }
+    py::object results() override {
+      if (update && stack.watch_.has_owner()) {
+        stack.weights_.set(weights);
+        stack.watch_.note(look);
+      }
+      return Job::results();
+    }
+  };
+
+  struct Train : Job {
+    using Job::Job, Job::layers, Job::call;
+    R* memory;
+
+    void compute(const Poll& poll) override { train_stack(layers, call, memory, poll); }
+  };
+
+  struct Back : Job {
+    using Job::Job, Job::layers, Job::call;
+    R* memory;
+    bool again;
+    StackGradients<R> gradients;
+
+    double flops() const override { return 2 * Job::flops(); }
+    void compute(const Poll& poll) override { back_through_stack(layers, call, memory, gradients, again, poll); }
+  };
 
   // New arrays like those of the layers' parameters, in their order.
   py::list parameter_gradients(const Layers<R>& layers, Index first, std::vector<ParametersOf<R>>& to,
@@ -328,56 +363,6 @@ class TypedStack : public AnyStack {
   }
 };
 
-struct AnyLinear {
-  virtual ~AnyLinear() = default;
-  virtual py::object run(const py::handle& x) = 0;
-};
-
-template <class R>
-class TypedLinear : public AnyLinear {
-  const Parameters<R> parameters_;
-  Watch watch_;
-  Shared<std::shared_ptr<Weights<R>>> weights_;
-
- public:
-  TypedLinear(py::object owner, const py::object& record)
-      : parameters_(linear_parameters_of<R>(record)), watch_(std::move(owner), arrays_of(record)) {}
-
-  py::object run(const py::handle& object) override {
-    const Index I = parameters_.I, O = parameters_.H;
-    if (!is_ndarray(object)) return py::none();
-    const auto x = py::reinterpret_borrow<py::array>(object);
-    const py::ssize_t rank = x.ndim();
-    if (rank < 1 || x.shape(rank - 1) != I || !is_plain(x) || !has_dtype<R>(x)) return py::none();
-    Shape shape(x.shape(), x.shape() + rank);
-    shape.back() = O;
-    py::array_t<R> y = empty<R>(shape);
-    const Linear<R> task{.N = x.size() / I, .I = I, .O = O, .x = static_cast<const R*>(x.data()), .y = y.mutable_data(),
-                         .w = parameters_.w_ih, .b = parameters_.b_ih};
-    run(task);
-    return y;
-  }
-
- private:
-  void run(const Linear<R>& task) {
-    const LinearKernel<R>& kernel = isa().table<R>().linear;
-    const bool keeps = task.N > few_rows;  // fewer read them as they lie
-    Watch::Look look;
-    std::shared_ptr<Weights<R>> weights = keeps ? weights_.get() : nullptr;
-    if (!keeps) watch_.require_in_place();
-    const bool update = keeps && (!watch_.unchanged(look) || weights->packing != &kernel);
-    {
-      const WithoutGil release;
-      if (update)
-        weights = up_to_date(std::move(weights), kernel, parameters_, linear_threads(task.N, task.I, task.O));
-      linear_forward(kernel, task, poll, weights);
-    }
-    if (!update) return;
-    weights_.set(std::move(weights));
-    watch_.note(std::move(look));
-  }
-};
-
 std::unique_ptr<AnyStack> make_stack(py::object owner, const std::string& cell, const std::vector<py::object>& records,
                                      int directions, const py::object& options) {
   if (directions < 1 || directions > 2 || records.empty() || records.size() % std::size_t(directions))
@@ -401,35 +386,28 @@ py::tuple train_memory(const std::string& cell, const py::dtype& dtype, Index hi
   });
 }
 
-std::unique_ptr<AnyLinear> make_linear(py::object owner, const py::object& record) {
-  return by_dtype(array_field(record, "w_ih"), [&]<class R>(R) -> std::unique_ptr<AnyLinear> {
-    return std::make_unique<TypedLinear<R>>(std::move(owner), record);
-  });
-}
-
 }  // namespace
 
 void bind_layers(py::module_& module) {
   py::class_<AnyStack>(module, "Stack", "See fastrnn.reference.Stack.")
       .def(py::init(&make_stack), "owner"_a, "cell"_a, "parameters"_a, "directions"_a, "options"_a)
-      .def("run", &AnyStack::run, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a, "all_states"_a = false,
+      .def("run", &Door<&AnyStack::run>::now, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a, "all_states"_a = false,
            "starts"_a = py::none(), "start_state"_a = py::none())
-      .def("train", &AnyStack::train, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
+      .def("train", &Door<&AnyStack::train>::now, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
            "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0, "count"_a = py::none(), "starts"_a = py::none(),
            "start_state"_a = py::none())
-      .def("back", &AnyStack::back, "memory"_a, "y"_a, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
+      .def("back", &Door<&AnyStack::back>::now, "memory"_a, "y"_a, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
            "dy"_a, "dstate"_a, "input_gradient"_a, "again"_a, "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0,
            "count"_a = py::none(), "hidden"_a = py::none(), "starts"_a = py::none(), "start_state"_a = py::none())
+      .def("to_run", &Door<&AnyStack::run>::later)
+      .def("to_train", &Door<&AnyStack::train>::later)
+      .def("to_back", &Door<&AnyStack::back>::later)
       .def("take_tensors", &AnyStack::take_tensors, "tensor"_a, "parameter"_a)
       .def_property_readonly("takes_tensors", &AnyStack::takes_tensors)
       .def("lies_in", &AnyStack::lies_in, "arrays"_a);
   module.def("train_memory", &train_memory, "See fastrnn.reference.train_memory.", "cell"_a, "dtype"_a, "hidden"_a,
              "projection"_a, "layers"_a, "directions"_a);
-  py::class_<AnyLinear>(module, "Linear", "See fastrnn.reference.Linear.")
-      .def(py::init(&make_linear), "owner"_a, "parameters"_a)
-      .def("run", &AnyLinear::run, "x"_a);
   hold_safely<AnyStack>();
-  hold_safely<AnyLinear>();
 }
 
 }  // namespace fastrnn

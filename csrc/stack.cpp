@@ -114,6 +114,16 @@ void forward(const Layers<R>& layers, const StackCall<R>& call, R* memory, AllWe
 }  // namespace
 
 template <class R>
+double flops_of(const Layers<R>& layers, const StackCall<R>& call) {
+  double columns = 0;
+  for (Index place = 0; place < layers.L * layers.D; ++place) {
+    const Parameters<R>& each = layers.parameters[place];
+    columns += double(layers.kernel.gates * each.H) * double(each.P + (call.tokens && place < layers.D ? 0 : each.I));
+  }
+  return 2 * double(call.order.rows()) * columns;
+}
+
+template <class R>
 void run_stack(const Layers<R>& layers, const StackCall<R>& call, AllWeights<R>& weights, bool update, const Poll& poll) {
   forward<R>(layers, call, nullptr, weights, update, poll);
 }
@@ -175,6 +185,7 @@ void back_through_stack(const Layers<R>& layers, const StackCall<R>& call, R* me
 }
 
 #define FASTRNN_STACK(R)                                                                                       \
+  template double flops_of(const Layers<R>&, const StackCall<R>&);                                             \
   template void run_stack(const Layers<R>&, const StackCall<R>&, AllWeights<R>&, bool, const Poll&);           \
   template Room room_of(const Layers<R>&, const StackCall<R>&);                                                \
   template void train_stack(const Layers<R>&, const StackCall<R>&, R*, const Poll&);                           \

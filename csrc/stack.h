@@ -36,6 +36,10 @@ struct StackCall {
   R* all_c = nullptr;              // [L*D, T, B, H] zeros or null
 };
 
+// Of the matrix products of all layers, forward.
+template <class R>
+double flops_of(const Layers<R>& layers, const StackCall<R>& call);
+
 template <class R>
 using AllWeights = std::vector<std::shared_ptr<Weights<R>>>;  // by layer and direction
 

@@ -42,6 +42,7 @@ from fastrnn.layers.attention import Attention
 from fastrnn.layers.cells import CELLS, GRU, LSTM, RNN
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear, Merge
 from fastrnn.layers.layer import Composite, Layer
+from fastrnn.layers.parallel import Parallel
 from fastrnn.layers.pooling import Last, Max, Mean, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.sequential import Sequential
@@ -71,6 +72,7 @@ __all__ = [
     "Max",
     "Mean",
     "Merge",
+    "Parallel",
     "Pooling",
     "ReLU",
     "Recurrent",

@@ -14,14 +14,16 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.data import Sequences
+from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Layer, held_in
 from fastrnn.layers.pooling import Last, Lengths, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.steps import Masking
+from fastrnn.layers.together import Course
 
 WINDOW = 1000  # steps of a call where nothing flows back: its overhead vanishes, its memory stays small
 
-Undo: TypeAlias = Callable[[Any, bool], Any]  # from dy, and whether dx is wanted, to dx
+Undo: TypeAlias = Callable[[Any, bool], Course[Any]]  # from dy, and whether dx is wanted, to dx
 
 
 def run(
@@ -32,7 +34,7 @@ def run(
     starts: Any = None,
     *,
     training: bool,
-) -> tuple[Any, list[Any], list[Undo]]:
+) -> Course[tuple[Any, list[Any], list[Undo]]]:
     """Through some layers.
 
     Returns
@@ -48,29 +50,40 @@ def run(
     for layer in layers:
         call: Any = getattr(layer, "forward" if training else "__call__")
         if isinstance(layer, Recurrent):
-            x, state_n, *back = call(x, next(before), lengths, starts=starts)
+            course: Any = layer._training if training else layer._inference
+            x, state_n, *back = yield from course(x, next(before), lengths, starts)
             after.append(state_n)
             undo += [_of_recurrent(each) for each in back]
         else:
+            if training and isinstance(layer, Dropout):
+                yield None  # before it draws
             given = (x, lengths) if layer._takes_lengths else (x,)
             x, *back = call(*given) if training else (call(*given),)
             undo += [_of_layer(each) for each in back]
     return x, after, undo
 
 
-def back_through(undo: Sequence[Undo], dy: Any, wanted: bool) -> Any:
+def back_through(undo: Sequence[Undo], dy: Any, wanted: bool) -> Course[Any]:
     """dx, or None if it is not wanted."""
     for place, each in reversed([*enumerate(undo)]):
-        dy = each(dy, wanted or place > 0)
+        dy = yield from each(dy, wanted or place > 0)
     return dy if wanted else None
 
 
-def _of_recurrent(back: Callable[..., Any]) -> Undo:
-    return lambda dy, wanted: back(dy, input_gradient=wanted)[0]
+def _of_recurrent(going_back: Callable[..., Course[Any]]) -> Undo:
+    def undo(dy: Any, wanted: bool) -> Course[Any]:
+        dx, *_ = yield from going_back(dy, None, wanted)
+        return dx
+
+    return undo
 
 
 def _of_layer(back: Callable[[Any], Any]) -> Undo:
-    return lambda dy, wanted: back(dy)
+    def undo(dy: Any, wanted: bool) -> Course[Any]:
+        yield from ()
+        return back(dy)
+
+    return undo
 
 
 class Steps(NamedTuple):
@@ -80,18 +93,18 @@ class Steps(NamedTuple):
     batch_first: bool
     starts: Any = None  # what the recurrent ones get
 
-    def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> tuple[Array, list[Any]]:
+    def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> Course[tuple[Array, list[Any]]]:
         """What the last gives, and the states."""
         given = padded(x, self.batch_first), states, lengths, self.starts
-        y, states, _ = run(self.layers, *given, training=False)
+        y, states, _ = yield from run(self.layers, *given, training=False)
         return y, states
 
     def forward(
         self, x: Array | Sequences, lengths: Any, states: list[Any], limit: int | None
-    ) -> tuple[Array, list[Any], Undo]:
+    ) -> Course[tuple[Array, list[Any], Undo]]:
         """The same in training, and the way back. There is no `limit`."""
         given = padded(x, self.batch_first), states, lengths, self.starts
-        y, states, undo = run(self.layers, *given, training=True)
+        y, states, undo = yield from run(self.layers, *given, training=True)
         return y, states, partial(back_through, undo)
 
 
@@ -105,43 +118,43 @@ class Pooled(NamedTuple):
     pooling: Pooling
     batch_first: bool
 
-    def infer(self, x: Array | Sequences, lengths: Lengths, states: list[Any]) -> tuple[Array, list[Any]]:
+    def infer(self, x: Array | Sequences, lengths: Lengths, states: list[Any]) -> Course[tuple[Array, list[Any]]]:
         """What is pooled, and the states."""
         whole = any(layer._needs_whole for layer in self.layers)
-        gathered, states, _ = self._gather(x, lengths, None if whole else WINDOW, states, False)
+        gathered, states, _ = yield from self._gather(x, lengths, None if whole else WINDOW, states, False)
         return self.pooling._pooled(gathered, np.maximum(lengths, 1)), states
 
     def forward(
         self, x: Array | Sequences, lengths: Lengths, states: list[Any], limit: int | None
-    ) -> tuple[Array, list[Any], Undo]:
+    ) -> Course[tuple[Array, list[Any], Undo]]:
         """The same in training, and the way back through `limit` steps, or all: see `Sequential`."""
         cut = limit is not None and len(lengths) > 0 and self._steps(x) > limit
         if limit is not None and cut and isinstance(self.pooling, Last):
             whole = self._sequences(x, lengths)
             x, start = whole.tail(limit), whole.head(limit)
             if start.steps:  # else only padding is longer
-                _, states, _ = self._gather(start, start.lengths, WINDOW, states, True)
+                _, states, _ = yield from self._gather(start, start.lengths, WINDOW, states, True)
             lengths = x.lengths
         generators = [each for each in held_in(self.layers) if isinstance(each, np.random.Generator)]
         before = [each.bit_generator.state for each in generators]
-        gathered, states_n, undo = self._gather(x, lengths, limit, states, True)
+        gathered, states_n, undo = yield from self._gather(x, lengths, limit, states, True)
 
         def spread(dy: Array, start: int, steps: int) -> Array:
             return self._swap(self.pooling._spread(gathered, dy, np.maximum(lengths, 1), start, steps))
 
-        def back(dy: Array, wanted: bool) -> Any:
+        def back(dy: Array, wanted: bool) -> Course[Any]:
             """Through the one window that there is."""
-            return back_through(undo, spread(dy, 0, self._steps(x)), wanted and not cut)
+            return (yield from back_through(undo, spread(dy, 0, self._steps(x)), wanted and not cut))
 
-        def back_by_windows(dy: Array, wanted: bool) -> None:
+        def back_by_windows(dy: Array, wanted: bool) -> Course[None]:
             """Each once more, forward as before and then back: all of them at once would be too large."""
             after = [each.bit_generator.state for each in generators]
             current, start = states, 0
             try:
                 _set(generators, before)
                 for array, valid in self._windows(x, lengths, limit):
-                    y, current, undo = run(self.layers, array, current, valid, training=True)
-                    back_through(undo, spread(dy, start, len(self._swap(y))), False)
+                    y, current, undo = yield from run(self.layers, array, current, valid, training=True)
+                    yield from back_through(undo, spread(dy, start, len(self._swap(y))), False)
                     start += len(self._swap(y))
             finally:
                 _set(generators, after)
@@ -152,12 +165,12 @@ class Pooled(NamedTuple):
 
     def _gather(
         self, x: Any, lengths: Lengths, steps: int | None, states: list[Any], training: bool
-    ) -> tuple[Any, list[Any], list[Undo]]:
+    ) -> Course[tuple[Any, list[Any], list[Undo]]]:
         """What is known of all steps, so many at a time; the states; and the ways back through the last of
         the windows."""
         gathered, start, undo = None, 0, list[Undo]()
         for array, valid in self._windows(x, lengths, steps):
-            y, states, undo = run(self.layers, array, states, valid, training=training)
+            y, states, undo = yield from run(self.layers, array, states, valid, training=training)
             y = self._swap(y)
             checks.require_shape(f"what comes to {self.pooling!r}", y, ("T", "B", "F"))
             gathered = self.pooling._gather(gathered, y, np.maximum(valid, start == 0), start)
@@ -193,24 +206,24 @@ class Masked(NamedTuple):
     masking: Masking
     inner: Steps | Pooled
 
-    def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> tuple[Array, list[Any]]:
+    def infer(self, x: Array | Sequences, lengths: Any, states: list[Any]) -> Course[tuple[Array, list[Any]]]:
         """What the inner ones give, and the states."""
         kept = self.masking._kept(padded(x, self.inner.batch_first), lengths)
-        y, states = self.inner.infer(kept.x, kept.lengths, states)
+        y, states = yield from self.inner.infer(kept.x, kept.lengths, states)
         return kept.restored(y)[0] if isinstance(self.inner, Steps) else y, states
 
     def forward(
         self, x: Array | Sequences, lengths: Any, states: list[Any], limit: int | None
-    ) -> tuple[Array, list[Any], Undo]:
+    ) -> Course[tuple[Array, list[Any], Undo]]:
         """The same in training, and the way back."""
         kept = self.masking._kept(padded(x, self.inner.batch_first), lengths)
-        y, states, undo = self.inner.forward(kept.x, kept.lengths, states, limit)
+        y, states, undo = yield from self.inner.forward(kept.x, kept.lengths, states, limit)
         unrestored = None
         if isinstance(self.inner, Steps):
             y, unrestored = kept.restored(y)
 
-        def back(dy: Array, wanted: bool) -> Any:
-            dx = undo(dy if unrestored is None else unrestored(dy), wanted)
+        def back(dy: Array, wanted: bool) -> Course[Any]:
+            dx = yield from undo(dy if unrestored is None else unrestored(dy), wanted)
             return None if dx is None else kept.back(dx)
 
         return y, states, back

@@ -33,6 +33,7 @@ from fastrnn.layers.attention import Attention
 from fastrnn.layers.cells import GRU, LSTM, RNN
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear, Merge
 from fastrnn.layers.layer import Composite, Layer
+from fastrnn.layers.parallel import Parallel
 from fastrnn.layers.pooling import Last, Max, Mean
 from fastrnn.layers.sequential import Sequential
 from fastrnn.layers.steps import Masking, Reverse
@@ -43,7 +44,7 @@ CLASSES: dict[str, type[Layer]] = {
     for each in (
         *(RNN, LSTM, GRU, Linear, Embedding, Attention, Dropout, Merge, Reverse, Masking, Last, Mean, Max),
         *(ReLU, LeakyReLU, ELU, SELU, Tanh, Sigmoid, HardSigmoid, SiLU, GELU, Softplus, Softsign, Softmax),
-        *(LogSoftmax, Sequential, Composite),
+        *(LogSoftmax, Sequential, Parallel, Composite),
     )
 }
 

@@ -7,7 +7,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from fastrnn.backend import Backend, kernels
 from fastrnn.checks import Array
 from fastrnn.whole import at_once, copying, setting
 
+T = TypeVar("T")
 Seed: TypeAlias = "int | np.random.Generator | None"  # a string: numpy.random loads when it is needed
 Back: TypeAlias = "Callable[[npt.ArrayLike], Array]"  # from the gradient of y to that of x
 
@@ -291,15 +292,25 @@ class Composite(Layer):
         owners = self._owners().values()
         at_once(setting("_gradients", owners, [Arrays({}) for _ in owners]))
 
+    def _all_or_none(self, back: Callable[[], T]) -> T:
+        """What a way back through the parts returns. If it is ended, the gradients are those of before, where
+        some layers may have added to theirs."""
+        owners = self._owners().values()
+        gradients = [owner._gradients for owner in owners]
+        try:
+            return back()
+        except BaseException:
+            at_once(setting("_gradients", owners, gradients))
+            raise
+
     def _owners(self) -> dict[str, Layer]:
         """The layers in it whose arrays are their own, each by the first of its names."""
-        found: dict[str, Layer] = {}
+        found: dict[int, tuple[str, Layer]] = {}
         for name, layer in self.parts.items():
             inner = layer._owners() if isinstance(layer, Composite) else {"": layer}
             for own, each in inner.items():
-                if not any(each is known for known in found.values()):
-                    found[f"{name}.{own}" if own else name] = each
-        return found
+                found.setdefault(id(each), (f"{name}.{own}" if own else name, each))
+        return dict(found.values())
 
 
 def _of_part(part: str, gradients: Mapping[str, Array]) -> dict[str, Array]:

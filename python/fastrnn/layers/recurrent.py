@@ -26,6 +26,7 @@ from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
 from fastrnn.layers.states import States
 from fastrnn.layers.stream import Stage, Stream
+from fastrnn.layers.together import Course, Request, alone, taken
 from fastrnn.reference import Parameters
 from fastrnn.states import members
 
@@ -293,13 +294,13 @@ class Recurrent(Layer, Generic[StateT]):
         >>> bool((y[4:, 0] == layer(x[4:])[0][:, 0]).all())
         True
         """
-        stack, all_states = self._for_inference(), checks.boolean("return_all_states", return_all_states)
-        found: Any = None
-        if not self.learned_state:
+        all_states = checks.boolean("return_all_states", return_all_states)
+        given, found = _Given(x, state, lengths, starts, start_state), None
+        if not self.learned_state:  # the shortest way there is
+            stack = self._for_inference()
             found = stack.run(x, state, lengths, None, self.batch_first, all_states, starts, start_state)
-        if found is None:  # something about the arguments is not just as the kernels want it
-            given, _ = self._plain(_Given(x, state, lengths, starts, start_state))
-            found = unchanged(stack.run(*given[:3], None, self.batch_first, all_states, *given[3:]))
+        if found is None:
+            found = alone(self._run(given, all_states))
         return found  # type: ignore[no-any-return]
 
     def forward(
@@ -356,28 +357,54 @@ class Recurrent(Layer, Generic[StateT]):
         >>> dx.shape, dh_0.shape, sorted(layer.gradients) == sorted(layer.parameters)
         ((7, 4, 3), (1, 4, 5), True)
         """
-        given = _Given(x, state, lengths, starts, start_state)
-        y, state_n, *kept = self._train(given)  # emptied when it is taken
-        shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
+        y, state_n, going_back = alone(self._training(x, state, lengths, starts, start_state))
 
         def back(
             dy: npt.ArrayLike | None = None, dstate_n: Any = None, *, input_gradient: bool = True
         ) -> tuple[Any, ...]:
             """Once: dx and dstate of the gradients of y and state_n; adds to the layer's gradients."""
+            dx, dstate, dstart = alone(going_back(dy, dstate_n, input_gradient))
+            return (dx, dstate) if start_state is None else (dx, dstate, dstart)
+
+        return y, state_n, back
+
+    def _inference(self, x: Any, state: Any, lengths: Any, starts: Any) -> Course[tuple[Array, StateT]]:
+        """A call, as a course."""
+        return self._run(_Given(x, state, lengths, starts, None), False)
+
+    def _training(
+        self, x: Any, state: Any, lengths: Any, starts: Any, start_state: Any = None
+    ) -> Course[tuple[Array, StateT, Callable[..., Course[tuple[Any, StateT, Any]]]]]:
+        """`forward`, and the way back, which is a course too."""
+        given = _Given(x, state, lengths, starts, start_state)
+        y, state_n, *kept = yield from self._train(given)  # emptied when it is taken
+        shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
+
+        def going_back(dy: Any, dstate_n: Any, input_gradient: bool) -> Course[tuple[Any, StateT, Any]]:
             if dy is None and dstate_n is None:
                 raise ValueError("dy or dstate_n must be given, got None for both")
             if dy is not None and not _is_rows(dy, self.dtype, shape):
                 dy = floats("dy", dy, self.dtype, shape)
             dstate_n = self._states.checked("dstate_n", dstate_n, batch)
             input_gradient = checks.boolean("input_gradient", input_gradient)
-            if not kept:
-                raise RuntimeError("back was called before: each serves one call; run forward again")
-            dx, dstate, dstart = self._back(kept.pop(), dy, dstate_n, input_gradient)
-            return (dx, dstate) if start_state is None else (dx, dstate, dstart)
+            own = yield from taken(kept)
+            return (yield from self._back(own, dy, dstate_n, input_gradient))
 
-        return y, state_n, back
+        return y, state_n, going_back
 
-    def _back(self, kept: _Kept, dy: Any, dstate_n: Any, input_gradient: bool) -> tuple[Any, StateT, Any]:
+    def _run(self, given: _Given, all_states: bool) -> Course[Any]:
+        """A call of all layers at once."""
+        stack, options, found = self._for_inference(), (None, self.batch_first, all_states), None
+        if not self.learned_state:
+            found = yield Request(stack, "run", (*given[:3], *options, *given[3:]))
+        if found is None:  # something about the arguments is not just as the kernels want it
+            given, _ = self._plain(given)
+            found = unchanged((yield Request(stack, "run", (*given[:3], *options, *given[3:]))))
+        return found
+
+    def _back(
+        self, kept: _Kept, dy: Any, dstate_n: Any, input_gradient: bool
+    ) -> Course[tuple[Any, StateT, Any]]:
         """From the last layer to the first, of gradients that have been checked."""
         arrays: list[Array] = []
         dstates: list[Any] = []
@@ -390,7 +417,8 @@ class Recurrent(Layer, Generic[StateT]):
                 hidden = np.zeros((count, *kept.passes[0].dhidden.shape), self.dtype)
             wanted = k > 0 or input_gradient
             given = dy, _part(dstate_n, own), wanted, False
-            dy, found, dstate, *dstart = unchanged(stack.back(*arguments, *given, *options, hidden, *anew))
+            request = Request(stack, "back", (*arguments, *given, *options, hidden, *anew))
+            dy, found, dstate, *dstart = unchanged((yield request))
             if hidden is not None:
                 for each, array in zip(kept.passes[own], hidden, strict=True):
                     each.dhidden[...] = array
@@ -482,26 +510,28 @@ class Recurrent(Layer, Generic[StateT]):
             state, learned = self._states.started(name, state, self._start(), batch)
         return self._states.checked(name, state, batch), learned
 
-    def _train(self, given: _Given) -> tuple[Array, StateT, _Kept]:
+    def _train(self, given: _Given) -> Course[tuple[Array, StateT, _Kept]]:
         """All layers at once, or where something comes between them, one after the other."""
         started: list[Sequence[str | None]] = [(), ()]
         at_once = not (self.dropout or self.recurrent_dropout or self.recording)
         found = None
         if at_once and not self.learned_state:
-            found = self._forward(given, 0, self.num_layers)
+            found = yield from self._forward(given, 0, self.num_layers)
         if found is None:
             given, started = self._plain(given)
             if not at_once:
-                return self._train_one_by_one(given, started)
-            found = unchanged(self._forward(given, 0, self.num_layers))
+                yield None
+                return (yield from self._train_one_by_one(given, started))
+            found = unchanged((yield from self._forward(given, 0, self.num_layers)))
         y, state_n, call = found
         return y, state_n, _Kept([call], [], [], *started)
 
-    def _forward(self, given: _Given, first: int, count: int, mask: Any = None) -> Any:
+    def _forward(self, given: _Given, first: int, count: int, mask: Any = None) -> Course[Any]:
         """y, state_n, and for the way back the stack, the arguments of its `back`, options, and starts."""
         x, state, lengths, starts, start_state = given
         stack, options = self._for_inference(), (self.recompute, mask, first, count)
-        found = stack.train(x, state, lengths, None, self.batch_first, *options, starts, start_state)
+        arguments = x, state, lengths, None, self.batch_first, *options, starts, start_state
+        found = yield Request(stack, "train", arguments)
         if found is None:
             return None
         y, state_n, memory = found
@@ -509,12 +539,12 @@ class Recurrent(Layer, Generic[StateT]):
         # What leads kernels into arrays may be changed by then.
         x = x.copy() if x.ndim == 2 else x
         lengths, starts = (None if each is None else each.copy() for each in (lengths, starts))
-        arguments = memory, y, x, state, lengths, None, self.batch_first
-        return y, state_n, (stack, arguments, options, (starts, start_state))
+        kept = memory, y, x, state, lengths, None, self.batch_first
+        return y, state_n, (stack, kept, options, (starts, start_state))
 
     def _train_one_by_one(
         self, given: _Given, started: list[Sequence[str | None]]
-    ) -> tuple[Array, StateT, _Kept]:
+    ) -> Course[tuple[Array, StateT, _Kept]]:
         """With dropout between the layers and in them, and a record of what passes."""
         x, batch = given.x, self._swap(given.x).shape[1]
         kept, states = _Kept([], [], [], *started), []
@@ -529,7 +559,7 @@ class Recurrent(Layer, Generic[StateT]):
             part = given._replace(
                 x=x, state=_part(given.state, own), start_state=_part(given.start_state, own)
             )
-            y, state_n, call = unchanged(self._forward(part, layer, 1, mask))
+            y, state_n, call = unchanged((yield from self._forward(part, layer, 1, mask)))
             kept.calls.append(call)
             states.append(state_n)
             if self.recording:

@@ -5,7 +5,7 @@ Letters: T time, B batch, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import checks
+from fastrnn.checks import Array
 from fastrnn.data import Sequences
 from fastrnn.layers.attention import Attention
 from fastrnn.layers.chain import Masked, Pooled, Steps, back_through, run, swapped
@@ -22,7 +23,7 @@ from fastrnn.layers.pooling import Last, Pooling
 from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.steps import Masking, Reverse
 from fastrnn.layers.stream import Stream
-from fastrnn.whole import at_once, setting
+from fastrnn.layers.together import Course, alone, taken
 
 
 class Sequential(Composite):
@@ -149,12 +150,8 @@ class Sequential(Composite):
             or a state, and nothing that takes them.
         """
         return_state = checks.boolean("return_state", return_state)
-        body, head = self._split()
-        given, valid, states = self._given(body, x, lengths, state)
-        body = self._starting(body, given, starts)
-        y, states = body.infer(given, valid, states)
-        y, _, _ = run(head, y, training=False)
-        return (y, tuple(states)) if return_state else y
+        y, states = alone(self._inference(x, state, lengths, starts))
+        return (y, states) if return_state else y
 
     def forward(
         self,
@@ -189,29 +186,45 @@ class Sequential(Composite):
             By `back`, if it was called before.
         """
         return_state = checks.boolean("return_state", return_state)
-        body, head = self._split()
-        given, valid, states = self._given(body, x, lengths, state)
-        body = self._starting(body, given, starts)
-        y, states, back_to_steps = body.forward(given, valid, states, self.bptt_steps)
-        y, _, undo = run(head, y, training=True)
-        undo.insert(0, back_to_steps)
-        shape, dtype, waiting = y.shape, y.dtype, [undo]
+        y, states, going_back = alone(self._training(x, state, lengths, starts))
 
         def back(dy: npt.ArrayLike, *, input_gradient: bool = True) -> Any:
             """Once: dx of dy; adds to the layers' gradients."""
+            return self._all_or_none(lambda: alone(going_back(dy, None, input_gradient))[0])
+
+        return (y, states, back) if return_state else (y, back)
+
+    def _inference(
+        self, x: Any, state: Any, lengths: Any, starts: Any
+    ) -> Course[tuple[Array, tuple[Any, ...]]]:
+        """A call, and the states, as a course."""
+        body, head = self._split()
+        given, valid, states = self._given(body, x, lengths, state)
+        body = self._starting(body, given, starts)
+        y, states = yield from body.infer(given, valid, states)
+        y, _, _ = yield from run(head, y, training=False)
+        return y, tuple(states)
+
+    def _training(
+        self, x: Any, state: Any, lengths: Any, starts: Any
+    ) -> Course[tuple[Array, tuple[Any, ...], Callable[..., Course[tuple[Any, ...]]]]]:
+        """`forward`, the states, and the way back, which is a course too, as recurrent layers have it."""
+        body, head = self._split()
+        given, valid, states = self._given(body, x, lengths, state)
+        body = self._starting(body, given, starts)
+        yield None
+        y, states, back_to_steps = yield from body.forward(given, valid, states, self.bptt_steps)
+        y, _, undo = yield from run(head, y, training=True)
+        undo.insert(0, back_to_steps)
+        shape, dtype, waiting = y.shape, y.dtype, [undo]
+
+        def going_back(dy: Any, dstate_n: None, input_gradient: bool) -> Course[tuple[Any, ...]]:
             dy = floats("dy", dy, dtype, shape)
             input_gradient = checks.boolean("input_gradient", input_gradient)
-            if not waiting:
-                raise RuntimeError("back was called before: each serves one call; run forward again")
-            owners = self._owners().values()
-            gradients = [owner._gradients for owner in owners]
-            try:
-                return back_through(waiting.pop(), dy, input_gradient)
-            except BaseException:  # some layers have added to theirs
-                at_once(setting("_gradients", owners, gradients))
-                raise
+            own = yield from taken(waiting)
+            return ((yield from back_through(own, dy, input_gradient)),)
 
-        return (y, tuple(states), back) if return_state else (y, back)
+        return y, tuple(states), going_back
 
     def stream(self, batch: int = 1) -> Stream[tuple[Any, ...]]:
         """The network's steps one at a time, with the weights that it has now, from its layers' first states.

@@ -10,7 +10,7 @@ layers are the checked doors.
 from fastrnn.reference.activations import ACTIVATIONS, Activation, sigmoid
 from fastrnn.reference.cells import CELLS, Cell
 from fastrnn.reference.feedforward import drop, linear, linear_backward
-from fastrnn.reference.layers import Linear, Stack, lengths_of, train_memory
+from fastrnn.reference.layers import Later, Linear, Stack, compute, lengths_of, train_memory
 from fastrnn.reference.loop import Reserve, Step, backward, backward_all, forward, forward_all
 from fastrnn.reference.products import layer_norm, layer_norm_backward
 from fastrnn.reference.records import Call, Gradients, Options, Parameters
@@ -31,6 +31,7 @@ __all__ = [
     "Call",
     "Cell",
     "Gradients",
+    "Later",
     "Linear",
     "Options",
     "Parameters",
@@ -41,6 +42,7 @@ __all__ = [
     "adam",
     "backward",
     "backward_all",
+    "compute",
     "drop",
     "forward",
     "forward_all",

@@ -212,6 +212,18 @@ class Stack:
             dstates.append([each.start_state for each in gradients])
         return dx, arrays, *map(_stacked, dstates)
 
+    def to_run(self, *arguments: Any) -> Later | None:
+        """`run` of all its arguments, by position, to be computed by `compute`."""
+        return _later(self.run(*arguments))
+
+    def to_train(self, *arguments: Any) -> Later | None:
+        """`train`, likewise."""
+        return _later(self.train(*arguments))
+
+    def to_back(self, *arguments: Any) -> Later | None:
+        """`back`, likewise."""
+        return _later(self.back(*arguments))
+
     takes_tensors = False
 
     def take_tensors(self, tensor: type, parameter: type) -> bool:
@@ -305,6 +317,26 @@ class Stack:
     def _units(self) -> int:
         """H."""
         return len(self._parameters[0].w_ih) // len(CELLS[self._cell].gates)
+
+
+class Later:
+    """A call of a stack that is still to be computed, with others, and has its `results` then. Here it has
+    been computed."""
+
+    def __init__(self, found: Any) -> None:
+        self._found = found
+
+    def results(self) -> Any:
+        """What the call returns."""
+        return self._found
+
+
+def compute(calls: Sequence[Later]) -> None:
+    """Calls that have nothing to do with each other, each once."""
+
+
+def _later(found: Any) -> Later | None:
+    return None if found is None else Later(found)
 
 
 def train_memory(
