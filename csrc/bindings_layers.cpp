@@ -1,5 +1,6 @@
-// Recurrent layers as Python has them: made once of their parameters, whose dtypes and shapes stay, and then called. A call
-// looks at its arguments as they are: where they are not plain it declines, and Python checks them, converts them or says why not.
+// Recurrent layers as Python has them: made once of their parameters, whose dtypes and shapes stay, and then called. A
+// call looks at its arguments as they are: where they are not plain it declines, and Python checks them, converts them or
+// says why not.
 #include <memory>
 #include <optional>
 #include <utility>
@@ -373,6 +374,14 @@ std::unique_ptr<AnyStack> make_stack(py::object owner, const std::string& cell, 
   });
 }
 
+std::unique_ptr<Later> prepare(const py::object& self, const std::string& name, const py::tuple& arguments) {
+  const auto with = name == "run"     ? &Door<&AnyStack::run>::with
+                    : name == "train" ? &Door<&AnyStack::train>::with
+                                      : &Door<&AnyStack::back>::with;
+  Ready task = with(self.cast<AnyStack&>(), arguments);
+  return task ? std::make_unique<Later>(std::move(task), py::make_tuple(self, arguments)) : nullptr;
+}
+
 // So much for each row of all steps, and for each sequence.
 py::tuple train_memory(const std::string& cell, const py::dtype& dtype, Index hidden, Index projection, Index layers,
                        Index directions) {
@@ -399,9 +408,7 @@ void bind_layers(py::module_& module) {
       .def("back", &Door<&AnyStack::back>::now, "memory"_a, "y"_a, "x"_a, "state"_a, "lengths"_a, "batch_sizes"_a, "batch_first"_a,
            "dy"_a, "dstate"_a, "input_gradient"_a, "again"_a, "recompute"_a = false, "mask"_a = py::none(), "first"_a = 0,
            "count"_a = py::none(), "hidden"_a = py::none(), "starts"_a = py::none(), "start_state"_a = py::none())
-      .def("to_run", &Door<&AnyStack::run>::later)
-      .def("to_train", &Door<&AnyStack::train>::later)
-      .def("to_back", &Door<&AnyStack::back>::later)
+      .def("prepare", &prepare, "name"_a, "arguments"_a)
       .def("take_tensors", &AnyStack::take_tensors, "tensor"_a, "parameter"_a)
       .def_property_readonly("takes_tensors", &AnyStack::takes_tensors)
       .def("lies_in", &AnyStack::lies_in, "arrays"_a);

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include "arrays.h"
@@ -50,10 +51,16 @@ struct Door<method> {
     return task->results();
   }
 
-  static std::unique_ptr<Later> later(const py::object& self, Arguments... arguments) {
-    std::unique_ptr<Prepared> task = (self.cast<T&>().*method)(arguments...);
-    if (!task) return nullptr;
-    return std::make_unique<Later>(std::move(task), py::make_tuple(self, arguments...));
+  // Of all arguments, in their order.
+  static std::unique_ptr<Prepared> with(T& self, const py::tuple& arguments) {
+    if (arguments.size() != sizeof...(Arguments)) throw py::type_error("arguments: not as many as the call has");
+    return unpacked(self, arguments, std::index_sequence_for<Arguments...>());
+  }
+
+ private:
+  template <std::size_t... places>
+  static std::unique_ptr<Prepared> unpacked(T& self, const py::tuple& arguments, std::index_sequence<places...>) {
+    return (self.*method)(py::handle(PyTuple_GET_ITEM(arguments.ptr(), places)).cast<std::decay_t<Arguments>>()...);
   }
 };
 

@@ -180,6 +180,11 @@ def test_a_wrong_gradient_is_told_and_changes_nothing(rng):
         back(y)
 
 
+class Own(Sequential):
+    def forward(self, x, *_, **__):
+        return x, lambda dy: dy
+
+
 @pytest.mark.parametrize(
     ("layers", "named", "message"),
     [
@@ -191,6 +196,7 @@ def test_a_wrong_gradient_is_told_and_changes_nothing(rng):
             r"member 1 must be a recurrent layer or a Sequential.*Linear\(3, 4\)",
         ),
         ([LSTM], {}, "part 0 must be a layer, got the class LSTM: call it"),
+        ([Own(LSTM(3, 4))], {}, "member 0 must be a recurrent layer or a Sequential"),
         ([], {"a": Parallel(small(2))}, "member a must be a recurrent layer or a Sequential"),
     ],
 )
@@ -333,6 +339,15 @@ def test_copies(way, rng, tmp_path):
     back(y)
     optimizer.step(other.take_gradients())
     assert all((a != b).any() for a, b in zip(other(x), parallel(x), strict=True))
+
+
+def test_sequences_start_anew(rng):
+    members = [LSTM(3, 4, seed=0), Sequential(GRU(3, 4, seed=0), Tanh())]
+    x, starts = steps(rng, 2), rng.random((5, 2)) < 0.5
+    y, back = Parallel(members).forward(x, starts=[starts, None])
+    assert bits(y) == bits([members[0](x[0], starts=starts)[0], members[1](x[1])])
+    expected = [each.forward(own)[-1](dy) for each, own, dy in zip(members, x, y, strict=True)]
+    assert bits(back(y)[1]) == bits(expected[1])
 
 
 class Ensemble(Parallel):

@@ -118,7 +118,9 @@ class Pooled(NamedTuple):
     pooling: Pooling
     batch_first: bool
 
-    def infer(self, x: Array | Sequences, lengths: Lengths, states: list[Any]) -> Course[tuple[Array, list[Any]]]:
+    def infer(
+        self, x: Array | Sequences, lengths: Lengths, states: list[Any]
+    ) -> Course[tuple[Array, list[Any]]]:
         """What is pooled, and the states."""
         whole = any(layer._needs_whole for layer in self.layers)
         gathered, states, _ = yield from self._gather(x, lengths, None if whole else WINDOW, states, False)

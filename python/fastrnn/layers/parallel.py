@@ -15,6 +15,9 @@ from fastrnn.layers.recurrent import Recurrent
 from fastrnn.layers.sequential import Sequential
 from fastrnn.layers.together import together
 
+#: How members run: what a subclass has of its own instead could not be taken apart.
+_RUN = [(kind.__call__, kind.forward) for kind in (Recurrent, Sequential)]
+
 
 class Parallel(Composite):
     """Models that have nothing to do with each other, each with an input of its own, in one call: a thousand
@@ -71,7 +74,8 @@ class Parallel(Composite):
         members = {str(place): layer for place, layer in enumerate(layers)} | named
         super().__init__(**members)
         for name, layer in members.items():
-            if not isinstance(layer, (Recurrent, Sequential)):
+            kind: Any = type(layer)
+            if (kind.__call__, getattr(kind, "forward", None)) not in _RUN:
                 expected = "a recurrent layer or a Sequential, which may consist of one layer"
                 raise TypeError(f"member {name} must be {expected}, got {checks.came(layer)}")
 

@@ -90,7 +90,7 @@ def _advanced(course: Course[Any], found: Any) -> Any:
         request = course.send(found)
         if request is None:
             return None
-        call = getattr(request.stack, f"to_{request.name}")(*request.arguments)
+        call = request.stack.prepare(request.name, request.arguments)
         if call is not None:
             return call
         found = None

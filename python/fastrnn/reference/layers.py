@@ -212,17 +212,22 @@ class Stack:
             dstates.append([each.start_state for each in gradients])
         return dx, arrays, *map(_stacked, dstates)
 
-    def to_run(self, *arguments: Any) -> Later | None:
-        """`run` of all its arguments, by position, to be computed by `compute`."""
-        return _later(self.run(*arguments))
+    def prepare(self, name: str, arguments: tuple[Any, ...]) -> Later | None:
+        """A call that is still to be computed.
 
-    def to_train(self, *arguments: Any) -> Later | None:
-        """`train`, likewise."""
-        return _later(self.train(*arguments))
+        Parameters
+        ----------
+        name : {"run", "train", "back"}
+        arguments : tuple
+            All of them, in their order.
 
-    def to_back(self, *arguments: Any) -> Later | None:
-        """`back`, likewise."""
-        return _later(self.back(*arguments))
+        Returns
+        -------
+        Later or None
+            For `compute`; None if an argument is not just what it must be.
+        """
+        found = getattr(self, name)(*arguments)
+        return None if found is None else Later(found)
 
     takes_tensors = False
 
@@ -333,10 +338,6 @@ class Later:
 
 def compute(calls: Sequence[Later]) -> None:
     """Calls that have nothing to do with each other, each once."""
-
-
-def _later(found: Any) -> Later | None:
-    return None if found is None else Later(found)
 
 
 def train_memory(
