@@ -47,7 +47,7 @@ struct AnyStream {
   virtual py::object step(const py::handle& x, const py::handle& out) = 0;
   virtual py::array steps(const py::array& x) = 0;
   virtual py::tuple state() = 0;
-  virtual void set_state(const std::vector<std::vector<py::array>>& states) = 0;
+  virtual void set_state(const std::vector<std::vector<py::array>>& states, const Optional& rows) = 0;
   virtual std::unique_ptr<AnyStream> copy() = 0;
 };
 
@@ -125,14 +125,15 @@ class TypedStream : public AnyStream {
     return states;
   }
 
-  void set_state(const std::vector<std::vector<py::array>>& states) override {
-    const auto stay = gate_.enter(true);
+  void set_state(const std::vector<std::vector<py::array>>& states, const Optional& rows) override {
+    const auto stay = gate_.enter(!rows);
+    const std::uint8_t* some = rows ? truths(*rows, {stream_.B()}, "rows") : nullptr;
     for (std::size_t i = 0; i < stacks_.size(); ++i) {
       const auto [first, count] = stacks_[i];
       const Index L = count, B = stream_.B(), H = stream_.H(first), P = stream_.P(first);
       const R* h = pointer<R>(states.at(i).at(0), {L, B, P}, "state");
       const R* c = stream_.has_c(first) ? pointer<R>(states.at(i).at(1), {L, B, H}, "state") : nullptr;
-      for (Index l = 0; l < L; ++l) stream_.set_state(first + int(l), h + l * B * P, c ? c + l * B * H : nullptr);
+      for (Index l = 0; l < L; ++l) stream_.set_state(first + int(l), h + l * B * P, c ? c + l * B * H : nullptr, some);
     }
   }
 
@@ -196,7 +197,7 @@ void bind_stream(py::module_& module) {
       .def("step", &AnyStream::step, "None, and nothing done, if x or out is not what it must be.", "x"_a, "out"_a)
       .def("steps", &AnyStream::steps, "x"_a.noconvert())
       .def("state", &AnyStream::state)
-      .def("set_state", &AnyStream::set_state, "states"_a)
+      .def("set_state", &AnyStream::set_state, "states"_a, "rows"_a = py::none())
       .def("copy", &AnyStream::copy);
   hold_safely<AnyStream>();
 }

@@ -175,12 +175,14 @@ void Stream<R>::get_state(int layer, R* h, R* c) const {
 }
 
 template <class R>
-void Stream<R>::set_state(int layer, const R* h, const R* c) {
+void Stream<R>::set_state(int layer, const R* h, const R* c, const std::uint8_t* rows) {
   Level& level = levels_[layer];
-  const Index H = level.task.H, Hp = padded(H, linear_.lanes);
-  std::copy_n(h, B() * level.task.P, static_cast<R*>(level.h));
-  if (!level.has_c()) return;
-  for (Index b = 0; b < B(); ++b) std::copy_n(c + b * H, H, level.c + b * Hp);
+  const Index H = level.task.H, P = level.task.P, Hp = padded(H, linear_.lanes);
+  for (Index b = 0; b < B(); ++b) {
+    if (rows && !rows[b]) continue;
+    std::copy_n(h + b * P, P, level.h + b * P);
+    if (level.has_c()) std::copy_n(c + b * H, H, level.c + b * Hp);
+  }
 }
 
 template class Stream<float>;

@@ -33,9 +33,9 @@ class Stream {
   // x [T, B, I], or null and tokens [T, B]. y [T, B, O].
   void steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll);
 
-  // h and c, where there is one, of a recurrent layer as [B, H].
+  // h and c, where there is one, of a recurrent layer as [B, H]; those of all rows or, of [B], some are set.
   void get_state(int layer, R* h, R* c) const;
-  void set_state(int layer, const R* h, const R* c);
+  void set_state(int layer, const R* h, const R* c, const std::uint8_t* rows = nullptr);
 
   Index B() const { return order_.B(); }
   Index I() const { return levels_.front().task.I; }

@@ -171,9 +171,23 @@ class Stream(Generic[StateT]):
             )
         self._inner.set_state(found)
 
-    def reset(self) -> None:
-        """Go back to the beginning: a state of zeros, or the learned one that a layer had."""
-        self._inner.set_state([stage.start for stage in self._recurrent])
+    def reset(self, rows: npt.ArrayLike | None = None) -> None:
+        """Go back to the beginning: a state of zeros, or the learned one that a layer had.
+
+        Parameters
+        ----------
+        rows : array_like of booleans, (B,), optional
+            Which sequences do; all if left out. With the next step's `starts` the stream gives what a call
+            gives that has them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `rows` is of another dtype or shape: the state has not moved.
+        """
+        if rows is not None:
+            rows = checks.bool_array("rows", rows, (self.batch,))
+        self._inner.set_state([stage.start for stage in self._recurrent], rows)
 
     def copy(self: StreamT) -> StreamT:
         """A second stream in the same state, which goes its own way from here; `copy.deepcopy` does the same.
@@ -264,11 +278,13 @@ class _Chain:
     def state(self) -> tuple[Any, ...]:
         return tuple(itertools.chain.from_iterable(stream.state() for stream in self._streams))
 
-    def set_state(self, states: Sequence[Any]) -> None:
+    def set_state(self, states: Sequence[Any], rows: Array | None = None) -> None:
         left = iter(states)
-        each = [list(itertools.islice(left, count)) for count in self._counts]
-        at_once(itertools.starmap(type(self._streams[0]).set_state, zip(self._streams, each, strict=True)))
-        self._inside = {}  # after a fork the other one may have threads that are lost
+        counts = zip(self._streams, self._counts, strict=True)
+        each = [(stream, list(itertools.islice(left, count)), rows) for stream, count in counts]
+        at_once(itertools.starmap(type(self._streams[0]).set_state, each))
+        if rows is None:
+            self._inside = {}  # after a fork the other one may have threads that are lost
 
     def copy(self) -> _Chain:
         return _Chain([part if isinstance(part, Layer) else part.copy() for part in self._parts])

@@ -84,9 +84,13 @@ class Stream:
         """Copies of each recurrent layer's states, (L, B, H)."""
         return tuple(tuple(member.copy() for member in state) for state in self._state)
 
-    def set_state(self, states: Sequence[Sequence[Array]]) -> None:
-        """Go on from these."""
-        self._state = [[member.copy() for member in state] for state in states]
+    def set_state(self, states: Sequence[Sequence[Array]], rows: Array | None = None) -> None:
+        """Go on from these; or only some rows, (B,) booleans."""
+        some = np.ones(self._batch, bool) if rows is None else rows
+        self._state = [
+            [np.where(some[:, None], member, before) for member, before in zip(state, own, strict=True)]
+            for state, own in zip(states, self._state, strict=True)
+        ]
 
     def copy(self) -> Stream:
         """Another one in the same state."""

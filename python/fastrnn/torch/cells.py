@@ -86,7 +86,7 @@ class _Step(torch.autograd.Function):
             dx, (dh, dc) = None if dx is None else from_numpy(dx[0]), _without_time(dstate)
             return None, dx, h if h is None else dh, c if c is None else dc, *map(from_numpy, dweights)
         x, h, c, dh_n, dc_n = [None if each is None else each[None] for each in (x, h, c, dh_n, dc_n)]
-        found = by_pytorch((memory, y, x, h, c, None, *weights), (None, dh_n, dc_n), form)
+        found = by_pytorch((memory, y, x, h, c, None, None, *weights), (None, dh_n, dc_n), form)
         return None, *[None if each is None else each[0] for each in found[:3]], *found[3:]
 
 

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.torch.dynamo import tell_dynamo
 from fastrnn.torch.ops import Kept, recurrence
-from fastrnn.torch.stacks import DTYPES
+from fastrnn.torch.stacks import DTYPES, about_starts
 
 #: The classes of PyTorch that have one here.
 PARENTS = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
@@ -34,11 +34,14 @@ class OnKernels:
         super().__init_subclass__(**options)
         tell_dynamo(cls)
 
-    def forward(self: Any, input: Any, hx: Any = None) -> Any:
-        """As the parent class has it, in its shapes and dtypes, with its exceptions."""
+    def forward(self: Any, input: Any, hx: Any = None, *, starts: Any = None) -> Any:
+        """As the parent class has it, in its shapes and dtypes, with its exceptions; `starts` are ours."""
         if isinstance(input, Proxy) and _is_whole(self) and input.tracer.root is not self:
             path, arguments = input.tracer.path_of_module(self), (input,) if hx is None else (input, hx)
-            return input.tracer.create_proxy("call_module", path, arguments, {})
+            options = {} if starts is None else {"starts": starts}
+            return input.tracer.create_proxy("call_module", path, arguments, options)
+        if starts is not None:
+            return self._start_anew(input, hx, starts)
         kept, why = kept_by(self), _in_force()
         found = self._by_kernels(input, hx, kept) if why is None else None
         if found is None:
@@ -47,6 +50,9 @@ class OnKernels:
         if kept is not None:
             kept.calls[why] += 1
         return found
+
+    def _start_anew(self: Any, input: Any, hx: Any, starts: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} has no starts: between its steps the state is the caller's")
 
     def _why(self: Any, input: Any) -> str:
         """Why PyTorch took over a call that nothing else is in force for."""
@@ -78,7 +84,25 @@ def _is_whole(module: Any) -> bool:
 
 
 class _Layer(OnKernels):
-    def _by_kernels(self: Any, input: Any, hx: Any, kept: Kept | None) -> Any:
+    def _start_anew(self: Any, input: Any, hx: Any, starts: Any) -> Any:
+        """`forward` with starts, which PyTorch's own functions have not."""
+        kept, why, x, given = kept_by(self), _in_force(), input, starts
+        if isinstance(input, PackedSequence):
+            if not isinstance(starts, PackedSequence) or not torch.equal(starts[1], input.batch_sizes):
+                raise ValueError(f"starts must be packed as input is, got {type(starts).__name__}")
+            x, given = input.data, starts.data
+        problem = about_starts(given, x)
+        if problem is not None:
+            raise ValueError(problem)
+        found = self._by_kernels(input, hx, kept, given) if why is None else None
+        if found is None:
+            super().forward(input, hx)  # which PyTorch may refuse
+            raise RuntimeError(f"starts are for the kernels alone, which do not take {why or self._why(input)}")
+        if kept is not None:
+            kept.calls[None] += 1
+        return found
+
+    def _by_kernels(self: Any, input: Any, hx: Any, kept: Kept | None, starts: Any = None) -> Any:
         """What the parent would return, or None where the kernels do not take it."""
         x, h, c, is_lstm = input, hx, None, self.mode == "LSTM"
         if is_lstm and hx is not None:
@@ -93,7 +117,7 @@ class _Layer(OnKernels):
                 if any(each is not None and each.shape[1:2] != order.shape for each in (h, c)):
                     return None
                 h, c = [each if each is None else each.index_select(1, order) for each in (h, c)]
-            found = self._run(x, h, c, batch_sizes, kept)
+            found = self._run(x, h, c, batch_sizes, kept, starts)
             if found is None:
                 return None
             y, h, c = found
@@ -101,24 +125,28 @@ class _Layer(OnKernels):
             if back is not None:
                 h, c = [each if each is None else each.index_select(1, back) for each in (h, c)]
         elif x.dim() == 2:
-            found = self._run(
-                *[each if each is None else each.unsqueeze(1) for each in (x, h, c)], None, kept
-            )
+            x, h, c, starts = [each if each is None else each.unsqueeze(1) for each in (x, h, c, starts)]
+            found = self._run(x, h, c, None, kept, starts)
             if found is None:
                 return None
             y, h, c = [each if each is None else each.squeeze(1) for each in found]
         else:
-            found = self._run(x.transpose(0, 1) if self.batch_first else x, h, c, None, kept)
+            if self.batch_first:
+                x, starts = [each if each is None else each.transpose(0, 1) for each in (x, starts)]
+            found = self._run(x, h, c, None, kept, starts)
             if found is None:
                 return None
             y, h, c = found
             y = y.transpose(0, 1) if self.batch_first else y
         return y, (h, c) if is_lstm else h
 
-    def _run(self: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Tensor | None, kept: Kept | None) -> Any:
+    def _run(
+        self: Any, x: Tensor, h0: Any, c0: Any, batch_sizes: Tensor | None, kept: Kept | None, starts: Any
+    ) -> Any:
         """y, h_n and c_n; or None."""
         cell, biases, both = self.mode.lower(), self.bias, self.bidirectional
-        run: Any = partial(recurrence, cell=cell, biases=biases, bidirectional=both, batch_first=False)
+        options = {"cell": cell, "biases": biases, "bidirectional": both, "batch_first": False}
+        run: Any = partial(recurrence, **options, starts=starts)
         weights, layers = self._weights(), self.num_layers
         if x.dtype is not weights[0].dtype:
             return None  # integers are tokens to the kernels
@@ -154,6 +182,11 @@ class LSTM(_Layer, nn.LSTM):
 
     What the kernels do not compute goes to the parent class: other dtypes than float32 and float64, other
     devices, autocast, `torch.func`, `torch.jit`, an ONNX export, empty input. `fastrnn.torch.report` tells.
+
+    A call takes `starts` besides: booleans of the shape of the input without its features, of a
+    `PackedSequence` packed likewise, that say before which steps a sequence starts anew, from zeros, as if
+    what follows were one of its own: ``lstm(x, (h, c), starts=starts)``. PyTorch has no such thing, so what
+    the kernels do not compute is refused then, and so are gradients of gradients.
     """
 
 

@@ -44,6 +44,7 @@ def recurrence(
     bidirectional: bool,
     batch_first: bool,
     kept: Kept | None = None,
+    starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Recurrent layers on top of each other, as a function that PyTorch differentiates and compiles.
 
@@ -64,6 +65,8 @@ def recurrence(
     bidirectional, batch_first : bool
     kept : Kept, optional
         What the caller keeps of its weights between calls.
+    starts : Tensor of bool, of the shape of x without its features, optional
+        Before which steps a sequence starts anew, from zeros.
 
     Returns
     -------
@@ -78,15 +81,15 @@ def recurrence(
     """
     form = Form(cell, biases, layers, bidirectional, batch_first)
     if watched(x):
-        return _by_operator(x, h0, c0, weights, batch_sizes, form)
+        return _by_operator(x, h0, c0, weights, batch_sizes, form, starts)
     made = (kept or Kept()).made(weights, form)
     if made is None:
         return None
     training = differentiated(*weights, x, h0, c0)
-    found = stacks.forward(made.stack, training, x, h0, c0, batch_sizes, form)
+    found = stacks.forward(made.stack, training, x, h0, c0, batch_sizes, form, starts)
     if found is None or not training:
         return found
-    return _apply(made, found, x, h0, c0, batch_sizes, *weights)
+    return _apply(made, found, x, h0, c0, batch_sizes, starts, *weights)
 
 
 def watched(x: Any) -> bool:
@@ -125,7 +128,7 @@ class _Recurrence(torch.autograd.Function):
         if all(each is None for each in gradients):
             return (None,) * len(saved)
         if not is_grad_enabled():
-            weights = saved[6:]
+            weights = saved[7:]
             if [weight.data_ptr() for weight in weights] != addresses:  # they were elsewhere meanwhile
                 made = Kept().made(weights, form)
                 stack = made and made.stack
@@ -134,7 +137,7 @@ class _Recurrence(torch.autograd.Function):
         if found is None:
             found = by_pytorch(saved, gradients, form)
         dx, dh0, dc0, *dweights = found
-        return None, None, dx, dh0, dc0, None, *dweights
+        return None, None, dx, dh0, dc0, None, None, *dweights
 
 
 # `torch.autograd.Function.apply` looks for what functorch transforms first.
@@ -144,7 +147,9 @@ _apply = super(torch.autograd.Function, _Recurrence).apply
 def by_pytorch(saved: Sequence[Any], gradients: Sequence[Any], form: Form) -> Any:
     """The same by PyTorch's own functions, whose gradients have gradients, and can be transformed."""
     _, _, *inputs = saved
-    batch_sizes = inputs.pop(3)
+    batch_sizes, starts = inputs.pop(3), inputs.pop(3)
+    if starts is not None:
+        raise RuntimeError("gradients of gradients, or transformed ones, do not go through starts")
     with torch.enable_grad():  # one may be there twice, and is to be told apart
         inputs = [each if each is None else each.view_as(each) for each in inputs]
     x, h0, c0, *weights = inputs
@@ -184,11 +189,13 @@ _FORM = "str cell, bool biases, int layers, bool bidirectional, bool batch_first
 _kept: Any = WeakIdKeyDictionary()
 
 
-def _by_operator(x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, form: Form) -> Any:
-    if about(x, h0, c0, weights, batch_sizes, form) is not None:
+def _by_operator(
+    x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, form: Form, starts: Any
+) -> Any:
+    if about(x, h0, c0, weights, batch_sizes, form, starts) is not None:
         return None
     training = differentiated(*weights, x, h0, c0)
-    y, h_n, c_n, _ = torch.ops.fastrnn.recurrence(x, h0, c0, weights, batch_sizes, *form, training)
+    y, h_n, c_n, _ = torch.ops.fastrnn.recurrence(x, h0, c0, weights, batch_sizes, *form, training, starts)
     return y, h_n, c_n if form.cell == "lstm" else None
 
 
@@ -199,16 +206,22 @@ def _made(weights: Sequence[Tensor], form: Form) -> Any:
     return kept.made(weights, form)
 
 
+def _told(rest: Sequence[Any]) -> tuple[Form, bool, Any]:
+    """What an operator is told besides tensors; of its arguments `starts`, the last one, may be left out."""
+    *form, flag = rest[:6]
+    return Form(*form), flag, rest[6] if len(rest) > 6 else None
+
+
 def _operator(
     x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    *told, training = rest
-    form, weights, found = Form(*told), [weight.contiguous() for weight in weights], None
+    form, training, starts = _told(rest)
+    weights, found = [weight.contiguous() for weight in weights], None
     made = _made(weights, form)
     if made is not None:
-        found = stacks.forward(made.stack, training, x, h0, c0, batch_sizes, form)
+        found = stacks.forward(made.stack, training, x, h0, c0, batch_sizes, form, starts)
     if found is None:
-        problem = about(x, h0, c0, weights, batch_sizes, form)
+        problem = about(x, h0, c0, weights, batch_sizes, form, starts)
         if problem is None and batch_sizes is not None:
             problem = "batch_sizes must be positive, not increase, and have the rows of x as their sum"
         raise ValueError(problem or "x, h0, c0 and weights must lie aligned in memory")
@@ -220,9 +233,8 @@ def _operator(
 def _operator_fake(
     x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    *told, training = rest
-    form = Form(*told)
-    problem = about(x, h0, c0, weights, batch_sizes, form)
+    form, training, starts = _told(rest)
+    problem = about(x, h0, c0, weights, batch_sizes, form, starts)
     if problem is not None:
         raise ValueError(problem)
     P, H, projected = stacks.widths(weights, form)
@@ -241,12 +253,12 @@ def _operator_fake(
 
 
 def _back(memory: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    x, h0, c0, weights, batch_sizes, dy, dh_n, dc_n, *told, input_gradient = rest
-    form, weights = Form(*told), [weight.contiguous() for weight in weights]
-    saved, gradients, made = (memory, y, x, h0, c0, batch_sizes), (dy, dh_n, dc_n), _made(weights, form)
+    x, h0, c0, weights, batch_sizes, *gradients = rest[:8]
+    (form, input_gradient, starts), weights = _told(rest[8:]), [weight.contiguous() for weight in weights]
+    saved, made = (memory, y, x, h0, c0, batch_sizes, starts), _made(weights, form)
     found = made and stacks.back(made.stack, saved, gradients, form, input_gradient, True)
     if found is None:
-        problem = about(x, h0, c0, weights, batch_sizes, form)
+        problem = about(x, h0, c0, weights, batch_sizes, form, starts)
         words = "memory, y, dy, dh_n and dc_n must be a call's own, and have its shapes and dtype"
         raise ValueError(problem or words)
     dx, dh0, dc0, *dweights = (x.new_empty(0) if each is None else each for each in found)
@@ -254,35 +266,37 @@ def _back(memory: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 def _back_fake(memory: Tensor, y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    x, h0, c0, weights, *_, input_gradient = rest
+    x, h0, c0, weights, *_ = rest
+    _, input_gradient, _ = _told(rest[8:])
     some = (like if like is not None else x.new_empty(0) for like in (x if input_gradient else None, h0, c0))
     dx, dh0, dc0 = (like.new_empty(like.shape) for like in some)
     return dx, dh0, dc0, [weight.new_empty(weight.shape) for weight in weights]
 
 
 def _set_up(ctx: Any, inputs: Any, output: Any) -> None:
-    x, h0, c0, weights, batch_sizes, *told, training = inputs
+    x, h0, c0, weights, batch_sizes, *rest = inputs
+    form, training, starts = _told(rest)
     y, *_, memory = output
-    ctx.save_for_backward(memory, y, x, h0, c0, batch_sizes, *weights)
+    ctx.save_for_backward(memory, y, x, h0, c0, batch_sizes, starts, *weights)
     ctx.mark_non_differentiable(memory)
     ctx.set_materialize_grads(False)
-    ctx.call = Form(*told), training
+    ctx.call = form, training, len(inputs)
 
 
 def _operator_gradients(ctx: Any, dy: Any, dh_n: Any, dc_n: Any, _: Any) -> Any:
-    (form, training), saved = ctx.call, ctx.saved_tensors
+    (form, training, count), saved = ctx.call, ctx.saved_tensors
     if not training:
         raise RuntimeError("fastrnn::recurrence was called with training=False: it has no gradients")
     gradients = dy, dh_n, dc_n if form.cell == "lstm" else None
     if is_grad_enabled():
         dx, dh0, dc0, *dweights = by_pytorch(saved, gradients, form)
     else:
-        memory, y, x, h0, c0, batch_sizes, *weights = saved
+        memory, y, x, h0, c0, batch_sizes, starts, *weights = saved
         tensors = memory, y, x, h0, c0, weights, batch_sizes, *gradients
         wanted = ctx.needs_input_grad[0]
-        dx, dh0, dc0, dweights = torch.ops.fastrnn.recurrence_backward(*tensors, *form, wanted)
+        dx, dh0, dc0, dweights = torch.ops.fastrnn.recurrence_backward(*tensors, *form, wanted, starts)
         dx, dh0, dc0 = dx if wanted else None, None if h0 is None else dh0, None if c0 is None else dc0
-    return dx, dh0, dc0, list(dweights), *[None] * 7
+    return dx, dh0, dc0, list(dweights), *[None] * (count - 4)
 
 
 def _define(name: str, schema: str, function: Any, fake: Any) -> Any:
@@ -295,14 +309,15 @@ def _define(name: str, schema: str, function: Any, fake: Any) -> Any:
 
 _define(
     "recurrence",
-    f"({_TENSORS}, {_FORM}, bool training) -> (Tensor y, Tensor h_n, Tensor c_n, Tensor memory)",
+    f"({_TENSORS}, {_FORM}, bool training, Tensor? starts=None) -> "
+    "(Tensor y, Tensor h_n, Tensor c_n, Tensor memory)",
     _operator,
     _operator_fake,
 ).register_autograd(_operator_gradients, setup_context=_set_up)
 _define(
     "recurrence_backward",
     f"(Tensor memory, Tensor y, {_TENSORS}, Tensor? dy, Tensor? dh_n, Tensor? dc_n, {_FORM}, "
-    "bool input_gradient) -> (Tensor dx, Tensor dh0, Tensor dc0, Tensor[] dweights)",
+    "bool input_gradient, Tensor? starts=None) -> (Tensor dx, Tensor dh0, Tensor dc0, Tensor[] dweights)",
     _back,
     _back_fake,
 )

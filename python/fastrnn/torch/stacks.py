@@ -26,6 +26,7 @@ DTYPES: dict[Any, np.dtype[Any]] = {torch.float32: np.dtype(np.float32), torch.f
 PYTORCHS = "lstm", "gru", "rnn_tanh", "rnn_relu"
 
 _INDICES = {torch.int64: np.dtype(np.int64)}
+_TRUTHS = {torch.bool: np.dtype(np.bool_)}
 _TYPES = Tensor, torch.nn.Parameter
 
 # All of the process's memory as one buffer (but for address 0, which NumPy takes for none). An array over
@@ -150,6 +151,7 @@ def about(
     weights: Sequence[Tensor],
     batch_sizes: Tensor | None,
     form: Form,
+    starts: Tensor | None = None,
 ) -> str | None:
     """What it is about the arguments that the kernels do not take, by an argument's name; None if they do.
 
@@ -180,7 +182,16 @@ def about(
         B = state.shape[1] if B is None and state.dim() == 3 else B
         if state.shape != (places(form), B, width):
             return f"{name} must have shape ({places(form)}, {B or 'B'}, {width}), got {tuple(state.shape)}"
-    return None
+    return None if starts is None else about_starts(starts, x)
+
+
+def about_starts(starts: Any, x: Tensor) -> str | None:
+    """As `about`, of starts of a call with x."""
+    fits = isinstance(starts, Tensor) and starts.dtype is torch.bool and starts.layout is strided
+    if fits and starts.shape == x.shape[:-1] and starts.device.type in ("cpu", "meta"):
+        return None
+    came = _form(starts) if isinstance(starts, Tensor) else type(starts).__name__
+    return f"starts must be a tensor of bool of shape {tuple(x.shape[:-1])} on the CPU, got {came}"
 
 
 def about_weights(weights: Sequence[Tensor], form: Form) -> str | None:
@@ -229,6 +240,7 @@ def forward(
     c0: Tensor | None,
     batch_sizes: Tensor | None,
     form: Form,
+    starts: Tensor | None = None,
 ) -> Any:
     """A call of a `Stack`'s `train` or `run`.
 
@@ -239,7 +251,8 @@ def forward(
     """
     method, given = stack.train if training else stack.run, _given(stack)
     sizes = given(batch_sizes, dtypes=_INDICES)
-    found = method(given(x, True), _state(given, h0, c0, form), None, sizes, form.batch_first)
+    anew = {} if starts is None else {"starts": given(starts, True, _TRUTHS)}
+    found = method(given(x, True), _state(given, h0, c0, form), None, sizes, form.batch_first, **anew)
     if found is None:
         return None
     y, state_n, *memory = found
@@ -257,7 +270,7 @@ def back(
     stack, form
         As of `forward`.
     saved : sequence of Tensor or None
-        memory, y, x, h0, c0 and batch_sizes of a call of `train`; what follows does not matter.
+        memory, y, x, h0, c0, batch_sizes and starts of a call of `train`; what follows does not matter.
     gradients : sequence of Tensor or None
         Those of y, h_n and c_n; None is zeros.
     input_gradient : bool
@@ -265,9 +278,10 @@ def back(
     again : bool
         Whether memory must stay as it is, for another way back.
     """
-    memory, y, x, h0, c0, batch_sizes, *_ = saved
+    memory, y, x, h0, c0, batch_sizes, starts, *_ = saved
     dy, dh_n, dc_n = gradients
     given = _given(stack)
+    anew = {} if starts is None else {"starts": given(starts, True, _TRUTHS)}
     found = stack.back(
         given(memory),
         given(y, True),
@@ -280,10 +294,11 @@ def back(
         _state(given, dh_n, dc_n, form),
         input_gradient,
         again,
+        **anew,
     )
     if found is None:
         return None
-    dx, arrays, dstate = found
+    dx, arrays, dstate, *_ = found
     dh0, dc0 = dstate if form.cell == "lstm" else (dstate, None)
     return (
         _tensor(dx),
