@@ -411,3 +411,89 @@ def test_networks_that_are_not_of_steps_have_none(backend):
     ):
         with pytest.raises(ValueError, match="starts goes with recurrent layers"):
             network(normal(5, 2, 3, dtype="float32"), starts=starts)
+
+
+# -- in PyTorch
+
+
+@pytest.fixture
+def problem():
+    """Modules, theirs and ours, with the same weights; x, starts and a state."""
+    torch = pytest.importorskip("torch")
+    ours = pytest.importorskip("fastrnn.torch")
+    torch.manual_seed(0)
+
+    def make(kind, **options):
+        module = getattr(ours, kind)(3, 5, 2, dtype=torch.float64, **options)
+        theirs = getattr(torch.nn, kind)(3, 5, 2, dtype=torch.float64)
+        theirs.load_state_dict(module.state_dict())
+        x = torch.randn(7, 4, 3, dtype=torch.float64, requires_grad=True)
+        state = [
+            torch.randn(2, 4, 5, dtype=torch.float64, requires_grad=True) for _ in range(1 + (kind == "LSTM"))
+        ]
+        return module, theirs, x, torch.rand(7, 4) < 0.3, state
+
+    return make
+
+
+def learned(torch, run, inputs, module):
+    """What comes of a run, and the gradients of a function of it."""
+    y, state = run()
+    loss = y.cos().sum() + sum(member.square().sum() for member in members(state))
+    gradients = torch.autograd.grad(loss, [*inputs, *module.parameters()])
+    return [y, *members(state), *gradients]
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_module_takes_starts(problem, kind):
+    torch = pytest.importorskip("torch")
+    module, theirs, x, starts, state = problem(kind)
+
+    def by_hand():
+        rows, current = [], joined(state)
+        for x_t, starts_t in zip(x, starts, strict=True):
+            keep = ~starts_t[:, None]
+            y_t, current = theirs(x_t[None], joined([each * keep for each in members(current)]))
+            rows.append(y_t)
+        return torch.cat(rows), current
+
+    expected = learned(torch, by_hand, [x, *state], theirs)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    for run in (module, compiled):
+        found = learned(torch, lambda run=run: run(x, joined(state), starts=starts), [x, *state], module)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    first = problem(kind, batch_first=True)[0]
+    first.load_state_dict(module.state_dict())
+    y, _ = first(x.transpose(0, 1), joined(state), starts=starts.T)
+    assert torch.equal(y.transpose(0, 1), found[0])
+    alone, _ = module(x[:, 1], starts=starts[:, 1])
+    assert torch.equal(alone, module(x, starts=starts)[0][:, 1])
+    lengths = torch.tensor([3, 7, 2, 5])
+    pack = torch.nn.utils.rnn.pack_padded_sequence
+    packed, anew = (pack(each, lengths, enforce_sorted=False) for each in (x, starts))
+    y, _ = torch.nn.utils.rnn.pad_packed_sequence(module(packed, joined(state), starts=anew)[0])
+    for b, length in enumerate(lengths):
+        assert torch.equal(y[:length, b], found[0][:length, b])
+
+
+def test_what_pytorch_would_compute_is_refused(problem):
+    torch = pytest.importorskip("torch")
+    module, _, x, starts, _ = problem("LSTM")
+    for bad in (starts.int(), starts[:4], starts.numpy(), starts.T):
+        with pytest.raises(ValueError, match=r"starts must be a tensor of bool of shape \(7, 4\)"):
+            module(x, starts=bad)
+    with pytest.raises(ValueError, match="starts must be packed as input is"):
+        module(torch.nn.utils.rnn.pack_padded_sequence(x, torch.full((4,), 7)), starts=starts)
+    with pytest.raises(ValueError, match="dtype"):
+        module(x.float(), starts=starts)
+    with (
+        torch.autocast("cpu"),
+        pytest.raises(RuntimeError, match=r"starts are for the kernels alone.* autocast"),
+    ):
+        module(x, starts=starts)
+    y, _ = module(x, starts=starts)
+    with pytest.raises(RuntimeError, match="gradients of gradients"):
+        torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(TypeError, match="LSTMCell has no starts"):
+        pytest.importorskip("fastrnn.torch").LSTMCell(3, 5)(x[0].float(), starts=starts)

@@ -34,7 +34,7 @@ class OnKernels:
         super().__init_subclass__(**options)
         tell_dynamo(cls)
 
-    def forward(self: Any, input: Any, hx: Any = None, *, starts: Any = None) -> Any:
+    def forward(self: Any, input: Any, hx: Any = None, starts: Any = None) -> Any:
         """As the parent class has it, in its shapes and dtypes, with its exceptions; `starts` are ours."""
         if isinstance(input, Proxy) and _is_whole(self) and input.tracer.root is not self:
             path, arguments = input.tracer.path_of_module(self), (input,) if hx is None else (input, hx)
@@ -97,7 +97,9 @@ class _Layer(OnKernels):
         found = self._by_kernels(input, hx, kept, given) if why is None else None
         if found is None:
             super().forward(input, hx)  # which PyTorch may refuse
-            raise RuntimeError(f"starts are for the kernels alone, which do not take {why or self._why(input)}")
+            raise RuntimeError(
+                f"starts are for the kernels alone, which do not take {why or self._why(input)}"
+            )
         if kept is not None:
             kept.calls[None] += 1
         return found

@@ -189,9 +189,7 @@ _FORM = "str cell, bool biases, int layers, bool bidirectional, bool batch_first
 _kept: Any = WeakIdKeyDictionary()
 
 
-def _by_operator(
-    x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, form: Form, starts: Any
-) -> Any:
+def _by_operator(x: Tensor, h0: Any, c0: Any, weights: Any, batch_sizes: Any, form: Form, starts: Any) -> Any:
     if about(x, h0, c0, weights, batch_sizes, form, starts) is not None:
         return None
     training = differentiated(*weights, x, h0, c0)
@@ -280,11 +278,11 @@ def _set_up(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_backward(memory, y, x, h0, c0, batch_sizes, starts, *weights)
     ctx.mark_non_differentiable(memory)
     ctx.set_materialize_grads(False)
-    ctx.call = form, training, len(inputs)
+    ctx.call = form, training
 
 
 def _operator_gradients(ctx: Any, dy: Any, dh_n: Any, dc_n: Any, _: Any) -> Any:
-    (form, training, count), saved = ctx.call, ctx.saved_tensors
+    (form, training), saved = ctx.call, ctx.saved_tensors
     if not training:
         raise RuntimeError("fastrnn::recurrence was called with training=False: it has no gradients")
     gradients = dy, dh_n, dc_n if form.cell == "lstm" else None
@@ -296,7 +294,8 @@ def _operator_gradients(ctx: Any, dy: Any, dh_n: Any, dc_n: Any, _: Any) -> Any:
         wanted = ctx.needs_input_grad[0]
         dx, dh0, dc0, dweights = torch.ops.fastrnn.recurrence_backward(*tensors, *form, wanted, starts)
         dx, dh0, dc0 = dx if wanted else None, None if h0 is None else dh0, None if c0 is None else dc0
-    return dx, dh0, dc0, list(dweights), *[None] * (count - 4)
+    given = 7 if saved[6] is None else 8  # a default has no gradient, not even none
+    return dx, dh0, dc0, list(dweights), *[None] * given
 
 
 def _define(name: str, schema: str, function: Any, fake: Any) -> Any:
