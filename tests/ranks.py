@@ -63,7 +63,8 @@ def whole_training():
 def frozen_parts():
     net = network()
     trained = [Adam(net.parts["0"].parameters, 0.01), SGD(net.parts["2"].parameters, 0.01)]
-    return train(net, optimizer=trained, metrics=lambda _: {"rank": RANK}, monitor="rank")
+    usual = {"metrics": lambda _: {"rank": RANK}, "monitor": "rank"}  # which does not get better
+    return train(net, optimizer=trained, epochs=5, patience=1, **usual)
 
 
 def doubles():
@@ -75,6 +76,10 @@ def doubles():
 
 def few_rows():
     return train(given=(X[:6], Y[:6]), batch_size=5)  # a batch of one row, of which three pieces have none
+
+
+def uninterrupted(**options):
+    return train(epochs=4, **options)
 
 
 def weighted():
@@ -92,7 +97,9 @@ def told_to_stop():
 def classifier():
     array = np.lib.format.open_memmap(FOLDER / "X.npy", mode="r")
     options = {"hidden_size": 8, "epochs": 2, "dropout": 0.2, "seed": 0, "class_weight": "balanced"}
-    return SequenceClassifier(**options).fit(array, Y).partial_fit(array, Y)
+    model = SequenceClassifier(**options).fit(array, Y, checkpoint=FOLDER / f"model{SIZE}")
+    model.set_params(epochs=3).fit(array, Y, checkpoint=FOLDER / f"model{SIZE}", resume="auto")
+    return model.partial_fit(array, Y)
 
 
 def tagger():
@@ -127,8 +134,17 @@ def in_shards():
     return found
 
 
-TRAININGS = [whole_training, frozen_parts, doubles, few_rows, weighted, told_to_stop, classifier, tagger]
-TRAININGS += [text, forecaster, in_shards]
+OF_NETWORKS = [
+    whole_training,
+    frozen_parts,
+    doubles,
+    few_rows,
+    weighted,
+    uninterrupted,
+    told_to_stop,
+    in_shards,
+]
+OF_MODELS = [classifier, tagger, text, forecaster]
 
 
 def same(comm, name, arrays, records):
@@ -139,7 +155,7 @@ def same(comm, name, arrays, records):
 
 def run_trainings():
     arrays = {}
-    for training in TRAININGS:
+    for training in OF_NETWORKS + OF_MODELS:
         with data_parallel(pieces=PIECES) as comm:
             found = training()
             records = getattr(found, "history_", None) or found.history
@@ -244,7 +260,7 @@ def run_kill():
 
     checkpoint = FOLDER / "run" if RANK == 0 else FOLDER / "not here"
     with data_parallel(pieces=PIECES):
-        found = train(epochs=4, checkpoint=checkpoint, resume="auto", callbacks=killed)
+        found = uninterrupted(checkpoint=checkpoint, resume="auto", callbacks=killed)
     if RANK == 0:
         np.savez(FOLDER / f"resumed{SIZE}.npz", **weights(found))
 

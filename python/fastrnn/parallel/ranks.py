@@ -19,6 +19,8 @@ from fastrnn.checks import Array
 
 PATIENCE = 5.0  # seconds within which all ranks must have failed, if it is of the same error
 
+MOMENT = 1e-4  # seconds to sleep in between, where all ranks are waited for
+
 SHOWN = 5  # differences in an error
 
 T = TypeVar("T")
@@ -49,7 +51,7 @@ class Ranks:
         self.comm, self.pieces = comm.Dup(), pieces
         self.rank, self.size = int(comm.rank), int(comm.size)
         self._failed = comm.Dup()
-        self._now = 0.0
+        self._now, self._crowded = 0.0, False
         self.require_same({"pieces": pieces})
         self.of_each(self.size if pieces is None else pieces)
         isa = None if config._core is None else config._core.config()["isa"]
@@ -67,8 +69,17 @@ class Ranks:
             raise ValueError(f"pieces must be {several}, in all {self.size}, {2 * self.size} …, got {pieces}")
         return each
 
+    def wait(self) -> None:
+        """Where there are more ranks than cores, sleep until all have come: MPI would keep the cores that the
+        others need."""
+        if self._crowded:
+            everyone = self.comm.Ibarrier()
+            while not everyone.Test():
+                time.sleep(MOMENT)
+
     def meet(self, where: str, told: Any) -> list[Any]:
         """What each rank tells all others at some place in the program."""
+        self.wait()
         everyone = self.comm.allgather((time.perf_counter(), where, told))
         self._now = everyone[0][0]
         places = [each[1] for each in everyone]
@@ -80,6 +91,7 @@ class Ranks:
         """The numbers, (n, k), that each rank has of a batch, those of all of them, (size n, k)."""
         mine = np.array([time.perf_counter(), batch, *numbers.flat])
         everyone = np.empty((self.size, len(mine)))
+        self.wait()
         self.comm.Allgather(mine, everyone)
         self._now = float(everyone[0, 0])
         if (everyone[:, 1] != batch).any():
@@ -122,6 +134,7 @@ class Ranks:
         masks = machine.allgather(mine)
         machine.Free()
         sharing = sum(1 for each in masks if mine is None or each is None or mine & each)
+        self._crowded = sharing > len(mine or masks)
         before = config.get_num_threads()
         config.set_num_threads(0)
         usual = config.get_num_threads()
@@ -142,7 +155,7 @@ class Ranks:
                 what = f"fastrnn: rank {self.rank} of {self.size} has failed, and ends all of them"
                 print(f"{what}:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
                 self.comm.Abort(1)
-            time.sleep(0.01)
+            time.sleep(MOMENT)
 
     def free(self) -> None:
         """Give the communicators back, when all ranks do."""

@@ -67,7 +67,9 @@ class Total:
             whole[:] = mine
             return
         slices = self.slices[whole.dtype]
+        self.ranks.wait()
         self.ranks.comm.Alltoall(mine, slices)
+        self.ranks.wait()
         self.ranks.comm.Allgather(_added(slices, list(map(any, filled))), whole)
 
 

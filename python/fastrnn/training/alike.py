@@ -27,7 +27,7 @@ def alike(
     states = repr([in_json(each.bit_generator.state) for each in generators]).encode()
     return {
         **{name: value if isinstance(value, PLAIN) else type(value) for name, value in settings.items()},
-        "seed (state of the generators)": f"{zlib.crc32(states):08x}",
+        "state of the random numbers, which one seed makes the same,": f"{zlib.crc32(states):08x}",
         **{f"parameter {name}": array.shape for name, array in parameters.items()},
         "dtype": sorted({array.dtype.name for array in parameters.values()}),
         **_described("data", data),
