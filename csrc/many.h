@@ -1,8 +1,9 @@
 // Calls of many models at once: threads are dealt whole models.
 #pragma once
 
-#include <vector>
+#include <functional>
 
+#include "fastrnn.h"
 #include "poll.h"
 
 namespace fastrnn {
@@ -15,7 +16,8 @@ class Task {
   virtual void compute(const Poll& poll) = 0;  // without the interpreter; on all threads or, in a team, on one of them
 };
 
-// Each has the bits that it has alone. If one throws, or the poll does, the others end soon, and it is thrown on.
-void compute_all(std::vector<Task*> tasks, const Poll& poll);
+// Computes what `next` gives, at most so many, until it is null; by then `next` has let go of the interpreter. Each has the
+// bits that it has alone. If one throws, or `next` or the poll does, the others end soon, and it is thrown on.
+void compute_all(const std::function<Task*()>& next, Index most, const Poll& poll);
 
 }  // namespace fastrnn

@@ -150,8 +150,9 @@ WRONG = {  # of x, and what else is given
 
 @pytest.mark.parametrize("call", ["__call__", "forward"])
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_is_told_and_changes_nothing(what, call, rng):
+def test_what_is_wrong_is_told_and_changes_nothing(what, call, rng, threads):
     """A dropout before the member that fails has drawn nothing."""
+    threads(2)
     make, message = WRONG[what]
     members = [network(), network(1), LSTM(3, 4, seed=0)]
     parallel, untouched = Parallel(members), Parallel(copy.deepcopy(members))
@@ -211,10 +212,12 @@ class Interrupted(Exception):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
 @pytest.mark.parametrize("count", [1, 2])
-def test_an_interrupt_leaves_all_as_it_was(threads, rng, count):
+@pytest.mark.parametrize(("members", "size", "shape"), [(8, 128, (100, 32, 64)), (500, 4, (20, 1, 3))])
+def test_an_interrupt_leaves_all_as_it_was(threads, rng, count, members, size, shape):
     threads(count)
-    members = [LSTM(64, 128, seed=seed) for seed in range(8)]
-    parallel, x = Parallel(members), steps(rng, 8, T=100, B=32, features=64)
+    T, B, features = shape
+    parallel = Parallel(LSTM(features, size, seed=seed) for seed in range(members))
+    x = steps(rng, members, T, B, features)
     y, back = parallel.forward(x)
     start = time.perf_counter()
     dx = back(y)

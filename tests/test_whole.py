@@ -15,7 +15,15 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 MOST = 40  # places of a call
 
 LONG = [cases.training, cases.models]
-KINDS = [cases.way_back, cases.streams, cases.optimizer_step, cases.gradients_taken, cases.weights, *LONG]
+KINDS = [
+    cases.way_back,
+    cases.ways_back,
+    cases.streams,
+    cases.optimizer_step,
+    cases.gradients_taken,
+    cases.weights,
+    *LONG,
+]
 
 
 def ended_at(place, call):

@@ -1,6 +1,6 @@
 """The compiled kernels. Private: `fastrnn.functional` is the checked door to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn, TypedDict
 
 import numpy as np
@@ -75,7 +75,7 @@ class Later(metaclass=_Type):
     def __init__(self, *args: NoReturn, **kwargs: NoReturn) -> None: ...
     def results(self) -> Any: ...
 
-def compute(calls: list[Later]) -> None: ...
+def compute(calls: Iterator[Later], most: int) -> None: ...
 def train_memory(
     cell: str, dtype: np.dtype[Any], hidden: int, projection: int, layers: int, directions: int
 ) -> tuple[int, int]: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,7 +30,7 @@ class Backend(Protocol):
     def Stack(
         self, owner: Any, cell: str, parameters: list[Parameters], directions: int, options: Options, /
     ) -> Any: ...
-    def compute(self, calls: list[Any], /) -> None: ...
+    def compute(self, calls: Iterator[Any], most: int, /) -> None: ...
     def train_memory(
         self, cell: str, dtype: np.dtype[Any], hidden: int, projection: int, layers: int, directions: int
     ) -> tuple[int, int]: ...

@@ -143,6 +143,10 @@ def constructors(rng):
     named = {"one": GRU(I, H, seed=0), "last": Last(), "head": Linear(H, 2, seed=0)}
     yield "Sequential", Good(Sequential, {"bptt_steps": 3, **named}, tuple(named.values()))
     yield "Composite", Good(layers.Composite, named, tuple(named.values()))
+    yield (
+        "Parallel",
+        Good(layers.Parallel, {"layers": [named["one"]]}, (named["one"],), {"layers": ("member", "part")}),
+    )
 
 
 def calls_of_layers(rng):
@@ -156,6 +160,7 @@ def calls_of_layers(rng):
     yield "back", Good(back, {**gradients, "input_gradient": True}, (layer,))
     yield "layer.stream", Good(LSTM(I, H, seed=0).stream, {"batch": 2})
     yield from of_a_network(rng)
+    yield from of_many(rng)
     yield from of_streams(rng)
     yield from of_one(
         "linear", Linear(I, H, seed=0), {"x": normal(rng, "f4", T, B, I)}, rng, {"an axis more"}
@@ -195,6 +200,18 @@ def of_one(name, layer, given, rng, takes=frozenset()):
     y, back = layer.forward(**given)
     yield f"{name}.forward", Good(layer.forward, given, (layer,), **how)
     yield f"{name}.back", Good(back, {"dy": normal(rng, y.dtype, *y.shape)}, (layer,))
+
+
+def of_many(rng):
+    parallel = layers.Parallel([LSTM(I, H, seed=0), GRU(I, H, seed=0)])
+    x = [normal(rng, "f4", T, B, I) for _ in range(2)]
+    given = {"x": x, "lengths": [rng.integers(1, T + 1, B) for _ in range(2)], "return_state": False}
+    given["state"] = [(normal(rng, "f4", 1, B, H),) * 2, normal(rng, "f4", 1, B, H)]
+    how = {"takes": {"lengths": {"a NoneType"}}}
+    yield "parallel", Good(parallel, given, (parallel,), **how)
+    yield "parallel.forward", Good(parallel.forward, given, (parallel,), **how)
+    y, back = parallel.forward(x)
+    yield "parallel.back", Good(back, {"dy": y, "input_gradient": True}, (parallel,))
 
 
 def of_a_network(rng):

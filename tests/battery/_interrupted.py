@@ -10,7 +10,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import optim
-from fastrnn.layers import GRU, LSTM, Last, Linear, Sequential, Tanh
+from fastrnn.layers import GRU, LSTM, Last, Linear, Parallel, Sequential, Tanh
 from fastrnn.models import SequenceRegressor
 from fastrnn.training import fit
 
@@ -71,6 +71,29 @@ def way_back(rng, folder):
         return Case(forward(), lambda: dict(here.gradients), again)
 
     return f"back of {told(layer, given)}", make
+
+
+def ways_back(rng, folder):
+    """Of some models in one call."""
+    layers = [some_layer(rng) for _ in range(3)]
+    given = [arguments(rng, layer) for layer in layers]
+    options = {name: [each.get(name) for each in given] for name in ("x", "lengths", "state")}
+
+    def make():
+        here = Parallel(copy.deepcopy(layers))
+
+        def forward():
+            y, back = here.forward(**options)
+            return lambda: back([np.ones_like(each) for each in y])
+
+        def again():
+            here.clear_gradients()
+            forward()()
+            return dict(here.gradients)
+
+        return Case(forward(), lambda: dict(here.gradients), again)
+
+    return f"backs of {', '.join(told(*each) for each in zip(layers, given, strict=True))}", make
 
 
 def streams(rng, folder):
@@ -296,5 +319,16 @@ def long_calls(rng, folder):
     return f"{what} of {layer!r} with {len(x)} steps", make
 
 
-SHORT = [inference, way_back, streams, optimizer_step, gradients_taken, weights, files, training, models]
+SHORT = [
+    inference,
+    way_back,
+    ways_back,
+    streams,
+    optimizer_step,
+    gradients_taken,
+    weights,
+    files,
+    training,
+    models,
+]
 KINDS = [*5 * SHORT, long_calls]

@@ -4,7 +4,7 @@ what other models want, by threads that are dealt whole models.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -43,29 +43,38 @@ def alone(course: Course[T]) -> T:
 def together(courses: Sequence[Course[T]], names: Sequence[str]) -> list[T]:
     """What courses return, whose requests are done all at once: the first of each, then the second ones.
 
-    Nothing is computed or changed before each has come to its first request or None. An error names the
-    member whose course has ended by it.
+    None goes on from a None that it has yielded before all others have come to one, or to a request. An error
+    names the member whose course has ended by it.
     """
     results: dict[int, T] = {}
+    calls: dict[int, Any] = {}
+
+    def advanced(found: Mapping[int, Any]) -> Iterator[Any]:
+        """The next calls of the courses, which are sent what has come of those before."""
+        while found:
+            checked: dict[int, None] = {}
+            for place, sent in found.items():
+                try:
+                    call = _next_call(courses[place], sent)
+                except StopIteration as end:
+                    results[place] = end.value
+                except (TypeError, ValueError, RuntimeError) as error:
+                    error.args = (f"member {names[place]}: {error}",)
+                    raise
+                else:
+                    if call is None:
+                        checked[place] = None
+                    else:
+                        calls[place] = call
+                        yield call
+            found = checked
+
     found: dict[int, Any] = dict.fromkeys(range(len(courses)))
     try:
         while found:
-            calls: dict[int, Any] = {}
-            while found:  # until each has a request, or has ended
-                checked: dict[int, Any] = {}
-                for place, sent in found.items():
-                    try:
-                        call = _advanced(courses[place], sent)
-                    except StopIteration as end:
-                        results[place] = end.value
-                    except (TypeError, ValueError, RuntimeError) as error:
-                        error.args = (f"member {names[place]}: {error}",)
-                        raise
-                    else:
-                        (checked if call is None else calls)[place] = call
-                found = checked
-            kernels().compute([*calls.values()])
+            kernels().compute(advanced(found), len(found))
             found = {place: call.results() for place, call in calls.items()}
+            calls.clear()
     finally:
         for course in courses:
             course.close()
@@ -84,8 +93,8 @@ def taken(waiting: list[T]) -> Course[T]:
         raise used from None
 
 
-def _advanced(course: Course[Any], found: Any) -> Any:
-    """Its next request as a call that is prepared, or None."""
+def _next_call(course: Course[Any], found: Any) -> Any:
+    """What its next request has prepared, or None."""
     while True:
         request = course.send(found)
         if request is None:

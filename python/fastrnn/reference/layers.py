@@ -5,7 +5,7 @@ Letters: T time, B batch, I input, O output, H hidden, P projection (H without o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -336,8 +336,18 @@ class Later:
         return self._found
 
 
-def compute(calls: Sequence[Later]) -> None:
-    """Calls that have nothing to do with each other, each once."""
+def compute(calls: Iterator[Later], most: int) -> None:
+    """Compute calls that have nothing to do with each other.
+
+    Parameters
+    ----------
+    calls : iterator of Later
+        Some may be computed before the next one is there.
+    most : int
+        There are no more than so many.
+    """
+    for _ in calls:
+        pass
 
 
 def train_memory(
