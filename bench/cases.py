@@ -5,7 +5,7 @@ Letters: T time, B batch, I input (of language models the size of the vocabulary
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,8 @@ class Case:
     "weights" (inference in which reading w_hh is nearly all). Sets named "torch-" are inside PyTorch,
     our modules beside its own: "torch-train", "torch-infer", "torch-ragged" (packed), "torch-cell-train" and
     "torch-cell-infer" (T steps by a loop in Python), "torch-model" (the training step of an embedding,
-    recurrent layers with dropout between them, and an output layer, on packed text)
+    recurrent layers with dropout between them, and an output layer, on packed text). "many-train" and
+    "many-infer" are `models` layers, each of weights and data of its own
     """
 
     set: str
@@ -32,10 +33,11 @@ class Case:
     H: int
     layers: int = 1
     dtype: str = "float32"
+    models: int = 1
 
     def __str__(self) -> str:
         name = f"{self.cell} T={self.T} B={self.B} I={self.I} H={self.H}"
-        return name + f" L={self.layers}" * (self.layers > 1)
+        return f"{self.models} × " * (self.models > 1) + name + f" L={self.layers}" * (self.layers > 1)
 
     @property
     def inside_torch(self) -> bool:
@@ -48,7 +50,7 @@ class Case:
 
     @property
     def trains(self) -> bool:
-        return self.work not in ("infer", "stream", "weights", "cell-infer")
+        return self.work not in ("infer", "stream", "weights", "cell-infer", "many-infer")
 
     @property
     def input_sizes(self) -> list[int]:
@@ -63,6 +65,8 @@ class Case:
     def flops(self) -> float:
         """Of the matrix products: 2 rows G H (I + H), three times as many for training; tokens need no input
         product, and a padded step does not count."""
+        if self.models > 1:
+            return self.models * replace(self, models=1).flops()
         rows = float(self.data().lengths.sum())
         gates = GATES[self.cell] * self.H
         products = sum(gates * (size + self.H) for size in self.input_sizes)
@@ -84,10 +88,14 @@ class Data:
     lengths : (B,), all T, but of ragged batches uniform in T/4 .. T and unsorted
     x, dy : (T, B, I), (T, B, H), zeros where a row is padded
     tokens, targets : (T, B), of language models instead
+    each : list of Data, of many models instead of all these
     """
 
-    def __init__(self, case: Case) -> None:
-        rng = np.random.default_rng(0)
+    def __init__(self, case: Case, seed: int = 0) -> None:
+        if case.models > 1:
+            self.each = [data_of(case, place) for place in range(case.models)]
+            return
+        rng = np.random.default_rng(seed)
         T, B, I, H = case.T, case.B, case.I, case.H
         bound = H**-0.5
 
@@ -118,6 +126,11 @@ class Data:
     def layer(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """w_ih (G*H, I), w_hh (G*H, H), b_ih and b_hh (G*H,) of a single layer."""
         return tuple(self.weights[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
+
+def data_of(case: Case, place: int) -> Data:
+    """Of one of many models."""
+    return Data(replace(case, models=1), seed=place)
 
 
 def _cases(set: str, cell: str, *shapes: tuple[int, ...], **options: object) -> list[Case]:
@@ -175,6 +188,8 @@ CASES = [
     *(Case("torch-model", cell, 64, 32, 100, 128, layers=2) for cell in ("lstm", "gru")),
     *(Case("torch-model", cell, 100, 32, 100, 256, layers=2) for cell in ("lstm", "gru")),
     *(Case("torch-model", cell, 40, 32, 5000, 200, layers=2) for cell in ("lstm", "gru")),
+    *(Case(name, "lstm", 50, 32, 8, 32, models=1000) for name in ("many-train", "many-infer")),
+    Case("many-infer", "lstm", 50, 1, 8, 32, models=1000),
 ]
 
 SETS = tuple(dict.fromkeys(case.set for case in CASES))
@@ -196,6 +211,8 @@ QUICK = [
     Case("torch-cell-train", "lstm", 20, 8, 64, 64),
     Case("torch-cell-infer", "gru", 20, 1, 32, 32),
     Case("torch-model", "lstm", 64, 32, 100, 128, layers=2),
+    Case("many-train", "lstm", 50, 32, 8, 32, models=100),
+    Case("many-infer", "lstm", 50, 1, 8, 32, models=100),
 ]
 
 # Training and inference whose memory is measured.

@@ -25,14 +25,15 @@ TOLERANCE = 1e-4  # of each result's largest value
 ROUND_SECONDS = 0.02
 BUDGET = 6.0  # seconds for the rounds of a peer in one case, from LEAST_ROUNDS on
 LEAST_ROUNDS = 3
-REQUIRED = {work: {"y"} for work in ("infer", "stream", "weights", "cell-infer")}
+REQUIRED = {work: {"y"} for work in ("infer", "stream", "weights", "cell-infer", "many-infer")}
 REQUIRED |= {work: {"losses"} for work in ("text", "model")}
 TRAINING = {"y", "dx", "dw_ih", "dw_hh", "db_ih"}
 OURS = "fastrnn"
 AGAINST = "against"
 ALL_SETS = (*SETS, "beside")
-GROUPS = {"torch": [name for name in SETS if name.startswith("torch-")]}
+GROUPS = {group: [name for name in SETS if name.startswith(f"{group}-")] for group in ("torch", "many")}
 INSIDE_TORCH = ("torch", "torch_padded")  # the peers of what is measured there
+SEVERAL_MODELS = ("torch",)  # and of many models
 # What keeps everyone from using a better ISA, as on a processor without one; ONNX Runtime cannot be kept.
 RESTRICTIONS = {
     "avx2": {
@@ -76,7 +77,7 @@ def main() -> None:
             crew = {
                 name: worker
                 for (name, n), worker in workers.items()
-                if n == threads and (not case.inside_torch or name in (OURS, AGAINST, *INSIDE_TORCH))
+                if n == threads and (name in (OURS, AGAINST) or name in _peers_of(case, options.peers))
             }
             record = dataclasses.asdict(case) | {"case": str(case), "threads": threads, "flops": case.flops()}
             record["peers"] = measure(case, crew, expected, options.rounds)
@@ -96,6 +97,13 @@ def main() -> None:
     print(f"written: {options.out}/results.json, results.md, results.png")
 
 
+def _peers_of(case: Case, peers: list[str]) -> list[str]:
+    """Those that have something for it, or may say that they have not."""
+    if case.inside_torch or case.models > 1:
+        return [name for name in peers if name in (SEVERAL_MODELS if case.models > 1 else INSIDE_TORCH)]
+    return peers
+
+
 def _save(run: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(run, indent=1) + "\n")
@@ -108,7 +116,7 @@ def _options() -> argparse.Namespace:
         "--sets",
         type=_list_of((*ALL_SETS, *GROUPS)),
         default=list(ALL_SETS),
-        help=f"of {','.join(ALL_SETS)}; torch: all that begin with it",
+        help=f"of {','.join(ALL_SETS)}; torch, many: all that begin with it",
     )
     parser.add_argument("--peers", type=_list_of(PEERS), default=list(PEERS), help=f"of {','.join(PEERS)}")
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")])

@@ -29,6 +29,8 @@ TITLES = {
     "torch-cell-train": "Inside PyTorch: training by a loop over cells",
     "torch-cell-infer": "Inside PyTorch: inference by a loop over cells",
     "torch-model": "Inside PyTorch: a model's training step on packed text",
+    "many-train": "Many models: training",
+    "many-infer": "Many models: inference",
 }
 SERVERS = {"onnxruntime", "openvino", "torch", "jax"}
 # Of Okabe and Ito's palette, which colour-blind people can tell apart.
@@ -157,9 +159,10 @@ def _bandwidth_share(run: Run) -> list[tuple[float, str]]:
     return found
 
 
-def _scaling(run: Run) -> list[tuple[float, str]]:
-    one = [r for r in run["records"] if r["set"] == "train" and r["threads"] == 1 and r["B"] >= 8]
-    alone, together = _rates(one), _rates(_of(run, "train"))
+def _scaling(run: Run, name: str = "train", least: int = 8) -> list[tuple[float, str]]:
+    """How much faster all threads are than one, with at least so many rows."""
+    one = [r for r in run["records"] if r["set"] == name and r["threads"] == 1 and r["B"] >= least]
+    alone, together = _rates(one), _rates(_of(run, name))
     if _most_threads(run) == 1:
         return []
     return [(together[case] / alone[case], case) for case in alone if case in together]
@@ -214,7 +217,12 @@ def summary(run: Run) -> str:
         *(
             (title, _against(run, name, {"torch"}), min, "×")
             for name, title in TITLES.items()
-            if "torch-" in name
+            if "torch-" in name or "many-" in name
+        ),
+        *(
+            (f"{TITLES[name]}, {n} threads against 1", _scaling(run, name, least=1), min, "×")
+            for name in TITLES
+            if "many-" in name
         ),
         ("Inside PyTorch: GRU and RNN, H ≤ 128, training and inference", _looped(run), min, "×"),
     ]

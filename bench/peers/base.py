@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ Results = dict[str, np.ndarray]
 STREAM_STEPS = 8  # whose last h is compared
 TEXT_STEPS = 3  # whose losses are compared
 LEARNING_RATE = 1e-3
+COMPARED = 10  # of many models
 
 
 class Unsupported(Exception):
@@ -31,6 +32,7 @@ class Run:
     Inference and stream: ``y`` (T, B, H), of a stream the h after STREAM_STEPS steps with the same input.
     Training: ``y``, ``dx``, ``dw_ih``, ``dw_hh``, ``db_ih`` and, if the peer has it, ``db_hh``.
     Text: ``losses`` (TEXT_STEPS,), before each of the first steps.
+    Many models: the same of COMPARED among them, one after the other: see `of_some`.
     """
 
     call: Callable[[], Any]
@@ -61,6 +63,17 @@ class Base:
         Unsupported
         """
         raise NotImplementedError
+
+
+def of_some(results: Sequence[Results]) -> Results:
+    """What is compared of the results of many models: those of some, from the first to the last."""
+    some = [results[place] for place in places(len(results))]
+    return {name: np.array([each[name] for each in some]) for name in some[0]}
+
+
+def places(count: int) -> list[int]:
+    """Which of many models are compared."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, COMPARED)})
 
 
 def require(condition: bool, reason: str) -> None:

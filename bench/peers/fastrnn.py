@@ -8,7 +8,7 @@ import numpy as np
 
 from cases import Case, Data
 from peers import torch
-from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run
+from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run, of_some
 
 
 class Peer(Base):
@@ -36,6 +36,8 @@ class Peer(Base):
         return torch.Peer(self.threads, modules)
 
     def _layers(self, case: Case, data: Data) -> dict[str, Run]:
+        if case.models > 1:
+            return self._many(case, data)
         if case.work == "text":
             return self._text(case, data)
         if case.work == "stream":
@@ -56,6 +58,30 @@ class Peer(Base):
             return {"y": y, "dx": dx, **gradients}
 
         return {"layer": Run(step, results)}
+
+    def _many(self, case: Case, data: Data) -> dict[str, Run]:
+        members = [self._layer(case, each.weights) for each in data.each]
+        parallel = self.fastrnn.Parallel(members)
+        x, dy = [each.x for each in data.each], [each.dy for each in data.each]
+        if not case.trains:
+            return {"Parallel": Run(lambda: parallel(x), lambda: of_some([{"y": y} for y in parallel(x)]))}
+
+        def step():
+            y, back = parallel.forward(x)
+            return y, back(dy), parallel.take_gradients()
+
+        def results() -> Results:
+            y, dx, found = step()
+            names = {"w_ih": "weight_ih", "w_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+            return of_some(
+                [
+                    {"y": y[k], "dx": dx[k]}
+                    | {f"d{short}": found[f"{k}.{name}_l0"] for short, name in names.items()}
+                    for k in range(case.models)
+                ]
+            )
+
+        return {"Parallel": Run(step, results)}
 
     def _layer(self, case: Case, weights: dict[str, np.ndarray]):
         kind = getattr(self.fastrnn, case.cell.upper())

@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 
 from cases import Case, Data
+from peers import torch_many
 from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run
 
 EMBEDDING = 64  # width, of the variant of the text step that is not the same function
@@ -22,7 +23,7 @@ class Peer(Base):
     def __init__(self, threads: int, modules: ModuleType | None = None) -> None:
         import torch
 
-        self.torch = torch
+        self.torch, self.threads = torch, threads
         self.modules = modules or torch.nn
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
@@ -32,6 +33,8 @@ class Peer(Base):
         return self.torch.__version__
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
+        if case.models > 1:
+            return torch_many.runs(case, data, self.threads)
         if case.work == "text":
             return {
                 "one-hot": self._text(case, data, embedding=False),

@@ -137,7 +137,9 @@ class Pooled(NamedTuple):
             if start.steps:  # else only padding is longer
                 _, states, _ = yield from self._gather(start, start.lengths, WINDOW, states, True)
             lengths = x.lengths
-        generators = [each for each in held_in(self.layers) if isinstance(each, np.random.Generator)]
+        by_windows = cut and not isinstance(self.pooling, Last)
+        held = held_in(self.layers) if by_windows else []
+        generators = [each for each in held if isinstance(each, np.random.Generator)]
         before = [each.bit_generator.state for each in generators]
         gathered, states_n, undo = yield from self._gather(x, lengths, limit, states, True)
 
@@ -161,7 +163,6 @@ class Pooled(NamedTuple):
             finally:
                 _set(generators, after)
 
-        by_windows = cut and not isinstance(self.pooling, Last)
         y = self.pooling._pooled(gathered, np.maximum(lengths, 1))
         return y, states_n, back_by_windows if by_windows else back
 
@@ -174,7 +175,8 @@ class Pooled(NamedTuple):
         for array, valid in self._windows(x, lengths, steps):
             y, states, undo = yield from run(self.layers, array, states, valid, training=training)
             y = self._swap(y)
-            checks.require_shape(f"what comes to {self.pooling!r}", y, ("T", "B", "F"))
+            if y.ndim != 3:
+                checks.require_shape(f"what comes to {self.pooling!r}", y, ("T", "B", "F"))
             gathered = self.pooling._gather(gathered, y, np.maximum(valid, start == 0), start)
             start += len(y)
         return gathered, states, undo
