@@ -18,6 +18,8 @@ if CASE == "isa" and LAST:
 
 import fastrnn  # noqa: E402
 from fastrnn.data import Shards  # noqa: E402
+from fastrnn.layers import Composite  # noqa: E402
+from fastrnn.losses import mean_squared_error  # noqa: E402
 from fastrnn.models import Forecaster, SequenceClassifier, SequenceTagger, TextGenerator  # noqa: E402
 from fastrnn.optim import SGD, Adam  # noqa: E402
 from fastrnn.parallel import data_parallel, ranks  # noqa: E402
@@ -80,6 +82,29 @@ def few_rows():
 
 def uninterrupted(**options):
     return train(epochs=4, **options)
+
+
+class Own(Composite):
+    """A network with a loss of its own, and with arrays of two dtypes."""
+
+    def __init__(self):
+        gru, head = fastrnn.GRU(3, 5, seed=0), fastrnn.Linear(5, 1, dtype="float64", seed=0)
+        super().__init__(gru=gru, head=head)
+
+    def loss(self, batch, state, *, training):
+        x, lengths = batch.x.padded()
+        hidden, _, back = self.gru.forward(x, lengths=lengths)
+        y, head_back = self.head.forward(hidden[-1].astype("float64"))
+        value, dy = mean_squared_error(y, batch.y[:, None].astype("float64"))
+        if training:
+            dhidden = np.zeros_like(hidden)
+            dhidden[-1] = head_back(dy)
+            back(dhidden)
+        return value, len(batch), None
+
+
+def own_network():
+    return train(Own(), loss=None)
 
 
 def weighted():
@@ -187,6 +212,15 @@ def run_alone():
     )
 
 
+class Pairs:
+    """Data whose batches cannot be cut into pieces."""
+
+    samples = None
+
+    def batches(self, rng):
+        yield X[:4], Y[:4]
+
+
 def run_differences():
     def parts():
         for _ in range(2 - LAST):
@@ -215,6 +249,7 @@ def run_differences():
         "folder": lambda: train(checkpoint=FOLDER / "missing" / "c"),
         "callback": lambda: train(callbacks=raising),
         "diverging": lambda: train(loss=lambda y, _: (np.nan, y)),
+        "part": lambda: train(given=Pairs(), validation=None),
         "shards": lambda: train(given=Shards([(X, Y)] * 3), batch_size=12),
     }
     found = {}

@@ -37,7 +37,7 @@ ENVIRONMENT = {
 def mpiexec(size, *words):
     """Run Python on so many ranks."""
     command = [MPIEXEC, "-n", str(size), sys.executable, *map(str, words)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
 
 
 def ranks(size, case, folder):
@@ -102,6 +102,7 @@ def test_what_differs_is_an_error_on_every_rank(tmp_path):
         "folder": "FileNotFoundError",
         "callback": "KeyError: 'on all'",
         "diverging": "FloatingPointError",
+        "part": "TypeError: a batch must have part(place, pieces) for data_parallel",
         "shards": "pieces must be 1, 2, 4, 8 … for each of 2 ranks, in all 2, 4 …, got 3",
         "pieces": "pieces is 2 on rank 0, 4 on rank 1",
     }

@@ -154,7 +154,8 @@ def _train_here(options: argparse.Namespace, *, several: bool) -> None:
     beside = [("--checkpoint", options.checkpoint), ("--resume", options.resume)]
     parallel.on_first(_require_output, "-o", options.output, [*files, *beside])
     parallel.on_first(_require_output, "--checkpoint", options.checkpoint, files)
-    model = TextGenerator() if options.resume is None else TextGenerator.load(options.resume)
+    resume = options.resume
+    model = TextGenerator() if resume is None else parallel.on_first(TextGenerator.load, resume)
     chosen = {name: getattr(options, name) for name in PARAMETERS if hasattr(options, name)}
     model = TextGenerator(**{**model.get_params(), **chosen, "verbose": True})
     if several and model.seed is None:
@@ -170,7 +171,7 @@ def _train_here(options: argparse.Namespace, *, several: bool) -> None:
             parallel.on_first(current.save, options.output)
 
     try:
-        model.fit(text, checkpoint=options.checkpoint, resume=options.resume, callbacks=epoch_ended)
+        model.fit(text, checkpoint=options.checkpoint, resume=resume, callbacks=epoch_ended)
     finally:
         if hasattr(model, "history_") and parallel.leads():  # trained to the end, or something to keep
             model.save(options.output)

@@ -82,9 +82,10 @@ def data_parallel(comm: Any = None, *, pieces: int | None = None) -> Iterator[An
     comm = MPI.COMM_WORLD if comm is None else comm
     if not isinstance(comm, MPI.Intracomm):
         raise TypeError(f"comm must be an Intracomm of mpi4py, as MPI.COMM_WORLD, got {checks.came(comm)}")
-    ranks = Ranks(comm, None if pieces is None else checks.positive_int("pieces", pieces))
+    ranks = Ranks(comm)
     token = _in_use.set(ranks)
     try:
+        ranks.agree(None if pieces is None else checks.positive_int("pieces", pieces))
         with ranks.own_threads():
             yield comm
     except BaseException:

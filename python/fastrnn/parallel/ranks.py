@@ -35,25 +35,29 @@ class Ranks:
     Parameters
     ----------
     comm : mpi4py.MPI.Comm
-    pieces : int or None
-        Of a batch, if they are given.
 
     Attributes
     ----------
     comm : mpi4py.MPI.Comm
         A duplicate, which no messages of others can get into.
     rank, size : int
+    pieces : int or None
+        Of a batch, if they are given.
     """
 
-    def __init__(self, comm: Any, pieces: int | None) -> None:
+    def __init__(self, comm: Any) -> None:
+        self.comm, self._failed = comm.Dup(), comm.Dup()
+        self.rank, self.size = int(comm.rank), int(comm.size)
+        self.pieces: int | None = None
+        self._now, self._crowded = 0.0, False
+
+    def agree(self, pieces: int | None) -> None:
+        """Take the number of pieces, if all say the same; warn of ranks that compute other bits."""
         from fastrnn import __version__
 
-        self.comm, self.pieces = comm.Dup(), pieces
-        self.rank, self.size = int(comm.rank), int(comm.size)
-        self._failed = comm.Dup()
-        self._now, self._crowded = 0.0, False
         self.require_same({"pieces": pieces})
         self.of_each(self.size if pieces is None else pieces)
+        self.pieces = pieces
         isa = None if config._core is None else config._core.config()["isa"]
         versions = {"fastrnn": __version__, "numpy": np.__version__}
         own = {**versions, "backend": backend.name_in_use(), "the kernels' instruction set": isa}
@@ -127,9 +131,9 @@ class Ranks:
     def own_threads(self) -> Iterator[None]:
         """Within it the kernels use this rank's part of the cores that it shares with other ranks; unless
         OMP_NUM_THREADS says how many."""
-        mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
         from mpi4py import MPI
 
+        mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
         machine = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
         masks = machine.allgather(mine)
         machine.Free()
