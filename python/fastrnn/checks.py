@@ -6,6 +6,7 @@ Every error names the argument and says what was expected and what came.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import os
 import reprlib
@@ -14,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeAlias, TypeGuard
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -341,6 +343,16 @@ def _prefix(given: Mapping[str, object], expected: Mapping[str, object]) -> str:
 
 
 # -- the words
+
+
+def options_of(cls: type) -> Mapping[str, inspect.Parameter]:
+    """What a class is called with, by name; found out once, as that takes as long as a small step."""
+    if cls not in _options:
+        _options[cls] = inspect.signature(cls).parameters
+    return _options[cls]
+
+
+_options: WeakKeyDictionary[type, Mapping[str, inspect.Parameter]] = WeakKeyDictionary()
 
 
 def warn(message: str) -> None:

@@ -5,7 +5,6 @@ With its weights that is all of a layer: `Layer.save` writes both, and `fastrnn.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -123,7 +122,7 @@ def _described(layer: Layer, path: str, seen: dict[int, str]) -> dict[str, Any]:
     if id(layer) in seen:
         raise ValueError(f"{here} is layer {seen[id(layer)]} once more: a file would hold two, copy it first")
     seen[id(layer)] = path
-    names = [name for name in inspect.signature(type(layer)).parameters if name in vars(layer)]
+    names = [name for name in checks.options_of(type(layer)) if name in vars(layer)]
     options = {name: _plain(getattr(layer, name)) for name in names if name != "parts"}
     found: dict[str, Any] = {"class": type(layer).__name__, "options": options}
     if isinstance(layer, Composite):
@@ -145,7 +144,7 @@ def _built(description: Any, path: str, blank: Blank | None) -> Layer:
     if kind not in CLASSES:
         raise ValueError(f"{here} must be of a class of fastrnn's layers, got {checks.came(kind)}")
     made: dict[str, Any] = {name: _built(part, _joined(path, name), blank) for name, part in parts.items()}
-    if blank is not None and "seed" in inspect.signature(CLASSES[kind]).parameters:
+    if blank is not None and "seed" in checks.options_of(CLASSES[kind]):
         blank.require_layers(options.get("num_layers", 0))
         made["seed"] = blank
     try:

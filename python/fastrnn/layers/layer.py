@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -193,7 +192,7 @@ class Layer:
     def __repr__(self) -> str:
         """The call that makes such a layer: sizes, and the options that are not as usual."""
         shown = []
-        for name, option in inspect.signature(type(self)).parameters.items():
+        for name, option in checks.options_of(type(self)).items():
             if name not in vars(self):  # as a seed
                 continue
             value = getattr(self, name)

@@ -3,7 +3,6 @@ parameters of every network that is trained."""
 
 from __future__ import annotations
 
-import inspect
 import reprlib
 import sys
 from collections.abc import Callable, Mapping
@@ -52,7 +51,7 @@ class Estimator:
         -------
         dict
         """
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in checks.options_of(type(self))}
 
     def set_params(self: Self, **params: Any) -> Self:
         """Change parameters by name, for the next `fit`, and return the model.
@@ -81,7 +80,7 @@ class Estimator:
         )
 
     def __repr__(self) -> str:
-        defaults = inspect.signature(type(self)).parameters
+        defaults = checks.options_of(type(self))
         changed = [
             f"{name}={' '.join(map(str.strip, reprlib.repr(value).splitlines()))}"
             for name, value in self.get_params().items()
@@ -199,7 +198,7 @@ class NetworkParameters(Estimator):
         """An unfitted model with the same parameters, as plain Python, which JSON can express."""
         params = self.get_params().items()
         model = type(self)(**{name: self._checks[name](name, value) for name, value in params})
-        options = inspect.signature(CELLS[model.cell]).parameters.keys() - OTHERWISE
+        options = checks.options_of(CELLS[model.cell]).keys() - OTHERWISE
         for each in model.layer_options or {}:
             if each not in options:
                 expected = f"{', '.join(sorted(options))} with cell={model.cell!r}"
