@@ -5,6 +5,7 @@ The latter two are not installed in CI: `pip install distributed ray`, then `pyt
 
 import os
 import pickle
+import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -104,11 +105,25 @@ def test_members_in_workers_compute_without_help():
 
 
 def test_errors_of_workers_name_the_member():
+    crowd = many(MODEL).fit([(X, Y)] * 2)
     with (
         joblib.parallel_config("loky", n_jobs=2),
-        pytest.raises(ValueError, match=r"^member 1: X has 3 features"),
+        pytest.raises(ValueError, match=r"^member 1: X has 3") as caught,
     ):
-        many(MODEL).fit([(X, Y)] * 2).predict([X, np.zeros((2, 4, 3))])
+        crowd.predict([X, np.zeros((2, 4, 3))])
+    assert "joblib" in str(caught.value.__cause__)  # as it has come from another process
+
+
+def test_joblib_that_was_only_imported_changes_nothing(threads):
+    threads(2)
+    seen = set()
+
+    def loss(y, target):
+        seen.add(threading.current_thread())
+        return fastrnn.losses.mean_squared_error(y, target)
+
+    many(SequenceRegressor(hidden_size=4, epochs=1, loss=loss)).fit([(X, Y)] * 3)
+    assert threading.main_thread() not in seen
 
 
 def every_kind(size):

@@ -208,9 +208,10 @@ def _dealt(function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]) -> li
     """What a function gives for each task, in their order: see `Many` for who computes it."""
     if parallel.current() is not None:  # ranks that share the training of each
         return [function(*task) for task in tasks]
-    joblib = sys.modules.get("joblib")
-    if joblib is not None and joblib.parallel.get_active_backend()[1] != 1:  # somebody wants its workers
-        found: list[Any] = joblib.Parallel()(joblib.delayed(_alone)(function, *task) for task in tasks)
+    joblib: Any = sys.modules.get("joblib")
+    workers = joblib and joblib.Parallel()
+    if workers and workers.n_jobs != 1:  # somebody has asked for them
+        found: list[Any] = workers(joblib.delayed(_alone)(function, *task) for task in tasks)
         return found
     threads = config.get_num_threads()
     if threads == 1 or not _dealing.acquire(blocking=False):
