@@ -180,7 +180,7 @@ class Parallel(Composite):
         given = [self._listed("x", x)]
         given += [none if each is None else self._listed(name, each) for name, each in others.items()]
         members: Any = self.parts.values()
-        courses = [getattr(member, course)(*own) for member, *own in zip(members, *given, strict=True)]
+        courses = (getattr(member, course)(*own) for member, *own in zip(members, *given, strict=True))
         found = together(courses, [*self.parts])
         return ([each[part] for each in found] for part in range(count))
 

@@ -4,7 +4,7 @@ what other models want, by threads that are dealt whole models.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -40,22 +40,28 @@ def alone(course: Course[T]) -> T:
             return result
 
 
-def together(courses: Sequence[Course[T]], names: Sequence[str]) -> list[T]:
+def together(courses: Iterable[Course[T]], names: Sequence[str]) -> list[T]:
     """What courses return, whose requests are done all at once: the first of each, then the second ones.
 
     None goes on from a None that it has yielded before all others have come to one, or to a request. An error
     names the member whose course has ended by it.
     """
     results: dict[int, T] = {}
-    calls: dict[int, Any] = {}
+    begun: list[Course[T]] = []
+    calls: list[tuple[int, Course[T], Any]] = []
 
-    def advanced(found: Mapping[int, Any]) -> Iterator[Any]:
-        """The next calls of the courses, which are sent what has come of those before."""
-        while found:
-            checked: dict[int, None] = {}
-            for place, sent in found.items():
+    def begin() -> Iterator[tuple[int, Course[T], Any]]:
+        for place, course in enumerate(courses):
+            begun.append(course)
+            yield place, course, None
+
+    def advance(waiting: Iterable[tuple[int, Course[T], Any]]) -> Iterator[Any]:
+        """The next calls of courses, which are sent what has come of those before."""
+        while waiting:
+            checked = []
+            for place, course, found in waiting:
                 try:
-                    call = _next_call(courses[place], sent)
+                    call = _next_call(course, found)
                 except StopIteration as end:
                     results[place] = end.value
                 except (TypeError, ValueError, RuntimeError) as error:
@@ -63,22 +69,22 @@ def together(courses: Sequence[Course[T]], names: Sequence[str]) -> list[T]:
                     raise
                 else:
                     if call is None:
-                        checked[place] = None
+                        checked.append((place, course, None))
                     else:
-                        calls[place] = call
+                        calls.append((place, course, call))
                         yield call
-            found = checked
+            waiting = checked
 
-    found: dict[int, Any] = dict.fromkeys(range(len(courses)))
     try:
-        while found:
-            kernels().compute(advanced(found), len(found))
-            found = {place: call.results() for place, call in calls.items()}
+        kernels().compute(advance(begin()), len(names))
+        while calls:
+            waiting = [(place, course, call.results()) for place, course, call in calls]
             calls.clear()
+            kernels().compute(advance(waiting), len(names))
     finally:
-        for course in courses:
+        for course in begun:
             course.close()
-    return [results[place] for place in range(len(courses))]
+    return [results[place] for place in range(len(results))]
 
 
 def taken(waiting: list[T]) -> Course[T]:
