@@ -10,7 +10,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import functional, interop, losses, optim
-from fastrnn.layers import GRU, Last, Linear, Sequential
+from fastrnn.layers import GRU, Last, Linear, Parallel, Sequential
 from fastrnn.models import SequenceClassifier
 from fastrnn.reference import Parameters
 from fastrnn.training import fit
@@ -95,6 +95,22 @@ def back(rng):
         return lambda: (found, dict(layer.gradients))
 
     return Case(call, begin, arrays_of(layer))
+
+
+def many(rng):
+    """Models in one call, all small or with a large one among them, through them and back."""
+    members = [GRU(4, 9, seed=0), Sequential(fastrnn.LSTM(4, 5, seed=0), Linear(5, 2, seed=0))]
+    if rng.random() < 0.5:
+        members.append(fastrnn.LSTM(4, 100, seed=0))
+    whole = Parallel(members)
+    x = [rng.standard_normal((3, 16, 4)).astype("float32") for _ in members]
+
+    def call():
+        y, back = whole.forward(x)
+        dx = back([np.ones_like(each) for each in y])
+        return lambda: (y, dx, dict(whole.gradients))
+
+    return Case(call, whole.clear_gradients, arrays_of(whole))
 
 
 def network(rng):
@@ -285,5 +301,17 @@ def own_loads(rng):
 
 
 #: What is drawn from.
-CASES = [inference, kept_inference, forward, back, network, streams, steps, states, optimizers, clipping]
+CASES = [
+    inference,
+    kept_inference,
+    forward,
+    back,
+    many,
+    network,
+    streams,
+    steps,
+    states,
+    optimizers,
+    clipping,
+]
 CASES += [trainings, models, functions, stacks, saves, loads, own_loads]
