@@ -13,7 +13,7 @@ from mpi4py import MPI
 RANK, SIZE = MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
 LAST = RANK == SIZE - 1 and SIZE > 1  # the one that does what the others do not
 CASE, FOLDER = sys.argv[1], Path(sys.argv[2])
-if CASE == "isa" and LAST:
+if CASE == "other" and LAST:
     os.environ["FASTRNN_ISA"] = "baseline"
 
 import fastrnn  # noqa: E402
@@ -199,14 +199,21 @@ def run_trainings():
 
 def run_alone():
     """One rank beside no rank."""
-    found = {}
-    for name, pieces in (("alone", 0), ("one piece", 1), ("four pieces", 4)):
-        options = {"dropout": 0.0}
-        if pieces:
-            with data_parallel(pieces=pieces):
-                found[name] = weights(train(network(**options), clip_norm=0.1))
-        else:
-            found[name] = weights(train(network(**options), clip_norm=0.1))
+    recording = ([np.concatenate(X)], [np.concatenate(X)[:, :1]])
+
+    def rows():
+        return weights(train(network(dropout=0.0), clip_norm=0.1))
+
+    def windows(given=recording):
+        net = fastrnn.Sequential(fastrnn.GRU(3, 5, seed=0), fastrnn.Linear(5, 1, seed=0))
+        options = {"validation": None, "bptt_steps": 20, "batch_size": 1, "schedule": "constant"}
+        return weights(train(net, given, loss="huber", **options))
+
+    found = {"rows alone": rows(), "windows alone": windows()}
+    with data_parallel(pieces=1):
+        found |= {"rows one piece": rows(), "windows one piece": windows(Shards([recording]))}
+    with data_parallel(pieces=4):
+        found["rows four pieces"] = rows()
     np.savez(
         FOLDER / "alone.npz", **{f"{case}/{n}": a for case, each in found.items() for n, a in each.items()}
     )
@@ -225,6 +232,9 @@ def run_differences():
     def parts():
         for _ in range(2 - LAST):
             yield X, Y
+
+    def more_pieces():
+        return train(given=Shards([(X, Y)] * 2), validation=Shards([(X, Y)] * 4), batch_size=12)
 
     def sentence():
         return "abc " * 100 if LAST else "abd " * 100
@@ -250,6 +260,8 @@ def run_differences():
         "callback": lambda: train(callbacks=raising),
         "diverging": lambda: train(loss=lambda y, _: (np.nan, y)),
         "part": lambda: train(given=Pairs(), validation=None),
+        "pieces of shards": more_pieces,
+        "batch of shards": lambda: train(given=Shards([(X, Y)] * 2), batch_size=9),
         "shards": lambda: train(given=Shards([(X, Y)] * 3), batch_size=12),
     }
     found = {}
@@ -269,18 +281,20 @@ def run_differences():
         (FOLDER / "differences.json").write_text(json.dumps(everyone))
 
 
-def run_isa():
+def run_other():
+    if LAST:
+        fastrnn.__version__ = "0.0.9"
     with warnings.catch_warnings(record=True) as told, data_parallel() as comm:
         warnings.simplefilter("always")
         found = train()
-        assert same(comm, "isa", weights(found), found.history)
+        assert same(comm, "other", weights(found), found.history)
     everyone = MPI.COMM_WORLD.allgather([str(each.message) for each in told])
     threads = MPI.COMM_WORLD.allgather(fastrnn.get_num_threads())
     with data_parallel():
         within = MPI.COMM_WORLD.allgather(fastrnn.get_num_threads())
     after = MPI.COMM_WORLD.allgather(fastrnn.get_num_threads())
     if RANK == 0:
-        (FOLDER / "isa.json").write_text(json.dumps([everyone, threads, within, after]))
+        (FOLDER / "other.json").write_text(json.dumps([everyone, threads, within, after]))
 
 
 def run_raise():
@@ -304,7 +318,7 @@ def run_kill():
     "trainings": run_trainings,
     "alone": run_alone,
     "differences": run_differences,
-    "isa": run_isa,
+    "other": run_other,
     "raise": run_raise,
     "kill": run_kill,
 }[CASE]()

@@ -74,12 +74,14 @@ def test_ranks_give_the_bits_of_one(trainings, size):
 def test_one_piece_gives_the_bits_of_no_ranks_and_more_other_sums(tmp_path):
     succeeded(ranks(1, "alone", tmp_path))
     found = np.load(tmp_path / "alone.npz")
-    names = [name.partition("/")[2] for name in found if name.startswith("alone/")]
-    assert names
-    for name in names:
-        alone = found[f"alone/{name}"]
-        assert np.array_equal(alone, found[f"one piece/{name}"])
-        assert np.allclose(alone, found[f"four pieces/{name}"], rtol=0, atol=1e-5)
+    for case in ("rows", "windows"):
+        names = [name.partition("/")[2] for name in found if name.startswith(f"{case} alone/")]
+        assert names
+        for name in names:
+            assert np.array_equal(found[f"{case} alone/{name}"], found[f"{case} one piece/{name}"])
+            if case == "rows":
+                several = found[f"rows four pieces/{name}"]
+                assert np.allclose(found[f"rows alone/{name}"], several, rtol=0, atol=1e-5)
 
 
 @needs_mpi
@@ -103,6 +105,8 @@ def test_what_differs_is_an_error_on_every_rank(tmp_path):
         "callback": "KeyError: 'on all'",
         "diverging": "FloatingPointError",
         "part": "TypeError: a batch must have part(place, pieces) for data_parallel",
+        "pieces of shards": "pieces must be as many as there are shards, 4, got 2",
+        "batch of shards": "batch_size must be a multiple of the 2 shards, got 9",
         "shards": "pieces must be 1, 2, 4, 8 … for each of 2 ranks, in all 2, 4 …, got 3",
         "pieces": "pieces is 2 on rank 0, 4 on rank 1",
     }
@@ -112,13 +116,14 @@ def test_what_differs_is_an_error_on_every_rank(tmp_path):
 
 
 @needs_mpi
-def test_other_kernels_are_said_once_and_threads_are_shared(tmp_path):
+def test_other_versions_are_said_once_and_threads_are_shared(tmp_path):
     if len(fastrnn.config._core.config()["isas"]) < 2:
         pytest.skip("needs kernels for two instruction sets")
-    succeeded(ranks(2, "isa", tmp_path))
-    told, before, within, after = json.loads((tmp_path / "isa.json").read_text())
+    succeeded(ranks(2, "other", tmp_path))
+    told, before, within, after = json.loads((tmp_path / "other.json").read_text())
     assert [len(each) for each in told] == [1, 0]
-    assert "the kernels' instruction set is" in told[0][0]
+    assert f"fastrnn is {fastrnn.__version__!r} on rank 0, '0.0.9' on rank 1" in told[0][0]
+    assert ", 'baseline' on rank 1" in told[0][0]
     assert after == before
     assert all(count <= max(1, most) for count, most in zip(within, before, strict=True))
     if "OMP_NUM_THREADS" not in os.environ:

@@ -77,25 +77,17 @@ def dataset(
     TypeError, ValueError
         If it is none of these, or X and y do not fit each other.
     """
+    size = value.share_of(batch_size) if isinstance(value, Shards) else batch_size
+    read = partial(dataset, batch_size=size, bptt_steps=bptt_steps, dtype=dtype, rows=rows)
     if isinstance(value, Shards):
-        return value.read(
-            lambda place, shard: dataset(
-                f"{name}[{place}]",
-                shard,
-                batch_size=value.share_of(batch_size),
-                bptt_steps=bptt_steps,
-                dtype=dtype,
-                rows=rows,
-            )
-        )
+        return value.read(lambda place, shard: read(f"{name}[{place}]", shard))
     if callable(getattr(value, "batches", None)):
         if not hasattr(value, "samples"):
             raise TypeError(f"{name} must have samples, as it has batches, got {checks.came(value)}")
         found: Dataset = value
         return found
     if callable(value):
-        read = partial(dataset, name, batch_size=batch_size, bptt_steps=bptt_steps, dtype=dtype, rows=rows)
-        return Parts(read, value)
+        return Parts(partial(read, name), value)
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3, 4):
         expected = f"{FORMS}, a function that yields them, or a Dataset"
         raise TypeError(f"{name} must be {expected}, got {checks.came(value)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -96,15 +96,14 @@ class ShardBatch:
     seeds: Any
     opened: dict[int, Iterator[Any]]
     found: dict[int, Any] = field(default_factory=dict)
+    follows: ClassVar[bool] = True  # as far as the pieces do
 
     def left(self, places: Sequence[int]) -> bool:
         """Whether any of these shards has something left."""
         return any([self.part(place, len(self.shards)) is not None for place in places])
 
     def part(self, place: int, pieces: int) -> Any:
-        """The next batch of a shard; None at its end."""
-        if pieces != len(self.shards):
-            raise ValueError(f"pieces must be as many as there are shards, {len(self.shards)}, got {pieces}")
+        """The next batch of a shard, of which there are as many as pieces; None at its end."""
         if place not in self.found:
             if place not in self.opened:
                 seed = None if self.seeds is None else int(self.seeds[place])

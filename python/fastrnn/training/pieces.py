@@ -66,8 +66,9 @@ class InPieces:
             part = _part(batch, place, self.pieces)
             if part is None:
                 continue
+            own = before.get(place) if getattr(part, "follows", False) else None
             with self._seeded(place):
-                learned = self._learn(part, before.get(place), training=training)
+                learned = self._learn(part, own, training=training)
             value, count, after[place] = result_of(learned)
             found[row] = value, count
             if training:
@@ -104,7 +105,9 @@ class InPieces:
 class Together:
     """Data whose epochs end on all ranks at once, or with an error on all of them."""
 
-    def __init__(self, data: Dataset, learn: InPieces) -> None:
+    def __init__(self, data: Any, learn: InPieces) -> None:
+        if isinstance(data, Shards) and len(data) != learn.pieces:
+            raise ValueError(f"pieces must be as many as there are shards, {len(data)}, got {learn.pieces}")
         self.data, self.learn = data, learn
         self.samples = data.samples
 
