@@ -121,7 +121,8 @@ def _processes(case: Case, threads: int) -> Run:
     them. Each soon has all parts, as it may get any."""
     import joblib
 
-    parallel = joblib.Parallel(n_jobs=threads, backend="loky", batch_size=1, pre_dispatch="all")
+    parallel = joblib.Parallel(threads, backend="loky", batch_size=1, pre_dispatch="all", max_nbytes=None)
+    parallel.__enter__()  # one pool for all calls
 
     def call(wanted: bool = False) -> list[Results]:
         jobs = [joblib.delayed(_in_a_process)(case, which, wanted) for which in shares(case.models, threads)]
