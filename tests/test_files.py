@@ -18,7 +18,7 @@ from test_estimator import ALL_MODELS, LABELS
 
 import fastrnn
 from fastrnn import checkpoint, layers, optim, training
-from fastrnn.models import SequenceClassifier
+from fastrnn.models import Forecaster, SequenceClassifier
 
 FOLDER = Path(__file__).parent / "files"
 RNG = np.random.default_rng(5)
@@ -64,6 +64,20 @@ def training_of(make):
         return model._mean_loss(model._examples(*given))
 
     return Kind(write, loss)
+
+
+def write_of_each(path):
+    """A forecaster with a network for each series, in each of which something else has been learned."""
+    model = Forecaster(context=6, horizon=3, hidden_size=4, max_steps=9, seed=0, global_model=False)
+    model.fit({name: np.sin(np.arange(90) * pace) for name, pace in {"slow": 0.2, "fast": 0.9}.items()})
+    model.save(path)
+
+
+def read_of_each(path):
+    model = Forecaster.load(path)
+    assert [len(each[-1]) > 3 for each in model.history_] == [True, True]
+    found = [model.predict(), *model.predict_interval(coverage=0.5)]
+    return float(sum((k + 1) * each[name].sum() for k, each in enumerate(found) for name in ("slow", "fast")))
 
 
 def given(**options):
@@ -172,6 +186,7 @@ KINDS = {
     **{name: model_of(make) for name, make in MODELS.items()},
     **{f"training_{name}": training_of(make) for name, make in MODELS.items() if name not in SAME},
     **{f"training_by_{name}": training_by(make) for name, make in OPTIMIZERS.items()},
+    "forecaster_of_each": Kind(write_of_each, read_of_each),
     "layers": LAYERS,
     "arrays": Kind(write_arrays, read_arrays),
 }

@@ -122,7 +122,7 @@ class TestErrors:
         model = of_each()
         for option in ({"checkpoint": tmp_path / "c"}, {"resume": "auto"}, {"callbacks": print}):
             with pytest.raises(
-                ValueError, match=r"global_model must be True of checkpoint, resume and callbacks"
+                ValueError, match=r"global_model must be True for checkpoint, resume and callbacks"
             ):
                 model.fit(series, **option)
         with pytest.raises(ValueError, match="global_model must be True for partial_fit"):

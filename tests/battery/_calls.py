@@ -25,6 +25,7 @@ from fastrnn import (
     training,
 )
 from fastrnn.layers import GRU, LSTM, RNN, Embedding, Last, Linear, Sequential
+from fastrnn.models import SequenceRegressor, many
 
 from . import _layers
 from ._layers import normal, one_of
@@ -386,6 +387,21 @@ def of_models(rng):
         yield f"{kind.__name__}.predict", Good(fitted.predict, {"horizon": 3}, (fitted,))
 
 
+def of_members(rng):
+    model = SequenceRegressor(hidden_size=4, epochs=1, validation_fraction=0, seed=3)
+    members = [(normal(rng, "f4", 5, T, I), normal(rng, "f4", 5)) for _ in range(2)]
+    called = {"data": ("member", "X", "y")}
+    takes = {"data": {"an axis less"}}  # X of one feature
+    yield "many", Good(_fit_many, {"estimator": model, "data": members}, (), called, takes)
+    crowd = many(model).fit(members)
+    yield "Many.predict", Good(crowd.predict, {"data": [X for X, _ in members]}, (crowd,), called)
+    yield "Many.score", Good(crowd.score, {"data": members}, (crowd,), called)
+
+
+def _fit_many(estimator, data):
+    return [member.network_.state_dict() for member in many(estimator).fit(data)]
+
+
 def _fit(kind, options, arguments, **changed):
     """The loss of a model that learns of these arguments, which are its constructor's or `fit`'s."""
     given = {**options, **arguments, **changed}
@@ -442,5 +458,5 @@ def _table(function, **given):
 
 
 SOURCES = [functions, constructors, calls_of_layers, of_losses, of_parameters, of_metrics]
-SOURCES += [of_training, of_models, of_files]
+SOURCES += [of_training, of_models, of_members, of_files]
 SOURCES += [of_torch] if importlib.util.find_spec("torch") else []
