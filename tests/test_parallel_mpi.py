@@ -18,6 +18,7 @@ from fastrnn.data import Shards
 from fastrnn.models import TextGenerator
 from fastrnn.training import fit
 
+PACKAGE = Path(fastrnn.__file__).parent
 BESIDE = Path(sys.executable).parent / "mpiexec"
 MPIEXEC = str(BESIDE) if BESIDE.exists() else shutil.which("mpiexec")
 MISSING = importlib.util.find_spec("mpi4py") is None or MPIEXEC is None
@@ -25,9 +26,7 @@ needs_mpi = pytest.mark.skipif(MISSING, reason="needs mpi4py and mpiexec: the ex
 
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": os.pathsep.join(
-        [str(Path(fastrnn.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-    ),
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])),
     "OMPI_ALLOW_RUN_AS_ROOT": "1",  # of Open MPI, in a container
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # more ranks than cores
