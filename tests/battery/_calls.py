@@ -71,8 +71,9 @@ def functions(rng):
             more["reset_after"] = False
         function = getattr(functional, kind)
         tokens = {**given, "x": rng.integers(0, I, (T, B))}
-        yield kind, Good(function, one_of(rng, [{**given, **more}, given, tokens]))
-        yield f"{kind}_forward", Good(function.forward, {**given, "recompute": False})
+        anew = {**given, "starts": rng.integers(0, 2, (T, B)) > 0, "start_state": given["state"]}
+        yield kind, Good(function, one_of(rng, [{**given, **more}, given, tokens, anew]))
+        yield f"{kind}_forward", Good(function.forward, {**one_of(rng, [given, anew]), "recompute": False})
         *_, reserve = function.forward(**given)
         back = {"reserve": reserve, "dy": normal(rng, "f4", T, B, H), "dstate_n": given["state"]}
         yield f"{kind}_backward", Good(function.backward, {**back, "input_gradient": True}, (reserve,))
@@ -95,6 +96,7 @@ def functions(rng):
     }
     packed = {**given, "x": normal(rng, "f4", 6, I), "batch_sizes": np.array([3, 2, 1])}
     del packed["lengths"]
+    given |= one_of(rng, [{}, {"starts": rng.integers(0, 2, (T, B)) > 0, "start_state": given["state"]}])
     takes = {"parameters": {"a NoneType"}}  # no bias, no projection
     yield "stack", Good(functional.stack, one_of(rng, [given, packed]), takes=takes)
     kept = {**given, "recompute": False, "reusable": True}
@@ -154,6 +156,8 @@ def calls_of_layers(rng):
     layer = _layers.recurrent(rng, I, H)
     given = _layers.arguments(rng, layer, T, B)
     takes = {"x": other_steps(given)}
+    axes = (B, T) if layer.batch_first else (T, B)
+    given |= one_of(rng, [{}, {"starts": rng.integers(0, 2, axes) > 0}])
     yield "layer", Good(layer, {**given, "return_all_states": False}, (layer,), takes=takes)
     yield "layer.forward", Good(layer.forward, given, (layer,), takes=takes)
     gradients = _layers.upstream(rng, layer, given)
@@ -231,6 +235,7 @@ def of_streams(rng):
     stream = layer.stream(B)
     yield "step", Good(stream.step, {"x": normal(rng, "f4", B, I), "out": np.zeros((B, H), "f4")}, (stream,))
     yield "step of tokens", Good(stream.step, {"x": rng.integers(0, I, B)}, (stream,))
+    yield "reset", Good(stream.reset, {"rows": rng.integers(0, 2, B) > 0}, (stream,))
     yield "step_many", Good(stream.step_many, {"x": normal(rng, "f4", T, B, I)}, (stream,))
     state = normal(rng, "f4", 2, B, H), normal(rng, "f4", 2, B, H)
     yield "stream.state", Good(functools.partial(_assign, stream), {"state": state}, (stream,))

@@ -53,16 +53,16 @@ class Stack:
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
-    def run(self, x, state, lengths, batch_sizes, *more):
-        found = self._inner.run(*self.before(x, state, lengths), batch_sizes, *more)
+    def run(self, x, state, lengths, batch_sizes, *more, **named):
+        found = self._inner.run(*self.before(x, state, lengths), batch_sizes, *more, **named)
         return found if found is None else self.after(found, batch_sizes)
 
-    def train(self, x, state, lengths, batch_sizes, *more):
-        found = self._inner.train(*self.before(x, state, lengths), batch_sizes, *more)
+    def train(self, x, state, lengths, batch_sizes, *more, **named):
+        found = self._inner.train(*self.before(x, state, lengths), batch_sizes, *more, **named)
         return found if found is None else self.after(found, batch_sizes)
 
-    def back(self, *arguments):
-        return self._inner.back(*arguments)
+    def back(self, *arguments, **named):
+        return self._inner.back(*arguments, **named)
 
     def made_of(self, parameters):
         return parameters

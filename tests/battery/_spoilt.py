@@ -38,6 +38,8 @@ def ways(rng, value):
     """All of them."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
         yield from of_arrays(rng, value)
+    elif isinstance(value, np.ndarray) and value.dtype == bool:
+        yield from of_truths(value)
     elif isinstance(value, bool):
         yield from of_bools(value)
     elif isinstance(value, int):
@@ -91,6 +93,19 @@ def of_arrays(rng, array):
         yield Spoilt("beyond int64", array.astype("u8") + np.uint64(1 << 63))
         yield Spoilt("a list", array.tolist(), array)
         yield Spoilt("of few bits", array.astype("i1"), array)
+
+
+def of_truths(array):
+    yield from others("spoilt", {"x": 1})
+    yield Spoilt("ragged", [[True], [True, False]])
+    yield Spoilt("masked", np.ma.masked_array(array, np.zeros(array.shape, bool)))
+    for dtype in ("i8", "u1", "f4", object, "U5"):
+        yield Spoilt(f"of {dtype}", array.astype(dtype))
+    yield Spoilt("an axis more", array[None])
+    yield Spoilt("an axis less", array[..., 0])
+    yield Spoilt("longer", np.concatenate([array, array[..., :1]], axis=-1))
+    yield Spoilt("a list", array.tolist(), array)
+    yield Spoilt("strided", np.repeat(array, 2, axis=-1)[..., ::2], array)
 
 
 def of_bools(value):
