@@ -485,6 +485,32 @@ class Scale(Layer):
         return self(x), back
 
 
+def test_a_recurrent_layer_that_runs_in_a_way_of_its_own(rng):
+    """Its subclass's call and forward count, with the arguments that those of the layer have."""
+
+    class Halved(GRU):
+        def __call__(self, x, *arguments, **named):
+            y, state = super().__call__(x, *arguments, **named)
+            return y / 2, state
+
+        def forward(self, x, *arguments, **named):
+            y, state, back = super().forward(x, *arguments, **named)
+            return y / 2, state, lambda dy, dstate=None, **options: back(dy / 2, dstate, **options)
+
+    usual, network = GRU(2, 4, seed=0), Sequential(Halved(2, 4), Last())
+    network.load_state_dict(Sequential(usual, Last()).state_dict())
+    x, lengths = rng.normal(size=(5, 3, 2)).astype("float32"), [5, 2, 4]
+    starts = rng.random((5, 3)) < 0.3
+    dy = rng.normal(size=(3, 4)).astype("float32")
+    for named in ({}, {"starts": starts}):
+        expected = Sequential(usual, Last())(x, lengths, **named) / 2
+        np.testing.assert_array_equal(network(x, lengths, **named), expected)
+        y, back = network.forward(x, lengths, **named)
+        np.testing.assert_array_equal(y, expected)
+        _, usual_back = Sequential(usual, Last()).forward(x, lengths, **named)
+        np.testing.assert_array_equal(back(dy), usual_back(dy / 2))
+
+
 def test_layers_of_ones_own_and_layers_that_come_twice(rng):
     scale = Scale()
     network = Sequential(

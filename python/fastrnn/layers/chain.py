@@ -50,8 +50,7 @@ def run(
     for layer in layers:
         call: Any = getattr(layer, "forward" if training else "__call__")
         if isinstance(layer, Recurrent):
-            course: Any = layer._training if training else layer._inference
-            x, state_n, *back = yield from course(x, next(before), lengths, starts)
+            x, state_n, *back = yield from _course(layer, training)(x, next(before), lengths, starts)
             after.append(state_n)
             undo += [_of_recurrent(each) for each in back]
         else:
@@ -61,6 +60,30 @@ def run(
             x, *back = call(*given) if training else (call(*given),)
             undo += [_of_layer(each) for each in back]
     return x, after, undo
+
+
+def _course(layer: Recurrent[Any], training: bool) -> Callable[..., Course[Any]]:
+    """How a recurrent layer runs; where a subclass runs in a way of its own, at once by that."""
+    if training:
+        usual = getattr(layer.forward, "__func__", None) is Recurrent.forward
+        return layer._training if usual else partial(_own_training, layer)
+    return layer._inference if type(layer).__call__ is Recurrent.__call__ else partial(_own_inference, layer)
+
+
+def _own_inference(layer: Recurrent[Any], x: Any, state: Any, lengths: Any, starts: Any) -> Course[Any]:
+    yield from ()
+    return layer(x, state, lengths, **({} if starts is None else {"starts": starts}))
+
+
+def _own_training(layer: Recurrent[Any], x: Any, state: Any, lengths: Any, starts: Any) -> Course[Any]:
+    yield from ()
+    y, state_n, back = layer.forward(x, state, lengths, **({} if starts is None else {"starts": starts}))
+
+    def going_back(dy: Any, dstate_n: Any, wanted: bool) -> Course[Any]:
+        yield from ()
+        return back(dy, dstate_n, input_gradient=wanted)
+
+    return y, state_n, going_back
 
 
 def back_through(undo: Sequence[Undo], dy: Any, wanted: bool) -> Course[Any]:
