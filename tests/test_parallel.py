@@ -211,6 +211,7 @@ class Interrupted(Exception):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in destructors
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(("members", "size", "shape"), [(8, 128, (100, 32, 64)), (500, 4, (20, 1, 3))])
 def test_an_interrupt_leaves_all_as_it_was(threads, rng, count, members, size, shape):
