@@ -24,6 +24,9 @@ PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  
 
 NATIVE = "functional kept kernels layers math packed stack stream threads training_kernels variants".split()
 
+#: Tests of what only PyTorch's tensors reach.
+INSIDE = ["torch_modules", "torch_ops"]
+
 #: PyTorch's OpenMP is another one than Clang's; sanitizers hand on signals when it suits them.
 SUITABLE = "not as_pytorch_is_told and not interrupted_call"
 
@@ -216,7 +219,7 @@ def coverage():
     gcovr, build = program("gcovr"), Build("coverage", compiler=program("g++"))
     for counts in build.folder.rglob("*.gcda"):
         counts.unlink()
-    tests = build.tests(NATIVE)
+    tests = build.tests(NATIVE + ["config"] + (INSIDE if importlib.util.find_spec("torch") else []))
     build.fault("leak", 1)
 
     def report(files):
