@@ -244,7 +244,9 @@ def tidy():
     files = sorted({each["file"] for each in json.loads((folder / "compile_commands.json").read_text())})
     command = (clang_tidy, "--quiet", "-p", folder, "--warnings-as-errors=*")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda file: output_of(*command, file), files))
+        said = pool.map(lambda file: output_of(*command, file, allow_failure=True), files)
+    if found := [each for each in said if "error:" in each]:
+        raise Found("\n".join(found))
     wrong = output_of(*command, ROOT / "tools/faults.cpp", allow_failure=True)
     return f"{len(files)} files", {"freed": "after it is freed" in wrong}
 
