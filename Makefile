@@ -3,6 +3,7 @@
 # venv, g++; for pages Chromium; builds says which of Clang, libomp, clang-tidy and valgrind it misses).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
+SIDE_BY_SIDE := -n auto --dist loadfile  # files of tests, one for each core
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -14,7 +15,7 @@ demo: $(VENV)/demo
 test: $(VENV)/test
 	$(BIN)/ruff check python tests bench docs tools
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 docs: $(VENV)/docs
 	$(BIN)/sphinx-build -E -W --keep-going -n -q docs docs/_build
@@ -39,7 +40,7 @@ builds: $(VENV)/test
 coverage: $(VENV)/coverage
 	mkdir -p build/coverage
 	$(BIN)/coverage erase
-	KERAS_BACKEND=torch $(BIN)/coverage run -m pytest
+	KERAS_BACKEND=torch $(BIN)/coverage run -m pytest $(SIDE_BY_SIDE)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -74,7 +74,7 @@ struct Given {
 // New arrays for the states of a call, or their gradients: h, or a pair of h and c.
 template <class R>
 py::object make_states(Index places, Index B, Index P, Index H, bool has_c, R*& h, R*& c, const Tensors& tensors) {
-  const py::object first = make<R>({places, B, P}, h, tensors);
+  py::object first = make<R>({places, B, P}, h, tensors);
   if (!has_c) return first;
   return py::make_tuple(first, make<R>({places, B, H}, c, tensors));
 }
@@ -99,6 +99,7 @@ class TypedStack : public AnyStack {
 
   static std::vector<Parameters<R>> all_parameters(int cell, const std::vector<py::object>& records) {
     std::vector<Parameters<R>> found;
+    found.reserve(records.size());
     for (const py::object& record : records) found.push_back(parameters_of(isa().table<R>().cells[cell], record));
     return found;
   }
@@ -261,7 +262,8 @@ class TypedStack : public AnyStack {
     if (!again && !kept.writeable) return nullptr;
     task->memory = static_cast<R*>(const_cast<void*>(kept.data)), task->again = again;
     StackGradients<R>& gradients = task->gradients;
-    if (!dy.is_none() && !(gradients.y = given.template rows<R>(view_of<R>(dy, D * P(), given.form, tensors_)))) return nullptr;
+    if (!dy.is_none()) gradients.y = given.template rows<R>(view_of<R>(dy, D * P(), given.form, tensors_));
+    if (!dy.is_none() && !gradients.y) return nullptr;
     if (!state_data(dstate, has_c(), {places, B, P()}, {places, B, H()}, gradients.h_n, gradients.c_n, tensors_)) return nullptr;
     if (!hidden.is_none()) {
       py::array array = py::reinterpret_borrow<py::array>(hidden);

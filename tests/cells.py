@@ -165,4 +165,4 @@ def torch_class(torch, name, suffix=""):
 
 def normal(*shape, dtype="float64", seed=0):
     """The same numbers for the same shape and seed."""
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
+    return np.random.default_rng([*np.ravel(seed), *shape]).standard_normal(shape).astype(dtype)

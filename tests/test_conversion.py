@@ -90,7 +90,7 @@ class TestInfo:
             if path.is_file() and path.suffix != ".py":
                 out = said(capsys, "info", path)
                 assert re.search(r"^weights   [1-9]", out, re.MULTILINE), path
-                assert re.search("^(network|layer |refused) ", out, re.MULTILINE), path
+                assert re.search(r"^(network|layer|refused)\b", out, re.MULTILINE), path
 
     def test_of_mutated_files(self, capsys, tmp_path):
         files = [TORCH / "sequential.pt", TORCH / "whole.pt", TORCH / "arrays.npz"]

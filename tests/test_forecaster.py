@@ -43,8 +43,11 @@ def random_network(known, quantiles=None, bptt_steps=None, loss=mean_squared_err
 # -- the network
 
 
+OPTIONS = {"": {}, "quantiles": {"quantiles": [0.2, 0.5]}, "huber": {"loss": huber}}
+
+
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("options", [{}, {"quantiles": [0.2, 0.5]}, {"loss": huber}], ids=str)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("known", [0, 3])
 def test_the_networks_gradients(options, known):
     batch, network = random_batch(F=known), random_network(known, **options)

@@ -179,7 +179,8 @@ def test(one: Target, wheel: Path, tree: Path) -> str:
     bin = environment(f"test-{one.tag}", one.python)
     log = WORK / f"test-{one.tag}.log"
     run(bin / "python", "-m", "pip", "install", "--only-binary", ":all:", f"{wheel}[test]", log=log)
-    run(bin / "python", "-m", "pytest", "-q", cwd=tree, log=log, env=os.environ | {"PATH": str(bin)})
+    command = ["-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile"]
+    run(bin / "python", *command, cwd=tree, log=log, env=os.environ | {"PATH": str(bin)})
     return log.read_text().splitlines()[-1]
 
 

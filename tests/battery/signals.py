@@ -83,9 +83,11 @@ def raise_late():
 
 def disturb(case, seconds, act, result, known):
     """What is wrong after a call to which a signal has come after so long, or None; and whether one came."""
-    heard, wrong, ignored, found, ended = [], [], [], None, None
+    heard, wrong, ignored, over, found, ended = [], [], [], [], None, None
 
     def handler(number, frame):
+        if over:  # another thread took the signal and was slow to tell this one
+            return
         heard.append(number)
         if len(heard) > 1:
             raise Stuck
@@ -104,12 +106,13 @@ def disturb(case, seconds, act, result, known):
             signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-6), PATIENCE)
             found = case.call()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            over.append(True)
     except Stuck:
         return f"has not ended after {PATIENCE} s", 1
     except BaseException as error:
         ended = repr(error)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         gc.enable()
         sys.unraisablehook = hook
         signal.signal(signal.SIGALRM, before)
