@@ -113,6 +113,7 @@ def all_layers():
         layers.Sequential(layers.Masking(-1, fill="zeros"), layers.GRU(4, 3, seed=0)),
         layers.Sequential(layers.GRU(4, 3, seed=0), layers.Mean(), bptt_steps=4),
         layers.Sequential(layers.Embedding(9, 4, seed=1), layers.Reverse(), head=layers.Dropout(0.25)),
+        layers.Parallel([layers.LSTM(4, 3, seed=0), layers.Sequential(layers.GRU(4, 2, seed=0))]),
     ]
     usual = [layers.Last(), layers.Mean(), layers.Max(), layers.ReLU(), layers.SELU(), layers.Tanh()]
     usual += [layers.Sigmoid(), layers.SiLU(), layers.Softplus(), layers.Softsign(), layers.Softmax()]
@@ -124,6 +125,8 @@ def outputs(layer):
     """What comes out of a layer, or of each part of a composite, as one array."""
     if type(layer) is layers.Composite:
         return np.concatenate([outputs(part) for part in layer.parts.values()])
+    if isinstance(layer, layers.Parallel):
+        return np.concatenate([np.ravel(y).astype("float64") for y in layer([X, X])])
     first = next(iter(layer.parts.values())) if getattr(layer, "parts", None) else layer
     x = X.astype(getattr(first, "dtype", X.dtype))
     given = {layers.Embedding: (TOKENS,), layers.Attention: (x, x)}.get(type(first), (x,))
