@@ -76,7 +76,8 @@ class TypedStream : public AnyStream {
     const auto stay = gate_.enter();
     if (tokens) {
       std::copy_n(tokens, B, tokens_.data());
-      if (!within(tokens = tokens_.data(), B, 0, I - 1)) return py::none();
+      tokens = tokens_.data();
+      if (!within(tokens, B, 0, I - 1)) return py::none();
     }
     if (out.is_none()) {
       py::array_t<R> y({B, O});

@@ -86,7 +86,7 @@ std::shared_ptr<Weights<R>> up_to_date(std::shared_ptr<Weights<R>> kept, const P
   Parameters<R> copy = parameters;
   R* next = memory;
   each_array(copy, packing, [&](const R*& array, Index count) { array = std::exchange(next, next + count); });
-  const auto weights = std::make_shared<Weights<R>>(packing, copy, threads);
+  auto weights = std::make_shared<Weights<R>>(packing, copy, threads);
   weights->fingerprint = found;
   return weights;
 }
