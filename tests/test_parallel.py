@@ -1,6 +1,7 @@
 """Many models in one call, against each of them alone."""
 
 import copy
+import functools
 import os
 import pickle
 import re
@@ -16,7 +17,19 @@ from battery._interrupted import bits
 
 import fastrnn
 from fastrnn import _core, data
-from fastrnn.layers import GRU, LSTM, RNN, Dropout, Embedding, Last, Linear, Parallel, Sequential, Tanh
+from fastrnn.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Dropout,
+    Embedding,
+    Last,
+    Linear,
+    Mean,
+    Parallel,
+    Sequential,
+    Tanh,
+)
 from fastrnn.losses import mean_squared_error
 from fastrnn.optim import SGD, Adam
 from fastrnn.training import fit
@@ -86,6 +99,20 @@ def small(count, kind=LSTM):
 
 def steps(rng, count, T=5, B=2, features=3):
     return [rng.standard_normal((T, B, features)).astype("float32") for _ in range(count)]
+
+
+@pytest.mark.parametrize("names", [("native", "reference"), ("reference", "native")])
+def test_a_way_back_is_the_backends_that_went_forward(rng, names):
+    """Also that of windows, which go forward once more by the one in use, and of several layers."""
+    networks = [Sequential(GRU(2, 3, seed=0), Mean(), bptt_steps=3), LSTM(2, 3, 2, dropout=0.5, seed=0)]
+    x = [rng.normal(size=(8, 2, 2)).astype("float32") for _ in networks]
+    with fastrnn.use_backend(names[0]):
+        y, back = Parallel(copy.deepcopy(networks)).forward(x)
+        ways = [each.forward(own)[-1] for each, own in zip(networks, x, strict=True)]
+    with fastrnn.use_backend(names[1]):
+        found, expected = back(y), [ways[0](y[0]), ways[1](y[1])[0]]
+    assert found[0] is None and expected[0] is None
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("sizes", [[300], [200, 2, 2], [2, 300, 2, 250, 2], [60] * 5, [1] * 40])
@@ -170,7 +197,7 @@ def test_a_wrong_gradient_is_told_and_changes_nothing(rng):
     for dy, message in [
         (y[:2], "dy must be a list with one for each of the 3 members, got 2"),
         ([y[0], y[1], y[2][:3]], "member 2: dy must have shape"),
-        ([y[0], None, y[2]], "member 1: dy or dstate_n must be given"),
+        ([y[0], None, y[2]], "member 1: dy must be an array of the shape of y, got None"),
     ]:
         with pytest.raises((TypeError, ValueError), match=message):
             back(dy)
@@ -199,11 +226,19 @@ class Own(Sequential):
         ([LSTM], {}, "part 0 must be a layer, got the class LSTM: call it"),
         ([Own(LSTM(3, 4))], {}, "member 0 must be a recurrent layer or a Sequential"),
         ([], {"a": Parallel(small(2))}, "member a must be a recurrent layer or a Sequential"),
+        (small(2), {"1": LSTM(3, 4)}, "multiple values for keyword argument '1'"),
     ],
 )
 def test_what_is_no_member(layers, named, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Parallel(layers, **named)
+
+
+def test_a_member_with_a_forward_of_its_own_is_refused():
+    member = LSTM(3, 4)
+    member.forward = functools.partial(member.forward, lengths=[2, 2])
+    with pytest.raises(TypeError, match="member 0 must be a recurrent layer or a Sequential"):
+        Parallel([member])
 
 
 class Interrupted(Exception):

@@ -483,8 +483,16 @@ def test_what_pytorch_would_compute_is_refused(problem):
     for bad in (starts.int(), starts[:4], starts.numpy(), starts.T):
         with pytest.raises(ValueError, match=r"starts must be a tensor of bool of shape \(7, 4\)"):
             module(x, starts=bad)
+    pack = torch.nn.utils.rnn.pack_padded_sequence
     with pytest.raises(ValueError, match="starts must be packed as input is"):
-        module(torch.nn.utils.rnn.pack_padded_sequence(x, torch.full((4,), 7)), starts=starts)
+        module(pack(x, torch.full((4,), 7)), starts=starts)
+    lengths = torch.tensor([2, 7, 4, 7])
+    packed = pack(x, lengths, enforce_sorted=False)
+    for other in (lengths.clamp(max=6), lengths.flip(0)):
+        with pytest.raises(ValueError, match="of the same lengths in the same order, got others"):
+            module(packed, starts=pack(starts, other, enforce_sorted=False))
+    with pytest.raises(ValueError, match="of the same lengths in the same order, got others"):
+        module(packed, starts=pack(starts, lengths.sort(descending=True)[0]))
     with pytest.raises(ValueError, match="dtype"):
         module(x.float(), starts=starts)
     with (

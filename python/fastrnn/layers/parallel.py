@@ -71,11 +71,10 @@ class Parallel(Composite):
     def __init__(self, layers: Iterable[Layer] = (), **named: Layer) -> None:
         if isinstance(layers, Layer) or not isinstance(layers, Iterable):
             raise TypeError(f"layers must be a list of layers, got {checks.came(layers)}")
-        members = {str(place): layer for place, layer in enumerate(layers)} | named
-        super().__init__(**members)
-        for name, layer in members.items():
-            kind: Any = type(layer)
-            if (kind.__call__, getattr(kind, "forward", None)) not in _RUN:
+        super().__init__(**{str(place): layer for place, layer in enumerate(layers)}, **named)
+        for name, layer in self.parts.items():
+            kind, forward = type(layer), getattr(layer, "forward", None)
+            if (kind.__call__, getattr(forward, "__func__", None)) not in _RUN:
                 expected = "a recurrent layer or a Sequential, which may consist of one layer"
                 raise TypeError(f"member {name} must be {expected}, got {checks.came(layer)}")
 
@@ -168,6 +167,9 @@ class Parallel(Composite):
         def back(dy: Sequence[Any], *, input_gradient: bool = True) -> list[Array | None]:
             """Once: the dx of each dy; adds to the members' gradients."""
             given = self._listed("dy", dy)
+            for name, each in zip(self.parts, given, strict=True):
+                if each is None:
+                    raise TypeError(f"member {name}: dy must be an array of the shape of y, got None")
             wanted = checks.boolean("input_gradient", input_gradient)
             courses = [going_back(each, None, wanted) for going_back, each in zip(ways, given, strict=True)]
             return [dx for dx, *_ in self._all_or_none(lambda: together(courses, [*self.parts]))]

@@ -46,7 +46,7 @@ def together(courses: Iterable[Course[T]], names: Sequence[str]) -> list[T]:
     None goes on from a None that it has yielded before all others have come to one, or to a request. An error
     names the member whose course has ended by it.
     """
-    results: dict[int, T] = {}
+    backend, results = kernels(), dict[int, T]()
     begun: list[Course[T]] = []
     calls: list[tuple[int, Course[T], Any]] = []
 
@@ -61,7 +61,7 @@ def together(courses: Iterable[Course[T]], names: Sequence[str]) -> list[T]:
             checked = []
             for place, course, found in waiting:
                 try:
-                    call = _next_call(course, found)
+                    call = _next_call(course, found, backend)
                 except StopIteration as end:
                     results[place] = end.value
                 except (TypeError, ValueError, RuntimeError) as error:
@@ -76,11 +76,11 @@ def together(courses: Iterable[Course[T]], names: Sequence[str]) -> list[T]:
             waiting = checked
 
     try:
-        kernels().compute(advance(begin()), len(names))
+        backend.compute(advance(begin()), len(names))
         while calls:
             waiting = [(place, course, call.results()) for place, course, call in calls]
             calls.clear()
-            kernels().compute(advance(waiting), len(names))
+            backend.compute(advance(waiting), len(names))
     finally:
         for course in begun:
             course.close()
@@ -99,12 +99,16 @@ def taken(waiting: list[T]) -> Course[T]:
         raise used from None
 
 
-def _next_call(course: Course[Any], found: Any) -> Any:
-    """What its next request has prepared, or None."""
+def _next_call(course: Course[Any], found: Any, backend: Any) -> Any:
+    """What its next request has prepared, or None. What a way back asks of another backend, which was in use
+    when it was made, is done at once."""
     while True:
         request = course.send(found)
         if request is None:
             return None
+        if not isinstance(request.stack, backend.Stack):
+            found = getattr(request.stack, request.name)(*request.arguments)
+            continue
         call = request.stack.prepare(request.name, request.arguments)
         if call is not None:
             return call

@@ -78,6 +78,12 @@ class OnKernels:
         return plain
 
 
+def _packed_alike(first: PackedSequence, second: PackedSequence) -> bool:
+    """Whether their rows are the same steps of the same sequences."""
+    pairs = (first.batch_sizes, second.batch_sizes), (first.sorted_indices, second.sorted_indices)
+    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
+
+
 def _is_whole(module: Any) -> bool:
     """Whether a module's `forward` is ours alone, and not a subclass's around it: it is as PyTorch's then."""
     return type(module).forward is OnKernels.forward
@@ -88,8 +94,10 @@ class _Layer(OnKernels):
         """`forward` with starts, which PyTorch's own functions have not."""
         kept, why, x, given = kept_by(self), _in_force(), input, starts
         if isinstance(input, PackedSequence):
-            if not isinstance(starts, PackedSequence) or not torch.equal(starts[1], input.batch_sizes):
-                raise ValueError(f"starts must be packed as input is, got {type(starts).__name__}")
+            if not isinstance(starts, PackedSequence) or not _packed_alike(starts, input):
+                came = "others" if isinstance(starts, PackedSequence) else type(starts).__name__
+                expected = "starts must be packed as input is, of the same lengths in the same order"
+                raise ValueError(f"{expected}, got {came}")
             x, given = input.data, starts.data
         problem = about_starts(given, x)
         if problem is not None:
