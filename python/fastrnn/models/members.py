@@ -71,7 +71,7 @@ class Many(Estimator):
             If the training of a member diverges.
         Exception, KeyboardInterrupt
             After any error the members are those before. Its message begins with the first of them that it
-            is about, such as ``member 17:``. When interrupted, an epoch of those that are worked on ends first.
+            is about, as ``member 17:``. When interrupted, an epoch of those that are worked on ends first.
         """
         estimator = self.estimator
         if not isinstance(estimator, NetworkEstimator):
