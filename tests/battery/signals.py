@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn import checkpoint, optim
 from fastrnn.backend import name_in_use
-from fastrnn.layers import LSTM, Linear, Recurrent, Sequential, layer, sequential, stream
+from fastrnn.layers import LSTM, Linear, Recurrent, Sequential, layer, stream
 
 from . import _interrupted as cases
 from ._interrupted import KINDS, bits
@@ -227,7 +227,9 @@ def sharing(layer, *arguments, right=Recurrent.__call__, **named):
 FAULTS = {
     "parameters written one by one": lambda: wrong(cases.weights, layer, "at_once", one_by_one),
     "parameters updated one by one": lambda: wrong(cases.optimizer_step, optim, "at_once", one_by_one),
-    "gradients of some layers only": lambda: wrong(cases.way_back, sequential, "at_once", lambda *_: None),
+    "gradients of some layers only": lambda: wrong(
+        cases.way_back, layer.Composite, "_all_or_none", lambda network, call: call()
+    ),
     "a stream that is half a step ahead": lambda: wrong(cases.streams, stream._Chain, "set_state", unmoved),
     "a stream that nobody lets go of": lambda: wrong(cases.streams, stream._Chain, "steps", not_let_go),
     "a file that is cut off": lambda: wrong(cases.files, checkpoint, "_replace", written_in_place),
