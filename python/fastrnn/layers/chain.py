@@ -72,18 +72,23 @@ def _course(layer: Recurrent[Any], training: bool) -> Callable[..., Course[Any]]
 
 def _own_inference(layer: Recurrent[Any], x: Any, state: Any, lengths: Any, starts: Any) -> Course[Any]:
     yield from ()
-    return layer(x, state, lengths, **({} if starts is None else {"starts": starts}))
+    return layer(x, state, lengths, **_named(starts))
 
 
 def _own_training(layer: Recurrent[Any], x: Any, state: Any, lengths: Any, starts: Any) -> Course[Any]:
     yield from ()
-    y, state_n, back = layer.forward(x, state, lengths, **({} if starts is None else {"starts": starts}))
+    y, state_n, back = layer.forward(x, state, lengths, **_named(starts))
 
     def going_back(dy: Any, dstate_n: Any, wanted: bool) -> Course[Any]:
         yield from ()
         return back(dy, dstate_n, input_gradient=wanted)
 
     return y, state_n, going_back
+
+
+def _named(starts: Any) -> dict[str, Any]:
+    """Only where there are any: a subclass may know nothing of them."""
+    return {} if starts is None else {"starts": starts}
 
 
 def back_through(undo: Sequence[Undo], dy: Any, wanted: bool) -> Course[Any]:
