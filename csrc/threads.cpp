@@ -102,9 +102,9 @@ int openmp_version() {
 #endif
 }
 
-void set_threads(int count) {
-  threads_set = count;
+int set_threads(int count) {
   forget_refusals();
+  return threads_set.exchange(count);
 }
 
 bool work_alone(bool now) { return std::exchange(alone, now); }

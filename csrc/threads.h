@@ -15,8 +15,8 @@ int max_threads();
 // thread has come, or woken up.
 int team_for(double flops, Index parts);
 
-// 0: automatic.
-void set_threads(int count);
+// 0: automatic. Returns what was set.
+int set_threads(int count);
 
 // Whether this thread's calls go without others, as it is itself one of as many as there are cores; and whether they did.
 bool work_alone(bool alone);

@@ -68,6 +68,14 @@ def isa(request):
     _core.set_isa(before)
 
 
+@pytest.fixture(autouse=True)
+def as_nobody_had_set_it():
+    """Each test leaves the number of threads to the tests after it."""
+    yield
+    if _core:
+        assert _core.set_num_threads(0) == 0
+
+
 @pytest.fixture
 def threads():
     """Sets the number of threads, all of which then work whatever else the machine is doing."""

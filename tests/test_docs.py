@@ -10,6 +10,7 @@ import pages
 import pytest
 
 import fastrnn
+from fastrnn import config
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if any(pages.blocks(path)))
@@ -23,7 +24,8 @@ def test_code_runs(path, tmp_path, monkeypatch):
         if re.search(rf"^(import|from) {package}\b", path.read_text(), re.MULTILINE):
             pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
-    pages.run(path)
+    with config.threads(0):  # as a reader's process begins, and the number that a page sets ends with it
+        pages.run(path)
 
 
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)

@@ -57,6 +57,17 @@ def set_num_threads(n: int) -> None:
 
 
 @contextlib.contextmanager
+def threads(n: int) -> Iterator[None]:
+    """In a ``with`` block calls of the whole process use `n` threads; 0: as many as if nobody had set it."""
+    before = _core.set_num_threads(n) if _core else 0
+    try:
+        yield
+    finally:
+        if _core:
+            _core.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def alone() -> Iterator[None]:
     """In a ``with`` block calls of this Python thread use no other: it is one of many that have their own."""
     before = _core.work_alone(True) if _core else True

@@ -151,7 +151,9 @@ class Failing:
             thread.join()
         else:
             run()
-        return found, error, self._library.failures()
+        failures = self._library.failures()
+        _core.set_num_threads(0)
+        return found, error, failures
 
     def in_use(self):
         gc.collect()

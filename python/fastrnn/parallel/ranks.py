@@ -140,14 +140,11 @@ class Ranks:
         sharing = sum(1 for each in masks if mine is None or each is None or mine & each)
         self._crowded = sharing > len(mine or masks)
         before = config.get_num_threads()
-        config.set_num_threads(0)
-        usual = config.get_num_threads()
+        with config.threads(0):
+            usual = config.get_num_threads()
         own = before if os.environ.get("OMP_NUM_THREADS") else min(before, max(1, usual // sharing))
-        config.set_num_threads(own)
-        try:
+        with config.threads(own):
             yield
-        finally:
-            config.set_num_threads(0 if before == usual else before)
 
     def fail(self) -> None:
         """Return if all ranks have failed; end all processes, with the traceback, if some go on."""
