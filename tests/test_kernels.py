@@ -62,7 +62,7 @@ class Problem:
         self.mask = (rng.integers(0, 3, (B, widths[0])) / 2).astype(dtype) if mask else None
 
     def call(self, convert=lambda a: a, **options):
-        *weights, vectors = self.parameters
+        *weights, vectors, _ = self.parameters
         weights = [None if array is None else convert(array) for array in weights]
         call = Call(
             self.form.cell,

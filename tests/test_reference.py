@@ -288,7 +288,7 @@ def test_a_clip_bounds_what_gates_and_the_state_are_made_of():
     call = random_call(rng, form, options=Options(clip=clip, coupled=True))
     y, (_, c_n), _ = run(call)
     h, c = call.states
-    w_ih, w_hh, b_ih, b_hh, _, (peephole,) = call.parameters
+    w_ih, w_hh, b_ih, b_hh, _, (peephole,), _ = call.parameters
     p_i, _, p_o = np.split(peephole, 3)
     for x_t, y_t in zip(call.x, y, strict=True):
         a_i, _, a_g, a_o = np.split(x_t @ w_ih.T + b_ih + h @ w_hh.T + b_hh, 4, axis=1)
@@ -414,7 +414,7 @@ def test_nothing_to_do(form, tokens, T, B):
 def test_float32_stays_float32(form):
     rng = np.random.default_rng(9)
     call = random_call(rng, form, state=False)
-    *weights, vectors = call.parameters
+    *weights, vectors, _ = call.parameters
     narrow = [None if array is None else array.astype("f4") for array in (*weights, *vectors)]
     parameters = type(call.parameters)(*narrow[:5], tuple(narrow[5:]))
     y, states, reserve = run(call._replace(x=call.x.astype("f4"), parameters=parameters))

@@ -23,6 +23,7 @@ from fastrnn.checks import (
     came,
     float_array,
     int_array,
+    one_of,
     require_shape,
     same_dtype,
 )
@@ -163,6 +164,7 @@ def _checked_back(
 
 def parameters_of(cell: str, given: Parameters) -> Parameters:
     """Those of a layer, whose sizes are everyone's; H, I and V must not be 0."""
+    one_of("format", given.format, ("float32",))
     facts = reference.CELLS[cell]
     gates, H, w_hr = len(facts.gates), "H", None
     if given.w_hr is not None:

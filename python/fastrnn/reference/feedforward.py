@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn.checks import Array
+from fastrnn.reference.formats import product
 
 
-@np.errstate(all="ignore")  # infinities and NaN flow through without a word, as in the kernels
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """y = x W^T + b.
 
@@ -21,11 +21,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     -------
     y : ndarray, (N, O)
     """
-    y: Array = x @ weight.T
-    return y if bias is None else y + bias
+    return product(x, weight, bias)
 
 
-@np.errstate(all="ignore")
+@np.errstate(all="ignore")  # infinities and NaN flow through without a word, as in the kernels
 def linear_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]:
     """The gradients of `linear` with respect to x, weight and bias, given that with respect to y.
 

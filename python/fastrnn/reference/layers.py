@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn.checks import Array, is_plain
 from fastrnn.reference.cells import CELLS
-from fastrnn.reference.feedforward import linear
+from fastrnn.reference.formats import product
 from fastrnn.reference.loop import backward, forward
 from fastrnn.reference.records import Call, Gradients, Options, Parameters
 
@@ -438,7 +438,7 @@ class Linear:
         weight, bias = self._parameters.w_ih, self._parameters.b_ih
         if not is_plain(x, weight.dtype) or x.shape[-1:] != weight.shape[1:]:
             return None
-        y: Array = linear(x.reshape(-1, x.shape[-1]), weight, bias)
+        y = product(x.reshape(-1, x.shape[-1]), weight, bias, self._parameters.format)
         return y.reshape(*x.shape[:-1], len(weight))
 
 

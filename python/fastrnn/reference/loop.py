@@ -20,6 +20,7 @@ import numpy as np
 
 from fastrnn.checks import Array
 from fastrnn.reference.cells import CELLS, Arrays, Cell
+from fastrnn.reference.formats import product
 from fastrnn.reference.products import Affine, Products
 from fastrnn.reference.records import Call, Gradients, Parameters
 
@@ -69,7 +70,7 @@ def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
     reserve : Reserve or None
         For `backward`, if `training`.
     """
-    x, w_hr = call.x, call.parameters.w_hr
+    x, w_hr, format = call.x, call.parameters.w_hr, call.parameters.format
     cell = CELLS[call.cell](call.parameters.vectors, call.options)
     of_x, of_h = _affines(cell, call.parameters)
     shapes = [(x.shape[1], width) for width in cell.widths(call.parameters)]
@@ -87,7 +88,7 @@ def forward(call: Call) -> tuple[Array, tuple[Array, ...], Reserve | None]:
         products = Products(cell.gates, of_h, None if call.mask is None else call.mask[rows], {})
         x_gates = np.split(of_x.of(x[times, rows]), len(cell.gates), axis=1)
         following, kept = cell.forward(products.multiply, x_gates, previous)
-        h = following[0] if w_hr is None else following[0] @ w_hr.T
+        h = following[0] if w_hr is None else product(following[0], w_hr, None, format)
         for state, value in zip(current, [h, *following[1:]], strict=True):
             state[rows] = value
         y[times, rows] = h
@@ -192,9 +193,10 @@ def _begin(call: Call, rows: Array, times: Array) -> Array:
 
 def _affines(cell: Cell, parameters: Parameters) -> tuple[Affine, Affine]:
     """What is done to x and to h."""
-    w_ih, w_hh, b_ih, b_hh, *_ = parameters
+    w_ih, w_hh, b_ih, b_hh, *_, format = parameters
     own = dict(zip(cell.vectors, parameters.vectors, strict=False))
-    return Affine(w_ih, b_ih, own.get("gamma_ih")), Affine(w_hh, b_hh, own.get("gamma_hh"))
+    gamma_ih, gamma_hh = own.get("gamma_ih"), own.get("gamma_hh")
+    return Affine(w_ih, b_ih, gamma_ih, format), Affine(w_hh, b_hh, gamma_hh, format)
 
 
 def _zeros(parameters: Parameters) -> Parameters:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn.checks import Array
+from fastrnn.reference.formats import product
 
 EPS = 1e-5  # added to variances, as in PyTorch's LayerNorm
 
@@ -45,21 +46,25 @@ class Affine(NamedTuple):
     w: Array  # (K, I) or (K, V)
     b: Array | None  # (K,)
     gamma: Array | None  # (K,)
+    format: str = "float32"  # of w
 
     def rows(self, part: slice) -> Affine:
         """That of some gates alone; views."""
-        return Affine(*(None if array is None else array[part] for array in self))  # type: ignore[arg-type]
+        b, gamma = (None if array is None else array[part] for array in (self.b, self.gamma))
+        return Affine(self.w[part], b, gamma, self.format)
 
-    def product(self, x: Array) -> Array:
-        """W x, (R, K), of (R, I) floats, or of (R,) tokens, which stand for columns of W."""
-        product: Array = x @ self.w.T if x.ndim == 2 else self.w.T[x]
-        return product
+    def product(self, x: Array, start: Array | None = None) -> Array:
+        """start + W x, (R, K), of (R, I) floats, or of (R,) tokens, which stand for columns of W."""
+        if x.ndim == 2:
+            return product(x, self.w, start, self.format)
+        columns: Array = self.w.T[x]
+        return columns if start is None else columns + start
 
     def of(self, x: Array) -> Array:
         """The whole, (R, K)."""
-        a = self.product(x)
-        if self.gamma is not None:
-            a = layer_norm(a) * self.gamma
+        if self.gamma is None:
+            return self.product(x, self.b)
+        a: Array = layer_norm(self.product(x)) * self.gamma
         return a if self.b is None else a + self.b
 
     def undo(self, x: Array, da: Array, gradients: Affine) -> Array:

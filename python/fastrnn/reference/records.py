@@ -20,6 +20,7 @@ class Parameters(NamedTuple):
     b_hh: Array | None = None  # (G*H,)
     w_hr: Array | None = None  # (P, H): h is projected by it. Then w_hh is (G*H, P), and y and h have P units
     vectors: Sequence[Array] = ()  # the cell's own
+    format: str = "float32"  # of `fastrnn.reference.FORMATS`: the weights are rounded to it already
 
     def arrays(self) -> list[Array]:
         """Those that are there, in this order."""

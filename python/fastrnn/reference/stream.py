@@ -13,7 +13,7 @@ import numpy as np
 
 from fastrnn.checks import Array, is_plain
 from fastrnn.reference.cells import CELLS
-from fastrnn.reference.feedforward import linear
+from fastrnn.reference.formats import product
 from fastrnn.reference.loop import forward
 from fastrnn.reference.records import Call, Options, Parameters
 
@@ -69,11 +69,12 @@ class Stream:
         states, left = [], iter(self._state)
         for stage in self._stages:
             kind, layers, _ = stage
-            weight, _, bias, *_ = layers[0]
+            weight, _, bias, *_, format = layers[0]
             if kind == "embedding":
                 x = weight[x]
             elif kind == "linear":
-                x = linear(x.reshape(-1, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], len(weight))
+                y = product(x.reshape(-1, x.shape[-1]), weight, bias, format)
+                x = y.reshape(*x.shape[:-1], len(weight))
             else:
                 x, state = _recur(stage, x, next(left))
                 states.append(state)
