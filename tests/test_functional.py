@@ -43,7 +43,9 @@ def backward(kind, reserve, *gradients):
 def flat(*results):
     """The arrays of nested results in a row, None left out."""
     for result in results:
-        if isinstance(result, (tuple, list)):
+        if isinstance(result, Parameters):
+            yield from result.arrays()
+        elif isinstance(result, (tuple, list)):
             yield from flat(*result)
         elif result is not None:
             yield result
