@@ -20,7 +20,8 @@ class Arrays(MutableMapping[str, Array]):
     KeyError
         If something is assigned to another name.
     ValueError
-        If what is assigned has another shape or kind of number: nothing has changed.
+        If what is assigned has another shape or kind of number, or the array is read-only: nothing has
+        changed.
     TypeError
         If a name is to be deleted.
 
@@ -56,6 +57,8 @@ class Arrays(MutableMapping[str, Array]):
             known = ", ".join(map(repr, self)) or "none"
             raise KeyError(f"there is no array {name!r} to assign to, and names are fixed: {known}")
         array = self[name]
+        if not array.flags.writeable:
+            raise ValueError(f"{name!r} is read-only, as all arrays of a compressed layer")
         if value is not array:  # which an in-place operator assigns
             array[...] = checks.matching_arrays("what is assigned", {name: value}, {name: array})[name]
 
@@ -74,6 +77,21 @@ class Arrays(MutableMapping[str, Array]):
     def __reduce__(self) -> tuple[Any, ...]:
         """A shallow copy has the same arrays, and a pickle arrays that are its own."""
         return _restored, (dict(self),)
+
+
+class Fixed(Arrays):
+    """Arrays that are only read, from now on: those of a compressed layer."""
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        super().__init__(arrays)
+        for array in self._arrays.values():
+            array.setflags(write=False)
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]  # which nobody writes to: who has packed it need not look again
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fixed, (dict(self),)
 
 
 def _restored(arrays: Mapping[str, Array]) -> Arrays:

@@ -11,7 +11,7 @@ from fastrnn import checkpoint, interop
 from fastrnn.interop.archive import Archive, Refusal, opened
 from fastrnn.interop.inventory import Entry, of_keras, of_onnx, of_torch
 from fastrnn.interop.torch_files import EXPORTED
-from fastrnn.layers import Layer
+from fastrnn.layers import Layer, compression
 from fastrnn.layers.description import build
 
 HEAD = 64  # bytes that tell
@@ -164,6 +164,9 @@ def load_layer(path: str | os.PathLike[str]) -> Layer:
     """The layer that its ``save`` wrote."""
     arrays, metadata = checkpoint.load(path)
     try:
-        return build(metadata["layer"], arrays)
+        formats = metadata.get("weights", {})
+        layer = build(metadata["layer"], compression.from_stored(arrays, formats))
+        compression.restore(layer, formats)
+        return layer
     except ValueError as error:
         raise Refusal(f"{os.fspath(path)!r} holds an inconsistent layer: {error}") from None

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from fastrnn import checks, functional
 from fastrnn.backend import Backend, kernels
 from fastrnn.checks import Array
+from fastrnn.layers.compression import Compressible, require_trainable
 from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.stream import Stage
 from fastrnn.reference import Parameters
 
 
-class Linear(Layer):
+class Linear(Compressible):
     """y = x W^T + b on the last axis.
 
     The parameters are ``weight`` (out_features, in_features) and ``bias`` (out_features,).
@@ -75,6 +76,7 @@ class Linear(Layer):
 
         `back` reads x and ``weight``: do not write to them before.
         """
+        require_trainable(self)
         array = self._input(x)
 
         def back(dy: npt.ArrayLike) -> Array:
@@ -87,7 +89,8 @@ class Linear(Layer):
         return functional.linear(array, *self.parameters.values()), back
 
     def _stages(self, batch: int) -> list[Stage]:
-        return [Stage("linear", [Parameters(self.parameters["weight"], None, self.parameters.get("bias"))])]
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
+        return [Stage("linear", [Parameters(weight, None, bias, format=self._format)])]
 
     def _input(self, x: npt.ArrayLike) -> Array:
         array = checks.array("x", x, f"a {self.dtype} array of shape (..., {self.in_features})")
@@ -95,10 +98,11 @@ class Linear(Layer):
 
     def _make(self, backend: Backend) -> Any:
         weight, *bias = map(self._parameters.look_at, self._parameters)
-        return backend.Linear(self._parameters, Parameters(weight, None, bias[0] if bias else None))
+        parameters = Parameters(weight, None, bias[0] if bias else None, format=self._format)
+        return backend.Linear(self._parameters, parameters)
 
 
-class Embedding(Layer):
+class Embedding(Compressible):
     """A vector for each token: y = weight[x]. The parameter is ``weight`` (V, E).
 
     Parameters
@@ -142,6 +146,7 @@ class Embedding(Layer):
 
     def forward(self, x: npt.ArrayLike) -> tuple[Array, Callable[[npt.ArrayLike], None]]:
         """The same as a call, and ``back(dy)``, which adds to `gradients`; tokens have no gradient."""
+        require_trainable(self)
         x = self._input(x)
 
         def back(dy: npt.ArrayLike) -> None:

@@ -133,9 +133,15 @@ class Layer:
             If `state` is not a mapping.
         ValueError
             If entries are missing, unexpected, misshapen or not floats: it names them all, and no parameter
-            has changed.
+            has changed. Also if the layer, or one in it, is compressed.
         """
         parameters = self.parameters
+        fixed = [name for name, array in parameters.items() if not array.flags.writeable]
+        if fixed:
+            raise ValueError(
+                f"{fixed[0]!r} of {type(self).__name__} is read-only, as all arrays of a compressed layer: "
+                "load into the one that it was made from, and compress that"
+            )
         found = checks.matching_arrays(f"state of {type(self).__name__}", state, parameters)
         own = [array.copy() for array in found.values()]  # as they may be parameters, under other names
         at_once(copying(own, map(parameters.__getitem__, found)))
@@ -157,9 +163,10 @@ class Layer:
             If the file cannot be written.
         """
         from fastrnn import checkpoint
+        from fastrnn.layers.compression import stored, told
         from fastrnn.layers.description import describe
 
-        checkpoint.save(path, self.parameters, {"layer": describe(self)})
+        checkpoint.save(path, stored(self), {"layer": describe(self), **told(self)})
 
     @property
     def _mixes(self) -> bool:
@@ -279,6 +286,45 @@ class Composite(Layer):
     def gradients(self) -> Arrays:
         """What the parts have: those whose `back` has run."""
         return Joined({name: layer.gradients for name, layer in self.parts.items()})
+
+    #: What `compress` has changed, where it was to say it.
+    compression: Any = None
+
+    @property
+    def weights(self) -> str:
+        """What the weights of its layers have: see `Recurrent.weights`; several, where they differ."""
+        from fastrnn.layers.compression import compressible
+
+        return ", ".join(sorted({layer.weights for layer in compressible(self).values()}))
+
+    def compress(
+        self,
+        weights: str,
+        *,
+        activations: int = 16,
+        check: Any = None,
+        metric: Callable[[Any], float] | None = None,
+    ) -> Any:
+        """A copy for inference whose weights have fewer bits: those of all recurrent layers, `Linear` and
+        `Embedding` in it. All others stay as they are.
+
+        Parameters
+        ----------
+        weights, activations, check, metric
+            As of `Recurrent.compress`.
+
+        Returns
+        -------
+        A network of the same class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As of a layer, which is named; or if there is none of these.
+        """
+        from fastrnn.layers.compression import compressed
+
+        return compressed(self, weights, activations, check, metric)
 
     def add_gradients(self, gradients: Mapping[str, Array]) -> None:
         """Add to the parts' gradients."""

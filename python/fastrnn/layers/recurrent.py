@@ -21,8 +21,9 @@ from fastrnn.checks import Array
 from fastrnn.docstrings import complete
 from fastrnn.functional.door import unchanged
 from fastrnn.functional.variants import checked, choose, refuse_unknown
+from fastrnn.layers.compression import Compressible, require_trainable
 from fastrnn.layers.feedforward import Dropout
-from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
+from fastrnn.layers.layer import Back, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
 from fastrnn.layers.states import States
 from fastrnn.layers.stream import Stage, Stream
@@ -56,7 +57,7 @@ class _Kept(NamedTuple):
     started_anew: Sequence[str | None]  # likewise, where sequences started in the middle
 
 
-class Recurrent(Layer, Generic[StateT]):
+class Recurrent(Compressible, Generic[StateT]):
     """One or more recurrent layers on top of each other, in one or both directions: `RNN`, `LSTM` or `GRU`.
 
     The parameters go by PyTorch's names: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``
@@ -376,6 +377,7 @@ class Recurrent(Layer, Generic[StateT]):
         self, x: Any, state: Any, lengths: Any, starts: Any, start_state: Any = None
     ) -> Course[tuple[Array, StateT, Callable[..., Course[tuple[Any, StateT, Any]]]]]:
         """`forward`, and the way back, which is a course too."""
+        require_trainable(self)
         given = _Given(x, state, lengths, starts, start_state)
         y, state_n, *kept = yield from self._train(given)  # emptied when it is taken
         shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
@@ -476,7 +478,7 @@ class Recurrent(Layer, Generic[StateT]):
         look_at = self._parameters.look_at
         arrays: dict[str, Any] = {base: look_at(base + suffix) for base in self._bases}
         weights = {field: arrays.pop(base, None) for base, field in FIELDS.items()}
-        return Parameters(**weights, vectors=tuple(arrays.values()))
+        return Parameters(**weights, vectors=tuple(arrays.values()), format=self._format)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle of the layer has: nor a `record`."""

@@ -17,6 +17,7 @@ from fastrnn.checks import Array
 from fastrnn.data import Sequences
 from fastrnn.layers.attention import Attention
 from fastrnn.layers.chain import Masked, Pooled, Steps, back_through, run, swapped
+from fastrnn.layers.compression import require_trainable
 from fastrnn.layers.feedforward import Embedding
 from fastrnn.layers.layer import Composite, Layer, floats, held_in
 from fastrnn.layers.pooling import Last, Pooling
@@ -209,6 +210,7 @@ class Sequential(Composite):
         self, x: Any, state: Any, lengths: Any, starts: Any
     ) -> Course[tuple[Array, tuple[Any, ...], Callable[..., Course[tuple[Any, ...]]]]]:
         """`forward`, the states, and the way back, which is a course too, as recurrent layers have it."""
+        require_trainable(self)
         body, head = self._split()
         given, valid, states = self._given(body, x, lengths, state)
         body = self._starting(body, given, starts)
