@@ -20,6 +20,7 @@ import fastrnn
 from fastrnn import checkpoint, conversion, demo, diagnostics, examples, models, parallel
 from fastrnn.checks import Array
 from fastrnn.layers import CELLS
+from fastrnn.layers.compression import WEIGHTS
 from fastrnn.models.text import TextGenerator
 from fastrnn.optim import OPTIMIZERS
 from fastrnn.training import SCHEDULES
@@ -79,6 +80,10 @@ QUESTIONS: dict[str, dict[str, Any]] = {  # options of the readers and writers o
     "lengths": {"action": "store_true", "help": "let an ONNX model take the lengths of sequences"},
     "states": {"action": "store_true", "help": "let it take and give states"},
     "tokens": {"action": "store_true", "help": "let it take tokens where the first layer is recurrent"},
+    "weights": {
+        "choices": WEIGHTS,
+        "help": "compress the weights, for inference: a model stays whole, in a file of fastrnn's",
+    },
 }
 
 
@@ -329,6 +334,7 @@ def _parser() -> argparse.ArgumentParser:
         " model.onnx model.safetensors",
         " model.keras model.onnx --states",
         " w.pt model.onnx --order embedding lstm Last fc --batch-first",
+        " model.safetensors small.safetensors --weights int8",
     )
     add("source", metavar="IN", help="a file of any of these, whatever its name is")
     kinds = ", ".join(conversion.WRITERS)

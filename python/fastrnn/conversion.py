@@ -47,7 +47,8 @@ def convert(source: str, target: str, options: Mapping[str, Any]) -> None:
     source, target : str
         A file that `fastrnn.load` reads, and the one to write.
     options : mapping
-        Some for the reader, some for the writer; an `order` is words, names in it or of layers.
+        Some for the reader, some for the writer; an `order` is words, names in it or of layers. With
+        `weights` what is written is compressed, and a model as a whole.
 
     Raises
     ------
@@ -57,19 +58,25 @@ def convert(source: str, target: str, options: Mapping[str, Any]) -> None:
     ending = os.path.splitext(target)[1].lower()
     if ending not in WRITERS:
         raise ValueError(f"OUT must end in {', '.join(WRITERS)}, got {target!r}")
+    weights = options.get("weights")
+    if weights is not None and ending != ".safetensors":
+        raise ValueError(f"--weights goes with OUT in .safetensors, as others have no such, got {target!r}")
     kind, write = files.kind_of(source), WRITERS[ending]
     reading, writing = _taken(options, kind.read), _taken(options, write)
-    for name in options.keys() - reading.keys() - writing.keys():
+    for name in options.keys() - reading.keys() - writing.keys() - {"weights"}:
         raise ValueError(f"--{name.replace('_', '-')} goes with other files than {source!r} and {target!r}")
     if "order" in reading:
         reading["order"] = [_part(word) for word in reading["order"]]
     network = kind.read(source, **reading)
-    if not isinstance(network, Layer):
+    if weights is not None:
+        network = files.compressed(network, weights)
+        write = type(network).save
+    elif not isinstance(network, Layer):
         what = "its network is written, but no vocabulary, classes or scaling"
         checks.warn(f"of the {type(network).__name__} {what}")
         network = network.network_
     write(network, target, **writing)
-    _block("network", network)
+    _block("network", network if isinstance(network, Layer) else network.network_)
     if os.path.isfile(target):  # and no pipe
         _line("written", f"{os.path.getsize(target):,} bytes, {files.kind_of(target).what}")
 

@@ -516,8 +516,8 @@ def _require_writable(what: str, arrays: Mapping[str, Array]) -> None:
     _require_floats(what, arrays)
     for name, array in arrays.items():
         if not array.flags.writeable:
-            place = f"{what}[{name!r}]"
-            raise ValueError(f"{place} is updated in place and must be writable, got a read-only array")
+            place, came = f"{what}[{name!r}]", "a read-only array, as compressed layers have them"
+            raise ValueError(f"{place} is updated in place and must be writable, got {came}")
 
 
 def _betas(betas: tuple[float, float]) -> tuple[float, float]:

@@ -40,7 +40,9 @@ class Kind(NamedTuple):
     arrays: Callable[[str], dict[str, Entry]] | None = None
 
 
-def load(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], **options: Any) -> Any:
+def load(
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes], *, weights: str | None = None, **options: Any
+) -> Any:
     """A trained model from a file of fastrnn, PyTorch, ONNX, Keras or NumPy.
 
     What it is is seen by its content: its name does not matter. No framework is needed, and nothing in the
@@ -51,6 +53,8 @@ def load(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], **options: A
     path : path
         A file that a model's or a layer's ``save`` wrote; or one for `fastrnn.interop.from_torch`,
         `fastrnn.interop.from_onnx` or `fastrnn.interop.from_keras`.
+    weights : {"float16", "bfloat16", "int8"}, optional
+        What the weights are to be compressed to, for inference: see `fastrnn.layers.Recurrent.compress`.
     **options
         As of that function: ``layers=True`` gives a dict of all recurrent layers by their names in the file,
         whatever stands around them; ``order=[...]`` says what a state dict of PyTorch does not. Of a model of
@@ -66,7 +70,7 @@ def load(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], **options: A
         If the file cannot be read, as FileNotFoundError when there is none.
     ValueError
         If it is damaged, is no model that fastrnn knows, or has something in it that fastrnn cannot compute
-        in just the same way: it says what, and what to do instead.
+        in just the same way: it says what, and what to do instead. Or if it cannot be compressed.
     TypeError
         If it takes no such option.
     ImportError
@@ -85,7 +89,17 @@ def load(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], **options: A
     LSTM(3, 5)
     """
     name = os.fsdecode(path)
-    return kind_of(name).read(name, **options)
+    found = kind_of(name).read(name, **options)
+    return found if weights is None else compressed(found, weights)
+
+
+def compressed(found: Any, weights: str) -> Any:
+    """What a file held, compressed; several layers each by itself."""
+    if isinstance(found, dict):
+        return {name: compressed(each, weights) for name, each in found.items()}
+    if not hasattr(found, "compress"):
+        raise ValueError(f"weights goes with recurrent layers, Linear, Embedding and networks, got {found!r}")
+    return found.compress(weights)
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind:

@@ -133,7 +133,6 @@ class Compressible(Layer):
 def compressed(network: Any, weights: str, activations: int, check: Any, metric: Any) -> Any:
     """A compressed copy of a layer, or of a network of them: see `Compressible.compress`."""
     format = format_of(weights, activations)
-    metric = metric if metric is None else checks.function("metric", metric)
     owners = compressible(network)
     if not owners:
         raise ValueError(
@@ -153,6 +152,8 @@ def compared(
     before: Any, after: Any, weights: str, output: Callable[[Any], Any] | None, metric: Any
 ) -> Compression:
     """What an output of two, and a metric, say of them; it is printed."""
+    if metric is not None:
+        checks.function("metric", metric)
     found = Compression(weights)
     if output is not None:
         old, new = (_numbers(output(each)) for each in (before, after))

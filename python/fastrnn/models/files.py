@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn import checkpoint, parallel
 from fastrnn.checks import Array
+from fastrnn.layers.compression import from_stored, restore, stored, told
 from fastrnn.layers.description import Blank, build, describe
 from fastrnn.models.parameters import NetworkParameters
 from fastrnn.training import Training
@@ -39,7 +40,7 @@ class Stored(NetworkParameters):
         """Write the fitted model to a safetensors file, in one step: see `fastrnn.checkpoint.save`."""
         self._require_fitted("history_")
         arrays, metadata = self._metadata()
-        checkpoint.save(path, {**self.network_.parameters, **arrays}, metadata)
+        checkpoint.save(path, {**stored(self.network_), **arrays}, metadata)
 
     @classmethod
     def load(cls: type[Self], path: str | os.PathLike[str], **parameters: Any) -> Self:
@@ -62,7 +63,9 @@ class Stored(NetworkParameters):
         tensors, metadata = checkpoint.load(path)
         cls._require_own(path, metadata)
         try:
-            weights = {name: each for name, each in tensors.items() if not name.startswith((STATE, LEARNED))}
+            narrow = {name: each for name, each in tensors.items() if not name.startswith((STATE, LEARNED))}
+            formats = metadata.get("weights", {})
+            weights = from_stored(narrow, formats)
             kept = {name: _kept(name, each, weights) for name, each in metadata["parameters"].items()}
             model = cls(**{**kept, **parameters})._checked_copy()
             model._restore({**metadata, **part_of(tensors, LEARNED)})
@@ -71,6 +74,7 @@ class Stored(NetworkParameters):
             model._build(blank)  # an error, if it is larger than the weights, before that takes memory
             model._begin()
             model.network_.load_state_dict(weights)
+            restore(model.network_, formats)
             model.history_, model.best_epoch_ = metadata["history"], metadata["best_epoch"]
         except Exception as error:  # of many kinds, since a file may hold anything
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -99,6 +103,7 @@ class Stored(NetworkParameters):
             **{name: value for name, value in learned.items() if name not in arrays},
             "history": self.history_,
             "best_epoch": self.best_epoch_,
+            **told(self.network_),
         }
         return {f"{LEARNED}{name}": array for name, array in arrays.items()}, metadata
 
