@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from test_estimator import ALL_MODELS, LABELS
+from test_estimator import ALL_MODELS, LABELS, classifier
 
 import fastrnn
 from fastrnn import checkpoint, layers, optim, training
@@ -142,6 +142,37 @@ def number(array):
 LAYERS = Kind(lambda path: all_layers().save(path), lambda path: number(outputs(fastrnn.load(path))))
 
 
+# -- weights of fewer bits
+
+
+def write_compressed(path):
+    """Layers in every format, beside one that is as it was."""
+    parts = {"as_it_was": layers.Linear(4, 3, seed=0)}
+    for weights in ("float16", "bfloat16", "int8"):
+        parts[weights] = layers.LSTM(4, 3, proj_size=2, seed=0).compress(weights)
+    tokens = layers.Sequential(layers.Embedding(9, 4, seed=0), layers.GRU(4, 3, seed=0))
+    layers.Composite(**parts, tokens=tokens.compress("int8", activations=8)).save(path)
+
+
+def read_compressed(path):
+    network = fastrnn.load(path)
+    assert network.weights == "bfloat16, float16, float32, int8"
+    *parts, tokens = network.parts.values()
+    with fastrnn.use_backend("reference"):  # of files alone: what is rounded might be so to the other side
+        return number(np.concatenate([*map(outputs, parts), np.ravel(tokens(TOKENS))]))
+
+
+def write_compressed_model(path):
+    model, data = classifier(epochs=2)
+    model.fit(*data).compress("int8").save(path)
+
+
+def read_compressed_model(path):
+    model = SequenceClassifier.load(path)
+    assert model.network_.weights == "int8"
+    return number(model.predict_proba(classifier()[1][0]))
+
+
 # -- trainings of networks of one's own, by each optimizer
 
 
@@ -191,6 +222,8 @@ KINDS = {
     **{f"training_by_{name}": training_by(make) for name, make in OPTIMIZERS.items()},
     "forecaster_of_each": Kind(write_of_each, read_of_each),
     "layers": LAYERS,
+    "compressed": Kind(write_compressed, read_compressed),
+    "compressed_model": Kind(write_compressed_model, read_compressed_model),
     "arrays": Kind(write_arrays, read_arrays),
 }
 FILES = sorted(FOLDER.glob("*/*.safetensors"))

@@ -228,7 +228,8 @@ def from_stored(arrays: Mapping[str, Array], formats: Mapping[str, str]) -> dict
     ValueError
         If these are no arrays in such formats.
     """
-    if not isinstance(formats, Mapping) or not all(format in DTYPES for format in formats.values()):
+    known = isinstance(formats, Mapping) and all(format in [*DTYPES] for format in formats.values())
+    if not known:
         raise ValueError(f"weights must be formats of layers by name, got {checks.came(formats)}")
     found = dict(arrays)
     for name, array in arrays.items():
