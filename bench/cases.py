@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+FORMATS = ("float32", "float16", "bfloat16", "int8")  # of weights
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Case:
     "torch-cell-infer" (T steps by a loop in Python), "torch-model" (the training step of an embedding,
     recurrent layers with dropout between them, and an output layer, on packed text). "many-train" and
     "many-infer" are `models` layers, each of weights and data of its own
+    format : of the weights, one of FORMATS; each peer rounds the same float32 ones by its own rules
     """
 
     set: str
@@ -34,6 +36,7 @@ class Case:
     layers: int = 1
     dtype: str = "float32"
     models: int = 1
+    format: str = "float32"
 
     def __str__(self) -> str:
         name = f"{self.cell} T={self.T} B={self.B} I={self.I} H={self.H}"
@@ -213,6 +216,15 @@ QUICK = [
     Case("torch-model", "lstm", 64, 32, 100, 128, layers=2),
     Case("many-train", "lstm", 50, 32, 8, 32, models=100),
     Case("many-infer", "lstm", 50, 1, 8, 32, models=100),
+]
+
+# Where narrower weights are for: few rows, whose step is a read of the weights.
+NARROW = [
+    *_cases("infer", "lstm", *((100, 1, n, n) for n in (64, 128, 256, 512, 1024))),
+    *_cases("infer", "lstm", *((100, 4, n, n) for n in (64, 256, 1024))),
+    *_cases("infer", "gru", *((100, 1, n, n) for n in (64, 256, 1024))),
+    *_cases("stream", "lstm", *((1, 1, n, n) for n in (64, 256, 1024))),
+    *_cases("stream", "gru", (1, 1, 256, 256)),
 ]
 
 # Training and inference whose memory is measured.

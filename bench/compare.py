@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 
+import formats
 import probe
 import report
-from cases import CASES, MEMORY, QUICK, SETS, Case
+from cases import CASES, FORMATS, MEMORY, NARROW, QUICK, SETS, Case
 from peers import PEERS
 from worker import NotOffered, PeerError, Worker
 
-TOLERANCE = 1e-4  # of each result's largest value
+# Of each result's largest value, by the format of the weights.
+TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 2e-2, "int8": 5e-2}
 ROUND_SECONDS = 0.02
 BUDGET = 6.0  # seconds for the rounds of a peer in one case, from LEAST_ROUNDS on
 LEAST_ROUNDS = 3
@@ -53,7 +55,7 @@ RESTRICTIONS = {
 def main() -> None:
     options = _options()
     os.environ |= RESTRICTIONS.get(options.isa, {})
-    cases = [case for case in (QUICK if options.quick else CASES) if case.set in options.sets]
+    cases = _cases(options)
     run: dict[str, Any] = {
         "cpu": probe.cpu_name() + (f", {options.isa.upper()} only" if options.isa else ""),
         "cores": probe.processors(),
@@ -82,10 +84,15 @@ def main() -> None:
             record = dataclasses.asdict(case) | {"case": str(case), "threads": threads, "flops": case.flops()}
             record["peers"] = measure(case, crew, expected, options.rounds)
             run["records"].append(record)
-            print(f"[{number}/{len(cases)}] {report.line(record)}", flush=True)
+            told = formats.line(record) if options.weights else report.line(record)
+            print(f"[{number}/{len(cases)}] {told}", flush=True)
         _save(run, options.out)
     for worker in (oracle, *workers.values()):
         worker.close()
+    if options.weights:
+        formats.write(run, options.out)
+        print(formats.summary(run))
+        return
     if "beside" in options.sets and options.against is None:
         run["beside"] = _beside(options.rounds)
     if "train" in options.sets and not options.quick and options.against is None:
@@ -95,6 +102,13 @@ def main() -> None:
     report.write(run, options.out)
     print(report.summary(run))
     print(f"written: {options.out}/results.json, results.md, results.png")
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    if options.weights:
+        asked = [case for case in NARROW if case.set in options.sets]
+        return [dataclasses.replace(case, format=format) for case in asked for format in options.weights]
+    return [case for case in (QUICK if options.quick else CASES) if case.set in options.sets]
 
 
 def _peers_of(case: Case, peers: list[str]) -> list[str]:
@@ -122,6 +136,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--isa", choices=RESTRICTIONS, help="as on a processor that has no better one")
+    parser.add_argument(
+        "--weights",
+        type=_list_of(FORMATS),
+        help=f"of {','.join(FORMATS)}: few rows with weights of these formats, in the sets infer and stream",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds, all threads only")
     parser.add_argument(
         "--against", metavar="PATH", help="only another fastrnn: the folder that holds the package"
@@ -187,7 +206,7 @@ def _probe(run: dict[str, Any], threads: list[int]) -> None:
 
 
 def expected_of(oracle: Worker, case: Case) -> dict[str, np.ndarray]:
-    (results,) = oracle.ask("prepare", dataclasses.replace(case, dtype="float64")).values()
+    (results,) = oracle.ask("prepare", dataclasses.replace(case, dtype="float64", format="float32")).values()
     return results
 
 
@@ -198,8 +217,7 @@ def measure(
     found: dict[str, dict[str, Any]] = {}
     for name, worker in crew.items():
         try:
-            way, ways = _ready(case, worker, expected)
-            found[name] = {"way": way, "ways": ways, "rounds": []}
+            found[name] = _ready(case, worker, expected) | {"rounds": []}
         except NotOffered as reason:
             found[name] = {"not offered": str(reason)}
         except PeerError as error:
@@ -222,28 +240,35 @@ def measure(
     return found
 
 
-def _ready(case: Case, worker: Worker, expected: dict[str, np.ndarray]) -> tuple[str, int]:
-    """The fastest of a peer's ways, and how many there are: those with the right results, or with none to
-    compare because they are another function."""
-    ways = worker.ask("prepare", case)
-    faults = {name: results and _fault(case, results, expected) for name, results in ways.items()}
-    right = [name for name, fault in faults.items() if not fault]
+def _ready(case: Case, worker: Worker, expected: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The fastest of a peer's ways, how far it is off, and how many ways there are: those with the right
+    results, or with none to compare because they are another function."""
+    right, faults = {}, []
+    for name, results in worker.ask("prepare", case).items():
+        try:
+            right[name] = results and _off(case, results, expected)
+        except PeerError as fault:
+            faults.append(f"{name}: {fault}")
     if not right:
-        raise PeerError("; ".join(f"{name}: {fault}" for name, fault in faults.items()))
-    return worker.ask("choose", right, ROUND_SECONDS), len(right)
+        raise PeerError("; ".join(faults))
+    way = worker.ask("choose", list(right), ROUND_SECONDS)
+    return {"way": way, "ways": len(right), "off": right[way]}
 
 
-def _fault(case: Case, results: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str | None:
+def _off(case: Case, results: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """By how much of its largest value a result is off at most; PeerError where it is wrong."""
     if absent := REQUIRED.get(case.work, TRAINING) - results.keys():
-        return f"no {', '.join(sorted(absent))}"
+        raise PeerError(f"no {', '.join(sorted(absent))}")
+    most = 0.0
     for name, found in results.items():
         truth = expected[name]
         if found.shape != truth.shape:
-            return f"{name} has shape {found.shape}, not {truth.shape}"
-        error = np.abs(found - truth).max() / np.abs(truth).max()
-        if not error <= TOLERANCE:
-            return f"{name} is off by {error:.0e} of its largest value"
-    return None
+            raise PeerError(f"{name} has shape {found.shape}, not {truth.shape}")
+        error = float(np.abs(found - truth).max() / np.abs(truth).max())
+        if not error <= TOLERANCE[case.format]:
+            raise PeerError(f"{name} is off by {error:.0e} of its largest value")
+        most = max(most, error)
+    return most
 
 
 def _beside(rounds: int) -> dict[str, dict[str, float]]:

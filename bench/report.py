@@ -63,13 +63,13 @@ def ratios(record: Record) -> dict[str, float]:
 
 def line(record: Record) -> str:
     """A record in a line, for the screen."""
-    head = f"{record['set']} {record['case']}, {_threads(record['threads'])}: "
+    head = f"{record['set']} {record['case']}, {of_threads(record['threads'])}: "
     ours = seconds(record)
     if ours is None:
         return head + f"fastrnn {record['peers'][OURS]}"
     parts = [f"{name} {ratio:.2f}×" for name, ratio in ratios(record).items()]
     errors = [f"{name} ({found['error']})" for name, found in record["peers"].items() if "error" in found]
-    return head + f"{_time(ours)}, {record['flops'] / ours / 1e9:.1f} GFLOP/s; {', '.join(parts + errors)}"
+    return head + f"{duration(ours)}, {record['flops'] / ours / 1e9:.1f} GFLOP/s; {', '.join(parts + errors)}"
 
 
 def write(run: Run, folder: Path) -> None:
@@ -179,7 +179,7 @@ def _float64(run: Run) -> list[tuple[float, str]]:
     return [(double[case] / single[case], case) for case in double if case in single]
 
 
-def _mean(values: Iterable[float]) -> float:
+def mean(values: Iterable[float]) -> float:
     logs = [math.log(value) for value in values]
     return math.exp(sum(logs) / len(logs))
 
@@ -229,15 +229,15 @@ def summary(run: Run) -> str:
     if "against" in run["peers"]:
         figures = [(TITLES[name], _against(run, name, {"against"}), min, "×") for name in _sets(run)]
     rows = [
-        [what, _figure(worst(found)[0], unit), worst(found)[1], _figure(_mean(v for v, _ in found), unit)]
+        [what, _figure(worst(found)[0], unit), worst(found)[1], _figure(mean(v for v, _ in found), unit)]
         for what, found, worst, unit in figures
         if found
     ]
-    return _table(["what", "worst shape", "which", "geometric mean"], rows)
+    return table(["what", "worst shape", "which", "geometric mean"], rows)
 
 
 def _markdown(run: Run) -> str:
-    parts = ["# fastrnn beside its peers\n", _machine(run)]
+    parts = ["# fastrnn beside its peers\n", machine(run)]
     parts += ["## In short\n", summary(run)]
     parts += [
         "## Times as fast as each peer\n",
@@ -248,23 +248,23 @@ def _markdown(run: Run) -> str:
         threads = sorted({record["threads"] for record in run["records"] if record["set"] == name})
         for n in threads:
             records = [r for r in run["records"] if r["set"] == name and r["threads"] == n]
-            parts += [f"## {TITLES[name]}, {_threads(n)}\n", _shapes(run, records)]
+            parts += [f"## {TITLES[name]}, {of_threads(n)}\n", _shapes(run, records)]
     if run.get("beside"):
         parts += ["## Beside others: times as long as on one thread\n", _beside(run)]
     if run["memory"]:
         parts += ["## Memory of one call\n", _memory(run)]
-    if notes := _notes(run):
+    if notes := ways_and_failures(run):
         parts += ["## Failures, and which of several ways was taken\n", notes]
     return "\n".join(parts)
 
 
-def _machine(run: Run) -> str:
+def machine(run: Run) -> str:
     lines = [f"{run['cpu']}, {run['cores']} cores; {run['system']}; medians of up to {run['rounds']} rounds."]
     for n, peak in run["peak"].items():
         read = ", ".join(f"{level} {rate:.0f}" for level, rate in run["bandwidth"][n].items())
         least = min(run["peaks"][n])
         lines.append(
-            f"{_threads(int(n))}: FMA peak {peak:.0f} GFLOP/s (at the worst moment {least:.0f}); "
+            f"{of_threads(int(n))}: FMA peak {peak:.0f} GFLOP/s (at the worst moment {least:.0f}); "
             f"reading, GB/s: {read}."
         )
     versions = [
@@ -283,9 +283,9 @@ def _means(run: Run) -> str:
     rows = []
     for name in _sets(run):
         found = _by_peer(run, name)
-        cells = [f"{_mean(found[p]):.2f} ({min(found[p]):.2f})" if p in found else "–" for p in peers]
+        cells = [f"{mean(found[p]):.2f} ({min(found[p]):.2f})" if p in found else "–" for p in peers]
         rows.append([name, *cells])
-    return _table(["set", *(run["peers"][name]["label"] for name in peers)], rows)
+    return table(["set", *(run["peers"][name]["label"] for name in peers)], rows)
 
 
 def _shapes(run: Run, records: list[Record]) -> str:
@@ -301,14 +301,14 @@ def _shapes(run: Run, records: list[Record]) -> str:
         rate = record["flops"] / ours / 1e9
         share = rate / run["peak"][str(record["threads"])]
         ratio = [f"{those[name]:.2f}×" if name in those else "–" for name in peers]
-        rows.append([record["case"], _time(ours), f"{rate:.1f}", f"{share:.0%}", *ratio])
-    return _table(heads, rows)
+        rows.append([record["case"], duration(ours), f"{rate:.1f}", f"{share:.0%}", *ratio])
+    return table(heads, rows)
 
 
 def _beside(run: Run) -> str:
     found = run["beside"]
     rows = [[case, *(f"{ratio:.2f}" for ratio in ratios.values())] for case, ratios in found.items()]
-    return _table(["call", *next(iter(found.values()))], rows)
+    return table(["call", *next(iter(found.values()))], rows)
 
 
 def _memory(run: Run) -> str:
@@ -318,10 +318,10 @@ def _memory(run: Run) -> str:
         + [f"{record['bytes'][name] / 2**20:.1f} MB" if name in record["bytes"] else "–" for name in labels]
         for record in run["memory"]
     ]
-    return _table(["", *labels.values()], rows)
+    return table(["", *labels.values()], rows)
 
 
-def _notes(run: Run) -> str:
+def ways_and_failures(run: Run) -> str:
     """Each failure, and which way was the fastest where a peer has several; how often each."""
     found: Counter[str] = Counter()
     for record in run["records"]:
@@ -334,7 +334,7 @@ def _notes(run: Run) -> str:
     return "".join(f"- {text} ({count})\n" for text, count in sorted(found.items()))
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
+def table(heads: list[str], rows: list[list[str]]) -> str:
     lines = [heads, ["---"] + ["--:"] * (len(heads) - 1), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -343,7 +343,7 @@ def _figure(value: float, unit: str) -> str:
     return f"{value:.0%}" if unit == "%" else f"{value:.2f}×"
 
 
-def _threads(n: int) -> str:
+def of_threads(n: int) -> str:
     return f"{n} thread{'s' * (n > 1)}"
 
 
@@ -351,7 +351,7 @@ def _short(ratio: float) -> str:
     return f"{ratio:.2f}×" if ratio < 0.995 else f"{ratio:.1f}×"
 
 
-def _time(value: float) -> str:
+def duration(value: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= size or unit == "µs":
             return f"{value / size:.3g} {unit}"
@@ -384,7 +384,7 @@ def _picture(run: Run, path: Path) -> None:
         axis.minorticks_off()
     how = "bar: geometric mean over the shapes; line: from the least to the most"
     figure.suptitle("fastrnn is this many times as fast as", x=0.01, ha="left", fontsize=15, weight="bold")
-    figure.text(0.01, 1 - 0.38 / height, f"{run['cpu']}, {_threads(_most_threads(run))}\n{how}", va="top")
+    figure.text(0.01, 1 - 0.38 / height, f"{run['cpu']}, {of_threads(_most_threads(run))}\n{how}", va="top")
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / height))
     figure.savefig(path, dpi=130)
 
@@ -392,7 +392,7 @@ def _picture(run: Run, path: Path) -> None:
 def _headline(run: Run, path: Path) -> None:
     """Three bars, to be read on a phone."""
     found = {words: _by_peer(run, name).get("torch") for name, words in HEADLINE.items()}
-    means = {words: _mean(ratios) for words, ratios in found.items() if ratios}
+    means = {words: mean(ratios) for words, ratios in found.items() if ratios}
     if not means:
         return
     figure = _figure_of(4.4, 2.6)
@@ -416,8 +416,8 @@ def _figure_of(width: float, height: float) -> Any:
 
 
 def _panel(axis: Any, title: str, found: dict[str, list[float]]) -> None:
-    order = sorted(found, key=lambda label: _mean(found[label]), reverse=True)
-    means = [_mean(found[label]) for label in order]
+    order = sorted(found, key=lambda label: mean(found[label]), reverse=True)
+    means = [mean(found[label]) for label in order]
     colours = [FASTER if mean >= 1 else SLOWER for mean in means]
     axis.barh(order, [mean - 1 for mean in means], left=1, color=colours, height=0.66)
     for label, mean in zip(order, means, strict=True):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import Case
-from peers.base import Unsupported
+from peers.base import Unsupported, require
 
 HERE = Path(__file__).parent
 
@@ -107,6 +107,7 @@ class Served:
         """Get ready; the results of each way to compute the case, None where they cannot be compared."""
         self._runs = {}
         gc.collect()
+        require(case.format in self.peer.formats, f"no {case.format} weights")
         self._data = case.data()
         self._runs = self.peer.runs(case, self._data)
         return {name: run.results and run.results() for name, run in self._runs.items()}
@@ -183,7 +184,7 @@ def _status(field: str) -> int:
 
 def main(peer: str, threads: str, path: str | None = None) -> None:
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print is no answer
     if hasattr(os, "sched_setaffinity"):  # some libraries know no other way to be told
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(threads) :])
     warnings.simplefilter("ignore")

@@ -43,9 +43,11 @@ class Base:
     """A peer: imported, and told its number of threads, when an instance is made.
 
     label : how people call it
+    formats : of weights, for which it has something in some case
     """
 
     label: str
+    formats: tuple[str, ...] = ("float32",)
 
     def __init__(self, threads: int) -> None:
         raise NotImplementedError

@@ -6,13 +6,14 @@ from functools import cached_property
 
 import numpy as np
 
-from cases import Case, Data
+from cases import FORMATS, Case, Data
 from peers import torch
 from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run, of_some
 
 
 class Peer(Base):
     label = "fastrnn"
+    formats = FORMATS
 
     def __init__(self, threads: int) -> None:
         import fastrnn
@@ -87,7 +88,7 @@ class Peer(Base):
         kind = getattr(self.fastrnn, case.cell.upper())
         layer = kind(case.I, case.H, case.layers, dtype=case.dtype)
         layer.load_state_dict({name: weights[name] for name in layer.parameters})
-        return layer
+        return layer if case.format == "float32" else layer.compress(case.format)
 
     def _stream(self, case: Case, data: Data) -> dict[str, Run]:
         layer = self._layer(case, data.weights)

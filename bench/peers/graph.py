@@ -12,14 +12,14 @@ TO = {"lstm": ("ifgo", "iofg"), "gru": ("rzn", "zrn"), "rnn": ("h", "h")}
 STATES = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 
 
-def model(case: Case, data: Data) -> bytes:
-    """The serialized model: ``x`` (T, B, I) to ``y`` (T, 1, B, H), and for a stream also the state, from
+def model(case: Case, data: Data, with_states: bool = False) -> bytes:
+    """The serialized model: ``x`` (T, B, I) to ``y`` (T, 1, B, H), and if asked for also the state, from
     ``h0`` (and ``c0``) to ``h1`` (and ``c1``), each (1, B, H)."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
     w_ih, w_hh, b_ih, b_hh = (reordered(array, *TO[case.cell]) for array in data.layer())
     weights = {"W": w_ih, "R": w_hh, "B": np.concatenate([b_ih, b_hh])}
-    states = STATES[case.cell] if case.set == "stream" else ()
+    states = STATES[case.cell] if with_states else ()
     node = helper.make_node(
         OPERATORS[case.cell],
         ["x", *weights, "", *(f"{name}0" for name in states)],
@@ -49,5 +49,5 @@ def model(case: Case, data: Data) -> bytes:
 
 
 def zero_states(case: Case) -> dict[str, np.ndarray]:
-    """The initial state of a stream, by the names of the model's inputs."""
+    """The initial state, by the names of the model's inputs."""
     return {f"{name}0": np.zeros((1, case.B, case.H), "float32") for name in STATES[case.cell]}

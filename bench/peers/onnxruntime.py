@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from cases import Case, Data
 from peers.base import STREAM_STEPS, Base, Results, Run, require
 from peers.graph import model, zero_states
@@ -9,6 +12,7 @@ from peers.graph import model, zero_states
 
 class Peer(Base):
     label = "ONNX Runtime"
+    formats = ("float32", "int8")
 
     def __init__(self, threads: int) -> None:
         import onnxruntime
@@ -27,9 +31,12 @@ class Peer(Base):
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
         require(case.set in ("infer", "stream"), "inference only")
-        session = self.onnxruntime.InferenceSession(
-            model(case, data), self.options, providers=["CPUExecutionProvider"]
-        )
+        quantized = case.format == "int8"
+        require(case.cell == "lstm" or not quantized, "its quantizer leaves this operator as it is")
+        source = model(case, data, with_states=case.set == "stream")
+        if quantized:
+            source = _quantized(source)
+        session = self.onnxruntime.InferenceSession(source, self.options, providers=["CPUExecutionProvider"])
         if case.set == "stream":
             return {
                 "run": self._stream(session, case, data),
@@ -103,3 +110,15 @@ class Peer(Base):
             return {"y": y.numpy()[:, 0]}
 
         return Run(step, results)
+
+
+def _quantized(source: bytes) -> bytes:
+    """With `DynamicQuantizeLSTM`: int8 weights, for each row its scale; x and h quantized in each step."""
+    from onnx import load_model_from_string
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "layer.onnx")
+        read = load_model_from_string(source)
+        quantize_dynamic(read, target, ["LSTM"], per_channel=True, weight_type=QuantType.QInt8)
+        return target.read_bytes()

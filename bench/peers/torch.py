@@ -7,8 +7,8 @@ from types import ModuleType
 
 import numpy as np
 
-from cases import Case, Data
-from peers import torch_many
+from cases import FORMATS, Case, Data
+from peers import torch_many, torch_narrow
 from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run
 
 EMBEDDING = 64  # width, of the variant of the text step that is not the same function
@@ -19,6 +19,7 @@ class Peer(Base):
     """`modules` has the recurrent classes: `torch.nn`, or `fastrnn.torch` in its place."""
 
     label = "PyTorch"
+    formats = FORMATS
 
     def __init__(self, threads: int, modules: ModuleType | None = None) -> None:
         import torch
@@ -33,6 +34,8 @@ class Peer(Base):
         return self.torch.__version__
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
+        if case.format != "float32":
+            return torch_narrow.runs(case, self._layer(case, data.weights), data)
         if case.models > 1:
             return torch_many.runs(case, data, self.threads)
         if case.work == "text":

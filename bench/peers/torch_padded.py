@@ -9,6 +9,7 @@ from peers.base import Run, require
 
 class Peer(torch.Peer):
     label = "PyTorch padded"
+    formats = ("float32",)
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
         require(case.work in ("ragged", "model"), "for ragged batches only")
