@@ -10,8 +10,8 @@ from fastrnn import functional, interop, layers, losses, models, training
 
 #: What is public and no call with arguments of its own: records, bases, and what others return.
 UNCALLED = {"CellFunction", "Gradients", "Options", "Parameters", "Reserve", "Stack", "StackGradients"}
-UNCALLED |= {"StackReserve", "CELLS", "Activation", "Layer", "Pooling", "Recurrent", "Stream"}
-UNCALLED |= {"SCHEDULES", "StopTraining", "Network", "Training"}
+UNCALLED |= {"StackReserve", "CELLS", "Activation", "Layer", "Pooling", "Recurrent", "Stream", "Compressible"}
+UNCALLED |= {"SCHEDULES", "StopTraining", "Network", "Training", "Compression"}
 #: What reads and writes files of Keras: `targets` and `files` do that.
 UNCALLED |= {"from_keras", "to_keras"}
 

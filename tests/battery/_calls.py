@@ -164,6 +164,13 @@ def calls_of_layers(rng):
     *_, back = layer.forward(**given)
     yield "back", Good(back, {**gradients, "input_gradient": True}, (layer,))
     yield "layer.stream", Good(LSTM(I, H, seed=0).stream, {"batch": 2})
+    whole = Sequential(LSTM(I, H, seed=0), Linear(H, 2, seed=0))
+    yield "layer.compress", Good(whole.compress, {"weights": "int8", "activations": 8}, (whole,))
+    looked = {"weights": "bfloat16", "check": normal(rng, "f4", T, B, I)}
+    yield (
+        "network.compress",
+        Good(whole.compress, looked, (whole,), {"check": ("x",)}),
+    )
     yield from of_a_network(rng)
     yield from of_many(rng)
     yield from of_streams(rng)

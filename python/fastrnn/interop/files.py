@@ -54,7 +54,7 @@ def load(
         A file that a model's or a layer's ``save`` wrote; or one for `fastrnn.interop.from_torch`,
         `fastrnn.interop.from_onnx` or `fastrnn.interop.from_keras`.
     weights : {"float16", "bfloat16", "int8"}, optional
-        What the weights are to be compressed to, for inference: see `fastrnn.layers.Recurrent.compress`.
+        What the weights are to be compressed to, for inference: see `fastrnn.layers.Compressible.compress`.
     **options
         As of that function: ``layers=True`` gives a dict of all recurrent layers by their names in the file,
         whatever stands around them; ``order=[...]`` says what a state dict of PyTorch does not. Of a model of

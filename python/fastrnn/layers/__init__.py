@@ -18,7 +18,8 @@ same one; those of one class and one size would be alike, and are better given o
 from which they draw in turn.
 
 `initial` has other initial values for recurrent layers. ``layer.save(path)`` writes a layer, or a network of
-layers, to a file; `description` says what it is in JSON.
+layers, to a file; `description` says what it is in JSON. ``layer.compress("int8")`` is a copy for inference
+whose weights have fewer bits.
 """
 
 from fastrnn.layers import initial
@@ -40,6 +41,7 @@ from fastrnn.layers.activations import (
 )
 from fastrnn.layers.attention import Attention
 from fastrnn.layers.cells import CELLS, GRU, LSTM, RNN
+from fastrnn.layers.compression import Compressible, Compression
 from fastrnn.layers.feedforward import Dropout, Embedding, Linear, Merge
 from fastrnn.layers.layer import Composite, Layer
 from fastrnn.layers.parallel import Parallel
@@ -60,6 +62,8 @@ __all__ = [
     "Activation",
     "Attention",
     "Composite",
+    "Compressible",
+    "Compression",
     "Dropout",
     "Embedding",
     "HardSigmoid",

@@ -292,7 +292,7 @@ class Composite(Layer):
 
     @property
     def weights(self) -> str:
-        """What the weights of its layers have: see `Recurrent.weights`; several, where they differ."""
+        """That of its layers, see `fastrnn.layers.Compressible.weights`; several, where they differ."""
         from fastrnn.layers.compression import compressible
 
         return ", ".join(sorted({layer.weights for layer in compressible(self).values()}))
@@ -311,7 +311,7 @@ class Composite(Layer):
         Parameters
         ----------
         weights, activations, check, metric
-            As of `Recurrent.compress`.
+            As of `fastrnn.layers.Compressible.compress`.
 
         Returns
         -------

@@ -246,7 +246,7 @@ class NetworkEstimator(Stored):
         Parameters
         ----------
         weights, activations
-            As of `fastrnn.layers.Recurrent.compress`.
+            As of `fastrnn.layers.Compressible.compress`.
         check : as the first argument of `predict`, optional
             How much what `predict_proba`, or else `predict`, gives for it changes is printed, and kept as the
             `compression` of what is returned.
