@@ -343,6 +343,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
   module.def("get_num_threads", &max_threads, "See fastrnn.get_num_threads.");
   module.def("grid", &grid, "How a team shares a step, in groups of rows and of units, and its nanoseconds.", "rows"_a,
              "weight_bytes"_a, "blocks"_a, "members"_a);
+  module.def("use_dot_products", &use_dot_products, "Whether int8 uses such instructions, for tests.", "use"_a);
   module.def("insist_on_teams", &insist_on_teams, "Whether teams are full in any case, for tests.", "insist"_a);
   module.def("empty_cache", &empty_cache, "See fastrnn.empty_cache.");
   module.def("set_cache_limit", &set_cache_limit, "See fastrnn.empty_cache.", "bytes"_a);

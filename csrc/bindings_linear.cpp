@@ -44,7 +44,7 @@ class TypedLinear : public AnyLinear {
  private:
   void run(const Linear<R>& task) {
     const LinearKernel<R>& kernel = isa().table<R>().linear;
-    const bool keeps = task.N > few_rows;  // fewer read them as they lie
+    const bool keeps = task.N > few_rows || parameters_.format != Format::full;  // fewer read them as they lie
     Watch::Look look;
     std::shared_ptr<Weights<R>> weights = keeps ? weights_.get() : nullptr;
     if (!keeps) watch_.require_in_place();

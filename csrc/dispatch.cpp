@@ -32,7 +32,8 @@ std::vector<const Isa*> usable() {
 #endif
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  [[maybe_unused]] const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  [[maybe_unused]] const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                                        __builtin_cpu_supports("f16c");
 #if FASTRNN_HAS_avx2
   if (has_avx2) isas.push_back(&avx2::isa);
 #endif
@@ -63,7 +64,18 @@ std::atomic<const Isa*>& in_use() {
   return chosen;
 }
 
+#if defined(__x86_64__)
+const bool vnni = (__builtin_cpu_init(), __builtin_cpu_supports("avx512vnni"));
+#else
+constexpr bool vnni = false;
+#endif
+std::atomic<bool> dot_products{vnni};
+
 }  // namespace
+
+bool has_dot_products() { return dot_products; }
+
+bool use_dot_products(bool use) { return dot_products.exchange(use && vnni); }
 
 const Isa& isa() { return *in_use(); }
 

@@ -85,6 +85,14 @@ FASTRNN_INLINE Series<T> series(T* data, Index B, Index width) {
   return {data, B * width, width};
 }
 
+// How packed weights are stored, whose sums are float's all the same: the narrow ones are float's alone. int8x8 is int8,
+// multiplied with rows of 8 bits.
+enum class Format { full, float16, bfloat16, int8, int8x8 };
+
+FASTRNN_INLINE bool quantized(Format format) { return format == Format::int8 || format == Format::int8x8; }
+
+constexpr Index int8_block = 512;  // products whose sum fits an integer of 32 bits
+
 constexpr int most_vectors = 4;  // that a cell has of its own
 
 // A layer's parameters in PyTorch's layout, or their gradients. A linear one has one gate, and no recurrence.
@@ -97,16 +105,18 @@ struct ParametersOf {
   T* b_hh = nullptr;                // [G*H] or null
   T* w_hr = nullptr;                // [P, H], which h goes through, or null: then P is H
   T* vectors[most_vectors] = {};    // those of the cell, some times H long, or null
+  Format format = Format::full;     // of the first three and w_hr where they are packed: they have its values already
 };
 template <class R>
 using Parameters = ParametersOf<const R>;
 
-// The same as forward reads them.
+// The same as forward reads them, matrices as they are stored.
 template <class R>
 struct Packed {
-  R* ih = nullptr;    // [I, GHp] in panels of U units
-  R* hh = nullptr;    // [P, columns] likewise of each product, where there is a recurrence
-  R* hr = nullptr;    // [H, Pp] in panels of U, where h is a projection
+  char* ih = nullptr;  // [I, GHp] in panels of U units
+  char* hh = nullptr;  // [P, columns] likewise of each product, where there is a recurrence
+  char* hr = nullptr;  // [H, Pp] in panels of U, where h is a projection
+  Format format = Format::full;
   R* bias = nullptr;  // [SHp]  a row of slots
   R* vectors = nullptr;  // [vectors, Hp]
   R* zeros = nullptr;    // as long as the longest row
@@ -201,6 +211,17 @@ struct Backward : Layer<R> {
 // n, padded to whole vectors.
 FASTRNN_INLINE Index padded(Index n, Index lanes) { return (n + lanes - 1) / lanes * lanes; }
 
+// Bytes of a stored weight, and of a column of K of them with what belongs to it: see kernel/quantized.h.
+template <class R>
+FASTRNN_INLINE Index stored_bytes(Format format) {
+  return format == Format::full ? Index(sizeof(R)) : quantized(format) ? 1 : 2;
+}
+template <class R>
+FASTRNN_INLINE Index column_bytes(Format format, Index K) {
+  if (!quantized(format)) return K * stored_bytes<R>(format);
+  return padded(K, 4) + 4 * (1 + (K + int8_block - 1) / int8_block);
+}
+
 // How a kind of layer reads its parameters. Every member of a team calls the same function, here and below.
 template <class R>
 struct Packing {
@@ -213,6 +234,9 @@ struct Packing {
   // Numbers of a row of slots; of all products' panels for each k; and how many vectors of H there are.
   FASTRNN_INLINE Index row(Index H) const { return padded(slots * H, lanes); }
   FASTRNN_INLINE Index columns(Index H) const { return padded(products[0] * H, lanes) + padded(products[1] * H, lanes); }
+  FASTRNN_INLINE Index stored(const Parameters<R>& p) const {  // bytes of w_hh
+    return columns(p.H) * column_bytes<R>(p.format, p.P);
+  }
   FASTRNN_INLINE Index own() const {
     Index sum = 0;
     for (const Index length : vectors) sum += length;
@@ -326,6 +350,9 @@ struct Table {
   TrainingKernel<R> training;
   void (*activate)(Activation, const R* x, R* y, Index n) noexcept;
 };
+
+// Whether this processor multiplies bytes by fours, and may: see kernel/quantized.cpp.
+bool has_dot_products();
 
 // All that one ISA offers.
 struct Isa {

@@ -8,6 +8,16 @@
 
 namespace fastrnn {
 
+inline Format format_of(const py::handle& parameters) {
+  const auto name = parameters.attr("format").cast<std::string>();
+  if (name == "float32") return Format::full;
+  if (name == "float16") return Format::float16;
+  if (name == "bfloat16") return Format::bfloat16;
+  if (name == "int8") return Format::int8;
+  if (name == "int8x8") return Format::int8x8;
+  throw std::invalid_argument("unknown format '" + name + "'");
+}
+
 // The arrays of a record `Parameters`.
 inline std::vector<py::array> arrays_of(const py::handle& parameters) {
   return parameters.attr("arrays")().cast<std::vector<py::array>>();
@@ -18,10 +28,11 @@ struct ParameterArrays {
   py::array w_ih;
   Optional w_hh, b_ih, b_hh, w_hr;
   std::vector<py::array> vectors;
+  Format format;
 
   explicit ParameterArrays(const py::handle& record)
       : w_ih(array_field(record, "w_ih")), w_hh(optional_field(record, "w_hh")), b_ih(optional_field(record, "b_ih")),
-        b_hh(optional_field(record, "b_hh")), w_hr(optional_field(record, "w_hr")) {
+        b_hh(optional_field(record, "b_hh")), w_hr(optional_field(record, "w_hr")), format(format_of(record)) {
     for (const py::handle vector : record.attr("vectors"))
       vectors.push_back(optional_array(py::reinterpret_borrow<py::object>(vector), "vectors").value());
   }
@@ -42,7 +53,8 @@ struct ParameterArrays {
                     .w_hh = pointer<R>(w_hh, {rows, P}, "w_hh"),
                     .b_ih = pointer<R>(b_ih, {rows}, "b_ih"),
                     .b_hh = pointer<R>(b_hh, {rows}, "b_hh"),
-                    .w_hr = pointer<R>(w_hr, {P, H}, "w_hr")};
+                    .w_hr = pointer<R>(w_hr, {P, H}, "w_hr"),
+                    .format = sizeof(R) == sizeof(float) ? format : Format::full};
     for (std::size_t v = 0; v < vectors.size(); ++v)
       p.vectors[v] = pointer<R>(vectors[v], {cell.vectors[v] * H}, "vectors");
     return p;
@@ -80,7 +92,8 @@ Parameters<R> linear_parameters_of(const py::handle& parameters) {
           .H = O,
           .P = O,
           .w_ih = pointer<R>(weight, {O, I}, "weight"),
-          .b_ih = pointer<R>(optional_field(parameters, "b_ih"), {O}, "bias")};
+          .b_ih = pointer<R>(optional_field(parameters, "b_ih"), {O}, "bias"),
+          .format = sizeof(R) == sizeof(float) ? format_of(parameters) : Format::full};
 }
 
 inline Activation activation_of(const std::string& name) {

@@ -63,8 +63,9 @@ Fingerprint fingerprint(const Parameters<R>& p, const Packing<R>& packing, R* co
 
 template <class R>
 Weights<R>::Weights(const Packing<R>& packing, const Parameters<R>& p)
-    : packing(&packing), ih{p.I, padded(packing.gates * p.H, packing.lanes)},
-      hh{p.w_hh ? p.P : 0, packing.columns(p.H)}, hr{p.w_hr ? p.H : 0, padded(p.P, packing.lanes)},
+    : packing(&packing), format(p.format),
+      ih{column_bytes<R>(format, p.I), padded(packing.gates * p.H, packing.lanes)},
+      hh{p.w_hh ? packing.stored(p) : 0}, hr{p.w_hr ? column_bytes<R>(format, p.H) : 0, padded(p.P, packing.lanes)},
       bias{packing.row(p.H)}, vectors{packing.own(), padded(p.H, packing.lanes)},
       zeros(Buffer<R>::zeros({packing.row(p.H) + padded(p.P, packing.lanes)})) {}
 

@@ -30,13 +30,15 @@ template <class R>
 struct Weights {
   const Packing<R>* packing;
   Fingerprint fingerprint{};  // of the parameters, where they are kept for other calls
-  Buffer<R> ih, hh, hr, bias, vectors, zeros;  // see Packed
+  Format format;
+  Buffer<char> ih, hh, hr;  // see Packed
+  Buffer<R> bias, vectors, zeros;
 
   Weights(const Packing<R>& packing, const Parameters<R>& parameters);  // room for them
   Weights(const Packing<R>& packing, const Parameters<R>& parameters, int threads);
 
   Packed<R> packed() {
-    return {.ih = ih, .hh = hh, .hr = hr, .bias = bias, .vectors = vectors, .zeros = zeros};
+    return {.ih = ih, .hh = hh, .hr = hr, .format = format, .bias = bias, .vectors = vectors, .zeros = zeros};
   }
 
   // Packs them, each member its part; then all may read them.

@@ -71,28 +71,31 @@ class ForwardPass : Sequence<C, R> {
   // Rows of [K] times panels of blocks of units, first or last one first, into `count` slots
   // from first_slot on.
   template <int count>
-  void multiply(Index rows, Index K, const R* packed, Range units, bool backwards, Index first_slot, const R* bias) const {
-    const Index whole = layout.whole_units(), panel = K * count * U;
+  void multiply(Index rows, Index K, const char* packed, Range units, bool backwards, Index first_slot, const R* bias) const {
+    const Format format = f.packed.format;
+    const Index whole = layout.whole_units(), bytes = stored_bytes<R>(format);
     const Index blocks = (units.last < whole ? units.last : whole) - units.first;
+    const auto panel = [&](Index u) { return L::panel_at(format, K, u, count); };
     if (blocks > 0) {
-      const Panels<R> panels{packed + units.first * panel, count * U, panel, blocks, layout.at(units.first, first_slot),
-                             S * U, no_width, bias};
-      gemm<count>(list.a, list.c, rows, {1, K, 0}, backwards ? panels.backwards() : panels);
+      const Panels<R> panels{packed + panel(units.first), count * U, panel(1) / bytes, blocks,
+                             layout.at(units.first, first_slot), S * U, no_width, bias};
+      multiply_packed<count>(format, count, list.a, list.c, rows, K, backwards ? panels.backwards(bytes) : panels);
     }
     if (units.last > whole) {
       const Index row = layout.panel_row(whole, count), at = layout.at(whole, first_slot);
-      gemm_of<count>(row / U, list.a, list.c, rows, {1, K, 0},
-                     {packed + whole * panel, row, 0, 1, at, 0, at + count * layout.width(whole), bias});
+      multiply_packed<count>(format, row / U, list.a, list.c, rows, K,
+                             {packed + panel(whole), row, 0, 1, at, 0, at + count * layout.width(whole), bias});
     }
   }
 
   // The product with a one-hot vector is a row of the table.
   void look_up(Index token, R* row) const {
     for (Index u = share.units.first; u < share.units.last; ++u) {
-      const R* table = f.packed.ih + u * layer.I * G * U + token * layout.panel_row(u);
-      const Index at = layout.at(u, L::x_slot), count = G * layout.width(u);
+      const char* table = f.packed.ih + L::panel_at(f.packed.format, layer.I, u, G);
+      const Index at = layout.at(u, L::x_slot), count = G * layout.width(u), table_row = layout.panel_row(u);
       for (Index j = 0; j < count; j += U)
-        store(row + at + j, load(start + at + j, count - j) + load(table + j), count - j);
+        store(row + at + j, load(start + at + j, count - j) +
+              stored_row<R>(f.packed.format, table, layer.I, table_row, token, j), count - j);
     }
   }
 
@@ -103,10 +106,12 @@ class ForwardPass : Sequence<C, R> {
 
   // The recurrence's products, each with a part of the cell: one step, or several where h before each is known.
   void recur(Index s0, Index s1) const {
-    const R* packed = f.packed.hh;
+    const char* packed = f.packed.hh;
     each_part([&]<int part>() __attribute__((always_inline)) {
       constexpr Product product = C::products[part];
-      constexpr Index count = product.count, at_once = C::whole_rows ? no_width : units_at_once(count);
+      constexpr Index count = product.count;
+      // Of quantized rows all, as each product makes them integers again.
+      const Index at_once = C::whole_rows || quantized(f.packed.format) ? no_width : units_at_once(count);
       const Index K = Base::template depth_of<part>();
       if constexpr (part > 0) this->share.hand_over(this->team);
       Index n = 0;
@@ -125,7 +130,7 @@ class ForwardPass : Sequence<C, R> {
         multiply<count>(n, K, packed, units, back, product.first, nullptr);
         for (Index s = s0; s < s1; ++s) each_row(s, [&](Index r) { activate<part>(s, r, units); });
       }
-      packed += K * padded(count * layer.H, U);
+      packed += padded(count * layer.H, U) * column_bytes<R>(f.packed.format, K);
     });
   }
 
@@ -186,9 +191,11 @@ class ForwardPass : Sequence<C, R> {
       list.a[n] = row(s, r);
       list.c[n++] = h(s, r);
     });
-    gemm<1>(list.a, list.c, n, {1, layer.H, 0},
-            {f.packed.hr + own.first * layer.H * U, U, layer.H * U, own.last - own.first, own.first * U, U, layer.P,
-             f.packed.zeros});
+    const Format format = f.packed.format;
+    const auto panel = [&](Index q) { return L::panel_at(format, layer.H, q, 1); };
+    multiply_packed<1>(format, 1, list.a, list.c, n, layer.H,
+                       {f.packed.hr + panel(own.first), U, panel(1) / stored_bytes<R>(format), own.last - own.first,
+                        own.first * U, U, layer.P, f.packed.zeros});
     if (!layer.mask) return;
     each_row(s, [&](Index r) {
       for (Index q = own.first; q < own.last; ++q) {
@@ -213,12 +220,12 @@ class ForwardPass : Sequence<C, R> {
     const L layout{p.H};
     const Range own = part(layout.units(), team.rank, team.size);
     for (Index u = own.first; u < own.last; ++u) {
-      layout.pack(p.w_ih, p.I, L::x_slot, G, u, packed.ih + u * p.I * G * U);
-      R* hh = packed.hh;
+      layout.pack(packed.format, p.w_ih, p.I, L::x_slot, G, u, packed.ih);
+      char* hh = packed.hh;
       for (const Product& product : C::products) {
         const Index K = product.source == Source::h ? p.P : p.H;
-        layout.pack(p.w_hh, K, product.first, product.count, u, hh + u * K * product.count * U);
-        hh += K * padded(product.count * p.H, U);
+        layout.pack(packed.format, p.w_hh, K, product.first, product.count, u, hh);
+        hh += padded(product.count * p.H, U) * column_bytes<R>(packed.format, K);
       }
       layout.pack_bias(p.b_ih, p.b_hh, u, packed.bias);
       R* to = packed.vectors + u * U;
@@ -229,7 +236,7 @@ class ForwardPass : Sequence<C, R> {
     if (!p.w_hr) return;
     const Layout<OneGate, R> outputs{p.P};
     const Range some = part(outputs.units(), team.rank, team.size);
-    for (Index u = some.first; u < some.last; ++u) outputs.pack(p.w_hr, p.H, 0, 1, u, packed.hr + u * p.H * U);
+    for (Index u = some.first; u < some.last; ++u) outputs.pack(packed.format, p.w_hr, p.H, 0, 1, u, packed.hr);
   }
 
   static void forward(const Forward<R>& f, Index s0, Index s1, const Team& team) noexcept {

@@ -6,8 +6,9 @@
 #pragma once
 
 #include <array>
+#include <type_traits>
 
-#include "simd.h"
+#include "formats.h"
 
 namespace fastrnn::FASTRNN_ISA {
 
@@ -27,7 +28,7 @@ struct Runs {
 
 template <class R>
 struct Panels {
-  const R* w;      // [count, K, row]: of each row the first NV vectors
+  const void* w;   // [count, K, row] as they are stored: of each row the first NV vectors
   Index row;       // from k to k
   Index stride;    // from panel to panel
   Index count;
@@ -37,9 +38,9 @@ struct Panels {
   const R* bias;   // what each row of C starts from, or null: C itself
 
   // The same from the last one to the first.
-  Panels backwards() const {
+  Panels backwards(Index bytes = sizeof(R)) const {
     const Index last = count - 1;
-    return {w + last * stride, row, -stride, count, column + last * columns, -columns, width, bias};
+    return {static_cast<const char*>(w) + last * stride * bytes, row, -stride, count, column + last * columns, -columns, width, bias};
   }
 };
 
@@ -92,6 +93,21 @@ FASTRNN_INLINE void gemm_of(Index vectors, const R* const* a, R* const* c, Index
     else
       gemm_of<most - 1, STEP>(vectors, a, c, rows, runs, panels);
   }
+}
+
+// The same where weights are stored in another format than `full`: in gemm.cpp, and those of int8 in quantized.cpp.
+void multiply_narrow(Format format, Index vectors, const float* const* a, float* const* c, Index rows, Index K,
+                     const Panels<float>& panels);
+void multiply_quantized(Format format, Index vectors, const float* const* a, float* const* c, Index rows, Index K,
+                        const Panels<float>& panels);
+
+// C[m] += A[m] W for rows of K numbers, and packed weights in any format.
+template <int most, class R>
+FASTRNN_INLINE void multiply_packed(Format format, Index vectors, const R* const* a, R* const* c, Index rows, Index K,
+                                    const Panels<R>& panels) {
+  if constexpr (std::is_same_v<R, float>)
+    if (format != Format::full) [[unlikely]] return multiply_narrow(format, vectors, a, c, rows, K, panels);
+  gemm_of<most>(vectors, a, c, rows, {1, K, 0}, panels);
 }
 
 // ---- panels as wide as tiles are, for a matrix of vectors of columns without groups of their own

@@ -20,12 +20,14 @@ class LinearForward {
     constexpr Index most = 512;
     const R* a[most];
     R* c[most];
-    const Panels<R> panels{l.packed.ih + blocks.first * l.I * U, U, l.I * U, blocks.last - blocks.first,
-                           blocks.first * U, U, l.O, l.packed.bias};
+    const Format format = l.packed.format;
+    const auto panel = [&](Index u) { return Layout<OneGate, R>::panel_at(format, l.I, u, 1); };
+    const Panels<R> panels{l.packed.ih + panel(blocks.first), U, panel(1) / stored_bytes<R>(format),
+                           blocks.last - blocks.first, blocks.first * U, U, l.O, l.packed.bias};
     for (Index n = rows.first; n < rows.last; n += most) {
       const Index count = rows.last - n < most ? rows.last - n : most;
       for (Index k = 0; k < count; ++k) a[k] = l.x + (n + k) * l.I, c[k] = l.y + (n + k) * l.O;
-      gemm<1>(a, c, count, {1, l.I, 0}, panels);
+      multiply_packed<1>(format, 1, a, c, count, l.I, panels);
     }
   }
 
@@ -43,7 +45,7 @@ class LinearForward {
           for (int n = 0; n < rows; ++n) sum[n] = fma(splat(l.x[n * l.I + k + i]), block[i], sum[n]);
         };
         for (Index k = 0; k < l.I; k += U) {
-          layout.transposed_block(l.w + u * U * l.I, l.I, k, count, block);
+          transposed_block(l.w + u * U * l.I, l.I, k, count, block);
           if (k + U <= l.I)
 #pragma GCC unroll 16
             for (Index i = 0; i < U; ++i) add(k, i);
@@ -60,7 +62,7 @@ class LinearForward {
     const Layout<OneGate, R> layout{p.H};
     const Range own = part(layout.units(), team.rank, team.size);
     for (Index u = own.first; u < own.last; ++u) {
-      layout.pack(p.w_ih, p.I, 0, 1, u, packed.ih + u * p.I * U);
+      layout.pack(packed.format, p.w_ih, p.I, 0, 1, u, packed.ih);
       layout.pack_bias(p.b_ih, nullptr, u, packed.bias);
     }
   }

@@ -3,6 +3,7 @@
 
 #include "cell.h"
 #include "gemm.h"
+#include "quantized.h"
 #include "share.h"
 
 namespace fastrnn::FASTRNN_ISA {
@@ -13,6 +14,27 @@ FASTRNN_INLINE int units_in(Index u, Index H) {
   const Index left = H - u * lanes<R>;
   return left < lanes<R> ? int(left) : lanes<R>;
 }
+
+// From U rows of K numbers, or `count` of them, those at k and after it: block[i] holds the rows' numbers at k + i.
+template <class R>
+FASTRNN_INLINE void transposed_block(const R* from, Index K, Index k, int count, Vec<R> (&block)[lanes<R>]) {
+  const int valid = units_in<R>(k / lanes<R>, K);
+  for (Index lane = 0; lane < lanes<R>; ++lane) block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
+  transpose<R>(block);
+}
+
+// Rows of weights [count, K] that become columns of a stored panel.
+template <class R>
+struct StoredColumns {
+  Format format;
+  const R* w;
+  Index K;
+  int count;
+};
+
+// Those from k0 to k1, in whole vectors and in order, into the panel's columns from `column` on: in pack.cpp.
+template <class R>
+void store_columns(const StoredColumns<R>& columns, Index k0, Index k1, char* panel, Index row, Index column);
 
 // How slots, gates and rows of PyTorch's weights belong together, for cell C.
 template <class C, class R>
@@ -52,27 +74,18 @@ struct Layout {
     return {(column - whole) / left, H - left + (column - whole) % left};
   }
 
-  // From U rows of K numbers, or `count` of them, those at k and after it: block[i] holds the rows' numbers at k + i.
-  static FASTRNN_INLINE void transposed_block(const R* from, Index K, Index k, int count, Vec<R> (&block)[U]) {
-    const int valid = units_in<R>(k / U, K);
-    for (Index lane = 0; lane < U; ++lane) block[lane] = lane < count ? load(from + lane * K + k, valid) : Vec<R>{};
-    transpose<R>(block);
-  }
+  // Where the panel of block u begins in a stored matrix of K rows.
+  static Index panel_at(Format format, Index K, Index u, Index slots) { return u * slots * U * column_bytes<R>(format, K); }
 
-  // The rows of w [G*H, K] for `slots` slots from first_slot on -> panel of block u: [K, panel_row(u, slots)]
-  void pack(const R* w, Index K, Index first_slot, Index slots, Index u, R* packed) const {
+  // The rows of w [G*H, K] for `slots` slots from first_slot on -> their panel of block u in the stored matrix.
+  void pack(Format format, const R* w, Index K, Index first_slot, Index slots, Index u, char* stored) const {
     constexpr Index stretch = 16 * U;  // of k: short enough that all gates' numbers meet in a near cache
     const int count = width(u);
-    for (Index start = 0; start < K; start += stretch)
-      for (Index g = 0; g < slots; ++g) {
-        const R* from = w + weight_row(first_slot + g, u) * K;
-        for (Index k = start; k < K && k < start + stretch; k += U) {
-          const int valid = units_in<R>(k / U, K);
-          Vec<R> block[U];
-          transposed_block(from, K, k, count, block);
-          for (Index i = 0; i < valid; ++i) store(packed + (k + i) * panel_row(u, slots) + g * count, block[i], count);
-        }
-      }
+    for (Index k = 0; k < K; k += stretch)
+      for (Index g = 0; g < slots; ++g)
+        store_columns<R>({.format = format, .w = w + weight_row(first_slot + g, u) * K, .K = K, .count = count},
+                         k, k + stretch < K ? k + stretch : K, stored + panel_at(format, K, u, slots),
+                         panel_row(u, slots), g * count);
   }
 
   // The rows of w [G*H, N] for some slots, in their order -> wide panel p of its columns: K = slots*H

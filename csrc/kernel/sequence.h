@@ -41,7 +41,7 @@ class Sequence {
 
   Share share_at(Index s) const {
     const Index active = steps.active(s);
-    Grid grid = team.size > 1 ? grid_of(active, {weights * Index(sizeof(R)), layout.units()}, team.size) : Grid{};
+    Grid grid = team.size > 1 ? grid_of(active, {weights * stored_bytes<R>(layer.format), layout.units()}, team.size) : Grid{};
     // One member has whole rows, where the cell needs them.
     if (C::whole_rows && grid.units > 1) grid = {active < team.size ? active : team.size, 1};
     return share_of(grid, active, steps, layout.units(), team);
