@@ -186,14 +186,28 @@ FASTRNN_INLINE void tile(const Activations<Way>& rows, float* const* c, const Bl
     for (int j = 0; j < N; ++j) sums[i][j] = {Unsigned{}, Unsigned{}};
   const char* w = block.quads;
   for (Index k = 0; k < depth; k += quad, w += panels.row * quad) {
-    typename Way::Weights wk[N];
+    const auto weights = [&](int j) { return Way::weights_at(w + panel(j) + j % NV * vector_bytes); };
+    // The shorter side stays in registers beside the sums.
+    if constexpr (MR < N) {
+      typename Way::Quad a[MR];
 #pragma GCC unroll 16
-    for (int j = 0; j < N; ++j) wk[j] = Way::weights_at(w + panel(j) + j % NV * vector_bytes);
+      for (int i = 0; i < MR; ++i) a[i] = Way::quad_at(rows.row[i], k);
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; ++i) {
-      const typename Way::Quad a = Way::quad_at(rows.row[i], k);
+      for (int j = 0; j < N; ++j) {
+        const typename Way::Weights wk = weights(j);
 #pragma GCC unroll 16
-      for (int j = 0; j < N; ++j) Way::add(sums[i][j], a, wk[j]);
+        for (int i = 0; i < MR; ++i) Way::add(sums[i][j], a[i], wk);
+      }
+    } else {
+      typename Way::Weights wk[N];
+#pragma GCC unroll 16
+      for (int j = 0; j < N; ++j) wk[j] = weights(j);
+#pragma GCC unroll 16
+      for (int i = 0; i < MR; ++i) {
+        const typename Way::Quad a = Way::quad_at(rows.row[i], k);
+#pragma GCC unroll 16
+        for (int j = 0; j < N; ++j) Way::add(sums[i][j], a, wk[j]);
+      }
     }
   }
 #pragma GCC unroll 16
