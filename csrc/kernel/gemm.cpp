@@ -90,21 +90,24 @@ struct Tile {
   const R* bias;
 };
 
-// `valid` columns of C exist: where all do, the compiler knows.
+// `valid` columns of C exist, or all: then the compiler knows it where that makes a difference.
 template <int STEP, int MR, int NP, int NV, class R, class W>
 FASTRNN_INLINE void compute(const Tile<R, W, MR>& t, const Runs& runs, const Panels<R>& panels, const char* next,
-                            Index valid) {
+                            bool whole, Index valid) {
   Accumulators<R, MR, NP * NV> acc;
   const auto at = [&](int j) { return (j / NV) * panels.columns + (j % NV) * lanes<R>; };
+  Lanes<R> some[NP * NV];
+#pragma GCC unroll 16
+  for (int j = 0; j < NP * NV; ++j) some[j] = whole ? all_lanes<R> : lanes_below<R>(valid - at(j));
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
-    for (int j = 0; j < NP * NV; ++j) acc.c[i][j] = load((t.bias ? t.bias : t.c[i]) + at(j), valid - at(j));
+    for (int j = 0; j < NP * NV; ++j) acc.c[i][j] = load((t.bias ? t.bias : t.c[i]) + at(j), some[j]);
   multiply<STEP, NP, NV>(acc, t.a, runs, t.w, panels, next);
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
-    for (int j = 0; j < NP * NV; ++j) store(t.c[i] + at(j), acc.c[i][j], valid - at(j));
+    for (int j = 0; j < NP * NV; ++j) store(t.c[i] + at(j), acc.c[i][j], some[j]);
 }
 
 // Depth of the part of NV vectors of panels that is taken at once: it stays near while rows pass. Nearer where A is
@@ -117,15 +120,18 @@ template <int STEP, int MR, int NP, int NV, class R, class W>
 FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const W* w, const R* bias, const Runs& slice,
                             const Panels<R>& panels, Index column, const char* next) {
   const Index valid = panels.width - column;
-  constexpr Index all = Index(1) << 40;
   Tile<R, W, MR> t;
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i) t.a[i] = a[i] + offset, t.c[i] = c[i] + column;
   t.w = w, t.bias = bias ? bias + column : nullptr;
-  if (!narrow<W, R> && valid >= (NP - 1) * panels.columns + NV * lanes<R>)
-    compute<STEP, MR, NP, NV>(t, slice, panels, next, all);
-  else
-    compute<STEP, MR, NP, NV>(t, slice, panels, next, valid);
+  const bool whole = valid >= (NP - 1) * panels.columns + NV * lanes<R>;
+  if constexpr (cheap_masks) {
+    compute<STEP, MR, NP, NV>(t, slice, panels, next, whole, valid);
+  } else if (whole && !narrow<W, R>) {
+    compute<STEP, MR, NP, NV>(t, slice, panels, next, true, valid);
+  } else {
+    compute<STEP, MR, NP, NV>(t, slice, panels, next, false, valid);
+  }
 }
 
 // Asks for what the next tile adds to: its sums would wait for a far cache before the first product. Behind the last

@@ -119,6 +119,34 @@ FASTRNN_INLINE void store(R* p, Vec<R> v, Index count) {
 #endif
 }
 
+// Some of a vector's lanes, the first ones, as loads and stores take them: where those have masks, one way does for any
+// number.
+#if defined(__AVX512F__)
+constexpr bool cheap_masks = true;
+template <class R>
+struct Lanes {
+  std::uint16_t bits;
+};
+template <class R>
+constexpr Lanes<R> all_lanes{0xffff};
+template <class R>
+FASTRNN_INLINE Lanes<R> lanes_below(Index count) {
+  return {std::uint16_t(count >= 16 ? 0xffff : count > 0 ? (1 << count) - 1 : 0)};
+}
+FASTRNN_INLINE Vec<float> load(const float* p, Lanes<float> some) { return _mm512_maskz_loadu_ps(some.bits, p); }
+FASTRNN_INLINE Vec<double> load(const double* p, Lanes<double> some) { return _mm512_maskz_loadu_pd(__mmask8(some.bits), p); }
+FASTRNN_INLINE void store(float* p, Vec<float> v, Lanes<float> some) { _mm512_mask_storeu_ps(p, some.bits, v); }
+FASTRNN_INLINE void store(double* p, Vec<double> v, Lanes<double> some) { _mm512_mask_storeu_pd(p, __mmask8(some.bits), v); }
+#else
+constexpr bool cheap_masks = false;
+template <class R>
+using Lanes = Index;
+template <class R>
+constexpr Lanes<R> all_lanes = Index(1) << 40;
+template <class R>
+FASTRNN_INLINE Lanes<R> lanes_below(Index count) { return count; }
+#endif
+
 // a0 b0 a1 b1 ... of the lower and of the upper halves of a and b.
 template <class R>
 FASTRNN_INLINE Vec<R> interleave_low(Vec<R> a, Vec<R> b) {
