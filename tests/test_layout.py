@@ -136,8 +136,10 @@ KERNEL_INCLUDES = {
     **{header: {"functions.h", "layer_norm.h"} for header in CELL_HEADERS},
     "cells.h": CELL_HEADERS,
     "share.h": {"../fastrnn.h"},
-    "gemm.h": {"simd.h", "array"},
-    "pack.h": {"cell.h", "gemm.h", "share.h"},
+    "formats.h": {"simd.h"},
+    "gemm.h": {"formats.h", "array", "type_traits"},
+    "quantized.h": {"formats.h"},
+    "pack.h": {"cell.h", "gemm.h", "quantized.h", "share.h"},
     "sequence.h": {"gemm.h", "pack.h", "workspace.h", "iterator"},
     "workspace.h": {"share.h"},
     "outer.h": {"gemm.h", "share.h"},
@@ -148,6 +150,8 @@ KERNEL_INCLUDES = {
     "elementwise.h": {"../fastrnn.h"},
     "fingerprint.h": {"simd.h"},
     "gemm.cpp": {"gemm.h", "utility"},
+    "pack.cpp": {"pack.h"},
+    "quantized.cpp": {"quantized.h", "gemm.h"},
     "kernels.cpp": {
         "backward.h",
         "cells.h",
@@ -174,8 +178,9 @@ def test_the_loop_over_time_knows_no_cell_by_name():
         assert not re.search(rf"\b({names})\b", code, re.IGNORECASE), name
 
 
-@pytest.mark.parametrize("flags", ["", "-mavx2 -mfma", "-mavx512f -mavx512bw -mavx512dq -mavx512vl"])
-def test_symbols_of_an_isa_carry_its_name(tmp_path, flags):
+@pytest.mark.parametrize("flags", ["", "-mavx2 -mfma -mf16c", "-mavx512f -mavx512bw -mavx512dq -mavx512vl"])
+@pytest.mark.parametrize("unit", ["kernels", "pack", "quantized"])
+def test_symbols_of_an_isa_carry_its_name(tmp_path, unit, flags):
     """A weak symbol that two ISAs share would let the linker keep the one that this CPU cannot run.
 
     Without optimisation nothing is inlined away, so that each function that could be shared is seen.
@@ -189,16 +194,16 @@ def test_symbols_of_an_isa_carry_its_name(tmp_path, flags):
     compiled = subprocess.run(
         [compiler, *"-std=c++20 -O0 -w -fno-exceptions".split(), *flags.split()]
         + ["-DFASTRNN_ISA=marked", "-DFASTRNN_APPLIES=1"]
-        + ["-c", str(CSRC / "kernel" / "kernels.cpp"), "-o", str(tmp_path / "kernels.o")],
+        + ["-c", str(CSRC / "kernel" / f"{unit}.cpp"), "-o", str(tmp_path / "unit.o")],
         capture_output=True,
         text=True,
     )
     assert compiled.returncode == 0, compiled.stderr
     symbols = subprocess.run(
-        [nm, "-C", "--defined-only", tmp_path / "kernels.o"], capture_output=True, text=True, check=True
+        [nm, "-C", "--defined-only", tmp_path / "unit.o"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     shared = [line for line in symbols if line.split()[1].isupper() or line.split()[1] in "uvw"]
-    assert len(shared) > 10
+    assert shared
     assert not [line for line in shared if "fastrnn::marked::" not in line]
 
 
