@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -34,10 +35,17 @@ inline bool is_ndarray(const py::handle& object) {
   return Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_;
 }
 
+// NumPy has one of each for as long as the process lives.
+template <class T>
+py::handle dtype_of() {
+  static const py::handle dtype = py::dtype::of<T>().release();
+  return dtype;
+}
+
 template <class T>
 bool has_dtype(const py::array& array) {
-  const py::dtype wanted = py::dtype::of<T>(), dtype = array.dtype();  // equal ones are often the same, but not always
-  return dtype.is(wanted) || dtype.equal(wanted);
+  const py::dtype dtype = array.dtype();  // equal ones are often the same, but not always
+  return dtype.is(dtype_of<T>()) || dtype.equal(dtype_of<T>());
 }
 
 // How the numbers of an array lie, or of a tensor.
@@ -81,6 +89,12 @@ Numbers numbers_of(const py::handle& object, const Tensors& tensors = {}) {
 // The numbers of an array of this shape and dtype that is just as the kernels want it, or null.
 template <class T>
 const T* plain_data(const py::handle& object, std::initializer_list<Index> shape, const Tensors& tensors = {}) {
+  if (is_ndarray(object)) {  // at once: of this a small step asks twice
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    const bool fits = is_plain(array) && array.ndim() == Index(shape.size()) &&
+                      std::equal(shape.begin(), shape.end(), array.shape()) && has_dtype<T>(array);
+    return fits ? static_cast<const T*>(array.data()) : nullptr;
+  }
   const Numbers numbers = numbers_of<T>(object, tensors);
   return numbers.plain && numbers.has_shape(shape) ? static_cast<const T*>(numbers.data) : nullptr;
 }
@@ -115,13 +129,24 @@ py::array_t<R> aligned(const Shape& shape, Index size, R*& data) {
   return py::array_t<R>(shape, data, owner);
 }
 
-// A new array; a large one in memory that is used again.
+// A new array; a large one in memory that is used again. A small one by NumPy's own function: pybind11's way to it takes
+// as long as a small step.
 template <class R>
-py::array_t<R> empty(const Shape& shape) {
+py::array_t<R> empty(std::span<const Index> shape) {
   Index size = 1;
   for (const Index n : shape) size = product({size, n});
   R* data;
-  return size < Index(least_kept / sizeof(R)) ? py::array_t<R>(shape) : aligned<R>(shape, size, data);
+  if (size >= Index(least_kept / sizeof(R))) return aligned<R>(Shape(shape.begin(), shape.end()), size, data);
+  const auto& numpy = py::detail::npy_api::get();
+  PyObject* const made = numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, dtype_of<R>().inc_ref().ptr(), int(shape.size()),
+                                                     shape.data(), nullptr, nullptr, 0, nullptr);
+  if (!made) throw py::error_already_set();
+  return py::reinterpret_steal<py::array_t<R>>(made);
+}
+
+template <class R>
+py::array_t<R> empty(std::initializer_list<Index> shape) {
+  return empty<R>(std::span(shape.begin(), shape.size()));
 }
 
 // Calls fn with a zero of the array's dtype, or of double if it is neither: then the kernels' door refuses it.

@@ -26,14 +26,14 @@ class Gate {
    public:
     explicit Stay(Gate& gate) : gate_(gate) {}
     Stay(const Stay&) = delete;
-    ~Stay() { gate_.inside_ = nobody; }
+    ~Stay() { gate_.inside_.store(nobody, std::memory_order_release); }
   };
 
   // `anew`: what is there may be half done.
   Stay enter(bool anew = false) {
     int found = nobody;
     const int now = forks;
-    if (inside_.compare_exchange_strong(found, now)) return Stay(*this);
+    if (inside_.compare_exchange_strong(found, now, std::memory_order_acquire)) return Stay(*this);
     if (found == now) throw std::runtime_error("this stream is at work in another thread: make one for each thread");
     if (!anew)
       throw std::runtime_error("this stream was at work in another thread when the process was forked: reset it first");
@@ -45,7 +45,7 @@ class Gate {
 struct AnyStream {
   virtual ~AnyStream() = default;
   virtual py::object step(const py::handle& x, const py::handle& out) = 0;
-  virtual py::array steps(const py::array& x) = 0;
+  virtual py::object steps(const py::handle& x) = 0;
   virtual py::tuple state() = 0;
   virtual void set_state(const std::vector<std::vector<py::array>>& states, const Optional& rows) = 0;
   virtual std::unique_ptr<AnyStream> copy() = 0;
@@ -79,36 +79,36 @@ class TypedStream : public AnyStream {
       tokens = tokens_.data();
       if (!within(tokens, B, 0, I - 1)) return py::none();
     }
-    if (out.is_none()) {
-      py::array_t<R> y({B, O});
-      advance(floats, tokens, y.mutable_data());
-      return y;
-    }
-    const R* y = plain_data<R>(out, {B, O});
-    if (!y || !py::reinterpret_borrow<py::array>(out).writeable()) return py::none();
-    advance(floats, tokens, const_cast<R*>(y));
-    return py::reinterpret_borrow<py::object>(out);
+    const py::object made = out.is_none() ? py::object(empty<R>({B, O})) : py::reinterpret_borrow<py::object>(out);
+    const R* y = plain_data<R>(made, {B, O});
+    if (!y || !py::reinterpret_borrow<py::array>(made).writeable()) return py::none();
+    compute(stream_.flops(), [&] { stream_.step(floats, tokens, const_cast<R*>(y)); });
+    return made;
   }
 
-  void advance(const R* x, const Index* tokens, R* y) {
-    constexpr double long_step = 1e6;  // for which others may have the interpreter
-    if (stream_.flops() < long_step) return stream_.step(x, tokens, y);
+  // Calls fn; where it takes long, others have the interpreter.
+  template <class F>
+  static void compute(double flops, const F& fn) {
+    constexpr double long_call = 1e6;
+    if (flops < long_call) return fn();
     const WithoutGil release;
-    stream_.step(x, tokens, y);
+    fn();
   }
 
-  py::array steps(const py::array& x) override {
-    const Index T = x.shape(0), B = stream_.B(), I = stream_.I();
-    const bool is_floats = x.ndim() == 3;
-    if (!(is_floats ? stream_.takes_floats() : stream_.takes_tokens()))
-      throw std::invalid_argument("x: not what the first layer takes");
-    const R* floats = is_floats ? pointer<R>(x, {T, B, I}, "x") : nullptr;
-    const Index* tokens = is_floats ? nullptr : indices(x, {T, B}, 0, I - 1, "x");
+  py::object steps(const py::handle& x) override {
+    const Index B = stream_.B(), I = stream_.I();
+    if (!is_ndarray(x)) return py::none();
+    const auto array = py::reinterpret_borrow<py::array>(x);
+    const Index T = array.ndim() ? array.shape(0) : 0;
+    const R* floats = stream_.takes_floats() ? plain_data<R>(x, {T, B, I}) : nullptr;
+    const Index* given = !floats && stream_.takes_tokens() ? plain_data<Index>(x, {T, B}) : nullptr;
+    if (!floats && !given) return py::none();
+    const std::vector<Index> tokens(given, given + (given ? T * B : 0));
+    if (!within(tokens.data(), Index(tokens.size()), 0, I - 1)) return py::none();
     py::array_t<R> y = empty<R>({T, B, stream_.O()});
     R* to = y.mutable_data();
     const auto stay = gate_.enter();
-    const WithoutGil release;
-    stream_.steps(T, floats, tokens, to, poll);
+    compute(double(T) * stream_.flops(), [&] { stream_.steps(T, floats, given ? tokens.data() : nullptr, to, poll); });
     return y;
   }
 
@@ -190,16 +190,33 @@ std::unique_ptr<AnyStream> make_stream(const Stages& stages, Index B) {
   return by_dtype(array_field(first[0], "w_ih"), [&]<class R>(R) { return make<R>(stages, B); });
 }
 
+// A method as CPython itself has them: pybind11 takes as long to read the arguments as a small step.
+PyObject* step(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
+  auto* const stream = reinterpret_cast<py::detail::instance*>(self)->get_value_and_holder().value_ptr<AnyStream>();
+  try {
+    if (!stream || count != 2) throw py::type_error("step takes x and out");
+    return stream->step(arguments[0], arguments[1]).release().ptr();
+  } catch (...) {
+    py::detail::try_translate_exceptions();
+    return nullptr;
+  }
+}
+
+PyMethodDef step_method{"step", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&step)), METH_FASTCALL,
+                        "step(self, x, out)\n\nNone, and nothing done, if x or out is not what it must be."};
+
 }  // namespace
 
 void bind_stream(py::module_& module) {
-  py::class_<AnyStream>(module, "Stream", "See fastrnn.layers.stream.")
-      .def(py::init(&make_stream), "stages"_a, "batch"_a)
-      .def("step", &AnyStream::step, "None, and nothing done, if x or out is not what it must be.", "x"_a, "out"_a)
-      .def("steps", &AnyStream::steps, "x"_a.noconvert())
+  py::class_<AnyStream> stream(module, "Stream", "See fastrnn.layers.stream.");
+  stream.def(py::init(&make_stream), "stages"_a, "batch"_a)
+      .def("steps", &AnyStream::steps, "None, and nothing done, if x is not what it must be.", "x"_a)
       .def("state", &AnyStream::state)
       .def("set_state", &AnyStream::set_state, "states"_a, "rows"_a = py::none())
       .def("copy", &AnyStream::copy);
+  PyObject* const method = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(stream.ptr()), &step_method);
+  if (!method) throw py::error_already_set();
+  stream.attr("step") = py::reinterpret_steal<py::object>(method);
   hold_safely<AnyStream>();
 }
 

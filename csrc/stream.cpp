@@ -75,6 +75,7 @@ void Stream<R>::add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R
   task.slots = level.slots, task.rows = level.rows, task.c = level.c;
   if (level.weights) task.packed = level.weights->packed();
   levels_.push_back(std::move(level));
+  parts_ = std::max(parts_, Hp / linear_.lanes * std::max<Index>(1, B / 4));
 }
 
 template <class R>
@@ -102,16 +103,14 @@ void Stream<R>::advance(const Team& team) noexcept {
 }
 
 template <class R>
-int Stream<R>::threads() const {
-  Index parts = 0;
-  for (const Level& level : levels_) parts = std::max(parts, padded(level.task.H, linear_.lanes) / linear_.lanes);
-  return team_for(flops_, parts * std::max<Index>(1, B() / 4));
+void Stream<R>::step(const R* x, const Index* tokens, R* y) {
+  const int threads = team_for(flops_, parts_);
+  make_room(threads);
+  step_on(threads, x, tokens, y);
 }
 
 template <class R>
-void Stream<R>::step(const R* x, const Index* tokens, R* y) {
-  const int threads = this->threads();
-  make_room(threads);
+void Stream<R>::step_on(int threads, const R* x, const Index* tokens, R* y) noexcept {
   Level& last = levels_.back();
   levels_[0].task.x = series(x, B(), I());
   levels_[0].task.tokens = series(tokens, B(), 1);
@@ -128,7 +127,33 @@ void Stream<R>::step(const R* x, const Index* tokens, R* y) {
 }
 
 template <class R>
+void Stream<R>::few_steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll) {
+  const int threads = team_for(flops_, parts_);
+  make_room(threads);
+  const auto each_state = [&](const auto& fn) {
+    for (std::size_t l = 0; l < levels_.size(); ++l)
+      if (levels_[l].cell) fn(int(l), B() * levels_[l].task.P, levels_[l].has_c() ? B() * levels_[l].task.H : 0);
+  };
+  Index size = 0;
+  each_state([&](int, Index of_h, Index of_c) { size += of_h + of_c; });
+  Buffer<R> before{size};
+  R* at = before;
+  each_state([&](int l, Index of_h, Index of_c) { get_state(l, at, at + of_h), at += of_h + of_c; });
+  for (Index t = 0; t < T; ++t)
+    step_on(threads, x ? x + t * B() * I() : nullptr, tokens ? tokens + t * B() : nullptr, y + t * B() * O());
+  try {
+    poll();
+  } catch (...) {
+    at = before;
+    each_state([&](int l, Index of_h, Index of_c) { set_state(l, at, at + of_h), at += of_h + of_c; });
+    throw;
+  }
+}
+
+template <class R>
 void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll) {
+  constexpr double few = 1e5, own = 3e3;  // operations: so much is gained by a whole call, and lost with each step's own
+  if (double(T) * (flops_ + own) < few) return few_steps(T, x, tokens, y, poll);
   struct State {
     Buffer<R> before, h, c;  // a call reads the first to its end
   };

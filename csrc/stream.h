@@ -63,11 +63,13 @@ class Stream {
   void add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table);
   void make_room(int threads);
   void advance(const Team& team) noexcept;
-  int threads() const;  // that a step is worth
+  void step_on(int threads, const R* x, const Index* tokens, R* y) noexcept;
+  void few_steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll);
 
   const LinearKernel<R>& linear_;
   Order order_;
   double flops_ = 0;
+  Index parts_ = 0;  // of a step, for threads
   int room_ = 0;  // threads that there are workspaces for
   std::vector<Level> levels_;
 };

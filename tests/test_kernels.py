@@ -637,8 +637,10 @@ def test_the_binding_of_streams_refuses_what_would_crash():
     first, second = Parameters(np.zeros((8, 3)), w_hh), Parameters(np.zeros((8, 2)), w_hh)
     table, head = Parameters(np.zeros((9, 3)), None), Parameters(np.zeros((5, 2)), None, np.zeros(5))
     stream = _core.Stream([("lstm", [first, second])], 1)
-    with pytest.raises(ValueError, match="x: out of range"):
-        stream.steps(np.array([[0], [3]]))
+    assert stream.steps(np.array([[0], [3]])) is None
+    for wrong in (stream, _core.Stream.__new__(_core.Stream)):
+        with pytest.raises(TypeError):
+            wrong.step(*([np.array([0])] if wrong is stream else [np.array([0]), None]))
     other = Parameters(np.zeros((12, 2)), np.zeros((12, 3)))
     for stages, message in [
         ([("lstm", [first, first])], "does not fit"),
@@ -667,8 +669,7 @@ def test_the_binding_of_streams_refuses_what_would_crash():
         ([("linear", [head])], np.array([[0]])),
     ]:
         stream = _core.Stream(stages, 1)
-        with pytest.raises(ValueError, match="x: "):
-            stream.steps(x)
+        assert stream.steps(x) is None
         assert stream.step(x[0], None) is None
 
 

@@ -1,6 +1,8 @@
 """Streams: step by step the same bits as the layer on the whole sequence."""
 
 import copy
+import ctypes
+import functools
 import os
 import pickle
 import signal
@@ -221,6 +223,26 @@ def test_bad_arguments_do_not_move_the_state(make, arguments, error, message):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("x", "error"),
+    [
+        (X, ValueError),
+        (X[None].astype("float64"), TypeError),
+        (np.array([[0, 3]]), ValueError),
+        (np.array([[0, 1], [-1, 1]]), ValueError),
+        (None, TypeError),
+        (np.array(0), ValueError),
+    ],
+)
+def test_bad_inputs_of_many_steps_do_not_move_the_state(make, x, error):
+    stream = make(3, 4, seed=0).stream(2)
+    stream.step_many(X[None])
+    before = stream.state
+    with pytest.raises(error, match="x must"):
+        stream.step_many(x)
+    assert_states([stream.state], [before])
+
+
 def test_bad_states_are_refused(backend):
     stream = LSTM(3, 4).stream()
     with pytest.raises(TypeError, match=r"tuple \(h, c\)"):
@@ -329,6 +351,32 @@ def test_an_interrupted_call_leaves_the_state_where_it_was(steps, stack):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert interrupted
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a signal that waits")
+def test_a_few_steps_that_a_signal_ends_leave_the_state_where_it_was():
+    """It waits when they begin: between two calls from C no handler runs."""
+    stream = Sequential(LSTM(4, 4, 2, seed=0), GRU(4, 4, seed=0), Linear(4, 3, seed=0)).stream(2)
+    x = np.ones((3, 2, 4), "float32")
+    stream.step_many(x)
+    before = stream.state
+    expected = stream.copy().step_many(x)
+
+    def interrupt(*_):
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    calls = [
+        functools.partial(ctypes.PyDLL(None)["raise"], int(signal.SIGALRM)),
+        functools.partial(stream._inner.steps, x),
+    ]
+    try:
+        with pytest.raises(Interrupted):
+            list(map(functools.partial.__call__, calls))
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert_states(stream.state, before)
+    np.testing.assert_array_equal(stream.step_many(x), expected)
 
 
 def test_an_interrupted_call_of_the_reference_leaves_the_state_where_it_was(monkeypatch):

@@ -93,7 +93,8 @@ class Stream(Generic[StateT]):
 
     def _attach(self, inner: Any) -> None:
         self._inner = inner
-        self._step = _nothing if isinstance(inner, _Chain) else inner.step
+        plain = not isinstance(inner, _Chain)
+        self._step, self._steps = (inner.step, inner.steps) if plain else (_nothing, _nothing)
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """One step.
@@ -117,11 +118,12 @@ class Stream(Generic[StateT]):
         RuntimeError
             If another thread is in a step of this stream; the reference backend does not look.
         """
-        y = self._step(x, out)
+        step = self._step
+        y = step(x, out)
         if y is None:  # something about the arguments is not just as the kernels want it
             y = self._inner.step(self._input(x, "B"), self._output(out))
-        if y is None:
-            raise ValueError("out was changed by another thread")
+            if y is None:
+                raise ValueError("out was changed by another thread")
         return y  # type: ignore[no-any-return]
 
     def step_many(self, x: npt.ArrayLike) -> Array:
@@ -142,8 +144,12 @@ class Stream(Generic[StateT]):
         TypeError, ValueError, RuntimeError
             As of `step`.
         """
-        y: Array = self._inner.steps(self._input(x, "T", "B"))
-        return y
+        y = self._steps(x)
+        if y is None:
+            y = self._inner.steps(self._input(x, "T", "B"))
+            if y is None:
+                raise ValueError("x was changed by another thread")
+        return y  # type: ignore[no-any-return]
 
     @property
     def state(self) -> StateT:
@@ -205,7 +211,7 @@ class Stream(Generic[StateT]):
         return self.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_inner": self._inner.state(), "_step": None}
+        return {**self.__dict__, "_inner": self._inner.state(), "_step": None, "_steps": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -290,5 +296,5 @@ class _Chain:
         return _Chain([part if isinstance(part, Layer) else part.copy() for part in self._parts])
 
 
-def _nothing(x: Any, out: Any) -> None:
+def _nothing(x: Any, out: Any = None) -> None:
     """What a chain does with arguments that have not been checked."""

@@ -51,21 +51,28 @@ class Stream:
 
     def step(self, x: Any, out: Any) -> Array | None:
         """x (B, I) or tokens (B,) to y (B, O); None, and nothing done, if an argument is not just that."""
-        first, B, I = self._stages[0][0], self._batch, self._input_size
-        floats = first != "embedding" and _is_plain(x, (B, I), self._dtype)
-        tokens = first != "linear" and _is_plain(x, (B,), np.dtype(np.int64))
-        tokens = tokens and bool(np.all((x >= 0) & (x < I)))
-        fits = out is None or (_is_plain(out, (B, self._output_size), self._dtype) and out.flags.writeable)
-        if not (floats or tokens) or not fits:
+        shape = (self._batch, self._output_size)
+        fits = out is None or (_is_plain(out, shape, self._dtype) and out.flags.writeable)
+        if not fits or not self._takes(x):
             return None
-        y: Array = self.steps(x[None])[0]
+        y = self._advance(x[None])[0]
         if out is None:
             return y
         out[...] = y
         return out  # type: ignore[no-any-return]
 
-    def steps(self, x: Array) -> Array:
-        """x (T, B, I) or tokens (T, B) to y (T, B, O)."""
+    def steps(self, x: Any) -> Array | None:
+        """x (T, B, I) or tokens (T, B) to y (T, B, O); None, and nothing done, if x is not just that."""
+        return self._advance(x) if self._takes(x, *np.shape(x)[:1]) else None
+
+    def _takes(self, x: Any, *steps: int) -> bool:
+        first, B, I = self._stages[0][0], self._batch, self._input_size
+        if first != "embedding" and _is_plain(x, (*steps, B, I), self._dtype):
+            return True
+        tokens = first != "linear" and _is_plain(x, (*steps, B), np.dtype(np.int64))
+        return tokens and bool(np.all((x >= 0) & (x < I)))
+
+    def _advance(self, x: Array) -> Array:
         states, left = [], iter(self._state)
         for stage in self._stages:
             kind, layers, _ = stage
