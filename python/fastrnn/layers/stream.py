@@ -93,8 +93,9 @@ class Stream(Generic[StateT]):
 
     def _attach(self, inner: Any) -> None:
         self._inner = inner
-        plain = not isinstance(inner, _Chain)
-        self._step, self._steps = (inner.step, inner.steps) if plain else (_nothing, _nothing)
+        chain = isinstance(inner, _Chain)
+        self._step: Any = _nothing if chain else inner.step
+        self._steps: Any = _nothing if chain else inner.steps
 
     def step(self, x: npt.ArrayLike, out: Array | None = None) -> Array:
         """One step.

@@ -55,7 +55,7 @@ class Stream:
         fits = out is None or (_is_plain(out, shape, self._dtype) and out.flags.writeable)
         if not fits or not self._takes(x):
             return None
-        y = self._advance(x[None])[0]
+        y: Array = self._advance(x[None])[0]
         if out is None:
             return y
         out[...] = y
