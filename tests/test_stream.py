@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
+import weakref
 
 import cells
 import numpy as np
@@ -124,6 +126,52 @@ def test_out_is_filled_and_returned(make):
     np.testing.assert_array_equal(out, expected)
     layer.stream(2).step(x, out=x)
     np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda y: y,
+        lambda y: y[0, 1:],
+        lambda y: y.view(np.int32),
+        memoryview,
+        weakref.ref,
+        lambda y: np.ndarray(y.shape, y.dtype, y),
+    ],
+)
+def test_a_result_that_somebody_has_is_nobody_elses(backend, hold):
+    stream, x = LSTM(3, 4, seed=0).stream(2), X + 1
+    held, copies = [], []
+    for _ in range(5):
+        y = stream.step(x)
+        held.append(hold(y))
+        copies.append(bytes(y) if isinstance(held[-1], weakref.ref) else np.array(held[-1]).tobytes())
+        del y
+    for one, before in zip(held, copies, strict=True):
+        if isinstance(one, weakref.ref):
+            assert one() is None or one().tobytes() == before
+        else:
+            assert np.array(one).tobytes() == before
+
+
+def test_what_was_done_to_a_result_is_not_done_to_another(backend):
+    stream, x = LSTM(3, 4, seed=0).stream(2), X + 1
+    changes = [
+        lambda y: y.setflags(write=False),
+        lambda y: setattr(y, "shape", (8,)),
+        lambda y: setattr(y, "dtype", np.int32),
+        lambda y: y.fill(9),
+    ]
+    for change in changes * 3:
+        y = stream.step(x)
+        assert (y.shape, y.dtype, y.flags.writeable) == ((2, 4), np.float32, True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy would rather have none of it
+            change(y)
+        del y
+    other = LSTM(3, 4, seed=0).stream(2)
+    other.step_many(np.array([x] * 3 * len(changes)))
+    np.testing.assert_array_equal(stream.step(x), other.step(x))
 
 
 def test_weights_are_those_of_the_moment(make):
