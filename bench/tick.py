@@ -49,14 +49,15 @@ Loop = Callable[[Any, np.ndarray, np.ndarray, int, int], np.ndarray]
 
 
 def from_python(
-    step: Any, x: np.ndarray, out: np.ndarray, count: int, pace: int, *, sleep: bool = False
+    step: Any, x: np.ndarray, out: np.ndarray, count: int, pace: int, *, awake: int | None = None
 ) -> np.ndarray:
+    """Until a step is due it spins, or sleeps and is `awake` so many nanoseconds before."""
     clock, times = time.perf_counter_ns, [0] * count
     due = clock()
     for i in range(count):
         due = due + pace if pace else clock()
-        if sleep and due > clock():
-            time.sleep((due - clock()) * 1e-9)
+        if awake is not None:
+            time.sleep(max(0, due - awake - clock()) * 1e-9)
         while clock() < due:
             pass
         step(x, out)
@@ -109,10 +110,15 @@ def main() -> None:
     parser.add_argument(
         "--pace", type=float, default=100, help="microseconds, or twice the step if that is more"
     )
-    parser.add_argument("--sleep", action="store_true", help="until a step is due; else spin (from Python)")
+    parser.add_argument(
+        "--sleep",
+        type=float,
+        help="until so many microseconds before a step is due (Python's loop); else spin",
+    )
     options = parser.parse_args()
     pace = int(options.pace * 1e3)
-    python = functools.partial(from_python, sleep=options.sleep)
+    awake = None if options.sleep is None else int(options.sleep * 1e3)
+    python = functools.partial(from_python, awake=awake)
     ways = {"Python": python, "C": from_c()}
     heads = [f"{way}, {how}" for way in ways for how in ("back to back", "paced")]
     print(f"{cpu_name()}, {processors()} cores. Microseconds: p50 / p99 / p99.9.\n")
