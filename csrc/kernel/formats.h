@@ -17,7 +17,15 @@ using Words = std::uint16_t __attribute__((vector_size(vector_bytes / 2)));  // 
 using UnalignedWords = std::uint16_t __attribute__((vector_size(vector_bytes / 2), aligned(2), may_alias));
 
 FASTRNN_INLINE Words words(const void* p) { return *static_cast<const UnalignedWords*>(p); }
-FASTRNN_INLINE Int<float> zero_extended(Words w) { return __builtin_convertvector(w, Int<float>); }
+FASTRNN_INLINE Int<float> zero_extended(Words w) {
+#if defined(__AVX512F__)
+  return (Int<float>)_mm512_cvtepu16_epi32((__m256i)w);
+#elif defined(__AVX2__)
+  return (Int<float>)_mm256_cvtepu16_epi32((__m128i)w);  // which GCC does not see in a conversion
+#else
+  return __builtin_convertvector(w, Int<float>);
+#endif
+}
 
 FASTRNN_INLINE Vec<float> widened(const Half* p) {
 #if defined(__AVX512F__)

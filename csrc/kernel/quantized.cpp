@@ -11,7 +11,6 @@ namespace {
 using Ints = Int<float>;
 using Unsigned = std::uint32_t __attribute__((vector_size(vector_bytes)));  // sums wrap around on the way
 using Shorts = std::int16_t __attribute__((vector_size(vector_bytes)));
-using HalfOfBytes = std::int8_t __attribute__((vector_size(vector_bytes / 2), aligned(1), may_alias));
 using OfInts = std::int32_t __attribute__((vector_size(vector_bytes), aligned(4), may_alias));
 
 constexpr Index quad = 4;  // neighbours in k, whose weights lie side by side
@@ -40,54 +39,36 @@ FASTRNN_INLINE Ints madd(Shorts a, Shorts b) {
 #endif
 }
 
-// The even numbers of a and b side by side, plus the odd ones.
-FASTRNN_INLINE Unsigned add_neighbours(Unsigned a, Unsigned b) {
-#if defined(__AVX512F__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-#elif defined(__AVX2__)
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) + __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
-#else
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
-#endif
-}
+// Ways to multiply: each has rows, weights and sums as it reads them.
 
-// Ways to multiply. Each has rows as it reads them, and two sums for a vector of outputs.
-
-// Weights are widened to 16 bits.
+// Weights are widened to 16 bits, those of even k and those of odd.
 struct Pairs {
   struct Row {
-    alignas(64) std::int16_t of[int8_block];
+    alignas(64) std::int16_t of[int8_block];  // of each quad 0 2 1 3
   };
   struct Quad {
-    Shorts of;
+    Shorts even, odd;
   };
-  struct Weights {
-    Shorts first, second;
-  };
-  struct Sums {
-    Unsigned first, second;  // of the quads of half of the lanes each, in two parts
-  };
+  using Weights = Quad;
+  using Sums = Unsigned;
 
   static FASTRNN_INLINE void put(Row& row, Index k, Ints v) {
     using Narrow = std::int16_t __attribute__((vector_size(vector_bytes / 2), aligned(2), may_alias));
-    *reinterpret_cast<Narrow*>(row.of + k) = __builtin_convertvector(v, Narrow);
+    const auto all = __builtin_convertvector(v, Narrow);
+    for (Index i = 0; i < lanes<float>; i += quad)
+      for (Index n = 0; n < quad; ++n) row.of[k + i + n / 2 + n % 2 * 2] = all[i + n];
   }
   static FASTRNN_INLINE Quad quad_at(const Row& row, Index k) {
-    using Longs = std::uint64_t __attribute__((vector_size(vector_bytes)));
-    std::uint64_t bits;
-    __builtin_memcpy(&bits, row.of + k, sizeof(bits));
-    return {(Shorts)(bits - Longs{})};
+    return {(Shorts)splat_bytes(row.of + k), (Shorts)splat_bytes(row.of + k + 2)};
   }
   static FASTRNN_INLINE Weights weights_at(const char* w) {
-    const auto* halves = reinterpret_cast<const HalfOfBytes*>(w);
-    return {__builtin_convertvector(halves[0], Shorts), __builtin_convertvector(halves[1], Shorts)};
+    const auto both = (Shorts)load(reinterpret_cast<const float*>(w));
+    return {(Shorts)((both << 8) >> 8), (Shorts)(both >> 8)};
   }
-  static FASTRNN_INLINE void add(Sums& sums, const Quad& a, const Weights& w) {
-    sums.first += (Unsigned)madd(a.of, w.first);
-    sums.second += (Unsigned)madd(a.of, w.second);
+  static FASTRNN_INLINE void add(Sums& sum, const Quad& a, const Weights& w) {
+    sum += (Unsigned)madd(a.even, w.even) + (Unsigned)madd(a.odd, w.odd);
   }
-  static FASTRNN_INLINE Ints total(const Sums& sums, Unsigned) { return (Ints)add_neighbours(sums.first, sums.second); }
+  static FASTRNN_INLINE Ints total(Sums sum, Unsigned) { return (Ints)sum; }
 };
 
 #if defined(__AVX512F__)
@@ -183,7 +164,7 @@ FASTRNN_INLINE void tile(const Activations<Way>& rows, float* const* c, const Bl
 #pragma GCC unroll 16
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
-    for (int j = 0; j < N; ++j) sums[i][j] = {Unsigned{}, Unsigned{}};
+    for (int j = 0; j < N; ++j) sums[i][j] = typename Way::Sums{};
   const char* w = block.quads;
   for (Index k = 0; k < depth; k += quad, w += panels.row * quad) {
     const auto weights = [&](int j) { return Way::weights_at(w + panel(j) + j % NV * vector_bytes); };
@@ -225,9 +206,8 @@ FASTRNN_INLINE void tile(const Activations<Way>& rows, float* const* c, const Bl
   }
 }
 
-// Two sums for each of the vectors that go at once.
 template <int MR>
-constexpr int vectors_at_once = 8 / MR / (vector_registers == 32 ? 1 : 2);
+constexpr int vectors_at_once = 8 / MR;
 
 template <class Way, int MR, int NV>
 void all_panels(const Activations<Way>& rows, float* const* c, Index k0, Index K, const Panels<float>& panels) {
