@@ -1,5 +1,8 @@
-// oneDNN's recurrent primitives without a framework around them: one layer, one direction, float32. Weights lie
-// in the format that each primitive prefers, reordered before anything is timed.
+// oneDNN's recurrent primitives without a framework around them: one layer, one direction; float32, and for
+// inference bfloat16 or int8. Weights lie in the format that each primitive prefers, and x is of the type that it
+// takes, reordered before anything is timed.
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
@@ -12,27 +15,53 @@
 using namespace dnnl;
 using Dims = memory::dims;
 using Tag = memory::format_tag;
+using Type = memory::data_type;
 
 namespace {
 
 struct Shape {
   long T, B, I, H, gates, bias_gates;
   bool stream;  // whether each run goes on from the last one's state
+  Type weights;
 };
 
-memory::desc described(const Dims& dims, Tag tag) { return {dims, memory::data_type::f32, tag}; }
+memory::desc described(const Dims& dims, Tag tag, Type type = Type::f32) { return {dims, type, tag}; }
+
+constexpr float shift = 128;  // the byte that stands for 0, of x and h
+
+// One scale for x and h, and one for each gate of each unit, as oneDNN wants them.
+primitive_attr quantized(const Shape& s, const float* w_ih, const float* w_hh, const float* x) {
+  float most = 1;
+  for (long k = 0; k < s.T * s.B * s.I; ++k) most = std::max(most, std::abs(x[k]));
+  std::vector<float> scales;
+  for (long row = 0; row < s.gates * s.H; ++row) {
+    float largest = 0;
+    for (long k = 0; k < s.I; ++k) largest = std::max(largest, std::abs(w_ih[row * s.I + k]));
+    for (long k = 0; k < s.H; ++k) largest = std::max(largest, std::abs(w_hh[row * s.H + k]));
+    scales.push_back(127 / largest);
+  }
+  primitive_attr attr;
+  attr.set_rnn_data_qparams((shift - 1) / most, shift);
+  attr.set_rnn_weights_qparams((1 << 3) + (1 << 4), scales);  // axes g and o of ldigo
+  return attr;
+}
 
 // The memory descriptors of a layer, as all primitives take them.
 struct Descs {
-  memory::desc x, y, w_ih, w_hh, bias, h;
+  memory::desc x, y, w_ih, w_hh, bias, h, c;
+  primitive_attr attr;
 
-  explicit Descs(const Shape& s)
-      : x(described({s.T, s.B, s.I}, Tag::tnc)),
-        y(described({s.T, s.B, s.H}, Tag::tnc)),
-        w_ih(described({1, 1, s.I, s.gates, s.H}, Tag::any)),
-        w_hh(described({1, 1, s.H, s.gates, s.H}, Tag::any)),
+  Descs(const Shape& s, primitive_attr attr)
+      : x(described({s.T, s.B, s.I}, Tag::tnc, data(s))),
+        y(described({s.T, s.B, s.H}, Tag::tnc, s.weights == Type::s8 ? Type::f32 : s.weights)),
+        w_ih(described({1, 1, s.I, s.gates, s.H}, Tag::any, s.weights)),
+        w_hh(described({1, 1, s.H, s.gates, s.H}, Tag::any, s.weights)),
         bias(described({1, 1, s.bias_gates, s.H}, Tag::ldgo)),
-        h(described({1, 1, s.B, s.H}, Tag::ldnc)) {}
+        h(described({1, 1, s.B, s.H}, Tag::ldnc, data(s))),
+        c(described({1, 1, s.B, s.H}, Tag::ldnc)),
+        attr(attr) {}
+
+  static Type data(const Shape& s) { return s.weights == Type::s8 ? Type::u8 : s.weights; }
 };
 
 constexpr auto direction = rnn_direction::unidirectional_left2right;
@@ -41,7 +70,7 @@ struct Lstm {
   using Forward = lstm_forward;
   using Backward = lstm_backward;
   static auto forward(const engine& e, prop_kind kind, const Descs& d) {
-    return Forward::primitive_desc(e, kind, direction, d.x, d.h, d.h, d.w_ih, d.w_hh, d.bias, d.y, d.h, d.h);
+    return Forward::primitive_desc(e, kind, direction, d.x, d.h, d.c, d.w_ih, d.w_hh, d.bias, d.y, d.h, d.c, d.attr);
   }
   static auto backward(const engine& e, const Descs& d, const Forward::primitive_desc& hint) {
     return Backward::primitive_desc(e, prop_kind::backward, direction, d.x, d.h, d.h, d.w_ih, d.w_hh, d.bias, d.y,
@@ -53,7 +82,7 @@ struct Gru {
   using Forward = lbr_gru_forward;
   using Backward = lbr_gru_backward;
   static auto forward(const engine& e, prop_kind kind, const Descs& d) {
-    return Forward::primitive_desc(e, kind, direction, d.x, d.h, d.w_ih, d.w_hh, d.bias, d.y, d.h);
+    return Forward::primitive_desc(e, kind, direction, d.x, d.h, d.w_ih, d.w_hh, d.bias, d.y, d.h, d.attr);
   }
   static auto backward(const engine& e, const Descs& d, const Forward::primitive_desc& hint) {
     return Backward::primitive_desc(e, prop_kind::backward, direction, d.x, d.h, d.w_ih, d.w_hh, d.bias, d.y, d.h,
@@ -66,7 +95,7 @@ struct Rnn {
   using Backward = vanilla_rnn_backward;
   static auto forward(const engine& e, prop_kind kind, const Descs& d) {
     return Forward::primitive_desc(e, kind, algorithm::eltwise_tanh, direction, d.x, d.h, d.w_ih, d.w_hh, d.bias,
-                                   d.y, d.h);
+                                   d.y, d.h, d.attr);
   }
   static auto backward(const engine& e, const Descs& d, const Forward::primitive_desc& hint) {
     return Backward::primitive_desc(e, prop_kind::backward, algorithm::eltwise_tanh, direction, d.x, d.h, d.w_ih,
@@ -87,20 +116,22 @@ class LayerOf : public Layer {
   LayerOf(const Shape& shape, bool training, const float* w_ih, const float* w_hh, const float* bias,
           const float* x, const float* dy)
       : shape(shape), training(training) {
-    const Descs descs(shape);
+    if (shape.weights == Type::s8) attr = quantized(shape, w_ih, w_hh, x);
+    const Descs descs(shape, attr);
     const auto kind = training ? prop_kind::forward_training : prop_kind::forward_inference;
     const auto pd = Cell::forward(cpu, kind, descs);
     forward = std::make_unique<typename Cell::Forward>(pd);
 
     auto& f = forward_memory;
-    f[DNNL_ARG_SRC_LAYER] = filled(pd.src_layer_desc(), x);
+    const auto given = described({shape.T, shape.B, shape.I}, Tag::tnc);
+    f[DNNL_ARG_SRC_LAYER] = reordered(given, x, pd.src_layer_desc(), attr);
     f[DNNL_ARG_WEIGHTS_LAYER] = weights(pd.weights_layer_desc(), w_ih, shape.I);
     f[DNNL_ARG_WEIGHTS_ITER] = weights(pd.weights_iter_desc(), w_hh, shape.H);
     f[DNNL_ARG_BIAS] = filled(pd.bias_desc(), bias);
     f[DNNL_ARG_DST_LAYER] = memory(pd.dst_layer_desc(), cpu);
     // Version 3.2 computes a wrong gradient of w_hh where the initial state is left out.
-    for (int argument : {DNNL_ARG_SRC_ITER, DNNL_ARG_SRC_ITER_C, DNNL_ARG_DST_ITER, DNNL_ARG_DST_ITER_C})
-      f[argument] = memory(descs.h, cpu);
+    for (int argument : {DNNL_ARG_SRC_ITER, DNNL_ARG_DST_ITER}) f[argument] = memory(descs.h, cpu);
+    for (int argument : {DNNL_ARG_SRC_ITER_C, DNNL_ARG_DST_ITER_C}) f[argument] = memory(descs.c, cpu);
     reset();
     if (!training) return;
 
@@ -164,8 +195,14 @@ class LayerOf : public Layer {
   }
 
   memory weights(const memory::desc& desc, const float* values, long inputs) {
-    memory user(rows(inputs), cpu, const_cast<float*>(values)), ours(desc, cpu);
-    reorder(user, ours).execute(queue, user, ours);
+    const auto turned = described({1, 1, inputs, shape.gates, shape.H}, Tag::ldigo);  // all that int8 is made of
+    memory between = reordered(rows(inputs), values, turned, {});
+    return reordered(turned, static_cast<float*>(between.get_data_handle()), desc, attr);
+  }
+
+  memory reordered(const memory::desc& from, const float* values, const memory::desc& to, const primitive_attr& how) {
+    memory user(from, cpu, const_cast<float*>(values)), ours(to, cpu);
+    reorder(reorder::primitive_desc(user, ours, how)).execute(queue, user, ours);
     queue.wait();
     return ours;
   }
@@ -176,12 +213,16 @@ class LayerOf : public Layer {
     queue.wait();
   }
 
-  void clear(memory& m) { std::memset(m.get_data_handle(), 0, m.get_desc().get_size()); }
+  void clear(memory& m) {
+    const bool bytes = m.get_desc().get_data_type() == Type::u8;
+    std::memset(m.get_data_handle(), bytes ? static_cast<int>(shift) : 0, m.get_desc().get_size());
+  }
 
   engine cpu{engine::kind::cpu, 0};
   stream queue{cpu};
   Shape shape;
   bool training;
+  primitive_attr attr;
   std::unique_ptr<typename Cell::Forward> forward;
   std::unique_ptr<typename Cell::Backward> backward;
   std::unordered_map<int, memory> forward_memory, backward_memory;
@@ -190,9 +231,9 @@ class LayerOf : public Layer {
 thread_local std::string message;
 
 template <class Cell>
-Layer* make(long T, long B, long I, long H, long gates, long bias_gates, bool stream, bool training,
+Layer* make(long T, long B, long I, long H, long gates, long bias_gates, bool stream, Type weights, bool training,
             const float* w_ih, const float* w_hh, const float* bias, const float* x, const float* dy) {
-  return new LayerOf<Cell>({T, B, I, H, gates, bias_gates, stream}, training, w_ih, w_hh, bias, x, dy);
+  return new LayerOf<Cell>({T, B, I, H, gates, bias_gates, stream, weights}, training, w_ih, w_hh, bias, x, dy);
 }
 
 }  // namespace
@@ -210,13 +251,14 @@ const char* last_error() { return message.c_str(); }
 
 // x [T, B, I], dy [T, B, H] or null, w_ih [G*H, I], w_hh [G*H, H], bias [gates of the bias * H], in oneDNN's order
 // of gates. Null if oneDNN refuses.
-void* create(const char* cell, long T, long B, long I, long H, int stream, int training, const float* w_ih,
-             const float* w_hh, const float* bias, const float* x, const float* dy) {
+void* create(const char* cell, const char* format, long T, long B, long I, long H, int stream, int training,
+             const float* w_ih, const float* w_hh, const float* bias, const float* x, const float* dy) {
   try {
-    const std::string name = cell;
-    if (name == "lstm") return make<Lstm>(T, B, I, H, 4, 4, stream, training, w_ih, w_hh, bias, x, dy);
-    if (name == "gru") return make<Gru>(T, B, I, H, 3, 4, stream, training, w_ih, w_hh, bias, x, dy);
-    return make<Rnn>(T, B, I, H, 1, 1, stream, training, w_ih, w_hh, bias, x, dy);
+    const std::string name = cell, wanted = format;
+    const Type type = wanted == "int8" ? Type::s8 : wanted == "bfloat16" ? Type::bf16 : Type::f32;
+    if (name == "lstm") return make<Lstm>(T, B, I, H, 4, 4, stream, type, training, w_ih, w_hh, bias, x, dy);
+    if (name == "gru") return make<Gru>(T, B, I, H, 3, 4, stream, type, training, w_ih, w_hh, bias, x, dy);
+    return make<Rnn>(T, B, I, H, 1, 1, stream, type, training, w_ih, w_hh, bias, x, dy);
   } catch (const std::exception& error) {
     message = error.what();
     return nullptr;

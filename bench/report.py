@@ -331,6 +331,7 @@ def ways_and_failures(run: Run) -> str:
                 found[f"{head} {record['cell']}: left out, {result['error']}"] += 1
             elif result.get("ways", 1) > 1:
                 found[f"{head}: {result['way']}"] += 1
+            found.update(f"{head} {record['cell']}: left out, {fault}" for fault in result.get("faults", ()))
     return "".join(f"- {text} ({count})\n" for text, count in sorted(found.items()))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import weakref
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,16 @@ TO = {"lstm": ("ifgo", "ifgo"), "gru": ("rzn", "zrn"), "rnn": ("h", "h")}
 
 class Peer(Base):
     label = "oneDNN"
+    formats = ("float32", "bfloat16", "int8")
 
     def __init__(self, threads: int) -> None:
-        header = _installed("onednn-devel-cpu-gomp", "oneapi/dnnl/dnnl.hpp")
-        library = _installed("onednn-cpu-gomp", "libdnnl.so.3")
-        flags = "-shared", "-fPIC", f"-I{header.parents[2]}", str(library), f"-Wl,-rpath,{library.parent}"
+        suffix = _suffix()
+        header = _installed(f"onednn-devel{suffix}", "oneapi/dnnl/dnnl.hpp")
+        library = _installed(f"onednn{suffix}", "libdnnl.so.3")
+        if not suffix:  # its CPU is a device of OpenCL
+            os.environ["OCL_ICD_FILENAMES"] = str(library.parent / "libintelocl.so")
+        paths = f"-Wl,--disable-new-dtags,-rpath,{library.parent},-rpath-link,{library.parent}"
+        flags = "-shared", "-fPIC", f"-I{header.parents[2]}", str(library), paths
         self.library = ctypes.CDLL(str(build("onednn.cpp", *flags)))
         self.library.create.restype = ctypes.c_void_p
         for name in ("version", "last_error"):
@@ -77,10 +84,23 @@ class Peer(Base):
         sizes = [ctypes.c_long(size) for size in (case.T, case.B, case.I, case.H)]
         arrays = [_pointer(array) for array in (w_ih, w_hh, bias, data.x, data.dy)]
         layer = self.library.create(
-            case.cell.encode(), *sizes, int(case.set == "stream"), int(case.trains), *arrays
+            case.cell.encode(),
+            case.format.encode(),
+            *sizes,
+            int(case.set == "stream"),
+            int(case.trains),
+            *arrays,
         )
         require(bool(layer), self.library.last_error().decode())
         return layer
+
+
+def _suffix() -> str:
+    """Of the packages' names: "" for the newest, which runs on SYCL, else for one on OpenMP."""
+    with contextlib.suppress(PackageNotFoundError):
+        distribution("onednn-devel")
+        return ""
+    return "-cpu-gomp"
 
 
 def _installed(package: str, name: str) -> Path:

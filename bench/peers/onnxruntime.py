@@ -85,7 +85,10 @@ class Peer(Base):
         """Two bindings, each of which reads the state that the other has written."""
         OrtValue = self.onnxruntime.OrtValue
         starts = zero_states(case)
-        states = [{name: OrtValue.ortvalue_from_numpy(s) for name, s in starts.items()} for _ in range(2)]
+        states = [  # of arrays of their own, which the values share
+            {name: OrtValue.ortvalue_from_numpy(array) for name, array in zero_states(case).items()}
+            for _ in range(2)
+        ]
         y = self._value((1, 1, case.B, case.H))
         bindings = []
         for before, after in (states, states[::-1]):

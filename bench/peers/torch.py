@@ -35,7 +35,10 @@ class Peer(Base):
 
     def runs(self, case: Case, data: Data) -> dict[str, Run]:
         if case.format != "float32":
-            return torch_narrow.runs(case, self._layer(case, data.weights), data)
+            modules = {"layer": self._layer(case, data.weights)}
+            if case.set == "stream":
+                modules["cell"] = self._cell(case, data.weights)
+            return torch_narrow.runs(case, modules, data)
         if case.models > 1:
             return torch_many.runs(case, data, self.threads)
         if case.work == "text":

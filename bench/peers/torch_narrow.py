@@ -6,30 +6,32 @@ from cases import Case, Data
 from peers.base import STREAM_STEPS, Results, Run, require
 
 
-def runs(case: Case, layer, data: Data) -> dict[str, Run]:
+def runs(case: Case, modules: dict, data: Data) -> dict[str, Run]:
     """float16: quantized dynamically, which is widened in the product, or all in it; bfloat16: all in it, or
-    by autocast; int8: quantized dynamically."""
+    by autocast; int8: quantized dynamically. `modules` has the "layer", and for a stream the "cell" too."""
     import torch
 
-    layer = layer.eval()
     x = torch.from_numpy(data.x)
     found = {}
-    if case.format != "bfloat16" and case.cell != "rnn":
-        kind = torch.qint8 if case.format == "int8" else torch.float16
-        model = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(layer), {type(layer)}, kind)
-        found["quantize_dynamic"] = _run(case, model[0], x)
-    if case.format == "bfloat16":
-        found["autocast"] = _run(case, layer, x, autocast=True)
-    if case.format != "int8":
-        kind = getattr(torch, case.format)
-        whole = type(layer)(case.I, case.H)
-        whole.load_state_dict(layer.state_dict())
-        found[case.format] = _run(case, whole.to(kind).eval(), x.to(kind))
+    for name, module in modules.items():
+        module = module.eval()
+        if case.format != "bfloat16" and (case.cell != "rnn" or name == "cell"):
+            kind = torch.qint8 if case.format == "int8" else torch.float16
+            model = torch.nn.Sequential(module)
+            quantized = torch.ao.quantization.quantize_dynamic(model, {type(module)}, kind)[0]
+            found[f"{name}, quantize_dynamic"] = _run(case, quantized, x, name)
+        if case.format == "bfloat16":
+            found[f"{name}, autocast"] = _run(case, module, x, name, autocast=True)
+        if case.format != "int8":
+            kind = getattr(torch, case.format)
+            whole = type(module)(case.I, case.H)
+            whole.load_state_dict(module.state_dict())
+            found[f"{name}, {case.format}"] = _run(case, whole.to(kind).eval(), x.to(kind), name)
     require(bool(found), "no quantized layer of this cell")
     return found
 
 
-def _run(case: Case, layer, x, autocast: bool = False) -> Run:
+def _run(case: Case, module, x, name: str, autocast: bool = False) -> Run:
     import torch
 
     stream, state = case.set == "stream", None
@@ -37,7 +39,10 @@ def _run(case: Case, layer, x, autocast: bool = False) -> Run:
     def call():
         nonlocal state
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            y, after = layer(x, state)
+            if name == "cell":
+                state = module(x[0], state)
+                return (state[0] if case.cell == "lstm" else state)[None]
+            y, after = module(x, state)
         if stream:
             state = after
         return y
@@ -45,7 +50,6 @@ def _run(case: Case, layer, x, autocast: bool = False) -> Run:
     def results() -> Results:
         nonlocal state
         state = None
-        y = [call() for _ in range(STREAM_STEPS if stream else 1)][-1]
-        return {"y": y.float().numpy()}
+        return {"y": [call() for _ in range(STREAM_STEPS if stream else 1)][-1].float().numpy()}
 
     return Run(call, results)
