@@ -23,7 +23,7 @@ from peers import PEERS
 from worker import NotOffered, PeerError, Worker
 
 # Of each result's largest value, by the format of the weights.
-TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 2e-2, "int8": 1e-1}
+TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "bfloat16": 2e-2, "int8": 1e-1, "int8x8": 1e-1}
 ROUND_SECONDS = 0.02
 BUDGET = 6.0  # seconds for the rounds of a peer in one case, from LEAST_ROUNDS on
 LEAST_ROUNDS = 3

@@ -25,8 +25,8 @@ def write(run: Run, folder: Path) -> None:
 
 
 def summary(run: Run) -> str:
-    """The worst ratio of each format and its mean: to what is best of any peer in any format, at one row, and
-    to our own float32."""
+    """The worst ratio of each format and its mean: to the best of the peers in that format and in any, at one
+    row, and to our own float32."""
     rows = []
     for name in _formats(run):
         found: dict[str, list[tuple[float, str]]] = {}
@@ -34,8 +34,11 @@ def summary(run: Run) -> str:
             ours, where = _seconds(timed, name, OURS), _where(place)
             if ours is None:
                 continue
-            if " B=1 " in place[2] and (rival := _best_rival(timed)):
-                found.setdefault("the best of all peers, B = 1", []).append((rival[0] / ours, where))
+            if " B=1 " in place[2]:
+                for what, those in (("in it", {name: timed[name]}), ("in any", timed)):
+                    if rival := _best_rival(those):
+                        key = f"the best of all peers {what}, B = 1"
+                        found.setdefault(key, []).append((rival[0] / ours, where))
             own = _seconds(timed, "float32", OURS)
             if own is not None and name != "float32":
                 size = "H ≥ 256" if int(place[2].split("H=")[1]) >= 256 else "H < 256"

@@ -88,7 +88,13 @@ class Peer(Base):
         kind = getattr(self.fastrnn, case.cell.upper())
         layer = kind(case.I, case.H, case.layers, dtype=case.dtype)
         layer.load_state_dict({name: weights[name] for name in layer.parameters})
-        return layer if case.format == "float32" else layer.compress(case.format)
+        match case.format:
+            case "float32":
+                return layer
+            case "int8x8":
+                return layer.compress("int8", activations=8)
+            case narrow:
+                return layer.compress(narrow)
 
     def _stream(self, case: Case, data: Data) -> dict[str, Run]:
         layer = self._layer(case, data.weights)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import numpy as np
 
-from cases import FORMATS, Case, Data
+from cases import Case, Data
 from peers import torch_many, torch_narrow
 from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run
 
@@ -19,7 +19,7 @@ class Peer(Base):
     """`modules` has the recurrent classes: `torch.nn`, or `fastrnn.torch` in its place."""
 
     label = "PyTorch"
-    formats = FORMATS
+    formats = ("float32", "float16", "bfloat16", "int8")
 
     def __init__(self, threads: int, modules: ModuleType | None = None) -> None:
         import torch
