@@ -12,6 +12,7 @@ from cells import LAYERS, members, normal
 
 import fastrnn
 from fastrnn import checkpoint, interop, optim, reference, training
+from fastrnn.config import _core
 from fastrnn.layers import GRU, LSTM, RNN, Attention, Embedding, Last, Linear, Parallel, ReLU, Sequential
 from fastrnn.models import Forecaster, SequenceClassifier, TextGenerator
 
@@ -121,8 +122,9 @@ def float32_of(number):
     return np.float32(round(number / Fraction(2) ** exponent) * 2.0**exponent)
 
 
-def product_of(x, weight, bias, most):
-    """Row by row, in integers and fractions: blocks of 512, each added with one rounding."""
+def product_of(x, weight, bias, most, fused):
+    """Row by row, in integers and fractions: blocks of 512, each added with one rounding; with two where a
+    processor has no instruction for it."""
     y = np.empty((len(x), len(weight)), "float32")
     for (r, row), (j, values) in itertools.product(enumerate(x), enumerate(weight)):
         largest, scale = np.abs(row).max(), np.float32(np.abs(values).max() / np.float32(127))
@@ -136,6 +138,7 @@ def product_of(x, weight, bias, most):
             total = sum(int(a) * int(q) for a, q in zip(rounded[block], multiples[block], strict=True))
             assert abs(total) < 2**31
             part = Fraction(float(np.float32(total))) * Fraction(float(unit * scale))
+            part = part if fused else Fraction(float(float32_of(part)))
             y[r, j] = float32_of(part + Fraction(float(y[r, j])))
         if not np.isfinite(largest):
             y[r, j] = np.nan
@@ -153,7 +156,21 @@ def test_products_of_8_bits_are_of_integers(backend, inputs, bits):
     x[1], x[2] = 0, x[2] * 1e-31
     found = layer.compress("int8", activations=bits)
     weight, bias = found.parameters.values()
-    same_bits([found(x)], [product_of(x, weight, bias, 2 ** (bits - 1) - 1)])
+    fused = backend == "reference" or _core.config()["isa"] != "baseline"
+    same_bits([found(x)], [product_of(x, weight, bias, 2 ** (bits - 1) - 1, fused)])
+
+
+@bits
+def test_products_are_the_same_on_every_isa(isa, bits):
+    layer, x = Linear(600, 21, seed=0).compress("int8", activations=bits), x_of(9, 600)
+    with fastrnn.use_backend("reference"):
+        expected = layer(x)
+    if kernels_lack_integers("native"):
+        pytest.skip("the kernels have no products of integers")
+    if isa == "baseline":  # without an instruction that adds a product
+        np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+    else:
+        same_bits([layer(x)], [expected])
 
 
 @formats
@@ -470,6 +487,8 @@ def test_models_of_text_and_of_series(tmp_path):
     assert 0 < found.compression.largest < 0.05
     loaded = fastrnn.load(saved(model, tmp_path), weights="int8")
     same_bits(loaded.predict().values(), found.predict().values())
+    LSTM(3, 5, seed=0).save(tmp_path / "layer.safetensors")
+    assert fastrnn.load(tmp_path / "layer.safetensors", weights="float16").weights == "float16"
 
 
 def saved(model, folder):

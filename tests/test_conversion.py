@@ -154,6 +154,22 @@ class TestConvert:
         assert capsys.readouterr().err == f"fastrnn: warning: {warning}\n"
         assert repr(fastrnn.load(tmp_path / "out.safetensors")) == repr(model.network_)
 
+    def test_with_weights_of_fewer_bits(self, capsys, tmp_path):
+        network().save(tmp_path / "in")
+        out = said(capsys, "convert", tmp_path / "in", tmp_path / "out.safetensors", "--weights", "int8")
+        found = fastrnn.load(tmp_path / "in", weights="int8")
+        assert out.startswith("network   Sequential(\n") and ".compress('int8')\n" in out
+        assert repr(fastrnn.load(tmp_path / "out.safetensors")) == repr(found)
+        out = said(capsys, "info", tmp_path / "out.safetensors")
+        assert re.search(r"\(head\): Linear\(8, 2\)\.compress\('int8'\)\n", out)
+        assert re.search(r"head\.weight +int8  2 × 8\n", out)
+
+    def test_a_model_with_weights_of_fewer_bits_stays_whole(self, capsys, tmp_path):
+        SequenceClassifier.from_network(network(), ["a", "b"]).save(tmp_path / "in")
+        said(capsys, "convert", tmp_path / "in", tmp_path / "out.safetensors", "--weights", "bfloat16")
+        model = fastrnn.load(tmp_path / "out.safetensors")
+        assert model.classes_.tolist() == ["a", "b"] and model.network_.weights == "bfloat16"
+
     def test_options_of_the_writer(self, capsys, tmp_path):
         onnx = pytest.importorskip("onnx")
         Sequential(LSTM(3, 4, seed=0)).save(tmp_path / "in")
@@ -183,6 +199,8 @@ class TestConvert:
                 "--states goes with other files than 'in.safetensors' and",
             ),
             ("in.safetensors out.keras --batch-first", "--batch-first goes with other files"),
+            ("in.safetensors out.onnx --weights int8", "--weights goes with OUT in .safetensors"),
+            ("tanh.safetensors out.safetensors --weights int8", "weights goes with recurrent layers"),
             ("text out.safetensors", "'text' is no model that fastrnn reads, but text"),
             ("whole.pt out.safetensors", "order must be given"),
             ("whole.pt out.safetensors --order rnn Last nothing", "order names 'nothing'"),
@@ -194,6 +212,7 @@ class TestConvert:
         (tmp_path / "whole.pt").write_bytes((TORCH / "whole.pt").read_bytes())
         network().save("in.safetensors")
         network().save("in")
+        Tanh().save("tanh.safetensors")
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         assert re.search(error, refused(capsys, "convert", *words.split()))
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -51,7 +51,7 @@ CLASSES: dict[str, type[Layer]] = {
 def describe(layer: Layer) -> dict[str, Any]:
     """What a layer is: its ``class``, its ``options`` by the names of its arguments, and its ``parts``.
 
-    A seed and what has been drawn from it, and the weights, are no part of it.
+    A seed and what has been drawn from it, and the weights, compressed or not, are no part of it.
 
     Parameters
     ----------
