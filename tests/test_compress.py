@@ -43,13 +43,6 @@ def network(seed=0):
     return Sequential(Embedding(11, I, seed=seed), GRU(I, H, 2, seed=seed), Last(), Linear(H, 3, seed=seed))
 
 
-def kernels_lack_integers(backend):
-    layer = Linear(I, H, seed=0).compress("int8", activations=8)
-    x, usual = x_of(B, I), Linear(I, H, seed=0)
-    usual.load_state_dict(layer.parameters)
-    return backend == "native" and (layer(x) == usual(x)).all()
-
-
 # -- what weights become
 
 
@@ -148,8 +141,6 @@ def product_of(x, weight, bias, most, fused):
 @bits
 @pytest.mark.parametrize("inputs", [1, 7, 64, 511, 513, 1030])
 def test_products_of_8_bits_are_of_integers(backend, inputs, bits):
-    if kernels_lack_integers(backend):
-        pytest.skip("the kernels have no products of integers")
     layer = Linear(inputs, 5, seed=0)
     layer.parameters["weight"][2] = 0
     x = x_of(4, inputs)
@@ -165,8 +156,6 @@ def test_products_are_the_same_on_every_isa(isa, bits):
     layer, x = Linear(600, 21, seed=0).compress("int8", activations=bits), x_of(9, 600)
     with fastrnn.use_backend("reference"):
         expected = layer(x)
-    if kernels_lack_integers("native"):
-        pytest.skip("the kernels have no products of integers")
     if isa == "baseline":  # without an instruction that adds a product
         np.testing.assert_allclose(layer(x), expected, atol=1e-6)
     else:
@@ -175,8 +164,6 @@ def test_products_are_the_same_on_every_isa(isa, bits):
 
 @formats
 def test_what_is_not_finite_stays_in_its_row(backend, format):
-    if kernels_lack_integers(backend):
-        pytest.skip("the kernels have no products of integers")
     found = small(Linear(I, 4, seed=0), format)
     x = x_of(4, I)
     usual = found(x)
@@ -217,7 +204,7 @@ def test_8_bits_give_something_near_the_rounded_layer(backend, name, format, far
     for x, lengths in inputs_of_all_kinds():
         y, expected = (each(x, lengths=lengths)[0] for each in (found, layer))
         np.testing.assert_allclose(y, expected, atol=far)
-        assert (y != expected).any() or kernels_lack_integers(backend)
+        assert (y != expected).any()
 
 
 def rounded_rows(rows, most):
@@ -271,8 +258,6 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_with_8_bits_are_those_of_rounded_numbers(backend, name, bits):
     """What rounding the activations does is a hundred times as large, but with 16 bits."""
-    if kernels_lack_integers(backend):
-        pytest.skip("the kernels have no products of integers")
     layer, step = STEPS[name]
     found, x = layer.compress("int8", activations=bits), x_of(T, B, I)
     weights = [array.astype("float64") for array in found.parameters.values()]
@@ -291,8 +276,6 @@ def test_steps_with_8_bits_are_those_of_rounded_numbers(backend, name, bits):
 @pytest.mark.parametrize("options", [{"peephole": True}, {"layer_norm": True}, {"coupled": True}])
 def test_forms_with_8_bits_are_those_of_rounded_steps(backend, options):
     """Of an LSTM, where h is of no other use: a float64 layer gets what the products get."""
-    if kernels_lack_integers(backend):
-        pytest.skip("the kernels have no products of integers")
     layer = LSTM(I, H, seed=0, **options).compress("int8", activations=8)
     wide, x = LSTM(I, H, dtype="float64", seed=0, **options), x_of(T, B, I)
     wide.load_state_dict(layer.parameters)
