@@ -1,6 +1,7 @@
 """Layers, networks and models with weights of fewer bits, against PyTorch's rounding and sums of integers."""
 
 import copy
+import doctest
 import itertools
 import math
 import pickle
@@ -13,7 +14,19 @@ from cells import LAYERS, members, normal
 import fastrnn
 from fastrnn import checkpoint, interop, optim, reference, training
 from fastrnn.config import _core
-from fastrnn.layers import GRU, LSTM, RNN, Attention, Embedding, Last, Linear, Parallel, ReLU, Sequential
+from fastrnn.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    Attention,
+    Embedding,
+    Last,
+    Linear,
+    Parallel,
+    ReLU,
+    Sequential,
+    compression,
+)
 from fastrnn.models import Forecaster, SequenceClassifier, TextGenerator
 
 FORMATS = ["float16", "bfloat16", "int8", "int8x8"]
@@ -504,6 +517,12 @@ def test_check_says_how_much_changes(backend, capsys):
     )
     assert layer.compress("int8").compression is None and not capsys.readouterr().out
     assert layer.compress("float16", metric=lambda _: 1).compression == ("float16", None, None, None, 1, 1)
+
+
+def test_the_example_in_the_docstring():
+    names = {"np": np, "fastrnn": fastrnn}
+    results = doctest.testmod(compression, extraglobs=names, optionflags=doctest.ELLIPSIS)
+    assert results.attempted and not results.failed
 
 
 # -- what bad input gets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from fastrnn.arrays import Fixed
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Composite, Layer
 from fastrnn.reference import narrowed, rounded, widened
+
+LayerT = TypeVar("LayerT", bound=Layer)
+CompressibleT = TypeVar("CompressibleT", bound="Compressible")
 
 WEIGHTS = ("float16", "bfloat16", "int8")
 BITS = {16: "", 8: "x8"}  # of the activations that int8 weights are multiplied by
@@ -61,13 +64,13 @@ class Compressible(Layer):
         return self.dtype.name if self._format == "float32" else _weights(self._format)
 
     def compress(
-        self,
+        self: CompressibleT,
         weights: str,
         *,
         activations: int = 16,
         check: Any = None,
         metric: Callable[[Any], float] | None = None,
-    ) -> Any:
+    ) -> CompressibleT:
         """A copy for inference whose weights have fewer bits.
 
         What is rounded are the matrices: ``weight_ih_l0``, ``weight_hh_l0``, ``weight_hr_l0``, ``weight``.
@@ -84,7 +87,7 @@ class Compressible(Layer):
             zeros stays that, also one whose numbers are below 1e-31.
         activations : {16, 8}
             With "int8" each row of inputs and of h is rounded, too, at each step, to so many bits of its
-            largest number, and sums are of integers.
+            largest number, and sums are of integers. A row with an infinity or NaN gives NaN alone.
         check : as x of a call, optional
             Data to compute on with both: how much y changes is printed, and kept as the `compression` of
             what is returned.
@@ -130,7 +133,7 @@ class Compressible(Layer):
         self._format, self._made = format, None
 
 
-def compressed(network: Any, weights: str, activations: int, check: Any, metric: Any) -> Any:
+def compressed(network: LayerT, weights: str, activations: int, check: Any, metric: Any) -> LayerT:
     """A compressed copy of a layer, or of a network of them: see `Compressible.compress`."""
     format = format_of(weights, activations)
     owners = compressible(network)
@@ -140,12 +143,12 @@ def compressed(network: Any, weights: str, activations: int, check: Any, metric:
             "Embedding can be"
         )
     found = {path: _rounded(layer, path, format) for path, layer in owners.items()}
-    made = copy.deepcopy(network)
+    made: Any = copy.deepcopy(network)
     for path, layer in compressible(made).items():
         layer._compress(format, found[path])
     if check is not None or metric is not None:
         made.compression = compared(network, made, weights, None if check is None else _output(check), metric)
-    return made
+    return made  # type: ignore[no-any-return]
 
 
 def compared(

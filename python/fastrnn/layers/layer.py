@@ -18,6 +18,7 @@ from fastrnn.checks import Array
 from fastrnn.whole import at_once, copying, setting
 
 T = TypeVar("T")
+CompositeT = TypeVar("CompositeT", bound="Composite")
 Seed: TypeAlias = "int | np.random.Generator | None"  # a string: numpy.random loads when it is needed
 Back: TypeAlias = "Callable[[npt.ArrayLike], Array]"  # from the gradient of y to that of x
 
@@ -298,13 +299,13 @@ class Composite(Layer):
         return ", ".join(sorted({layer.weights for layer in compressible(self).values()}))
 
     def compress(
-        self,
+        self: CompositeT,
         weights: str,
         *,
         activations: int = 16,
         check: Any = None,
         metric: Callable[[Any], float] | None = None,
-    ) -> Any:
+    ) -> CompositeT:
         """A copy for inference whose weights have fewer bits: those of all recurrent layers, `Linear` and
         `Embedding` in it. All others stay as they are.
 
