@@ -91,9 +91,11 @@ template <class T>
 const T* plain_data(const py::handle& object, std::initializer_list<Index> shape, const Tensors& tensors = {}) {
   if (is_ndarray(object)) {  // at once: of this a small step asks twice
     const auto array = py::reinterpret_borrow<py::array>(object);
-    const bool fits = is_plain(array) && array.ndim() == Index(shape.size()) &&
-                      std::equal(shape.begin(), shape.end(), array.shape()) && has_dtype<T>(array);
-    return fits ? static_cast<const T*>(array.data()) : nullptr;
+    if (!is_plain(array) || array.ndim() != Index(shape.size()) || !has_dtype<T>(array)) return nullptr;
+    const Index* found = array.shape();
+    for (const Index n : shape)
+      if (*found++ != n) return nullptr;
+    return static_cast<const T*>(array.data());
   }
   const Numbers numbers = numbers_of<T>(object, tensors);
   return numbers.plain && numbers.has_shape(shape) ? static_cast<const T*>(numbers.data) : nullptr;

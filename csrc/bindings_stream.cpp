@@ -89,25 +89,23 @@ class TypedStream : public AnyStream {
       tokens = tokens_.data();
       if (!within(tokens, B, 0, I - 1)) return py::none();
     }
-    const py::object made = out.is_none() ? result() : py::reinterpret_borrow<py::object>(out);
+    py::object made = out.is_none() ? used_up() : py::reinterpret_borrow<py::object>(out);
     const R* y = target_of(made);
+    if (!y && out.is_none()) y = target_of(made = made_[0] = empty<R>({B, stream_.O()}));
     if (!y) return py::none();
     compute(stream_.flops(), [&] { stream_.step(floats, tokens, const_cast<R*>(y)); });
     return made;
   }
 
   const R* target_of(const py::object& out) const {
-    const R* y = plain_data<R>(out, {stream_.B(), stream_.O()});
+    const R* y = out ? plain_data<R>(out, {stream_.B(), stream_.O()}) : nullptr;
     return y && py::reinterpret_borrow<py::array>(out).writeable() ? y : nullptr;
   }
 
-  // An array for a result: the one of two steps ago, if nobody else has it any more, as to make one takes as long as all
-  // else around a small step.
-  py::object result() {
+  // The result of two steps ago, if nobody else has it any more: to make one takes as long as all else around a small step.
+  py::object used_up() {
     std::swap(made_[0], made_[1]);
-    py::object& made = made_[0];
-    if (!made || !is_ours_alone(made) || !target_of(made)) made = empty<R>({stream_.B(), stream_.O()});
-    return made;
+    return made_[0] && is_ours_alone(made_[0]) ? made_[0] : py::object();
   }
 
   // Calls fn; where it takes long, others have the interpreter.

@@ -88,7 +88,7 @@ int team_for(double flops, Index parts) {
   const auto joined_by = [&](double each) { return 1 + int(std::min(flops / each, double(most - 1))); };
   const int wanted = joined_by(worth);
   if (always_teams) return wanted;
-  const int team = std::max(joined_by(worth_waking), std::min(wanted, 1 + awake()));
+  const int team = wanted == 1 ? 1 : std::max(joined_by(worth_waking), std::min(wanted, 1 + awake()));
   if (most > 1 && team == 1) count(Outcome::small);
   if (team < wanted) wake_later(wanted, flops);
   return team;
