@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastrnn
+from cases import FORMATS
 from native import build
 from probe import cpu_name, processors
 
@@ -41,7 +42,6 @@ STACKS = {
         Stack(3, 960, "8.5"),
     )
 }
-FORMATS = ("float32", "float16", "bfloat16", "int8", "int8x8")
 PERCENTILES = (50, 99, 99.9)
 
 # Of a step, x, out, how many steps, and nanoseconds from one to the next or 0: nanoseconds of each.
