@@ -20,10 +20,12 @@ class Peer(Base):
 
     def __init__(self, threads: int) -> None:
         logging.disable(logging.WARNING)  # of libraries that its packages look for
+        self.modules = torch.Peer(threads)  # first, as what follows is linked with PyTorch
+        from executorch.extension.pybindings import _C
         from executorch.runtime import Runtime
 
+        _C._unsafe_reset_threadpool(threads)  # there is no other way to tell it
         self.runtime = Runtime.get()
-        self.modules = torch.Peer(threads)
 
     @property
     def version(self) -> str:
