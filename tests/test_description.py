@@ -24,6 +24,7 @@ from fastrnn.layers import (
     Activation,
     Attention,
     Composite,
+    Compressible,
     Dropout,
     Embedding,
     HardSigmoid,
@@ -109,7 +110,7 @@ def test_every_public_layer_has_a_description():
     public = {
         value for value in vars(layers).values() if isinstance(value, type) and issubclass(value, Layer)
     }
-    assert public - {Layer, Pooling, Recurrent, Activation} == set(CLASSES.values())
+    assert public - {Layer, Compressible, Pooling, Recurrent, Activation} == set(CLASSES.values())
     assert {type(layer) for layer in [*SIMPLE, *MADE]} == set(CLASSES.values())
 
 
