@@ -448,10 +448,10 @@ def classifier():
 def test_models_are_compressed_and_saved(format, tmp_path, capsys):
     model, X = classifier()
     found = small(model, format, check=X, metric=lambda model: model.score(X, ["a"] * 20))
-    assert capsys.readouterr().out == f"{found.compression}\n"
+    assert capsys.readouterr().out == f"{found.compression_}\n"
     change = np.abs(found.predict_proba(X) - model.predict_proba(X))
-    assert (found.compression.largest, found.compression.mean) == (change.max(), change.mean())
-    assert found.compression.before == model.score(X, ["a"] * 20)
+    assert (found.compression_.largest, found.compression_.mean) == (change.max(), change.mean())
+    assert found.compression_.before == model.score(X, ["a"] * 20)
     found.save(tmp_path / "small.safetensors")
     for other in (fastrnn.load(tmp_path / "small.safetensors"), pickle.loads(pickle.dumps(found))):
         assert repr(other.network_) == repr(found.network_)
@@ -463,14 +463,14 @@ def test_models_are_compressed_and_saved(format, tmp_path, capsys):
     with pytest.raises(RuntimeError, match="fit"):
         SequenceClassifier().compress("int8")
     assert found.fit(X, ["a", "b"] * 10).network_.weights == "float32"  # anew, as ever
-    assert found.compression is None
+    assert found.compression_ is None
 
 
 def test_models_of_text_and_of_series(tmp_path):
     text = "the quick brown fox jumps over the lazy dog. " * 9
     model = TextGenerator(hidden_size=8, epochs=1, seed=0).fit(text)
     found = model.compress("int8", metric=lambda model: model.bits_per_character(text))
-    assert found.compression.after == pytest.approx(found.compression.before, rel=0.01)
+    assert found.compression_.after == pytest.approx(found.compression_.before, rel=0.01)
     assert found.generate("the ", 20, seed=0) == fastrnn.load(saved(found, tmp_path)).generate(
         "the ", 20, seed=0
     )
@@ -480,7 +480,7 @@ def test_models_of_text_and_of_series(tmp_path):
     options = {"context": 6, "horizon": 3, "hidden_size": 4, "max_steps": 9, "seed": 0}
     model = Forecaster(global_model=False, **options).fit(series)
     found = model.compress("int8", check=series)
-    assert 0 < found.compression.largest < 0.05
+    assert 0 < found.compression_.largest < 0.05
     loaded = fastrnn.load(saved(model, tmp_path), weights="int8")
     same_bits(loaded.predict().values(), found.predict().values())
     LSTM(3, 5, seed=0).save(tmp_path / "layer.safetensors")

@@ -18,9 +18,9 @@ from fastrnn.checks import Array, Check, optional
 from fastrnn.data import Batches, Dataset, Examples, Sequences
 from fastrnn.data.dataset import FORMS
 from fastrnn.layers import Recurrent, initial
-from fastrnn.layers.compression import Compression, compared, compressed, require_trainable
+from fastrnn.layers.compression import require_trainable
 from fastrnn.layers.layer import held_in
-from fastrnn.models.files import Stored
+from fastrnn.models.compression import CanBeCompressed
 from fastrnn.models.networks import optimizers
 from fastrnn.models.splitting import held_out, warn_of_no_validation
 from fastrnn.training import Training, fit
@@ -36,7 +36,7 @@ SAMPLED = 8  # batches or windows by which a model is compared with guessing
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class NetworkEstimator(Stored):
+class NetworkEstimator(CanBeCompressed):
     """A network trained by back-propagation through time; the base of every model.
 
     `SequenceEstimator` adds ``fit(X, y, lengths)`` and ``partial_fit``; a model with other arguments has its
@@ -232,47 +232,6 @@ class NetworkEstimator(Stored):
         model._learn(examples, made, epochs=1, schedule="constant", clip_norm=checked.clip_norm)
         return self._become(model)
 
-    def compress(
-        self: Self,
-        weights: str,
-        *,
-        activations: int = 16,
-        check: Any = None,
-        metric: Callable[[Any], float] | None = None,
-    ) -> Self:
-        """A copy of the fitted model for inference, whose network has weights of fewer bits. `fit` begins
-        anew, with those of float32; `partial_fit` is an error.
-
-        Parameters
-        ----------
-        weights, activations
-            As of `fastrnn.layers.Compressible.compress`.
-        check : as the first argument of `predict`, optional
-            How much what `predict_proba`, or else `predict`, gives for it changes is printed, and kept as the
-            `compression` of what is returned.
-        metric : callable, optional
-            Of a model, which returns a number: likewise, as ``lambda model: model.score(X, y)``.
-
-        Returns
-        -------
-        A model of the same class.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As of a layer; or if `check` goes with a model that does not predict numbers.
-        RuntimeError
-            If the model is not fitted.
-        """
-        self._require_fitted("history_")
-        network = compressed(self.network_, weights, activations, None, None)
-        model = copy.deepcopy(self, {id(self.network_): network})
-        model._optimizers = None
-        if check is not None or metric is not None:
-            output = None if check is None else partial(_predicted, check)
-            model.compression = compared(self, model, weights, output, metric)
-        return model
-
     def _as_fitted(self: Self) -> Self:
         """This model with the parameters of its `fit`, whatever `set_params` has made of them since."""
         self._require_fitted("history_")
@@ -288,7 +247,7 @@ class NetworkEstimator(Stored):
         self._optimizers: tuple[list[optim.Optimizer], float] | None = None  # of `partial_fit`; and the rate
         self.history_ = []
         self.best_epoch_ = None
-        self.compression: Compression | None = None
+        self.compression_ = None
 
     def _initialise(self) -> None:
         """Change the initial values as `initial` and `forget_bias` say."""
@@ -447,13 +406,6 @@ class SequenceEstimator(NetworkEstimator):
         This model.
         """
         return self._partial_fit((X, y, lengths, sample_weight))
-
-
-def _predicted(data: Any, model: Any) -> Any:
-    predict = getattr(model, "predict_proba", getattr(model, "predict", None))
-    if predict is None:
-        raise TypeError(f"check goes with a model that predicts, got {model!r}: take a metric instead")
-    return predict(data)
 
 
 def _given(data: Any) -> tuple[Any, ...]:
