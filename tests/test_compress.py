@@ -534,6 +534,12 @@ def beyond(value, kind=Linear):
     return layer
 
 
+def tiny():
+    layer = Linear(3, 5, seed=0)
+    layer.parameters["weight"][...] *= 1e-4
+    return layer
+
+
 REFUSED = [
     (lambda: LSTM(3, 5).compress("int4"), ValueError, "weights must be one of 'float16', 'bfloat16', 'int8'"),
     (lambda: LSTM(3, 5).compress("float32"), ValueError, "weights must be one of"),
@@ -564,7 +570,11 @@ REFUSED = [
     (lambda: write(Linear(3, 5).compress("int8"), "weight"), ValueError, "'weight' is read-only"),
     (lambda: write(network().compress("int8"), "3.bias"), ValueError, "'3.bias' is read-only"),
     (lambda: optim.Adam(network().compress("int8").parameters), ValueError, "as compressed layers have them"),
-    (lambda: fit(network().compress("int8")), ValueError, "as compressed layers have them"),
+    (lambda: fit(network().compress("int8")), ValueError, "is for inference: train"),
+    (lambda: tiny().compress("float16"), ValueError, "weight must have a largest number from 6.1"),
+    (lambda: LSTM(3, 5).compress("int8", check=x_of(2, 2, 3) * np.nan), ValueError, "of which finite numbers"),
+    (lambda: LSTM(3, 5).compress("int8", metric=lambda layer: None), TypeError, "metric must return a"),
+    (lambda: Linear(3, 5).compress("int8").parameters["bias"].setflags(write=True), ValueError, "WRITEABLE"),
     (lambda: call(RNN(3, 5).compress("int8")), ValueError, "parameters[0].format must be one of 'float32'"),
 ]  # fmt: skip
 

@@ -261,7 +261,7 @@ def test_an_interrupt_leaves_all_as_it_was(threads, rng, count, members, size, s
     previous = signal.signal(signal.SIGALRM, interrupt)
     ended = 0
     try:
-        for part in (0.5, 0.25, 0.1, 0.03, 0.01):  # the first time took longer, if something else had the cores
+        for part in (0.5, 0.25, 0.1, 0.03, 0.01):  # the first may have taken longer than usual
             _, back = parallel.forward(x)
             signal.setitimer(signal.ITIMER_REAL, part * took)
             try:

@@ -112,13 +112,21 @@ struct Dots {
 };
 #endif
 
-constexpr Index most = 4;  // rows at a time
+constexpr Index most = 4;        // rows of a tile
+constexpr Index most_taken = 32;  // rows that are integers at a time
+
+// Rows of a tile.
+template <class Way>
+struct Rows {
+  const typename Way::Row* row;
+  const float* scale;
+};
 
 // The next rows, and what a block of k of each is as integers.
 template <class Way>
 struct Activations {
-  typename Way::Row row[most];
-  float factor[most], scale[most];
+  typename Way::Row row[most_taken];
+  float factor[most_taken], scale[most_taken];
 
   void take(const float* const* a, Index rows, Index K, float largest) {
     for (Index m = 0; m < rows; ++m) {
@@ -156,7 +164,7 @@ struct Block {
 
 // NP panels of NV vectors, for MR rows.
 template <class Way, int MR, int NP, int NV>
-FASTRNN_INLINE void tile(const Activations<Way>& rows, float* const* c, const Block& block, Index depth,
+FASTRNN_INLINE void tile(const Rows<Way>& rows, float* const* c, const Block& block, Index depth,
                          const Panels<float>& panels, Index column, const float* bias) {
   constexpr int N = NP * NV;
   const auto panel = [&](int j) { return j / NV * panels.stride; };
@@ -210,7 +218,7 @@ template <int MR>
 constexpr int vectors_at_once = 8 / MR;
 
 template <class Way, int MR, int NV>
-void all_panels(const Activations<Way>& rows, float* const* c, Index k0, Index K, const Panels<float>& panels) {
+void all_panels(const Rows<Way>& rows, float* const* c, Index k0, Index K, const Panels<float>& panels) {
   constexpr int fit = vectors_at_once<MR>, parts = (NV + fit - 1) / fit, vectors = (NV + parts - 1) / parts;
   constexpr int NP = NV < fit ? fit / NV : 1;
   const Index depth = K - k0 < int8_block ? K - k0 : int8_block, row = panels.row;
@@ -237,14 +245,14 @@ void all_panels(const Activations<Way>& rows, float* const* c, Index k0, Index K
 }
 
 template <class Way, int MR>
-void of_rows(Index rows, Index vectors, const Activations<Way>& activations, float* const* c, Index k0, Index K,
+void of_rows(Index count, Index vectors, const Rows<Way>& rows, float* const* c, Index k0, Index K,
              const Panels<float>& panels) {
   if constexpr (MR > 0) {
-    if (rows != MR) return of_rows<Way, MR / 2>(rows, vectors, activations, c, k0, K, panels);
-    if (vectors == 1) return all_panels<Way, MR, 1>(activations, c, k0, K, panels);
-    if (vectors == 2) return all_panels<Way, MR, 2>(activations, c, k0, K, panels);
-    if (vectors == 3) return all_panels<Way, MR, 3>(activations, c, k0, K, panels);
-    all_panels<Way, MR, 4>(activations, c, k0, K, panels);
+    if (count < MR) return of_rows<Way, MR / 2>(count, vectors, rows, c, k0, K, panels);
+    if (vectors == 1) return all_panels<Way, MR, 1>(rows, c, k0, K, panels);
+    if (vectors == 2) return all_panels<Way, MR, 2>(rows, c, k0, K, panels);
+    if (vectors == 3) return all_panels<Way, MR, 3>(rows, c, k0, K, panels);
+    all_panels<Way, MR, 4>(rows, c, k0, K, panels);
   }
 }
 
@@ -252,12 +260,23 @@ template <class Way>
 void multiply(float largest, Index vectors, const float* const* a, float* const* c, Index rows, Index K,
               const Panels<float>& panels) {
   Activations<Way> activations;
-  for (Index count; rows > 0; rows -= count, a += count, c += count) {
-    count = rows >= most ? most : rows >= 2 ? 2 : 1;
-    activations.take(a, count, K, largest);
+  for (Index taken; rows > 0; rows -= taken, a += taken, c += taken) {
+    taken = rows < most_taken ? rows : most_taken;
+    activations.take(a, taken, K, largest);
+    // Where there are many rows, a few panels at a time stay near while they pass.
+    const Index at_once = taken > most ? (most + vectors - 1) / vectors : panels.count;
     for (Index k0 = 0; k0 < K; k0 += int8_block) {
-      activations.quantize(a, count, k0, K - k0 < int8_block ? K - k0 : int8_block);
-      of_rows<Way, most>(count, vectors, activations, c, k0, K, panels);
+      activations.quantize(a, taken, k0, K - k0 < int8_block ? K - k0 : int8_block);
+      Panels<float> some = panels;
+      for (Index left = panels.count; left > 0; left -= at_once) {
+        some.count = left < at_once ? left : at_once;
+        for (Index m = 0, count; m < taken; m += count) {
+          count = taken - m >= most ? most : taken - m >= 2 ? 2 : 1;
+          of_rows<Way, most>(count, vectors, {activations.row + m, activations.scale + m}, c + m, k0, K, some);
+        }
+        some.w = static_cast<const char*>(some.w) + at_once * some.stride;
+        some.column += at_once * some.columns;
+      }
     }
   }
 }

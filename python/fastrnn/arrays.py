@@ -83,15 +83,17 @@ class Fixed(Arrays):
     """Arrays that are only read, from now on: those of a compressed layer."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
-        super().__init__(arrays)
+        # Those from a pickle are views of what was read.
+        super().__init__({name: each if each.flags.owndata else each.copy() for name, each in arrays.items()})
         for array in self._arrays.values():
             array.setflags(write=False)
 
     def __getitem__(self, name: str) -> Array:
-        return self._arrays[name]  # which nobody writes to: who has packed it need not look again
+        """A view, which cannot be made writable: so who has packed the array need not look again."""
+        return self._arrays[name].view()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Fixed, (dict(self),)
+        return Fixed, (self._arrays,)
 
 
 def _restored(arrays: Mapping[str, Array]) -> Arrays:

@@ -14,6 +14,7 @@ from typing import Any
 from fastrnn import checkpoint, checks, interop, models
 from fastrnn.interop import files
 from fastrnn.layers import Layer
+from fastrnn.layers.compression import SCALE
 from fastrnn.layers.description import CLASSES
 
 
@@ -69,7 +70,7 @@ def convert(source: str, target: str, options: Mapping[str, Any]) -> None:
         reading["order"] = [_part(word) for word in reading["order"]]
     network = kind.read(source, **reading)
     if weights is not None:
-        network = files.compressed(network, weights)
+        network = files.compressed(source, network, weights)
         write = type(network).save
     elif not isinstance(network, Layer):
         what = "its network is written, but no vocabulary, classes or scaling"
@@ -157,7 +158,9 @@ def _block(what: str, layer: object) -> None:
 
 
 def _weights(arrays: Mapping[str, Any]) -> None:
-    _line("weights", f"{sum(math.prod(array.shape) for array in arrays.values()):,}")
+    scales = {name + SCALE for name, array in arrays.items() if str(array.dtype) == "int8"}
+    counted = (math.prod(array.shape) for name, array in arrays.items() if name not in scales)
+    _line("weights", f"{sum(counted):,}")
     width = max(map(len, arrays), default=0)
     for name, array in arrays.items():
         print(f"  {name:<{width}}  {array.dtype}  {' × '.join(map(str, array.shape)) or 'a number'}")

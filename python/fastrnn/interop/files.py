@@ -90,16 +90,19 @@ def load(
     """
     name = os.fsdecode(path)
     found = kind_of(name).read(name, **options)
-    return found if weights is None else compressed(found, weights)
+    return found if weights is None else compressed(name, found, weights)
 
 
-def compressed(found: Any, weights: str) -> Any:
+def compressed(path: str, found: Any, weights: str) -> Any:
     """What a file held, compressed; several layers each by itself."""
     if isinstance(found, dict):
-        return {name: compressed(each, weights) for name, each in found.items()}
+        return {name: compressed(path, each, weights) for name, each in found.items()}
     if not hasattr(found, "compress"):
         raise ValueError(f"weights goes with recurrent layers, Linear, Embedding and networks, got {found!r}")
-    return found.compress(weights)
+    try:
+        return found.compress(weights)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path!r}: {error}") from error
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind:

@@ -19,6 +19,7 @@ CompressibleT = TypeVar("CompressibleT", bound="Compressible")
 
 WEIGHTS = ("float16", "bfloat16", "int8")
 BITS = {16: "", 8: "x8"}  # of the activations that int8 weights are multiplied by
+LEAST_FLOAT16 = 2.0**-14  # of its numbers with all bits
 SCALE = "_scale"  # what the name of an array of scales ends in, in a file
 
 DTYPES = {"float16": np.float16, "bfloat16": np.uint16, "int8": np.int8, "int8x8": np.int8}  # in a file
@@ -81,10 +82,10 @@ class Compressible(Layer):
         Parameters
         ----------
         weights : {"float16", "bfloat16", "int8"}
-            "float16" has numbers up to 65504 and 11 bits of precision, "bfloat16" the range of float32 and 8
-            bits: results have the very bits of a layer with weights that are so rounded. "int8" is for each
-            row of a matrix a scale, and 8 bits for each number, from -127 to 127 times the scale; a row of
-            zeros stays that, also one whose numbers are below 1e-31.
+            "float16" has numbers up to 65504 and 11 bits of precision, fewer below 6.1e-5, "bfloat16" the range
+            of float32 and 8 bits: results have the very bits of a layer with weights that are so rounded.
+            "int8" is for each row of a matrix a scale, and 8 bits for each number, from -127 to 127 times the
+            scale; a row of zeros stays that, also one whose numbers are below 1e-31.
         activations : {16, 8}
             With "int8" each row of inputs and of h is rounded, too, at each step, to so many bits of its
             largest number, and sums are of integers. A row with an infinity or NaN gives NaN alone.
@@ -102,7 +103,8 @@ class Compressible(Layer):
         ------
         TypeError, ValueError
             If `weights` or `activations` is none of these; if the layer is compressed already, or not
-            float32; or if weights are not finite, or beyond the range of float16: it names the array.
+            float32; or if weights are not finite, or beyond the range of float16, or all below 6.1e-5 in it:
+            it names the array.
 
         Examples
         --------
@@ -162,13 +164,23 @@ def compared(
         old, new = (_numbers(output(each)) for each in (before, after))
         if not old.size:
             raise ValueError("check must be data of which something comes out, got none")
-        with np.errstate(all="ignore"):
-            change, size = np.abs(new - old), np.abs(old)
+        wrong = old.size - np.count_nonzero(np.isfinite(old) & np.isfinite(new))
+        if wrong:
+            raise ValueError(f"check must be data of which finite numbers come out, got {wrong} that are not")
+        change, size = np.abs(new - old), np.abs(old)
         found = Compression(weights, float(change.max()), float(change.mean()), float(size.max()))
     if metric is not None:
-        found = found._replace(before=float(metric(before)), after=float(metric(after)))
+        found = found._replace(before=_measured(metric, before), after=_measured(metric, after))
     print(found)
     return found
+
+
+def _measured(metric: Callable[[Any], Any], of: Any) -> float:
+    found = metric(of)
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        raise TypeError(f"metric must return a number, got {checks.came(found)}") from None
 
 
 def format_of(weights: str, activations: int) -> str:
@@ -263,7 +275,8 @@ def _rounded(layer: Compressible, path: str, format: str) -> dict[str, Array]:
     if layer._format != "float32":
         raise ValueError(f"{here} is compressed already: compress the one that it was made from")
     if layer.dtype != np.float32:
-        raise TypeError(f"{here} must be float32 to be compressed, got {layer.dtype}")
+        how = "load its state_dict() into one of float32"
+        raise TypeError(f"{here} must be float32 to be compressed, got {layer.dtype}: {how}")
     found, weights = {}, _weights(format)
     for own in layer._matrices():
         array, name = layer._parameters.look_at(own), _joined(path, own)
@@ -271,10 +284,13 @@ def _rounded(layer: Compressible, path: str, format: str) -> dict[str, Array]:
         if wrong:
             raise ValueError(f"{name} must be finite to be compressed, got {wrong} numbers that are not")
         found[own] = rounded(array, format)
+        largest = np.abs(array).max(initial=0)
         if not np.isfinite(found[own]).all():
-            largest = np.abs(array).max()
-            hint = "; bfloat16 and int8 have the range of float32" if weights == "float16" else ""
+            hint = "; int8 has the range of float32, and bfloat16 nearly" if weights == "float16" else ""
             raise ValueError(f"{name} must be within the range of {weights}, got {largest:g}{hint}")
+        if weights == "float16" and 0 < largest < LEAST_FLOAT16:
+            what = f"a largest number from {LEAST_FLOAT16:g} on, below which float16 loses precision"
+            raise ValueError(f"{name} must have {what}, got {largest:g}: bfloat16 and int8 do not")
     return found
 
 

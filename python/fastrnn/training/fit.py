@@ -13,6 +13,7 @@ from fastrnn import checkpoint as files
 from fastrnn import checks, parallel
 from fastrnn.data import dataset
 from fastrnn.layers import Layer
+from fastrnn.layers.compression import require_trainable
 from fastrnn.layers.layer import held_in
 from fastrnn.optim import Adam, Optimizer
 from fastrnn.training.learning import learn_by
@@ -170,9 +171,11 @@ def fit(
     if isinstance(network, type):
         raise TypeError(f"network must be one, got the class {network.__name__}: call it")
     rng = seed if isinstance(seed, np.random.Generator) else _generator(seed)
+    held = [each for each in held_in(network) if isinstance(each, Layer)]
+    for layer in held:
+        require_trainable(layer)
     learn = learn_by(network, loss, bptt is not None)
     training = Training(network, learn, _optimizers(network, optimizer), rng, monitor, options)
-    held = [each for each in held_in(network) if isinstance(each, Layer)]
     memory = any(each._takes_lengths for each in held)
     if bptt is not None and any(each._needs_whole for each in held):
         raise ValueError(
