@@ -572,7 +572,7 @@ REFUSED = [
     (lambda: optim.Adam(network().compress("int8").parameters), ValueError, "as compressed layers have them"),
     (lambda: fit(network().compress("int8")), ValueError, "is for inference: train"),
     (lambda: tiny().compress("float16"), ValueError, "weight must have a largest number from 6.1"),
-    (lambda: LSTM(3, 5).compress("int8", check=x_of(2, 2, 3) * np.nan), ValueError, "of which finite numbers"),
+    (lambda: LSTM(3, 5).compress("int8", check=x_of(2, 2, 3) * np.nan), ValueError, "which finite numbers"),
     (lambda: LSTM(3, 5).compress("int8", metric=lambda layer: None), TypeError, "metric must return a"),
     (lambda: Linear(3, 5).compress("int8").parameters["bias"].setflags(write=True), ValueError, "WRITEABLE"),
     (lambda: call(RNN(3, 5).compress("int8")), ValueError, "parameters[0].format must be one of 'float32'"),

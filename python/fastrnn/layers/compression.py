@@ -82,10 +82,10 @@ class Compressible(Layer):
         Parameters
         ----------
         weights : {"float16", "bfloat16", "int8"}
-            "float16" has numbers up to 65504 and 11 bits of precision, fewer below 6.1e-5, "bfloat16" the range
-            of float32 and 8 bits: results have the very bits of a layer with weights that are so rounded.
-            "int8" is for each row of a matrix a scale, and 8 bits for each number, from -127 to 127 times the
-            scale; a row of zeros stays that, also one whose numbers are below 1e-31.
+            "float16" has numbers up to 65504 and 11 bits of precision, fewer below 6.1e-5, "bfloat16" the
+            range of float32 and 8 bits: results have the very bits of a layer with weights that are so
+            rounded. "int8" is for each row of a matrix a scale, and 8 bits for each number, from -127 to 127
+            times the scale; a row of zeros stays that, also one whose numbers are below 1e-31.
         activations : {16, 8}
             With "int8" each row of inputs and of h is rounded, too, at each step, to so many bits of its
             largest number, and sums are of integers. A row with an infinity or NaN gives NaN alone.
