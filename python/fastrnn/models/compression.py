@@ -16,7 +16,7 @@ Self = TypeVar("Self", bound="CanBeCompressed")
 class CanBeCompressed(Stored):
     """A model with a network that can be compressed."""
 
-    compression_: Compression | None
+    compression_: Compression  # where there is one
     _optimizers: Any
 
     def compress(

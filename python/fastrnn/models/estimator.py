@@ -247,7 +247,7 @@ class NetworkEstimator(CanBeCompressed):
         self._optimizers: tuple[list[optim.Optimizer], float] | None = None  # of `partial_fit`; and the rate
         self.history_ = []
         self.best_epoch_ = None
-        self.compression_ = None
+        vars(self).pop("compression_", None)  # of what was compressed before it is fitted anew
 
     def _initialise(self) -> None:
         """Change the initial values as `initial` and `forget_bias` say."""
