@@ -463,7 +463,7 @@ def test_models_are_compressed_and_saved(format, tmp_path, capsys):
     with pytest.raises(RuntimeError, match="fit"):
         SequenceClassifier().compress("int8")
     assert found.fit(X, ["a", "b"] * 10).network_.weights == "float32"  # anew, as ever
-    assert not hasattr(found, "compression_")
+    assert found.compression_ is None
 
 
 def test_models_of_text_and_of_series(tmp_path):

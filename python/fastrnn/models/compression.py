@@ -16,7 +16,7 @@ Self = TypeVar("Self", bound="CanBeCompressed")
 class CanBeCompressed(Stored):
     """A model with a network that can be compressed."""
 
-    compression_: Compression  # where there is one
+    compression_: Compression | None
     _optimizers: Any
 
     def compress(

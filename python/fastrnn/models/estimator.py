@@ -74,6 +74,8 @@ class NetworkEstimator(CanBeCompressed):
     network_ : Composite
         The network, with the weights that predict as its ``parameters``; its layers can be called, run step
         by step, and trained further.
+    compression_ : Compression or None
+        What `compress` has reported of this model; None of one that it has not made.
     history_ : list of dict
         One record per epoch: see `fastrnn.training.Training`.
     best_epoch_ : int or None
@@ -247,7 +249,7 @@ class NetworkEstimator(CanBeCompressed):
         self._optimizers: tuple[list[optim.Optimizer], float] | None = None  # of `partial_fit`; and the rate
         self.history_ = []
         self.best_epoch_ = None
-        vars(self).pop("compression_", None)  # of what was compressed before it is fitted anew
+        self.compression_ = None
 
     def _initialise(self) -> None:
         """Change the initial values as `initial` and `forget_bias` say."""

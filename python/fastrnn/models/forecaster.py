@@ -38,6 +38,8 @@ class Forecaster(LearnsToForecast):
         Of each series.
     network_ : Composite
         The network; with ``global_model=False`` one whose parts, "0", "1" and so on, are those of the series.
+    compression_ : Compression or None
+        What `compress` has reported of this model; None of one that it has not made.
     history_ : list of dict
         One record per epoch of the training before `refit`: see `fastrnn.training.Training`. With
         ``global_model=False`` a list of them for each series, as `best_epoch_` has an epoch for each.

@@ -60,6 +60,8 @@ class TextGenerator(TakesNetwork):
     ----------
     vocabulary_ : Vocabulary, Words or Bytes
         What the model knows.
+    compression_ : Compression or None
+        What `compress` has reported of this model; None of one that it has not made.
     history_ : list of dict
         One record per epoch: those of `fastrnn.training.Training`, ``train_bits_per_character`` and
         ``validation_bits_per_character``: of bytes, bits per byte; of words, by their mean length in the

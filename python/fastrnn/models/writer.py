@@ -33,6 +33,8 @@ class SequenceWriter(SequenceEstimator):
         The symbols of the outputs.
     longest_ : int
         The length of the longest output in `fit`.
+    compression_ : Compression or None
+        What `compress` has reported of this model; None of one that it has not made.
     history_ : list of dict
         One record per epoch: see `fastrnn.training.Training`; losses are in nats per symbol, an output's end
         being one too.
