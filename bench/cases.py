@@ -6,12 +6,20 @@ Letters: T time, B batch, I input (of language models the size of the vocabulary
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 # Of weights; fastrnn multiplies int8 ones by 16 bits of x and h, in the last by 8, as peers do with theirs.
 FORMATS = ("float32", "float16", "bfloat16", "int8", "int8x8")
+
+
+def in_format(layer: Any, format: str) -> Any:
+    """A layer of fastrnn with such weights; int8x8 is int8 with activations of 8 bits."""
+    if format == "float32":
+        return layer
+    return layer.compress("int8", activations=8) if format == "int8x8" else layer.compress(format)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastrnn
-from cases import FORMATS
+from cases import FORMATS, in_format
 from native import build
 from probe import cpu_name, processors
 
@@ -80,10 +80,7 @@ def from_c() -> Loop:
 
 
 def stream_of(cell: str, stack: Stack, weights: str) -> Any:
-    layer = getattr(fastrnn, cell)(stack.H, stack.H, stack.L, seed=0)
-    if weights != "float32":
-        layer = layer.compress("int8", activations=8) if weights == "int8x8" else layer.compress(weights)
-    return layer.stream()
+    return in_format(getattr(fastrnn, cell)(stack.H, stack.H, stack.L, seed=0), weights).stream()
 
 
 def measure(loop: Loop, stream: Any, pace: int | None, options: argparse.Namespace) -> str:

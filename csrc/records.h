@@ -9,12 +9,14 @@
 namespace fastrnn {
 
 inline Format format_of(const py::handle& parameters) {
+  static const std::pair<const char*, Format> names[] = {{"float32", Format::full},
+                                                         {"float16", Format::float16},
+                                                         {"bfloat16", Format::bfloat16},
+                                                         {"int8", Format::int8},
+                                                         {"int8x8", Format::int8x8}};
   const auto name = parameters.attr("format").cast<std::string>();
-  if (name == "float32") return Format::full;
-  if (name == "float16") return Format::float16;
-  if (name == "bfloat16") return Format::bfloat16;
-  if (name == "int8") return Format::int8;
-  if (name == "int8x8") return Format::int8x8;
+  for (const auto& [known, format] : names)
+    if (name == known) return format;
   throw std::invalid_argument("unknown format '" + name + "'");
 }
 

@@ -175,6 +175,17 @@ def test_products_are_the_same_on_every_isa(isa, bits):
         same_bits([layer(x)], [expected])
 
 
+@bits
+def test_products_are_the_same_without_instructions_for_them(isa, bits):
+    """As on a processor that does not add four products of bytes at once."""
+    layer, x = Linear(600, 21, seed=0).compress("int8", activations=bits), x_of(9, 600)
+    expected, before = layer(x), _core.use_dot_products(False)
+    try:
+        same_bits([layer(x)], [expected])
+    finally:
+        _core.use_dot_products(before)
+
+
 @formats
 def test_what_is_not_finite_stays_in_its_row(backend, format):
     found = small(Linear(I, 4, seed=0), format)

@@ -67,6 +67,24 @@ class Base:
         raise NotImplementedError
 
 
+def stepped(start: Any, advance: Callable[[Any], Any], y: Callable[[Any], np.ndarray]) -> Run:
+    """Steps with the same input, each from the state that the one before left; `y` is what a state has."""
+    state = start
+
+    def step() -> None:
+        nonlocal state
+        state = advance(state)
+
+    def results() -> Results:
+        nonlocal state
+        state = start
+        for _ in range(STREAM_STEPS):
+            step()
+        return {"y": y(state)}
+
+    return Run(step, results)
+
+
 def of_some(results: Sequence[Results]) -> Results:
     """What is compared of the results of many models: those of some, from the first to the last."""
     some = [results[place] for place in places(len(results))]

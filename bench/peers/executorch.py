@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from cases import Case, Data
 from peers import torch
-from peers.base import STREAM_STEPS, Base, Results, Run, require
+from peers.base import Base, Run, require, stepped
 from peers.graph import STATES
 
 
@@ -44,17 +44,8 @@ class Peer(Base):
         program = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
         loaded = self.runtime.load_program(program.buffer)
         method = loaded.load_method("forward")
-        state = start
 
-        def step(loaded=loaded) -> None:  # which a method does not keep
-            nonlocal state
-            state = method.execute([x, *state])[1:]
+        def advance(state, loaded=loaded):  # which a method does not keep
+            return method.execute([x, *state])[1:]
 
-        def results() -> Results:
-            nonlocal state
-            state = start
-            for _ in range(STREAM_STEPS):
-                step()
-            return {"y": state[0].numpy()}
-
-        return {"XNNPACK": Run(step, results)}
+        return {"XNNPACK": stepped(start, advance, lambda state: state[0].numpy())}

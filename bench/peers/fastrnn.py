@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cases import FORMATS, Case, Data
+from cases import FORMATS, Case, Data, in_format
 from peers import torch
 from peers.base import LEARNING_RATE, STREAM_STEPS, TEXT_STEPS, Base, Results, Run, of_some
 
@@ -88,13 +88,7 @@ class Peer(Base):
         kind = getattr(self.fastrnn, case.cell.upper())
         layer = kind(case.I, case.H, case.layers, dtype=case.dtype)
         layer.load_state_dict({name: weights[name] for name in layer.parameters})
-        match case.format:
-            case "float32":
-                return layer
-            case "int8x8":
-                return layer.compress("int8", activations=8)
-            case narrow:
-                return layer.compress(narrow)
+        return in_format(layer, case.format)
 
     def _stream(self, case: Case, data: Data) -> dict[str, Run]:
         layer = self._layer(case, data.weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cases import Case, Data
-from peers.base import STREAM_STEPS, Base, Results, Run, require
+from peers.base import Base, Results, Run, require, stepped
 
 UNROLL = (1, 4)  # steps of the compiled loop's body
 
@@ -74,21 +74,13 @@ class Peer(Base):
             return _CELLS[case.cell](state, x[0] @ w_ih.T + b_ih, w_hh, b_hh)
 
         compiled = jax.jit(one).lower(weights, start, x).compile()
-        state = start
 
-        def step():
-            nonlocal state
+        def advance(state):
             state = compiled(weights, state, x)
             state[0].block_until_ready()
+            return state
 
-        def results() -> Results:
-            nonlocal state
-            state = start
-            for _ in range(STREAM_STEPS):
-                step()
-            return {"y": np.asarray(state[0])[None]}
-
-        return Run(step, results)
+        return stepped(start, advance, lambda state: np.asarray(state[0])[None])
 
 
 def _layer(cell: str, unroll: int):

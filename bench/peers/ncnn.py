@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from typing import Any
 
 import numpy as np
 
 from cases import Case, Data
-from peers.base import STREAM_STEPS, Base, Results, Run, reordered, require
+from peers.base import Base, Run, reordered, require, stepped
 from peers.graph import OPERATORS, STATES
 
 TO = {"lstm": ("ifgo", "ifog"), "gru": ("rzn", "rzn"), "rnn": ("h", "h")}
@@ -50,20 +51,11 @@ class Peer(Base):
 
         if case.set == "infer":
             return {"layer": Run(lambda: call(start), lambda: {"y": np.array(call(start)[0])[:, None]})}
-        state = start
 
-        def step() -> None:
-            nonlocal state
-            state = dict(zip(states, call(state), strict=True))
+        def advance(state: dict[str, Any]) -> dict[str, Any]:
+            return dict(zip(states, call(state), strict=True))
 
-        def results() -> Results:
-            nonlocal state
-            state = start
-            for _ in range(STREAM_STEPS):
-                step()
-            return {"y": np.array(state["h0"])[None]}
-
-        return {"layer": Run(step, results)}
+        return {"layer": stepped(start, advance, lambda state: np.array(state["h0"])[None])}
 
     def _net(self, case: Case, data: Data):
         w_ih, w_hh, bias = _weights(case, data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 
 from cases import Case, Data
-from peers.base import STREAM_STEPS, Base, Results, Run, require
+from peers.base import Base, Run, require, stepped
 from peers.graph import model, zero_states
 
 
@@ -42,20 +42,9 @@ class Peer(Base):
         if not stream:
             return {"run": Run(lambda: runnable.run([x]), lambda: {"y": _array(runnable.run([x])[0])[:, 0]})}
         start = [tensor(array) for array in zero_states(case).values()]
-        state = start
-
-        def step() -> None:
-            nonlocal state
-            state = runnable.run([x, *state])[1:]
-
-        def results() -> Results:
-            nonlocal state
-            state = start
-            for _ in range(STREAM_STEPS):
-                step()
-            return {"y": _array(state[0])}
-
-        return {"run": Run(step, results)}
+        return {
+            "run": stepped(start, lambda state: runnable.run([x, *state])[1:], lambda state: _array(state[0]))
+        }
 
 
 def _array(tensor):

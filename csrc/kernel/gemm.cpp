@@ -125,13 +125,9 @@ FASTRNN_INLINE void tile_at(const R* const* a, Index offset, R* const* c, const 
   for (int i = 0; i < MR; ++i) t.a[i] = a[i] + offset, t.c[i] = c[i] + column;
   t.w = w, t.bias = bias ? bias + column : nullptr;
   const bool whole = valid >= (NP - 1) * panels.columns + NV * lanes<R>;
-  if constexpr (cheap_masks) {
-    compute<STEP, MR, NP, NV>(t, slice, panels, next, whole, valid);
-  } else if (whole && !narrow<W, R>) {
-    compute<STEP, MR, NP, NV>(t, slice, panels, next, true, valid);
-  } else {
-    compute<STEP, MR, NP, NV>(t, slice, panels, next, false, valid);
-  }
+  if constexpr (!cheap_masks && !narrow<W, R>)
+    if (whole) return compute<STEP, MR, NP, NV>(t, slice, panels, next, true, valid);
+  compute<STEP, MR, NP, NV>(t, slice, panels, next, cheap_masks && whole, valid);
 }
 
 // Asks for what the next tile adds to: its sums would wait for a far cache before the first product. Behind the last
@@ -203,8 +199,9 @@ constexpr std::array<RowBlocks<R>, sizeof...(less)> heights(std::index_sequence<
   return {row_blocks<STEP, int(less) + 1, NV, W, R>...};
 }
 
+constexpr int most_narrow_rows = 4;  // for which weights are widened in registers
+
 // Panels of W, piece after piece widened for up to so many rows at once.
-constexpr int most_narrow_rows = 4;  // for which they are widened in registers
 template <class W, int NV>
 void multiply_widened(const float* const* a, float* const* c, Index rows, Index K, const Panels<float>& panels) {
   constexpr Index depth = 128, most = 64;

@@ -40,7 +40,8 @@ struct Panels {
   // The same from the last one to the first.
   Panels backwards(Index bytes = sizeof(R)) const {
     const Index last = count - 1;
-    return {static_cast<const char*>(w) + last * stride * bytes, row, -stride, count, column + last * columns, -columns, width, bias};
+    return {static_cast<const char*>(w) + last * stride * bytes, row, -stride, count, column + last * columns, -columns,
+            width, bias};
   }
 };
 

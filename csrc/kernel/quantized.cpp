@@ -146,12 +146,9 @@ struct Activations {
   }
 
   void quantize(const float* const* a, Index rows, Index k0, Index depth) {
-    const Vec<float> rounds = splat(0x1.8p23f);  // whose last bit is 1
     for (Index m = 0; m < rows; ++m)
-      for (Index k = 0; k < depth; k += lanes<float>) {
-        const Vec<float> v = load(a[m] + k0 + k, depth - k) * splat(factor[m]) + rounds;
-        Way::put(row[m], k, (Ints)v - (Ints)rounds);
-      }
+      for (Index k = 0; k < depth; k += lanes<float>)
+        Way::put(row[m], k, nearest(load(a[m] + k0 + k, depth - k) * splat(factor[m])));
   }
 };
 
@@ -225,10 +222,10 @@ void all_panels(const Rows<Way>& rows, float* const* c, Index k0, Index K, const
   const char* w = static_cast<const char*>(panels.w);
   const float* bias = k0 ? nullptr : panels.bias;
   const auto block = [&](Index p, int v) -> Block {
-    const char* start = w + p * panels.stride;
-    const auto* scales = reinterpret_cast<const float*>(start + padded(K, quad) * row);
-    const auto* sums = reinterpret_cast<const std::int32_t*>(scales + row) + k0 / int8_block * row;
-    return {start + k0 * row + v * vector_bytes, scales + v * lanes<float>, sums + v * lanes<float>};
+    const QuadPanel parts(w + p * panels.stride, K, row);
+    const Index first = v * lanes<float>;
+    return {reinterpret_cast<const char*>(parts.quads + k0 / quad * row + first), parts.scales + first,
+            parts.sums + k0 / int8_block * row + first};
   };
   const auto column = [&](Index p, int v) { return panels.column + p * panels.columns + v * lanes<float>; };
   Index p = 0;

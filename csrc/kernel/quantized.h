@@ -25,8 +25,7 @@ FASTRNN_INLINE float int8_scale(const float* w, Index K) {
 
 // The integers of weights with such scales.
 FASTRNN_INLINE Int<float> int8_of(Vec<float> w, Vec<float> scales) {
-  const Vec<float> rounds = splat(0x1.8p23f);  // whose last bit is 1
-  return scales > 0 ? (Int<float>)(w / scales + rounds) - (Int<float>)rounds : Int<float>{};
+  return scales > 0 ? nearest(w / scales) : Int<float>{};
 }
 
 // The parts of a panel.
@@ -35,8 +34,9 @@ struct QuadPanel {
   float* scales;
   std::int32_t* sums;
 
-  QuadPanel(void* start, Index K, Index row)
-      : quads(static_cast<std::int32_t*>(start)), scales(reinterpret_cast<float*>(quads + padded(K, 4) / 4 * row)),
+  // Also of what is only read.
+  QuadPanel(const void* start, Index K, Index row)
+      : quads(static_cast<std::int32_t*>(const_cast<void*>(start))), scales(reinterpret_cast<float*>(quads + padded(K, 4) / 4 * row)),
         sums(reinterpret_cast<std::int32_t*>(scales + row)) {}
 };
 
@@ -48,7 +48,7 @@ FASTRNN_INLINE Vec<R> stored_row(Format format, const char* panel, Index K, Inde
     if (format == Format::float16) return Row<Half>::at(reinterpret_cast<const Half*>(panel) + k * row, v, vectors);
     if (format == Format::bfloat16) return Row<BFloat16>::at(reinterpret_cast<const BFloat16*>(panel) + k * row, v, vectors);
     if (quantized(format)) {
-      const QuadPanel parts(const_cast<char*>(panel), K, row);
+      const QuadPanel parts(panel, K, row);
       const auto quads = (Int<float>)load(reinterpret_cast<const float*>(parts.quads + k / 4 * row + j));
       const Int<float> weights = quads << (24 - k % 4 * 8) >> 24;
       return __builtin_convertvector(weights, Vec<float>) * load(parts.scales + j);

@@ -189,6 +189,12 @@ FASTRNN_INLINE void transpose(Vec<R> (&v)[lanes<R>]) {
   }
 }
 
+// The nearest integers, of two that are equally near the even one, of numbers within 2^22.
+FASTRNN_INLINE Int<float> nearest(Vec<float> v) {
+  const Vec<float> rounds = splat(0x1.8p23f);  // whose last bit is 1
+  return (Int<float>)(v + rounds) - (Int<float>)rounds;
+}
+
 // a b + c with one rounding, where the ISA can.
 FASTRNN_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 #if defined(__AVX512F__)

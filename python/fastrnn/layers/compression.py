@@ -129,6 +129,11 @@ class Compressible(Layer):
         """The names of what is rounded."""
         return [name for name in self._parameters if name.startswith("weight")]
 
+    def _require_trainable(self, path: str = "") -> None:
+        if self._format != "float32":
+            here = f"layer {path}, {self!r}," if path else repr(self)
+            raise ValueError(f"{here} is for inference: train the one that it was made from, and compress it")
+
     def _compress(self, format: str, rounded: Mapping[str, Array]) -> None:
         """Have such weights from now on."""
         self._parameters = Fixed({**self._parameters, **rounded})
@@ -203,9 +208,7 @@ def compressible(network: Layer) -> dict[str, Compressible]:
 def require_trainable(network: Layer) -> None:
     """Refuse compressed layers."""
     for path, layer in compressible(network).items():
-        if layer._format != "float32":
-            here = f"layer {path}, {layer!r}," if path else repr(layer)
-            raise ValueError(f"{here} is for inference: train the one that it was made from, and compress it")
+        layer._require_trainable(path)
 
 
 # -- in a file

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastrnn import checks, functional
 from fastrnn.backend import Backend, kernels
 from fastrnn.checks import Array
-from fastrnn.layers.compression import Compressible, require_trainable
+from fastrnn.layers.compression import Compressible
 from fastrnn.layers.layer import Back, Layer, Seed, floats, generator, uniform
 from fastrnn.layers.stream import Stage
 from fastrnn.reference import Parameters
@@ -76,7 +76,7 @@ class Linear(Compressible):
 
         `back` reads x and ``weight``: do not write to them before.
         """
-        require_trainable(self)
+        self._require_trainable()
         array = self._input(x)
 
         def back(dy: npt.ArrayLike) -> Array:
@@ -146,7 +146,7 @@ class Embedding(Compressible):
 
     def forward(self, x: npt.ArrayLike) -> tuple[Array, Callable[[npt.ArrayLike], None]]:
         """The same as a call, and ``back(dy)``, which adds to `gradients`; tokens have no gradient."""
-        require_trainable(self)
+        self._require_trainable()
         x = self._input(x)
 
         def back(dy: npt.ArrayLike) -> None:

@@ -21,7 +21,7 @@ from fastrnn.checks import Array
 from fastrnn.docstrings import complete
 from fastrnn.functional.door import unchanged
 from fastrnn.functional.variants import checked, choose, refuse_unknown
-from fastrnn.layers.compression import Compressible, require_trainable
+from fastrnn.layers.compression import Compressible
 from fastrnn.layers.feedforward import Dropout
 from fastrnn.layers.layer import Back, Seed, floats, generator, uniform
 from fastrnn.layers.record import Pass
@@ -377,7 +377,7 @@ class Recurrent(Compressible, Generic[StateT]):
         self, x: Any, state: Any, lengths: Any, starts: Any, start_state: Any = None
     ) -> Course[tuple[Array, StateT, Callable[..., Course[tuple[Any, StateT, Any]]]]]:
         """`forward`, and the way back, which is a course too."""
-        require_trainable(self)
+        self._require_trainable()
         given = _Given(x, state, lengths, starts, start_state)
         y, state_n, *kept = yield from self._train(given)  # emptied when it is taken
         shape, batch = y.shape, y.shape[0 if self.batch_first else 1]
