@@ -1,0 +1,222 @@
+"""A network as one C99 file and its header.
+
+Letters: T time, I input, O output.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import checkpoint, checks
+from fastrnn.embed import parts
+from fastrnn.embed.cells import recurrent
+from fastrnn.embed.parts import Part
+from fastrnn.embed.text import MARK, Source
+from fastrnn.interop.rows import refuse, row_of
+from fastrnn.layers import Layer
+from fastrnn.layers.compression import WEIGHTS
+from fastrnn.layers.stream import Stage
+from fastrnn.reference.stream import sizes
+
+KEYWORDS = frozenset(  # of C and C++
+    "alignas alignof and asm auto bool break case catch char class concept const constexpr continue default delete do "
+    "double else enum explicit export extern false float for friend goto if inline int long mutable namespace new "
+    "noexcept not nullptr operator or private protected public register requires restrict return short signed sizeof "
+    "static struct switch template this throw true try typedef typeid typename typeof union unsigned using virtual "
+    "void volatile while xor".split()
+)
+NO_FORM = "it has no form in C"
+
+
+def export_c(
+    network: Any,
+    path: str | os.PathLike[str],
+    *,
+    name: str = "model",
+    dtype: npt.DTypeLike | None = None,
+    weights: str | None = None,
+    tokens: bool = False,
+) -> None:
+    """A trained network as one C99 file and its header: for a microcontroller, a plug-in, a robot, a browser.
+
+    What `network.stream` does with one sequence, step by step, this does, with the same bits. It needs no
+    library, takes no memory and has no variables of its own: the state is yours, one for each sequence, in a
+    struct that may be copied. ::
+
+        NAME_state state;
+        NAME_init(&state);               the state of a beginning: zeros, or what the layer has learned
+        NAME_step(&state, x, y);         x [I] to y [O], one step on
+        NAME_run(&state, x, T, y);       x [T][I] to y [T][O], T steps on
+
+    Of tokens, `NAME_step` takes an ``int32_t`` and `NAME_run` an array of T; both return 0 or, with the state
+    unmoved and nothing written, -1 for a token out of range.
+
+    Where the processor that it is compiled for multiplies and adds with one rounding, and on any with
+    ``-DNAME_FMA=1``, the bits are those of fastrnn on processors with AVX2, AVX-512 or NEON; elsewhere, and
+    with ``-DNAME_FMA=0``, those of fastrnn without (``FASTRNN_ISA=baseline``). Compile with ``-std=c99`` or
+    ``-ffp-contract=off``, and without ``-ffast-math``. Numbers below 1.2e-38 (2.2e-308 of float64) count as
+    0 in fastrnn; here they do in states, and everywhere if the program sets its processor to flush them.
+
+    Parameters
+    ----------
+    network : Layer or fitted model
+        A recurrent layer, or a `Sequential` of such, `Embedding`, `Linear`, `Dropout`, `Last` and activations;
+        or a model whose ``network_`` is one, of which neither scaling nor classes nor vocabulary are written.
+    path : str or path-like
+        The file to write, which ends in ``.c``; beside it the header, in ``.h``. Each is written in one step,
+        over nothing but what an earlier call wrote.
+    name : str
+        What all names in C begin with.
+    dtype : {"float32", "float64"}, optional
+        What C computes in; by default the network's. Weights of another are rounded to it.
+    weights : {"float32", "float64", "float16", "bfloat16", "int8"}, optional
+        What C has weights as; by default as they are in the network. What has fewer bits is compressed as by
+        `compress`, with the bits of that.
+    tokens : bool
+        Whether a recurrent layer that comes first takes tokens. After an `Embedding` there is no question.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another type or out of range; if a layer has no step, as bidirectional ones and
+        means, or no form in C; or if weights are not finite. It names the layer, and nothing is written.
+    FileExistsError
+        If one of the two files is there, and is not of an earlier call.
+    OSError
+        If one cannot be written.
+
+    Examples
+    --------
+    >>> network = fastrnn.layers.Sequential(fastrnn.LSTM(1, 16, seed=0), fastrnn.layers.Linear(16, 1, seed=0))
+    >>> export_c(network, "filter.c", name="filter")
+    >>> print(open("filter.h").read())
+    /* Made by fastrnn ...
+    """
+    source, header = _paths(path)
+    prefix = _identifier(name)
+    found = _source(prefix, _network(network, weights), dtype, weights, checks.boolean("tokens", tokens))
+    texts = {header: found.header(), source: found.source(os.path.basename(header))}
+    for file in texts:
+        _require_ours(file)
+    for file, text in texts.items():
+        checkpoint.write(file, text.encode())
+
+
+def _paths(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """The file and its header."""
+    source = os.fspath(path)
+    if not isinstance(source, str):
+        raise TypeError(f"path must be a str or a path, got {checks.came(path)}")
+    stem, ending = os.path.splitext(source)
+    if ending != ".c":
+        raise ValueError(f"path must end in .c, got {source!r}")
+    return source, f"{stem}.h"
+
+
+def _identifier(name: str) -> str:
+    """What all names begin with."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {checks.came(name)}")
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or name in KEYWORDS:
+        raise ValueError(
+            f"name must be an identifier of C: letters, digits and _, a letter first, no keyword; got {name!r}"
+        )
+    return name
+
+
+def _require_ours(file: str) -> None:
+    """Refuse to write over what another hand wrote, or where nothing can be written."""
+    if os.path.isfile(file):
+        with open(file, "rb") as found:
+            if found.read(len(MARK)) != MARK.encode():
+                raise FileExistsError(f"{file!r} is there already, and not of export_c: remove it, or take another path")
+    elif os.path.exists(file):
+        raise FileExistsError(f"{file!r} is there already, and no file")
+    checkpoint.require_writable(file)
+
+
+def _network(network: Any, weights: str | None) -> Layer:
+    """The layers to write, compressed if wanted."""
+    if weights is not None:
+        checks.one_of("weights", weights, ("float32", "float64", *WEIGHTS))
+    inner = getattr(network, "network_", None)
+    if not isinstance(network, Layer) and isinstance(inner, Layer):
+        what = "its network is written, but no vocabulary, classes or scaling"
+        checks.warn(f"of the {type(network).__name__} {what}")
+        network = inner
+    row = row_of(network)
+    if weights in WEIGHTS and any(getattr(layer, "weights", weights) != weights for layer in row.values()):
+        network = network.compress(weights)
+    return network  # type: ignore[no-any-return]
+
+
+def _source(
+    prefix: str, network: Layer, dtype: npt.DTypeLike | None, weights: str | None, tokens: bool
+) -> Source:
+    """What is written of a network."""
+    stages: list[tuple[str, Stage]] = []
+    for name, layer in row_of(network).items():
+        try:
+            found = layer._stages(1)
+        except ValueError as error:
+            refuse(name, layer, str(error))
+        for stage in found:
+            if not isinstance(stage, Stage) or stage.kind.endswith("layer_norm"):
+                refuse(name, layer, NO_FORM)
+            stages.append((f"layer {name}, {layer!r}", stage))
+    if not any(stage.start for _, stage in stages):
+        raise ValueError("network needs a recurrent layer: without one there are no steps")
+    recurrent_first = bool(stages[0][1].start)
+    if tokens and not recurrent_first:
+        raise ValueError("tokens must be False: the first layer is not recurrent (an Embedding always has them)")
+    stages = [(layer, _rounded(layer, stage, dtype, weights)) for layer, stage in stages]
+    made: list[Part] = []
+    for layer, stage in stages:
+        made += _of_stage(layer, stage, made, tokens)
+    opening = stages[0][1]
+    return Source(prefix, repr(network), made, opening.layers[0].w_ih.dtype.name, sizes(*opening[:2])[0])
+
+
+def _rounded(layer: str, stage: Stage, dtype: npt.DTypeLike | None, weights: str | None) -> Stage:
+    """The arrays in C's dtype, without what the kernels take for 0."""
+
+    def of(array: Any) -> Any:
+        found = np.asarray(array, array.dtype if dtype is None else checks.float_dtype("dtype", dtype))
+        if not np.isfinite(found).all():
+            raise ValueError(f"{layer}: its weights must be finite{'' if dtype is None else f' in {found.dtype}'}")
+        return np.where(np.abs(found) < np.finfo(found.dtype).tiny, 0 * found, found)
+
+    layers = []
+    for each in stage.layers:
+        arrays = {name: of(array) for name, array in each._asdict().items() if isinstance(array, np.ndarray)}
+        format = "float32" if weights in ("float32", "float64") else each.format
+        layers.append(each._replace(**arrays, vectors=tuple(map(of, each.vectors)), format=format))
+    return stage._replace(layers=layers, start=tuple(map(of, stage.start)))
+
+
+def _of_stage(layer: str, stage: Stage, before: Sequence[Part], tokens: bool) -> list[Part]:
+    """The parts of a stage after some others."""
+    kind = "rnn" if stage.kind.startswith("rnn") else stage.kind.removesuffix("_any").removesuffix("_before")
+    count = sum(part.name.rstrip("0123456789") == kind for part in before)
+    if stage.kind == "embedding":
+        return [parts.embedding(f"{kind}{count}", layer, stage.layers[0])]
+    if stage.kind == "linear":
+        return [parts.linear(f"{kind}{count}", layer, stage.layers[0])]
+    return [
+        recurrent(
+            f"{kind}{count + place}",
+            f"{layer}{f', its layer {place}' if len(stage.layers) > 1 else ''}",
+            stage.kind,
+            parameters,
+            [state[place, 0] for state in stage.start],
+            stage.options,
+            tokens and not before and not place,
+        )
+        for place, parameters in enumerate(stage.layers)
+    ]

@@ -1,0 +1,218 @@
+"""The two files of an exported network, from its parts.
+
+Letters: T time, I input, O output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+import fastrnn
+from fastrnn.checks import Array
+from fastrnn.embed.functions import constant, filled, functions
+from fastrnn.embed.parts import Part
+
+MARK = "/* Made by fastrnn "  # how both begin
+TYPES = {"float32": "float", "float64": "double", "uint16": "uint16_t", "int8": "int8_t"}
+
+
+class Source(NamedTuple):
+    """A network to be written."""
+
+    prefix: str  # of all names
+    network: str  # what a comment calls it
+    parts: Sequence[Part]
+    dtype: str
+    takes: int  # numbers, or of tokens those that there are
+
+    @property
+    def tokens(self) -> bool:
+        """Whether a step takes a token."""
+        return "token" in self.parts[0].takes
+
+    def header(self) -> str:
+        """The text of the header."""
+        states = [(part, letter, start) for part in self.parts for letter, start in part.states.items()]
+        members = "\n".join(f"  REAL {part.name}_{letter}[{len(start)}];" for part, letter, start in states)
+        what = f"one of {self.takes} tokens" if self.tokens else f"x [{self.takes}]"
+        size = sum(start.nbytes for *_, start in states)
+        x = "int32_t token" if self.tokens else "const REAL *x"
+        xs = "const int32_t *tokens" if self.tokens else "const REAL *x"
+        returned = "int" if self.tokens else "void"
+        text = f"""\
+{MARK}{fastrnn.__version__} of
+   {_commented(self.network)}
+   Compile with -std=c99 or -ffp-contract=off, and without -ffast-math. */
+#ifndef @@_H
+#define @@_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+enum {{ @@_INPUT_SIZE = {self.takes}, @@_OUTPUT_SIZE = {self.parts[-1].width} }};
+
+/* What a sequence has come to, {size} bytes: one for each sequence. It may be copied. */
+typedef struct @state {{
+{members}
+}} @state;
+
+/* To the state of a beginning. */
+void @init(@state *state);
+
+/* One step on: {what} to y [{self.parts[-1].width}].{TOKENS if self.tokens else ""} */
+{returned} @step(@state *state, {x}, REAL *y);
+
+/* T steps on: {f"tokens [T]" if self.tokens else f"x [T][{self.takes}]"} to y [T][{self.parts[-1].width}]. */
+{returned} @run(@state *state, {xs}, size_t T, REAL *y);
+
+#ifdef __cplusplus
+}}
+#endif
+
+#endif
+"""
+        return self._named(text)
+
+    def source(self, header: str) -> str:
+        """The text of the file that includes the header of this name."""
+        needs = {need for part in self.parts for need in part.needs}
+        widest = max(part.sums for part in self.parts)
+        numbers = sum(array.nbytes for part in self.parts for _, array, _ in part.arrays)
+        fma = "fmaf" if self.dtype == "float32" else "fma"
+        fast = "FP_FAST_FMAF" if self.dtype == "float32" else "FP_FAST_FMA"
+        arm = "" if self.dtype == "float32" else " && (__ARM_FP & 8)"
+        text = f"""\
+{MARK}{fastrnn.__version__} of
+   {_commented(self.network)}
+   with {numbers:,} bytes of weights. Compile with -std=c99 or -ffp-contract=off, and without -ffast-math. */
+#include "{header}"
+
+#include <math.h>
+#include <string.h>
+
+/* Whether products and sums are rounded once, together, which is for the processor to have: where it has not, 1 is
+   slow, and 0 gives the bits that fastrnn has on such processors. */
+#ifndef @@_FMA
+#if defined(__FMA__) || defined({fast}) || (defined(__ARM_FEATURE_FMA){arm})
+#define @@_FMA 1
+#else
+#define @@_FMA 0
+#endif
+#endif
+
+#ifdef __cplusplus
+#define @@_RESTRICT
+#else
+#define @@_RESTRICT restrict
+#endif
+
+#if @@_FMA
+static inline REAL @fma(REAL a, REAL b, REAL c) {{ return {fma}(a, b, c); }}
+#else
+static inline REAL @fma(REAL a, REAL b, REAL c) {{ return a * b + c; }}
+#endif
+
+{functions(needs, self.dtype, widest)}
+"""
+        text += "".join(self._part(part) for part in self.parts) + self._step()
+        return self._named(text)
+
+    def _part(self, part: Part) -> str:
+        arrays = "".join(_array(*each) for each in part.arrays)
+        arguments = ", ".join([*(f"REAL *@RESTRICT {letter}" for letter in part.states), part.takes])
+        if not part.states:
+            arguments = f"{part.takes}, REAL *@RESTRICT y"
+        body = "\n".join(f"  {line}" for line in ["int j;", *part.body])
+        return f"/* {_commented(part.comment)} */\n{arrays}\nstatic void @{part.name}({arguments}) {{\n{body}\n}}\n\n"
+
+    def _step(self) -> str:
+        """What is called from outside."""
+        x, last = ("token" if self.tokens else "x"), self.parts[-1]
+        declared, calls, starts = [], [], []
+        for part in self.parts:
+            if part.states:
+                states = [f"state->{part.name}_{letter}" for letter in part.states]
+                calls.append(f"@{part.name}({', '.join(states)}, {x});")
+                x = states[0]
+                starts += [
+                    f"memset({state}, 0, sizeof {state});" if not start.any()
+                    else f"memcpy({state}, @{part.name}_{letter}, sizeof {state});"
+                    for state, (letter, start) in zip(states, part.states.items(), strict=True)
+                ]
+            else:
+                y = "y" if part is last else part.name
+                if part is not last:
+                    declared.append(f"REAL {part.name}[{part.width}];")
+                calls.append(f"@{part.name}({x}, {y});")
+                x = y
+        if last.states:
+            calls.append(f"memcpy(y, {x}, sizeof {x});")
+        takes = "int32_t token" if self.tokens else "const REAL *x"
+        returned, end = ("int", ["return 0;"]) if self.tokens else ("void", [])
+        check = [f"if (token < 0 || token >= {self.takes}) return -1;"] if self.tokens else []
+        body = "\n".join(f"  {line}" for line in [*declared, *check, *calls, *end])
+        if self.tokens:
+            run = f"""\
+int @run(@state *state, const int32_t *tokens, size_t T, REAL *y) {{
+  size_t t;
+  for (t = 0; t < T; ++t)
+    if (tokens[t] < 0 || tokens[t] >= {self.takes}) return -1;
+  for (t = 0; t < T; ++t, y += {last.width}) @step(state, tokens[t], y);
+  return 0;
+}}
+"""
+        else:
+            run = f"""\
+void @run(@state *state, const REAL *x, size_t T, REAL *y) {{
+  size_t t;
+  for (t = 0; t < T; ++t, x += {self.takes}, y += {last.width}) @step(state, x, y);
+}}
+"""
+        lines = "\n".join(f"  {line}" for line in starts)
+        arrays = "".join(
+            _array(f"{part.name}_{letter}", start, "what it begins with")
+            for part in self.parts
+            for letter, start in part.states.items()
+            if start.any()
+        )
+        return f"""\
+{arrays}void @init(@state *state) {{
+{lines}
+}}
+
+{returned} @step(@state *state, {takes}, REAL *y) {{
+{body}
+}}
+
+{run}"""
+
+    def _named(self, text: str) -> str:
+        text = filled(text, self.dtype)
+        text = text.replace("@@", self.prefix.upper()).replace("@RESTRICT", f"{self.prefix.upper()}_RESTRICT")
+        return text.replace("@", f"{self.prefix}_")
+
+
+TOKENS = " Returns 0 or, with nothing done, -1 if there is no such token."
+
+
+def _commented(text: str) -> str:
+    """Names may hold anything: within a comment of C they must not end it."""
+    plain = text.encode("ascii", "backslashreplace").decode()
+    return re.sub(r"\*/|/\*|\\|\?\?", "_", plain).replace("\n", "\n   ")
+
+
+def _array(name: str, numbers: Array, comment: str) -> str:
+    """The definition of an array, with lines of up to some hundred letters."""
+    numbers = numbers.view(np.uint16) if numbers.dtype == np.float16 else numbers
+    flat, dtype = numbers.ravel(), numbers.dtype.name
+    words = [constant(each, dtype) for each in flat] if dtype.startswith("float") else [*map(str, flat.tolist())]
+    lines = ",\n".join("  " + ", ".join(words[first : first + 12]) for first in range(0, len(words), 12))
+    return f"/* {comment} */\nstatic const {TYPES[dtype]} @{name}[{len(words)}] = {{\n{lines}\n}};\n"
