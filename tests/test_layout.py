@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "diagnostics": DOOR | {"figures", "layers"},
     "torch": DOOR,
     "interop": DOOR | {"layers", "checkpoint", "models", "torch"},
+    "embed": BASE | {"reference", "layers", "checkpoint", "interop"},
     "conversion": BASE | {"checkpoint", "interop", "layers", "models"},
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
@@ -50,7 +51,7 @@ MAY_IMPORT = {
     | {"training", "torch"},
     "cli": BASE
     | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "optim"}
-    | {"training", "conversion", "parallel"},
+    | {"training", "conversion", "embed", "parallel"},
     "__main__": {"cli"},
 }
 THIRD_PARTY = {"numpy", "safetensors", "tqdm", "matplotlib", "sklearn", "aeon", "pmdarima", "keras"}

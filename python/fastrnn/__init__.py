@@ -106,6 +106,7 @@ _MODULES = (
     "checkpoint",
     "data",
     "diagnostics",
+    "embed",
     "functional",
     "interop",
     "losses",

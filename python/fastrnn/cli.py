@@ -1,4 +1,4 @@
-"""The command line: `fastrnn train`, `generate`, `diagnose`, `demo`, `examples`, `convert` and `info`."""
+"""The command line: what follows `fastrnn`, from `train` to `info`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
-from fastrnn import checkpoint, conversion, demo, diagnostics, examples, models, parallel
+from fastrnn import checkpoint, conversion, demo, diagnostics, embed, examples, models, parallel
 from fastrnn.checks import Array
 from fastrnn.layers import CELLS
 from fastrnn.layers.compression import WEIGHTS
@@ -240,6 +240,15 @@ def _convert(options: argparse.Namespace) -> None:
     conversion.convert(options.source, options.target, given)
 
 
+def _export(options: argparse.Namespace) -> None:
+    _require_output("-o", options.output, [("MODEL", options.model)])
+    given = {
+        name: getattr(options, name) for name in ("name", "dtype", "weights", "tokens") if name in options
+    }
+    embed.export_c(fastrnn.load(options.model), options.output, **given)
+    print(f"{options.output} and {os.path.splitext(options.output)[0]}.h")
+
+
 def _info(options: argparse.Namespace) -> None:
     if options.model is None:
         fastrnn.show_config()
@@ -341,6 +350,25 @@ def _parser() -> argparse.ArgumentParser:
     add("target", metavar="OUT", help=f"the file to write, of the kind that its name ends in: {kinds}")
     for name, how in QUESTIONS.items():
         add(f"--{name.replace('_', '-')}", **how, default=argparse.SUPPRESS)
+
+    add = command(
+        _export,
+        "write a network as one C file, with the same bits",
+        " model.safetensors -o model.c",
+        " model.onnx -o filter.c --name filter --weights int8",
+        " text.safetensors -o text.c --tokens",
+    )
+    add("model", metavar="MODEL", help="a file that fastrnn.load reads: of fastrnn, PyTorch, ONNX or Keras")
+    add(
+        "-o", "--output", required=True, metavar="FILE.c", help="the file to write; the header goes beside it"
+    )
+    what = "what all names in C begin with (default: model)"
+    add("--name", metavar="NAME", help=what, default=argparse.SUPPRESS)
+    what = "what C computes in (default: as the network does)"
+    add("--dtype", choices=("float32", "float64"), help=what, default=argparse.SUPPRESS)
+    what = "what C has weights as (default: as the network has them)"
+    add("--weights", choices=("float32", "float64", *WEIGHTS), help=what, default=argparse.SUPPRESS)
+    add("--tokens", action="store_true", help="let a first layer that is recurrent take tokens")
 
     shown = ("", " model.safetensors", " model.onnx")
     add = command(_info, "show what a file holds, or what the kernels run on", *shown)

@@ -62,12 +62,16 @@ class _Layer:
     def bias(self, which: int, gates: str) -> Array:
         """b_ih or b_hh, which may not be there."""
         found = (self.own.b_ih, self.own.b_hh)[which]
-        return np.zeros(len(gates) * self.H, self.own.w_ih.dtype) if found is None else self.rows(found, gates)
+        return (
+            np.zeros(len(gates) * self.H, self.own.w_ih.dtype) if found is None else self.rows(found, gates)
+        )
 
     def begin(self, part: Part, gates: str, bias: Array, sums: str, tokens: bool) -> None:
         """What x gives to some gates, on top of the bias: the first of the sums."""
         H, size = self.H, len(bias)
-        w = part.matrix("weight_ih", self.rows(self.own.w_ih, gates), self.format, f"weight_ih of {' '.join(gates)}")
+        w = part.matrix(
+            "weight_ih", self.rows(self.own.w_ih, gates), self.format, f"weight_ih of {' '.join(gates)}"
+        )
         b = part.array("bias", bias, f"what {sums} begin with, [{size}]")
         part.body.append(f"REAL a[{size}]; /* {sums} */")
         if not tokens:
@@ -153,8 +157,9 @@ def _lstm(part: Part, layer: _Layer, functions: _Functions, coupled: bool, token
         part.body.append(w.times("made", "h"))
         part.each(P, "h[j] = @flushed(h[j]);")
     gate, state, output = functions.names
+    first, last = ("i, o", "   f = 1 - i") if coupled else ("i, f, o", "")
     return (
-        f"i, {'' if coupled else 'f, '}o = {gate}(W_ih x + b_ih + W_hh h + b_hh{seen})   g = {state}(the same){'   f = 1 - i' if coupled else ''}\n"
+        f"{first} = {gate}(W_ih x + b_ih + W_hh h + b_hh{seen})   g = {state}(the same){last}\n"
         f"c = f c + i g   h = {'o' if hr is None else 'W_hr (o'} {output}(c){'' if hr is None else ')'}"
     )
 

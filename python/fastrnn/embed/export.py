@@ -25,11 +25,11 @@ from fastrnn.layers.stream import Stage
 from fastrnn.reference.stream import sizes
 
 KEYWORDS = frozenset(  # of C and C++
-    "alignas alignof and asm auto bool break case catch char class concept const constexpr continue default delete do "
-    "double else enum explicit export extern false float for friend goto if inline int long mutable namespace new "
-    "noexcept not nullptr operator or private protected public register requires restrict return short signed sizeof "
-    "static struct switch template this throw true try typedef typeid typename typeof union unsigned using virtual "
-    "void volatile while xor".split()
+    "alignas alignof and asm auto bool break case catch char class concept const constexpr continue "
+    "default delete do double else enum explicit export extern false float for friend goto if inline int "
+    "long mutable namespace new noexcept not nullptr operator or private protected public register "
+    "requires restrict return short signed sizeof static struct switch template this throw true try "
+    "typedef typeid typename typeof union unsigned using virtual void volatile while xor".split()
 )
 NO_FORM = "it has no form in C"
 
@@ -60,14 +60,16 @@ def export_c(
     Where the processor that it is compiled for multiplies and adds with one rounding, and on any with
     ``-DNAME_FMA=1``, the bits are those of fastrnn on processors with AVX2, AVX-512 or NEON; elsewhere, and
     with ``-DNAME_FMA=0``, those of fastrnn without (``FASTRNN_ISA=baseline``). Compile with ``-std=c99`` or
-    ``-ffp-contract=off``, and without ``-ffast-math``. Numbers below 1.2e-38 (2.2e-308 of float64) count as
-    0 in fastrnn; here they do in states, and everywhere if the program sets its processor to flush them.
+    ``-ffp-contract=off``, and without ``-ffast-math``. Numbers below 1.2e-38 (2.2e-308 of float64) are 0 in
+    fastrnn; here they are in states alone, unless the program has its processor flush them: so a state that
+    fades away to nothing may differ in digits below 1e-37.
 
     Parameters
     ----------
     network : Layer or fitted model
-        A recurrent layer, or a `Sequential` of such, `Embedding`, `Linear`, `Dropout`, `Last` and activations;
-        or a model whose ``network_`` is one, of which neither scaling nor classes nor vocabulary are written.
+        A recurrent layer, or a `Sequential` of such, `Embedding`, `Linear`, `Dropout`, `Last` and
+        activations; or a model whose ``network_`` is one, of which neither scaling nor classes nor
+        vocabulary are written.
     path : str or path-like
         The file to write, which ends in ``.c``; beside it the header, in ``.h``. Each is written in one step,
         over nothing but what an earlier call wrote.
@@ -125,7 +127,7 @@ def _identifier(name: str) -> str:
         raise TypeError(f"name must be a str, got {checks.came(name)}")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or name in KEYWORDS:
         raise ValueError(
-            f"name must be an identifier of C: letters, digits and _, a letter first, no keyword; got {name!r}"
+            f"name must be an identifier of C: a letter, then letters, digits and _, no keyword; got {name!r}"
         )
     return name
 
@@ -135,7 +137,9 @@ def _require_ours(file: str) -> None:
     if os.path.isfile(file):
         with open(file, "rb") as found:
             if found.read(len(MARK)) != MARK.encode():
-                raise FileExistsError(f"{file!r} is there already, and not of export_c: remove it, or take another path")
+                raise FileExistsError(
+                    f"{file!r} is there already, and not of export_c: remove it, or take another path"
+                )
     elif os.path.exists(file):
         raise FileExistsError(f"{file!r} is there already, and no file")
     checkpoint.require_writable(file)
@@ -174,11 +178,16 @@ def _source(
         raise ValueError("network needs a recurrent layer: without one there are no steps")
     recurrent_first = bool(stages[0][1].start)
     if tokens and not recurrent_first:
-        raise ValueError("tokens must be False: the first layer is not recurrent (an Embedding always has them)")
-    stages = [(layer, _rounded(layer, stage, dtype, weights)) for layer, stage in stages]
+        raise ValueError(
+            "tokens must be False: the first layer is not recurrent (an Embedding always has them)"
+        )
+    dtype = None if dtype is None else checks.float_dtype("dtype", dtype)
+    stages = [(called, _rounded(called, stage, dtype, weights)) for called, stage in stages]
+    if dtype == np.float64 and any(stage.layers[0].format != "float32" for _, stage in stages):
+        raise ValueError("dtype must be float32, as what compressed weights are multiplied in, got float64")
     made: list[Part] = []
-    for layer, stage in stages:
-        made += _of_stage(layer, stage, made, tokens)
+    for called, stage in stages:
+        made += _of_stage(called, stage, made, tokens)
     opening = stages[0][1]
     return Source(prefix, repr(network), made, opening.layers[0].w_ih.dtype.name, sizes(*opening[:2])[0])
 
@@ -187,9 +196,12 @@ def _rounded(layer: str, stage: Stage, dtype: npt.DTypeLike | None, weights: str
     """The arrays in C's dtype, without what the kernels take for 0."""
 
     def of(array: Any) -> Any:
-        found = np.asarray(array, array.dtype if dtype is None else checks.float_dtype("dtype", dtype))
+        with np.errstate(over="ignore"):
+            found = np.asarray(array, dtype or array.dtype)
         if not np.isfinite(found).all():
-            raise ValueError(f"{layer}: its weights must be finite{'' if dtype is None else f' in {found.dtype}'}")
+            raise ValueError(
+                f"{layer}: its weights must be finite{'' if dtype is None else f' in {found.dtype}'}"
+            )
         return np.where(np.abs(found) < np.finfo(found.dtype).tiny, 0 * found, found)
 
     layers = []

@@ -53,9 +53,9 @@ POLYNOMIALS: dict[str, dict[str, str]] = {
         "exp_quotient": "-0x1p0 0x1p-1 -0x1.5555555555501p-3 0x1.55555555531c7p-5 -0x1.1111111128afcp-7 "
         "0x1.6c16c17cd9a06p-10 -0x1.a01a011b7e34dp-13 0x1.a019aadfa242bp-16 -0x1.71df561edd8e3p-19 "
         "0x1.289fde9425558p-22 -0x1.ad1fbdd08b5b2p-26",
-        "tanh_quotient": "-0x1.555555555543dp-2 0x1.11111110fbf98p-3 -0x1.ba1ba1a8763dap-5 0x1.664f44d8caeddp-6 "
-        "-0x1.226dc51800a8ap-7 0x1.d6c31bfc54b27p-9 -0x1.7cd660749737ap-10 0x1.2ef64f21c4c7ap-11 "
-        "-0x1.b4b0a5afbd99ep-13 0x1.a01bcefb71529p-15",
+        "tanh_quotient": "-0x1.555555555543dp-2 0x1.11111110fbf98p-3 -0x1.ba1ba1a8763dap-5 "
+        "0x1.664f44d8caeddp-6 -0x1.226dc51800a8ap-7 0x1.d6c31bfc54b27p-9 -0x1.7cd660749737ap-10 "
+        "0x1.2ef64f21c4c7ap-11 -0x1.b4b0a5afbd99ep-13 0x1.a01bcefb71529p-15",
     },
 }
 
@@ -71,7 +71,7 @@ static inline REAL @kept(int keep, REAL x) {
 }
 """),
     "flushed": Function("""\
-/* 0, with its sign, in the place of numbers too small to be normal, which would slow down all that follows. */
+/* 0, with its sign, in the place of numbers too small to be normal, which would slow down what follows. */
 static inline REAL @flushed(REAL x) {
   const WORD sign = (WORD)1 << <bits>;
   WORD bits;
@@ -167,10 +167,10 @@ static inline float @wide_bfloat16(uint16_t w) {
 }
 """),
     "multiply_int8": Function("""\
-/* a[j] += x[k] w[k][j] scale[j]. x is made integers q of a scale of its own, the largest of them `largest`, 512 at
-   a time; sums of q and w are exact, so that nothing depends on their order. */
-static void @multiply_int8(int K, int N, const int8_t *@RESTRICT w, const float *@RESTRICT scale, float largest,
-                           const float *@RESTRICT x, float *@RESTRICT a) {
+/* a[j] += x[k] w[k][j] scale[j]. x is made integers q of a scale of its own, the largest of them `largest`;
+   512 at a time, sums of q and w are exact, so that nothing depends on their order. */
+static void @multiply_int8(int K, int N, const int8_t *@RESTRICT w, const float *@RESTRICT scale,
+                           float largest, const float *@RESTRICT x, float *@RESTRICT a) {
   int32_t sum[<widest>];
   int16_t q[512];
   uint32_t top = 0;
@@ -218,7 +218,11 @@ static void @softmax(int N, const REAL *@RESTRICT x, REAL *@RESTRICT y) {
 }
 
 for _format in ("float16", "bfloat16"):
-    _text = SHARED["multiply"].text.replace("@multiply", f"@multiply_{_format}").replace("REAL *@RESTRICT w", "uint16_t *@RESTRICT w")
+    _text = (
+        SHARED["multiply"]
+        .text.replace("@multiply", f"@multiply_{_format}")
+        .replace("REAL *@RESTRICT w", "uint16_t *@RESTRICT w")
+    )
     SHARED[f"multiply_{_format}"] = Function(
         re.sub(r"\bw(\[[^]]*\])", rf"@wide_{_format}(w\1)", _text), (f"wide_{_format}",)
     )
@@ -269,7 +273,7 @@ static inline double @sigmoid(double x) {
         ),
         "tanh": Function(
             """\
-/* Of |x|: t = tanh(r) below 0.5625, else 1 - (1 - t) / (2^m + 1/2 + (2^m - 1/2) t), with r = x - n ln 2 / 2. */
+/* Of |x|: t = tanh(r) below 0.5625, else 1 - (1 - t) / (2^m + 1/2 + (2^m - 1/2) t), r = x - n ln 2 / 2. */
 static inline double @tanh(double x) {
   const double halver = <rounder> - 1;
   uint64_t bits, sign;
@@ -302,7 +306,7 @@ static inline double @tanh(double x) {
 
 
 def constant(value: str | float, dtype: str) -> str:
-    """A number in C that is read as just this one: the shortest decimal one, as C++ knew no others for long."""
+    """A number in C that is read as just this one: decimal, as C++ knew no other form for long."""
     exact = float.fromhex(value) if isinstance(value, str) else value
     return f"{np.float32(exact)!s}f" if dtype == "float32" else repr(float(exact))
 
@@ -347,7 +351,10 @@ def filled(text: str, dtype: str, more: Mapping[str, str] = MappingProxyType({})
     values |= {"half": constant(0.5, dtype), **more}
     values |= {"half_unit": constant(2.0**-24, dtype), "shift": constant(1.5 * 2**23, dtype)}
     number = np.dtype(dtype).type
-    values |= {"one_fifth": constant(number(1) / number(5), dtype), "one_sixth": constant(number(1) / number(6), dtype)}
+    values |= {
+        "one_fifth": constant(number(1) / number(5), dtype),
+        "one_sixth": constant(number(1) / number(6), dtype),
+    }
     values |= {"least": constant(LEAST_ACTIVATION, dtype)}
     real, word = ("float", "uint32_t") if dtype == "float32" else ("double", "uint64_t")
     text = re.sub(r"<([a-z0-9_]+)>", lambda match: values.get(match[1], match[0]), text)

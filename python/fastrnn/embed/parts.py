@@ -1,4 +1,4 @@
-"""What the layers of a network are in C: of each its arrays, what it keeps from step to step, and its function.
+"""What the layers of a network are in C: of each its arrays, what it keeps between steps, and its function.
 
 ``@``, REAL and constants in angle brackets are as in `functions`.
 
@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from fastrnn.checks import Array
-from fastrnn.reference import Options, Parameters
+from fastrnn.reference import Parameters
 from fastrnn.reference.formats import narrowed
 
 
@@ -25,7 +23,9 @@ class Part:
     comment: str
     width: int  # of what it gives
     takes: str = "const REAL *@RESTRICT x"  # or a token
-    states: dict[str, Array] = field(default_factory=dict)  # by letter what each begins with; h is what it gives
+    states: dict[str, Array] = field(
+        default_factory=dict
+    )  # by letter what each begins with; h is what it gives
     arrays: list[tuple[str, Array, str]] = field(default_factory=list)  # names, numbers, comments
     body: list[str] = field(default_factory=list)  # of the function
     needs: set[str] = field(default_factory=set)  # functions that it calls

@@ -40,9 +40,7 @@ class Source(NamedTuple):
         members = "\n".join(f"  REAL {part.name}_{letter}[{len(start)}];" for part, letter, start in states)
         what = f"one of {self.takes} tokens" if self.tokens else f"x [{self.takes}]"
         size = sum(start.nbytes for *_, start in states)
-        x = "int32_t token" if self.tokens else "const REAL *x"
-        xs = "const int32_t *tokens" if self.tokens else "const REAL *x"
-        returned = "int" if self.tokens else "void"
+        step, run = self._heads()
         text = f"""\
 {MARK}{fastrnn.__version__} of
    {_commented(self.network)}
@@ -68,10 +66,10 @@ typedef struct @state {{
 void @init(@state *state);
 
 /* One step on: {what} to y [{self.parts[-1].width}].{TOKENS if self.tokens else ""} */
-{returned} @step(@state *state, {x}, REAL *y);
+{step};
 
-/* T steps on: {f"tokens [T]" if self.tokens else f"x [T][{self.takes}]"} to y [T][{self.parts[-1].width}]. */
-{returned} @run(@state *state, {xs}, size_t T, REAL *y);
+/* T steps on: {"tokens [T]" if self.tokens else f"x [T][{self.takes}]"} to y [T][{self.parts[-1].width}]. */
+{run};
 
 #ifdef __cplusplus
 }}
@@ -98,8 +96,8 @@ void @init(@state *state);
 #include <math.h>
 #include <string.h>
 
-/* Whether products and sums are rounded once, together, which is for the processor to have: where it has not, 1 is
-   slow, and 0 gives the bits that fastrnn has on such processors. */
+/* Whether products and sums are rounded once, together, as processors with FMA do: on others 1 is slow, and 0
+   gives the bits that fastrnn has on such. */
 #ifndef @@_FMA
 #if defined(__FMA__) || defined({fast}) || (defined(__ARM_FEATURE_FMA){arm})
 #define @@_FMA 1
@@ -122,77 +120,64 @@ static inline REAL @fma(REAL a, REAL b, REAL c) {{ return a * b + c; }}
 
 {functions(needs, self.dtype, widest)}
 """
-        text += "".join(self._part(part) for part in self.parts) + self._step()
-        return self._named(text)
+        text += "".join(map(self._part, self.parts))
+        return self._named(text + "\n".join((self._init(), self._step(), self._run())))
 
     def _part(self, part: Part) -> str:
         arrays = "".join(_array(*each) for each in part.arrays)
-        arguments = ", ".join([*(f"REAL *@RESTRICT {letter}" for letter in part.states), part.takes])
-        if not part.states:
-            arguments = f"{part.takes}, REAL *@RESTRICT y"
-        body = "\n".join(f"  {line}" for line in ["int j;", *part.body])
-        return f"/* {_commented(part.comment)} */\n{arrays}\nstatic void @{part.name}({arguments}) {{\n{body}\n}}\n\n"
+        arguments = [f"REAL *@RESTRICT {letter}" for letter in part.states]
+        arguments = [*arguments, part.takes] if arguments else [part.takes, "REAL *@RESTRICT y"]
+        head = f"static void @{part.name}({', '.join(arguments)})"
+        return f"/* {_commented(part.comment)} */\n{arrays}\n{_function(head, ['int j;', *part.body])}\n"
+
+    def _init(self) -> str:
+        arrays, lines = "", []
+        for part in self.parts:
+            for letter, start in part.states.items():
+                state = f"state->{part.name}_{letter}"
+                if start.any():
+                    arrays += _array(f"{part.name}_{letter}", start, "what it begins with")
+                    lines.append(f"memcpy({state}, @{part.name}_{letter}, sizeof {state});")
+                else:
+                    lines.append(f"memset({state}, 0, sizeof {state});")
+        return arrays + _function("void @init(@state *state)", lines)
 
     def _step(self) -> str:
-        """What is called from outside."""
-        x, last = ("token" if self.tokens else "x"), self.parts[-1]
-        declared, calls, starts = [], [], []
+        x, last, declared, calls = ("token" if self.tokens else "x"), self.parts[-1], [], []
         for part in self.parts:
-            if part.states:
-                states = [f"state->{part.name}_{letter}" for letter in part.states]
+            states = [f"state->{part.name}_{letter}" for letter in part.states]
+            if states:
                 calls.append(f"@{part.name}({', '.join(states)}, {x});")
                 x = states[0]
-                starts += [
-                    f"memset({state}, 0, sizeof {state});" if not start.any()
-                    else f"memcpy({state}, @{part.name}_{letter}, sizeof {state});"
-                    for state, (letter, start) in zip(states, part.states.items(), strict=True)
-                ]
-            else:
-                y = "y" if part is last else part.name
-                if part is not last:
-                    declared.append(f"REAL {part.name}[{part.width}];")
-                calls.append(f"@{part.name}({x}, {y});")
-                x = y
+                continue
+            y = "y" if part is last else part.name
+            if part is not last:
+                declared.append(f"REAL {y}[{part.width}];")
+            calls.append(f"@{part.name}({x}, {y});")
+            x = y
         if last.states:
             calls.append(f"memcpy(y, {x}, sizeof {x});")
-        takes = "int32_t token" if self.tokens else "const REAL *x"
-        returned, end = ("int", ["return 0;"]) if self.tokens else ("void", [])
-        check = [f"if (token < 0 || token >= {self.takes}) return -1;"] if self.tokens else []
-        body = "\n".join(f"  {line}" for line in [*declared, *check, *calls, *end])
         if self.tokens:
-            run = f"""\
-int @run(@state *state, const int32_t *tokens, size_t T, REAL *y) {{
-  size_t t;
-  for (t = 0; t < T; ++t)
-    if (tokens[t] < 0 || tokens[t] >= {self.takes}) return -1;
-  for (t = 0; t < T; ++t, y += {last.width}) @step(state, tokens[t], y);
-  return 0;
-}}
-"""
-        else:
-            run = f"""\
-void @run(@state *state, const REAL *x, size_t T, REAL *y) {{
-  size_t t;
-  for (t = 0; t < T; ++t, x += {self.takes}, y += {last.width}) @step(state, x, y);
-}}
-"""
-        lines = "\n".join(f"  {line}" for line in starts)
-        arrays = "".join(
-            _array(f"{part.name}_{letter}", start, "what it begins with")
-            for part in self.parts
-            for letter, start in part.states.items()
-            if start.any()
+            calls = [f"if (token < 0 || token >= {self.takes}) return -1;", *calls, "return 0;"]
+        return _function(self._heads()[0], declared + calls)
+
+    def _run(self) -> str:
+        given, following = ("tokens[t]", "") if self.tokens else ("x", f"x += {self.takes}, ")
+        loop = "for (t = 0; t < T; ++t"
+        lines = [f"{loop}, {following}y += {self.parts[-1].width}) @step(state, {given}, y);"]
+        if self.tokens:
+            check = f"if (tokens[t] < 0 || tokens[t] >= {self.takes}) return -1;"
+            lines = [f"{loop})\n    {check}", *lines, "return 0;"]
+        return _function(self._heads()[1], ["size_t t;", *lines])
+
+    def _heads(self) -> tuple[str, str]:
+        """Of the functions that take a step and several."""
+        returned = "int" if self.tokens else "void"
+        x, xs = ("int32_t token", "const int32_t *tokens") if self.tokens else ("const REAL *x",) * 2
+        return (
+            f"{returned} @step(@state *state, {x}, REAL *y)",
+            f"{returned} @run(@state *state, {xs}, size_t T, REAL *y)",
         )
-        return f"""\
-{arrays}void @init(@state *state) {{
-{lines}
-}}
-
-{returned} @step(@state *state, {takes}, REAL *y) {{
-{body}
-}}
-
-{run}"""
 
     def _named(self, text: str) -> str:
         text = filled(text, self.dtype)
@@ -201,6 +186,11 @@ void @run(@state *state, const REAL *x, size_t T, REAL *y) {{
 
 
 TOKENS = " Returns 0 or, with nothing done, -1 if there is no such token."
+
+
+def _function(head: str, body: Sequence[str]) -> str:
+    lines = "".join(f"  {line}\n" for line in body)
+    return f"{head} {{\n{lines}}}\n"
 
 
 def _commented(text: str) -> str:
@@ -213,6 +203,8 @@ def _array(name: str, numbers: Array, comment: str) -> str:
     """The definition of an array, with lines of up to some hundred letters."""
     numbers = numbers.view(np.uint16) if numbers.dtype == np.float16 else numbers
     flat, dtype = numbers.ravel(), numbers.dtype.name
-    words = [constant(each, dtype) for each in flat] if dtype.startswith("float") else [*map(str, flat.tolist())]
-    lines = ",\n".join("  " + ", ".join(words[first : first + 12]) for first in range(0, len(words), 12))
+    words = (
+        [constant(each, dtype) for each in flat] if dtype.startswith("float") else [*map(str, flat.tolist())]
+    )
+    lines = ",\n".join("  " + ", ".join(words[first : first + 8]) for first in range(0, len(words), 8))
     return f"/* {comment} */\nstatic const {TYPES[dtype]} @{name}[{len(words)}] = {{\n{lines}\n}};\n"
