@@ -39,6 +39,7 @@ Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R
     }
     add_level(layer, std::move(weights), std::move(table));
   }
+  make_room(1);
 }
 
 template <class R>
@@ -52,6 +53,7 @@ Stream<R>::Stream(const Stream& other)
     other.get_state(place, h, c);
     set_state(place, h, c);
   }
+  make_room(1);
 }
 
 template <class R>
@@ -130,22 +132,14 @@ template <class R>
 void Stream<R>::few_steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll) {
   const int threads = team_for(flops_, parts_);
   make_room(threads);
-  const auto each_state = [&](const auto& fn) {
-    for (std::size_t l = 0; l < levels_.size(); ++l)
-      if (levels_[l].cell) fn(int(l), B() * levels_[l].task.P, levels_[l].has_c() ? B() * levels_[l].task.H : 0);
-  };
-  Index size = 0;
-  each_state([&](int, Index of_h, Index of_c) { size += of_h + of_c; });
-  Buffer<R> before{size};
-  R* at = before;
-  each_state([&](int l, Index of_h, Index of_c) { get_state(l, at, at + of_h), at += of_h + of_c; });
+  Buffer<R> before{state_size()};
+  save(before);
   for (Index t = 0; t < T; ++t)
     step_on(threads, x ? x + t * B() * I() : nullptr, tokens ? tokens + t * B() : nullptr, y + t * B() * O());
   try {
     poll();
   } catch (...) {
-    at = before;
-    each_state([&](int l, Index of_h, Index of_c) { set_state(l, at, at + of_h), at += of_h + of_c; });
+    restore(before);
     throw;
   }
 }
@@ -207,6 +201,34 @@ void Stream<R>::set_state(int layer, const R* h, const R* c, const std::uint8_t*
     if (rows && !rows[b]) continue;
     std::copy_n(h + b * P, P, level.h + b * P);
     if (level.has_c()) std::copy_n(c + b * H, H, level.c + b * Hp);
+  }
+}
+
+template <class R>
+Index Stream<R>::state_size(const Level& level) const {
+  return level.cell ? B() * (level.task.P + (level.has_c() ? level.task.H : 0)) : 0;
+}
+
+template <class R>
+Index Stream<R>::state_size() const {
+  Index size = 0;
+  for (const Level& level : levels_) size += state_size(level);
+  return size;
+}
+
+template <class R>
+void Stream<R>::save(R* states) const {
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
+    if (levels_[l].cell) get_state(int(l), states, states + B() * levels_[l].task.P);
+    states += state_size(levels_[l]);
+  }
+}
+
+template <class R>
+void Stream<R>::restore(const R* states, const std::uint8_t* rows) {
+  for (std::size_t l = 0; l < levels_.size(); ++l) {
+    if (levels_[l].cell) set_state(int(l), states, states + B() * levels_[l].task.P, rows);
+    states += state_size(levels_[l]);
   }
 }
 

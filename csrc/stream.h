@@ -37,6 +37,11 @@ class Stream {
   void get_state(int layer, R* h, R* c) const;
   void set_state(int layer, const R* h, const R* c, const std::uint8_t* rows = nullptr);
 
+  // Of all recurrent layers, one after the other, so many numbers.
+  Index state_size() const;
+  void save(R* states) const;
+  void restore(const R* states, const std::uint8_t* rows = nullptr);
+
   Index B() const { return order_.B(); }
   Index I() const { return levels_.front().task.I; }
   Index O() const { return levels_.back().task.P; }
@@ -60,6 +65,7 @@ class Stream {
     bool has_c() const { return cell && cell->states > 1; }
   };
 
+  Index state_size(const Level& level) const;
   void add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R>> weights, std::shared_ptr<Buffer<R>> table);
   void make_room(int threads);
   void advance(const Team& team) noexcept;

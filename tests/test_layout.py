@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "diagnostics": DOOR | {"figures", "layers"},
     "torch": DOOR,
     "interop": DOOR | {"layers", "checkpoint", "models", "torch"},
-    "embed": BASE | {"reference", "layers", "checkpoint", "interop"},
+    "embed": BASE | {"backend", "reference", "layers", "checkpoint", "interop"},
     "conversion": BASE | {"checkpoint", "interop", "layers", "models"},
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.backend import use_backend
-from fastrnn.config import empty_cache, get_num_threads, set_num_threads, show_config
+from fastrnn.config import empty_cache, get_include, get_num_threads, set_num_threads, show_config
 from fastrnn.functional import (
     gru,
     gru_backward,
@@ -84,6 +84,7 @@ __all__ = [
     "Softsign",
     "Tanh",
     "empty_cache",
+    "get_include",
     "get_num_threads",
     "gru",
     "gru_backward",

@@ -17,7 +17,7 @@ _core = backend.load_core()
 
 MOST_THREADS = 1024  # about as many as the largest machines have processors; more are never used
 
-__all__ = ["empty_cache", "get_num_threads", "set_num_threads", "show_config"]
+__all__ = ["empty_cache", "get_include", "get_num_threads", "set_num_threads", "show_config"]
 
 
 def get_num_threads() -> int:
@@ -98,6 +98,21 @@ def _cache_limit(megabytes: str) -> int:
 
 if _core and os.environ.get("FASTRNN_CACHE_MB"):
     _core.set_cache_limit(_cache_limit(os.environ["FASTRNN_CACHE_MB"]))
+
+
+def get_include() -> str:
+    """The folder of ``fastrnn/step.h``, the header for steps of a stream from C, C++ and Cython.
+
+    Returns
+    -------
+    str
+        What a compiler takes behind ``-I``, and an extension in ``include_dirs``.
+
+    Examples
+    --------
+    >>> Extension("audio", ["audio.pyx"], include_dirs=[fastrnn.get_include()])
+    """
+    return os.path.join(os.path.dirname(__file__), "include")
 
 
 def show_config() -> None:

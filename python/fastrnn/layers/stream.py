@@ -37,7 +37,7 @@ class Stage(NamedTuple):
 
     def of_backend(self) -> tuple[Any, ...]:
         """What a backend's stream takes."""
-        return self.kind, self.layers, self.options
+        return self.kind, self.layers, self.options, self.start
 
 
 class Stream(Generic[StateT]):
@@ -76,7 +76,6 @@ class Stream(Generic[StateT]):
         self.input_size: int = size
         self.dtype = known[0].layers[0].w_ih.dtype
         self._open()
-        self.reset()
         no_steps = (0, batch, self.input_size)
         x = np.zeros(no_steps, self.dtype) if self._takes_floats else np.zeros(no_steps[:2], np.int64)
         self.output_size: int = self._inner.steps(x).shape[-1]
@@ -194,7 +193,17 @@ class Stream(Generic[StateT]):
         """
         if rows is not None:
             rows = checks.bool_array("rows", rows, (self.batch,))
-        self._inner.set_state([stage.start for stage in self._recurrent], rows)
+        self._inner.reset(rows)
+
+    @property
+    def address(self) -> int:
+        """The handle for steps from C, Cython and Numba, which do not need the interpreter: what
+        `fastrnn.embed.step` and the header ``fastrnn/step.h`` call ``stream``.
+
+        It is valid for as long as this object lives; a copy has its own. A TypeError if there are layers that
+        only Python can call, a RuntimeError if the reference backend computes.
+        """
+        return self._inner.address  # type: ignore[no-any-return]
 
     def copy(self: StreamT) -> StreamT:
         """A second stream in the same state, which goes its own way from here; `copy.deepcopy` does the same.
@@ -285,13 +294,23 @@ class _Chain:
     def state(self) -> tuple[Any, ...]:
         return tuple(itertools.chain.from_iterable(stream.state() for stream in self._streams))
 
-    def set_state(self, states: Sequence[Any], rows: Array | None = None) -> None:
+    def set_state(self, states: Sequence[Any]) -> None:
         left = iter(states)
         counts = zip(self._streams, self._counts, strict=True)
-        each = [(stream, list(itertools.islice(left, count)), rows) for stream, count in counts]
+        each = [(stream, list(itertools.islice(left, count))) for stream, count in counts]
         at_once(itertools.starmap(type(self._streams[0]).set_state, each))
+        self._inside = {}  # after a fork the other one may have threads that are lost
+
+    def reset(self, rows: Array | None) -> None:
+        each = [(stream, rows) for stream in self._streams]
+        at_once(itertools.starmap(type(self._streams[0]).reset, each))
         if rows is None:
-            self._inside = {}  # after a fork the other one may have threads that are lost
+            self._inside = {}
+
+    @property
+    def address(self) -> int:
+        called = next(part for part in self._parts if isinstance(part, Layer))
+        raise TypeError(f"a stream of {called!r} has no address: that layer is called from Python")
 
     def copy(self) -> _Chain:
         return _Chain([part if isinstance(part, Layer) else part.copy() for part in self._parts])

@@ -24,6 +24,7 @@ class Stage(NamedTuple):
     kind: str
     layers: Sequence[Parameters]
     options: Options = Options()
+    start: Sequence[Array] = ()
 
 
 class Stream:
@@ -31,10 +32,11 @@ class Stream:
 
     Parameters
     ----------
-    stages : sequence of (str, list of Parameters) or (str, list of Parameters, Options)
-        Of a recurrent layer a key of `CELLS`, the parameters of all its layers and what the cell is told. Of
-        a product ``"linear"`` and as `w_ih` and `b_ih` its weight and bias, without `w_hh`. Of a table of
-        tokens, which can only be the first, ``"embedding"`` and as `w_ih` the table. No array is to change.
+    stages : sequence of (str, list of Parameters), with Options and a sequence of arrays or without
+        Of a recurrent layer a key of `CELLS`, the parameters of all its layers, what the cell is told, and
+        the first states, (L, B, H), if they are not zero. Of a product ``"linear"`` and as `w_ih` and `b_ih`
+        its weight and bias, without `w_hh`. Of a table of tokens, which can only be the first,
+        ``"embedding"`` and as `w_ih` the table. No array is to change.
     batch : int
         B.
     """
@@ -44,10 +46,11 @@ class Stream:
         self._batch, self._dtype = batch, stages[0][1][0].w_ih.dtype
         self._input_size, self._output_size = sizes(*stages[0][:2])[0], sizes(*stages[-1][:2])[1]
         self._state: list[list[Array]] = []
-        for kind, layers, _ in self._stages:
+        for kind, layers, _, start in self._stages:
             if kind in CELLS:
                 shapes = [(len(layers), batch, width) for width in CELLS[kind].widths(layers[0])]
-                self._state.append([np.zeros(shape, self._dtype) for shape in shapes])
+                self._state.append(list(start) or [np.zeros(shape, self._dtype) for shape in shapes])
+        self._start = self._state
 
     def step(self, x: Any, out: Any) -> Array | None:
         """x (B, I) or tokens (B,) to y (B, O); None, and nothing done, if an argument is not just that."""
@@ -75,7 +78,7 @@ class Stream:
     def _advance(self, x: Array) -> Array:
         states, left = [], iter(self._state)
         for stage in self._stages:
-            kind, layers, _ = stage
+            kind, layers, *_ = stage
             weight, _, bias, *_, format = layers[0]
             if kind == "embedding":
                 x = weight[x]
@@ -92,13 +95,24 @@ class Stream:
         """Copies of each recurrent layer's states, (L, B, H)."""
         return tuple(tuple(member.copy() for member in state) for state in self._state)
 
-    def set_state(self, states: Sequence[Sequence[Array]], rows: Array | None = None) -> None:
-        """Go on from these; or only some rows, (B,) booleans."""
+    def set_state(self, states: Sequence[Sequence[Array]]) -> None:
+        """Go on from these."""
+        self._state = [[member.copy() for member in state] for state in states]
+
+    def reset(self, rows: Array | None) -> None:
+        """Go back to the first state; or only some rows, (B,) booleans."""
         some = np.ones(self._batch, bool) if rows is None else rows
         self._state = [
-            [np.where(some[:, None], member, before) for member, before in zip(state, own, strict=True)]
-            for state, own in zip(states, self._state, strict=True)
+            [np.where(some[:, None], member, before) for member, before in zip(start, own, strict=True)]
+            for start, own in zip(self._start, self._state, strict=True)
         ]
+
+    @property
+    def address(self) -> int:
+        """There is none."""
+        raise RuntimeError(
+            "a stream of the reference backend has no address: what C calls are the native kernels"
+        )
 
     def copy(self) -> Stream:
         """Another one in the same state."""
