@@ -25,7 +25,7 @@ pages: docs
 	$(BIN)/python tools/pages.py docs/_build
 
 gallery: $(VENV)/examples
-	for name in textbook vowels digits load pronunciation surnames recall long pytorch; do \
+	for name in textbook vowels digits load pronunciation surnames recall long control pedal pytorch; do \
 	  $(BIN)/fastrnn examples $$name -o docs/gallery || exit 1; \
 	done
 

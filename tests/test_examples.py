@@ -1,13 +1,19 @@
 """The examples: each runs quickly, on its real data, and leaves the figure it promises."""
 
 import itertools
+import shutil
+import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastrnn import cli, examples
-from fastrnn.examples import control, recall
+from fastrnn.backend import load_core, name_in_use
+from fastrnn.examples import control, pedal, recall
+from fastrnn.layers import LSTM, Linear, Sequential
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -197,6 +203,81 @@ def test_what_comes_of_a_rollout_is_what_its_episodes_say():
             ahead = end - np.arange(start, end)
             np.testing.assert_allclose(rollout.returns[start:end, k], 1 - control.DISCOUNT**ahead, atol=1e-5)
     assert len(lengths) > 50 and min(lengths) > 5
+
+
+def test_a_pedal_is_learned_and_played_in_c(tmp_path):
+    scores = run_quickly("pedal", tmp_path)
+    assert scores["error"] < scores["error_without_memory"] < scores["error_dry"]
+    sizes = {file.name: file.stat().st_size for file in tmp_path.joinpath("pedal").iterdir()}
+    assert {"pedal.c", "pedal.h"} < set(sizes)
+    assert sizes["dry.wav"] == sizes["target.wav"] == sizes["pedal.wav"] == 44 + 2 * pedal.TEST * pedal.PHRASE
+    if "differing, C" not in scores:
+        pytest.skip("no C compiler")
+    if name_in_use() == "native" and load_core().config()["isa"] != "baseline":  # whose products C has not
+        assert scores["differing, C"] == 0
+    command = [tmp_path / "pedal" / "pedal_play", tmp_path / "pedal.png", tmp_path / "out.wav"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1 and "not a plain WAV file" in refused.stderr
+    assert not tmp_path.joinpath("out.wav").exists()
+
+
+@pytest.mark.skipif(name_in_use() != "native", reason="a step without the interpreter is the kernels'")
+def test_a_pedal_is_played_in_cython(rng):
+    pytest.importorskip("Cython")
+    pytest.importorskip("setuptools")
+    if not (shutil.which("cc") and Path(sysconfig.get_path("include"), "Python.h").exists()):
+        pytest.skip("needs a C compiler, and Python's headers")
+    network = Sequential(LSTM(1, 8, seed=0), Linear(8, 1, seed=0))
+    x = rng.normal(size=100).astype("float32")
+    played = pedal._in_cython(network, x)
+    np.testing.assert_array_equal(played.y, network(x[:, None, None])[:, 0, 0])
+
+
+def test_a_pedal_is_not_played_where_there_is_no_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert pedal._in_c(tmp_path) is None and not list(tmp_path.iterdir())
+
+
+def test_the_circuit_is_that_of_its_equations():
+    """A sine's harmonics beside those by Runge and Kutta's method, in much smaller steps, without filters."""
+    period, loudness = 42, 0.4  # samples: 1050 Hz
+
+    def slopes(t, state):
+        lost, v = state
+        x = loudness * np.sin(2 * np.pi * t * pedal.RATE / period)
+        through = (pedal.GAIN * (x - lost) - v) / 2.2e3 - 2 * 2.52e-9 * np.sinh(v / 45.3e-3)
+        return np.array([(x - lost) / 1e-3, through / 10e-9])
+
+    periods, steps = 10, 2000
+    h, state, voltages = period / pedal.RATE / steps, np.zeros(2), []
+    for n in range(periods * steps):
+        voltages.append(state[1])
+        a = slopes(n * h, state)
+        b = slopes((n + 0.5) * h, state + h / 2 * a)
+        c = slopes((n + 0.5) * h, state + h / 2 * b)
+        state = state + h / 6 * (a + 2 * b + 2 * c + slopes((n + 1) * h, state + h * c))
+    expected = np.fft.rfft(voltages[-steps:])[:10] / steps
+    found = pedal.clipped(loudness * np.sin(2 * np.pi * np.arange(periods * period) / period))
+    np.testing.assert_allclose(np.fft.rfft(found[-period:])[:10] / period, expected, atol=2e-4)
+
+
+def test_the_circuit_is_simulated_in_steps_that_are_small_enough():
+    dry = pedal.guitar(1, seed=1)[: pedal.RATE // 2]
+    found, finer = pedal.clipped(dry), pedal.clipped(dry, oversampling=32)
+    assert pedal.error_to_signal(found, finer) < 1e-6
+
+
+def test_pieces_of_the_circuit_s_signal_fit_together(rng, monkeypatch):
+    dry = 0.3 * rng.normal(size=5000)
+    found = pedal.clipped(dry)
+    monkeypatch.setattr(pedal, "PIECE", 1000)
+    np.testing.assert_allclose(pedal.clipped(dry), found, atol=1e-6)
+
+
+def test_strings_are_in_tune(rng):
+    spectrum = np.abs(np.fft.rfft(pedal._pluck(45, pedal.RATE, rng)))
+    overtones = [80 + int(spectrum[80:140].argmax()), 190 + int(spectrum[190:250].argmax())]
+    np.testing.assert_allclose(overtones, [110, 220], atol=1)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "demo": BASE | {"figures", "models", "examples", "data", "checkpoint", "training"},
     "examples": DOOR
     | {"figures", "layers", "losses", "metrics", "optim", "models", "diagnostics", "data", "checkpoint"}
-    | {"training", "torch"},
+    | {"training", "torch", "config", "embed"},
     "cli": BASE
     | {"config", "demo", "layers", "diagnostics", "examples", "models", "data", "checkpoint", "optim"}
     | {"training", "conversion", "embed", "parallel"},

@@ -33,6 +33,7 @@ NAMES = (
     "recall",
     "long",
     "control",
+    "pedal",
     "pytorch",
 )  # in the order in which they are listed
 
