@@ -33,11 +33,11 @@ def blocks(path):
         end = found.end()
 
 
-def write_files(path):
-    """Write the files that a page has into the current folder; return their names."""
+def write_files(path, folder=Path()):
+    """Write the files that a page has into a folder; return their names."""
     files = {name: source for name, _, source, _ in blocks(path) if name not in ("python", "text", "console")}
     for name, source in files.items():
-        Path(name).write_text(source)
+        (folder / name).write_text(source)
     return set(files)
 
 

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import runpy
+import shutil
 from pathlib import Path
 
 import pages
@@ -15,7 +16,7 @@ from fastrnn import config
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if any(pages.blocks(path)))
 FIGURES = sorted((DOCS / "figures").glob("[a-z]*.py"))
-OPTIONAL = ("torch", "sklearn", "pandas", "h5py", "onnx", "onnxruntime", "mpi4py")
+OPTIONAL = ("torch", "sklearn", "pandas", "h5py", "onnx", "onnxruntime", "mpi4py", "Cython", "numba")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
@@ -23,7 +24,10 @@ def test_code_runs(path, tmp_path, monkeypatch):
     for package in OPTIONAL:
         if re.search(rf"^(import|from) {package}\b", path.read_text(), re.MULTILINE):
             pytest.importorskip(package)
+    if "$ python setup.py" in path.read_text() and not shutil.which("cc"):
+        pytest.skip("needs a compiler")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as where a reader starts Python
     with config.threads(0):  # as a reader's process begins, and the number that a page sets ends with it
         pages.run(path)
 

@@ -1,6 +1,7 @@
 """The step of a stream for C: from ctypes, C, C++, Cython and Numba the same bits as from Python."""
 
 import ctypes
+import importlib.util
 import os
 import re
 import shutil
@@ -9,11 +10,11 @@ import sys
 import sysconfig
 import threading
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 
 import cells
 import numpy as np
+import pages
 import pytest
 from cells import members
 
@@ -22,10 +23,11 @@ from fastrnn import GRU, LSTM, Embedding, Linear, Sequential
 from fastrnn.layers import Layer
 
 _core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
-native = import_module("fastrnn.embed.native")
+native = importlib.import_module("fastrnn.embed.native")
 
 from fastrnn.embed import message, reset, step, step_tokens  # noqa: E402
 
+PAGE = Path(__file__).parent.parent / "docs" / "howto" / "cython.md"
 HEADER = Path(fastrnn.get_include(), "fastrnn", "step.h")
 FINE, BUSY, FORKED, TOKEN, KIND, MEMORY = range(6)
 INPUT_SIZE, OUTPUT_SIZE, BATCH, ITEM_SIZE, TAKES_FLOATS, TAKES_TOKENS, STATE_SIZE = range(7)
@@ -402,3 +404,84 @@ def test_the_capsule_is_imported_and_its_version_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(_core, "_step_api", None)
     with pytest.raises(AttributeError, match="not valid"):
         functions()
+
+
+# -- Cython and Numba, whose pages of docs/howto have the bits
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    """The function of the page about Cython, compiled as it says."""
+    pytest.importorskip("Cython")
+    pytest.importorskip("setuptools")
+    program("cc")
+    folder = tmp_path_factory.mktemp("cython")
+    pages.write_files(PAGE, folder)
+    command = [sys.executable, "setup.py", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.glob("audio.*" + sysconfig.get_config_var("EXT_SUFFIX").rpartition(".")[2])
+    spec = importlib.util.spec_from_file_location("audio", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.process
+
+
+FILTER = Sequential(LSTM(1, 32, seed=0), Linear(32, 1, seed=0))
+
+
+def test_a_loop_in_cython(process):
+    x = np.random.default_rng(0).normal(size=1000).astype("f4")
+    y, stream = np.empty_like(x), FILTER.stream()
+    for part in (slice(400), slice(400, 400), slice(400, 1000)):
+        process(stream, x[part], y[part])
+    np.testing.assert_array_equal(y, FILTER(x.reshape(-1, 1, 1)).ravel())
+
+
+def test_errors_of_a_loop_in_cython(process):
+    x = np.ones(10, "f4")
+    for stream in (FILTER.stream(2), LSTM(1, 1, dtype="float64", seed=0).stream()):
+        with pytest.raises(ValueError, match="a sample"):
+            process(stream, x, x)
+    with pytest.raises(TypeError, match="has no address"):
+        process(Sequential(Called(), GRU(1, 1, seed=0)).stream(), x, x)
+    embedded = Sequential(Embedding(1, 4, seed=0), GRU(4, 1, seed=0)).stream()
+    with pytest.raises(RuntimeError, match=message(KIND)):
+        process(embedded, x, x)
+
+
+def test_a_second_thread_in_a_loop_in_cython_is_told(process):
+    stream, told = FILTER.stream(), []
+
+    def work(_):
+        x, y = np.ones(20_000, "f4"), np.empty(20_000, "f4")
+        while not told:
+            try:
+                process(stream, x, y)
+            except RuntimeError as error:
+                told.append(str(error))
+
+    on_two_threads(work)
+    assert set(told) == {message(BUSY)}
+
+
+def test_errors_of_a_loop_in_numba():
+    numba = pytest.importorskip("numba")
+
+    @numba.njit(nogil=True)
+    def loop(stream, tokens, y):
+        for t in range(len(tokens)):
+            error = step_tokens(stream, tokens[t:].ctypes, y[t].ctypes)
+            if error:
+                return error, t
+        return 0, len(tokens)
+
+    layer, tokens = GRU(9, 8, seed=0), np.array([1, 2, 9, 3])
+    stream, y = layer.stream(), np.zeros((4, 8), "f4")
+    assert loop(stream.address, tokens, y) == (TOKEN, 2)
+    np.testing.assert_array_equal(y[:2], layer(tokens[:2, None])[0][:, 0])
+    assert not y[2:].any()
+    assert loop(stream.address, tokens[3:], y[3:]) == (FINE, 1)
+    np.testing.assert_array_equal(y[3], layer(tokens[[0, 1, 3], None])[0][-1, 0])
+    projected = Sequential(Linear(9, 8, seed=0), GRU(8, 8, seed=0)).stream()
+    assert loop(projected.address, tokens, y) == (KIND, 0)
