@@ -2,7 +2,7 @@
 
 What is learned is a diode clipper, the circuit that distorts in many pedals (Yeh, Abel and Smith 2007,
 Simplified, physically-informed models of distortion and overdrive guitar effects pedals). Behind a coupling
-capacitor and an amplifier come a resistor and, between two diodes, a capacitor, whose voltage v is heard:
+capacitor and an amplifier come a resistor and, between two diodes, a capacitor, whose voltage v is heard::
 
     C dv/dt = (u - v) / R - 2 I_s sinh(v / V_d)
 
