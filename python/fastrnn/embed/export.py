@@ -182,17 +182,27 @@ def _source(
             "tokens must be False: the first layer is not recurrent (an Embedding always has them)"
         )
     dtype = None if dtype is None else checks.float_dtype("dtype", dtype)
-    stages = [(called, _rounded(called, stage, dtype, weights)) for called, stage in stages]
-    if dtype == np.float64 and any(stage.layers[0].format != "float32" for _, stage in stages):
-        raise ValueError("dtype must be float32, as what compressed weights are multiplied in, got float64")
+    stages = [(called, _rounded(called, stage, dtype)) for called, stage in stages]
+    own = stages[0][1].layers[0].w_ih.dtype.name
+    if any(stage.layers[0].format != "float32" for _, stage in stages):
+        if own != "float32":
+            raise ValueError(
+                "dtype must be float32, as what compressed weights are multiplied in, got float64"
+            )
+        if weights not in (None, *WEIGHTS):
+            raise ValueError(f"weights must be those of the network, which is compressed, got {weights!r}")
+    elif weights not in (None, own):
+        raise ValueError(
+            f"weights must be {own!r}, as what C computes in is, or have fewer bits, got {weights!r}"
+        )
     made: list[Part] = []
     for called, stage in stages:
         made += _of_stage(called, stage, made, tokens)
     opening = stages[0][1]
-    return Source(prefix, repr(network), made, opening.layers[0].w_ih.dtype.name, sizes(*opening[:2])[0])
+    return Source(prefix, repr(network), made, own, sizes(*opening[:2])[0])
 
 
-def _rounded(layer: str, stage: Stage, dtype: npt.DTypeLike | None, weights: str | None) -> Stage:
+def _rounded(layer: str, stage: Stage, dtype: npt.DTypeLike | None) -> Stage:
     """The arrays in C's dtype, without what the kernels take for 0."""
 
     def of(array: Any) -> Any:
@@ -207,8 +217,7 @@ def _rounded(layer: str, stage: Stage, dtype: npt.DTypeLike | None, weights: str
     layers = []
     for each in stage.layers:
         arrays = {name: of(array) for name, array in each._asdict().items() if isinstance(array, np.ndarray)}
-        format = "float32" if weights in ("float32", "float64") else each.format
-        layers.append(each._replace(**arrays, vectors=tuple(map(of, each.vectors)), format=format))
+        layers.append(each._replace(**arrays, vectors=tuple(map(of, each.vectors))))
     return stage._replace(layers=layers, start=tuple(map(of, stage.start)))
 
 
