@@ -13,6 +13,7 @@
 #include "dispatch.h"
 #include "linear.h"
 #include "order.h"
+#include "parts.h"
 #include "records.h"
 #include "tally.h"
 #include "threads.h"
@@ -284,10 +285,18 @@ py::tuple linear_gradients(const py::array& x, const py::array& w, const py::arr
   return by_dtype(w, [&]<class R>(R) { return run_linear_backward<R>(x, w, dy); });
 }
 
-py::array activation(const std::string& name, const py::array& x) {
+py::array activation(const std::string& name, const py::array& x, const py::tuple& numbers) {
+  const Function function = function_of(name, numbers);
+  if (!function) throw std::invalid_argument("unknown activation '" + name + "'");
   return by_dtype(x, [&]<class R>(R) -> py::array {
-    py::array_t<R> y(x.size());
-    isa().table<R>().activate(activation_of(name), pointer<R>(x, {x.size()}, "x"), y.mutable_data(), x.size());
+    const Shape shape(x.shape(), x.shape() + x.ndim());
+    const Index width = shape.empty() ? 1 : shape.back();
+    py::array_t<R> y = empty<R>(shape);
+    const Applied<R> task{function, width ? x.size() / width : 0, width, pointer<R>(x, shape, "x"), y.mutable_data()};
+    {
+      const WithoutGil release;
+      apply(isa().table<R>(), task, poll);
+    }
     return y;
   });
 }
@@ -328,13 +337,14 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used()) {
              "bias"_a.noconvert());
   module.def("linear_backward", &linear_gradients, "See fastrnn.functional.linear_backward.", "x"_a.noconvert(),
              "weight"_a.noconvert(), "dy"_a.noconvert());
+  module.def("activation", &activation, "See fastrnn.reference.activation.", "name"_a, "x"_a.noconvert(),
+             "numbers"_a = py::tuple());
   bind_training(module);
   bind_many(module);
   bind_layers(module);
   bind_linear(module);
   bind_cell(module);
   bind_stream(module);
-  module.def("activation", &activation, "An activation of the kernels, for tests.", "name"_a, "x"_a.noconvert());
   module.def("cells", &cells, "The names of the cells.");
   module.def("set_isa", &set_isa, "Choose the kernels' ISA, for tests: while none is at work.", "name"_a);
   module.def("config", &config, "The build and the machine: see fastrnn.show_config.");

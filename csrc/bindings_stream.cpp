@@ -60,7 +60,7 @@ class TypedStream : public AnyStream {
 
  public:
   TypedStream(const std::vector<StreamLayer<R>>& layers, std::vector<Stack> stacks, const States& start, Index B)
-      : stream_(isa().table<R>().linear, layers, B), stacks_(std::move(stacks)), tokens_(B) {
+      : stream_(isa().table<R>(), layers, B), stacks_(std::move(stacks)), tokens_(B) {
     put(start);
     Buffer<R> states{stream_.state_size()};
     stream_.save(states);
@@ -209,9 +209,16 @@ class TypedStream : public AnyStream {
   }
 };
 
-// Of each stage a kind, records Parameters and, if its cell is told any, a record Options, and a first state that is not
-// zero.
+// Of each stage a kind, records Parameters, if its cell is told any a record Options, a first state that is not zero, and if
+// a function has some its numbers.
 using Stages = std::vector<py::tuple>;
+
+// That of the first stage that has any: its dtype is the stream's, and its columns what functions before it take.
+py::array first_weight(const Stages& stages) {
+  for (const py::tuple& stage : stages)
+    if (const py::tuple layers(stage[1]); !layers.empty()) return array_field(layers[0], "w_ih");
+  throw std::invalid_argument("a stream needs a layer");
+}
 
 template <class R>
 StreamLayer<R> layer_of(const std::string& kind, const py::object& parameters) {
@@ -233,6 +240,12 @@ std::unique_ptr<AnyStream> make(const Stages& stages, Index B) {
   States start;
   for (const py::tuple& stage : stages) {
     const auto kind = stage[0].cast<std::string>();
+    const py::tuple numbers = stage.size() > 4 ? py::tuple(stage[4]) : py::tuple();
+    if (const Function function = function_of(kind, numbers)) {
+      const Index width = layers.empty() ? first_weight(stages).shape(1) : layers.back().P;
+      layers.push_back({{.I = width, .H = width, .P = width}, nullptr, false, {}, function});
+      continue;
+    }
     const auto arrays = stage[1].cast<std::vector<py::object>>();
     const Stack stack{int(layers.size()), int(arrays.size())};
     for (const py::object& each : arrays) {
@@ -249,14 +262,12 @@ std::unique_ptr<AnyStream> make(const Stages& stages, Index B) {
     stacks.push_back(stack);
     start.push_back(stage.size() > 3 ? stage[3].cast<std::vector<py::array>>() : std::vector<py::array>());
   }
-  if (layers.empty() || B < 1) throw std::invalid_argument("a stream needs a layer and a batch");
+  if (B < 1) throw std::invalid_argument("a stream needs a batch");
   return std::make_unique<TypedStream<R>>(layers, std::move(stacks), start, B);
 }
 
 std::unique_ptr<AnyStream> make_stream(const Stages& stages, Index B) {
-  const py::tuple first = stages.empty() ? py::tuple() : py::tuple(stages[0][1]);
-  if (first.empty()) return make<double>(stages, B);  // which refuses them
-  return by_dtype(array_field(first[0], "w_ih"), [&]<class R>(R) { return make<R>(stages, B); });
+  return by_dtype(first_weight(stages), [&]<class R>(R) { return make<R>(stages, B); });
 }
 
 // A method as CPython itself has them: pybind11 takes as long to read the arguments as a small step.

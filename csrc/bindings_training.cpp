@@ -2,6 +2,7 @@
 // been checked in Python, and what is checked again is what would crash.
 #include "arrays.h"
 #include "dispatch.h"
+#include "parts.h"
 #include "training.h"
 
 namespace fastrnn {

@@ -52,7 +52,7 @@ struct Caches {
 const Caches& caches();
 
 // What a cell's pointwise functions may apply.
-enum class Activation { sigmoid, hard_sigmoid, hard_sigmoid_6, tanh, relu, linear, exp };
+enum class Activation { sigmoid, hard_sigmoid, hard_sigmoid_6, tanh, relu, linear };
 
 // What the cells that take it are told.
 struct Options {
@@ -293,6 +293,28 @@ struct LinearKernel : Packing<R> {
   void (*backward)(const LinearGradients<R>&, Index n0, Index n1, const Team&) noexcept;  // in order
 };
 
+// What an activation layer applies, and its own numbers: see reference.activation.
+struct Function {
+  enum Name { none, relu, leaky_relu, elu, tanh, sigmoid, hard_sigmoid, silu, gelu, softsign, softmax, exp } name = none;
+  double numbers[2] = {};
+
+  FASTRNN_INLINE explicit operator bool() const { return name != none; }
+};
+
+// y = function(x), in parts that are computed apart: softmax's are rows, all others' are numbers.
+template <class R>
+struct Applied {
+  Function function;
+  Index N, width;
+  const R* x;  // [N, width]
+  R* y;        // [N, width]
+
+  static constexpr double flops = 30;  // of a number
+
+  FASTRNN_INLINE Index parts() const { return function.name == Function::softmax ? N : N * width; }
+  FASTRNN_INLINE double part_flops() const { return function.name == Function::softmax ? flops * double(width) : flops; }
+};
+
 // The cross-entropy of rows of logits with the classes that they should have given, and its gradient.
 template <class R>
 struct CrossEntropy {
@@ -348,7 +370,7 @@ struct Table {
   const Kernel<R>* cells;
   LinearKernel<R> linear;
   TrainingKernel<R> training;
-  void (*activate)(Activation, const R* x, R* y, Index n) noexcept;
+  void (*apply)(const Applied<R>&, Index first, Index last) noexcept;  // to parts first .. last-1
 };
 
 // Whether this processor multiplies bytes by fours, and may: see kernel/quantized.cpp.

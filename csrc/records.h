@@ -102,10 +102,31 @@ inline Activation activation_of(const std::string& name) {
   static const std::pair<const char*, Activation> names[] = {
       {"sigmoid", Activation::sigmoid}, {"hard_sigmoid", Activation::hard_sigmoid},
       {"hard_sigmoid_6", Activation::hard_sigmoid_6}, {"tanh", Activation::tanh},
-      {"relu", Activation::relu}, {"linear", Activation::linear}, {"exp", Activation::exp}};
+      {"relu", Activation::relu}, {"linear", Activation::linear}};
   for (const auto& [known, activation] : names)
     if (name == known) return activation;
   throw std::invalid_argument("unknown activation '" + name + "'");
+}
+
+// The function of this name and its numbers; none if there is none.
+inline Function function_of(const std::string& name, const py::tuple& numbers) {
+  static const struct {
+    const char* name;
+    Function::Name function;
+    std::size_t numbers;
+  } known[] = {
+      {"relu", Function::relu, 0},       {"leaky_relu", Function::leaky_relu, 1},     {"elu", Function::elu, 2},
+      {"tanh", Function::tanh, 0},       {"sigmoid", Function::sigmoid, 0},           {"silu", Function::silu, 0},
+      {"gelu", Function::gelu, 0},       {"hard_sigmoid", Function::hard_sigmoid, 1}, {"softsign", Function::softsign, 0},
+      {"softmax", Function::softmax, 0}, {"exp", Function::exp, 0}};
+  for (const auto& each : known) {
+    if (name != each.name) continue;
+    if (numbers.size() != each.numbers) throw std::invalid_argument(name + ": another number of numbers than it takes");
+    Function function{each.function};
+    for (std::size_t i = 0; i < each.numbers; ++i) function.numbers[i] = numbers[i].cast<double>();
+    return function;
+  }
+  return {};
 }
 
 inline Options options_of(const py::handle& record) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "linear.h"
+#include "parts.h"
 #include "threads.h"
 
 namespace fastrnn {
@@ -12,6 +13,7 @@ namespace {
 template <class R>
 double step_flops(const StreamLayer<R>& layer, Index B) {
   if (layer.table) return 0;
+  if (layer.function) return Applied<R>::flops * double(B) * double(layer.H);
   if (!layer.cell) return 2.0 * double(B) * double(layer.I) * double(layer.H);
   return 2.0 * double(B) * double(layer.cell->gates * layer.H) * double(layer.I + layer.P);
 }
@@ -24,8 +26,8 @@ void look_up(const R* table, const Index* tokens, Index count, Index width, R* r
 }  // namespace
 
 template <class R>
-Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R>>& layers, Index B)
-    : linear_(linear), order_(1, std::vector<Index>(std::size_t(B), 1)) {
+Stream<R>::Stream(const Table<R>& kernels, const std::vector<StreamLayer<R>>& layers, Index B)
+    : kernels_(kernels), order_(1, std::vector<Index>(std::size_t(B), 1)) {
   for (const StreamLayer<R>& layer : layers) flops_ += step_flops(layer, B);
   for (const StreamLayer<R>& layer : layers) {
     std::shared_ptr<Buffer<R>> table;
@@ -33,9 +35,9 @@ Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R
     if (layer.table) {
       table = std::make_shared<Buffer<R>>(Buffer<R>{layer.I, layer.H});
       std::copy_n(layer.w_ih, layer.I * layer.H, static_cast<R*>(*table));
-    } else {
-      const Packing<R>& packing = layer.cell ? static_cast<const Packing<R>&>(*layer.cell) : linear;
-      weights = std::make_shared<Weights<R>>(packing, layer, team_for(step_flops(layer, B), layer.H / linear.lanes));
+    } else if (!layer.function) {
+      const Packing<R>& packing = layer.cell ? static_cast<const Packing<R>&>(*layer.cell) : kernels.linear;
+      weights = std::make_shared<Weights<R>>(packing, layer, team_for(step_flops(layer, B), layer.H / packing.lanes));
     }
     add_level(layer, std::move(weights), std::move(table));
   }
@@ -44,10 +46,10 @@ Stream<R>::Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R
 
 template <class R>
 Stream<R>::Stream(const Stream& other)
-    : linear_(other.linear_), order_(other.order_), flops_(other.flops_) {
+    : kernels_(other.kernels_), order_(other.order_), flops_(other.flops_) {
   for (const Level& level : other.levels_) {
     const int place = int(levels_.size());
-    add_level({level.task, level.cell, false, level.task.options}, level.weights, level.table);
+    add_level({level.task, level.cell, false, level.task.options, level.function}, level.weights, level.table);
     if (!level.cell) continue;
     Buffer<R> h{B(), level.task.P}, c{B(), level.task.H};
     other.get_state(place, h, c);
@@ -60,10 +62,12 @@ template <class R>
 void Stream<R>::add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R>> weights,
                           std::shared_ptr<Buffer<R>> table) {
   const Kernel<R>* const cell = layer.cell;
-  const Index B = this->B(), H = layer.H, P = layer.P, Hp = padded(H, linear_.lanes), Pp = padded(P, linear_.lanes);
+  const Index lanes = kernels_.linear.lanes;
+  const Index B = this->B(), H = layer.H, P = layer.P, Hp = padded(H, lanes), Pp = padded(P, lanes);
   const bool apart = !levels_.empty() && (levels_.back().cell != cell || levels_.back().task.P != P ||
                                           levels_.back().task.H != H || !cell);
-  Level level{cell, std::move(weights), std::move(table), apart, {}, Buffer<R>::zeros({B, P}), {}, {}, {}, {}, {}};
+  Level level{cell, layer.function, std::move(weights), std::move(table), apart, {}, Buffer<R>::zeros({B, P}), {}, {}, {},
+              {}, {}};
   if (cell) {
     level.h = Buffer<R>::zeros({B, P});
     level.slots = Buffer<R>{B, cell->row(H)};
@@ -77,7 +81,7 @@ void Stream<R>::add_level(const StreamLayer<R>& layer, std::shared_ptr<Weights<R
   task.slots = level.slots, task.rows = level.rows, task.c = level.c;
   if (level.weights) task.packed = level.weights->packed();
   levels_.push_back(std::move(level));
-  parts_ = std::max(parts_, Hp / linear_.lanes * std::max<Index>(1, B / 4));
+  parts_ = std::max(parts_, Hp / lanes * std::max<Index>(1, B / 4));
 }
 
 template <class R>
@@ -94,13 +98,18 @@ void Stream<R>::advance(const Team& team) noexcept {
   for (const Level& level : levels_) {
     const Forward<R>& task = level.task;
     if (level.apart) team.wait();
-    if (level.cell)
+    if (level.cell) {
       level.cell->forward(task, 0, 1, team);
-    else if (!level.table)
-      linear_.forward({.N = B(), .I = task.I, .O = task.H, .x = task.x.data, .y = task.y.data, .packed = task.packed}, 0, B(),
-                      team);
-    else if (team.rank == 0)
+    } else if (level.function) {
+      const Applied<R> applied = level.applied(B(), task.x.data, task.y.data);
+      const Index parts = applied.parts();
+      kernels_.apply(applied, parts * team.rank / team.size, parts * (team.rank + 1) / team.size);
+    } else if (!level.table) {
+      kernels_.linear.forward(
+          {.N = B(), .I = task.I, .O = task.H, .x = task.x.data, .y = task.y.data, .packed = task.packed}, 0, B(), team);
+    } else if (team.rank == 0) {
       look_up<R>(*level.table, task.tokens.data, B(), task.H, task.y.data);
+    }
   }
 }
 
@@ -173,8 +182,10 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
       Call<R>(*level.cell, inputs).forward({.y = series(to, B, P), .h = h, .c = c_of}, poll, level.weights);
     } else if (level.table) {
       look_up<R>(*level.table, tokens, T * B, H, to);
+    } else if (level.function) {
+      apply(kernels_, level.applied(T * B, x, to), poll);
     } else {
-      linear_forward(linear_, {.N = T * B, .I = I, .O = H, .x = x, .y = to}, poll, level.weights);
+      linear_forward(kernels_.linear, {.N = T * B, .I = I, .O = H, .x = x, .y = to}, poll, level.weights);
     }
     between = std::move(made);
     x = to, tokens = nullptr;
@@ -187,7 +198,7 @@ void Stream<R>::steps(Index T, const R* x, const Index* tokens, R* y, const Poll
 template <class R>
 void Stream<R>::get_state(int layer, R* h, R* c) const {
   const Level& level = levels_[layer];
-  const Index H = level.task.H, Hp = padded(H, linear_.lanes);
+  const Index H = level.task.H, Hp = padded(H, kernels_.linear.lanes);
   std::copy_n(static_cast<const R*>(level.h), B() * level.task.P, h);
   if (!level.has_c()) return;
   for (Index b = 0; b < B(); ++b) std::copy_n(level.c + b * Hp, H, c + b * H);
@@ -196,7 +207,7 @@ void Stream<R>::get_state(int layer, R* h, R* c) const {
 template <class R>
 void Stream<R>::set_state(int layer, const R* h, const R* c, const std::uint8_t* rows) {
   Level& level = levels_[layer];
-  const Index H = level.task.H, P = level.task.P, Hp = padded(H, linear_.lanes);
+  const Index H = level.task.H, P = level.task.P, Hp = padded(H, kernels_.linear.lanes);
   for (Index b = 0; b < B(); ++b) {
     if (rows && !rows[b]) continue;
     std::copy_n(h + b * P, P, level.h + b * P);

@@ -11,12 +11,13 @@
 namespace fastrnn {
 
 // What a stream is made of: a recurrent layer; without a cell, y = x W^T + b; with a table, the rows of tokens, and then
-// w_ih is that table, [I, H].
+// w_ih is that table, [I, H]; or a function of what comes, and then I, H and P are its width.
 template <class R>
 struct StreamLayer : Parameters<R> {
   const Kernel<R>* cell = nullptr;
   bool table = false;
   Options options{};
+  Function function{};
 };
 
 template <class R>
@@ -24,7 +25,7 @@ class Stream {
  public:
   // At least one layer, each as wide as the next one takes it, a table only first. Their arrays are not needed any more
   // afterwards. The states start as zeros.
-  Stream(const LinearKernel<R>& linear, const std::vector<StreamLayer<R>>& layers, Index B);
+  Stream(const Table<R>& kernels, const std::vector<StreamLayer<R>>& layers, Index B);
   Stream(const Stream& other);  // with the same weights and a copy of the states
 
   // x [B, I], or null and tokens [B]. y [B, O]. An exception, of this and the next, leaves the states as they were.
@@ -54,7 +55,8 @@ class Stream {
 
  private:
   struct Level {
-    const Kernel<R>* cell;  // or null: a product, or where there is a table, its rows
+    const Kernel<R>* cell;  // or null: a product, or where there is a table, its rows, or a function
+    Function function;
     std::shared_ptr<Weights<R>> weights;
     std::shared_ptr<Buffer<R>> table;
     bool apart;  // threads share it in another way than the one before: between the two they wait for each other
@@ -63,6 +65,7 @@ class Stream {
     Forward<R> task;  // of what has no cell only letters, inputs and outputs; its parameters tell no more than they are there
 
     bool has_c() const { return cell && cell->states > 1; }
+    Applied<R> applied(Index rows, const R* x, R* y) const { return {function, rows, task.H, x, y}; }
   };
 
   Index state_size(const Level& level) const;
@@ -72,7 +75,7 @@ class Stream {
   void step_on(int threads, const R* x, const Index* tokens, R* y) noexcept;
   void few_steps(Index T, const R* x, const Index* tokens, R* y, const Poll& poll);
 
-  const LinearKernel<R>& linear_;
+  const Table<R>& kernels_;
   Order order_;
   double flops_ = 0;
   Index parts_ = 0;  // of a step, for threads

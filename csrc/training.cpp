@@ -5,22 +5,9 @@
 #include <stdexcept>
 
 #include "buffer.h"
-#include "threads.h"
+#include "parts.h"
 
 namespace fastrnn {
-
-void in_parts(Index n, double flops, const Poll& poll, FunctionRef<void(Index first, Index last)> fn) {
-  const int size = team_for(flops * double(n), n);
-  const Index piece = std::max<Index>(1, Index(1e8 / flops));
-  Patience patience(poll);
-  for (Index begin = 0; begin < n; begin += piece) {
-    const Index count = std::min(piece, n - begin);
-    parallel(size, [&](const Team& team) {
-      fn(begin + count * team.rank / team.size, begin + count * (team.rank + 1) / team.size);
-    }, Denormals::keep);
-    patience.check();
-  }
-}
 
 template <class R>
 double softmax_cross_entropy(const TrainingKernel<R>& kernel, CrossEntropy<R> task, const Poll& poll) {

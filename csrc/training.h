@@ -2,14 +2,9 @@
 #pragma once
 
 #include "fastrnn.h"
-#include "function_ref.h"
 #include "poll.h"
 
 namespace fastrnn {
-
-// Runs fn(first, last) over parts of 0 .. n-1. Each element costs as much as so many `flops`; no result may depend on the cut.
-// Denormal numbers are kept: results are the bits of NumPy's.
-void in_parts(Index n, double flops, const Poll& poll, FunctionRef<void(Index first, Index last)> fn);
 
 // The mean of the losses, added up in the order of the rows. `task` is set but for its count and memory for losses;
 // std::invalid_argument if a target is not below V.

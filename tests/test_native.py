@@ -20,7 +20,7 @@ from cells import members
 
 import fastrnn
 from fastrnn import GRU, LSTM, Embedding, Linear, Sequential
-from fastrnn.layers import Layer
+from fastrnn.layers import ELU, Layer, Softmax, Tanh
 
 _core = pytest.importorskip("fastrnn._core", reason="the native kernels are not built")
 native = importlib.import_module("fastrnn.embed.native")
@@ -59,6 +59,10 @@ def networks():
         "embedding": (
             Sequential(Embedding(9, 7, seed=0), LSTM(7, 16, seed=0), Linear(16, 9, seed=0)),
             tokens,
+        ),
+        "activations": (
+            Sequential(Tanh(), LSTM(5, 19, seed=0), ELU(), Linear(19, 3, seed=0), Softmax()),
+            floats,
         ),
         "shared by threads": (LSTM(512, 512, seed=0), rng.normal(size=(7, 2, 512)).astype("f4")),
     }

@@ -240,7 +240,7 @@ def test_the_last_of_directions_that_a_layer_has_mixed_is_that_of_the_last_step(
     gru, mix = GRU(3, 4, bidirectional=True, **made), Linear(8, 4, **made)
     np.testing.assert_array_equal(Sequential(gru, mix, Last())(x), mix(gru(x)[0])[-1])
     (y, _), both = gru(x), Sequential(gru, Tanh(), Last())(x)
-    np.testing.assert_array_equal(both, np.tanh(np.concatenate([y[-1, :, :4], y[0, :, 4:]], -1)))
+    np.testing.assert_array_equal(both, Tanh()(np.concatenate([y[-1, :, :4], y[0, :, 4:]], -1)))
 
 
 @pytest.mark.parametrize("kind", [Last, Mean])

@@ -23,16 +23,27 @@ from hypothesis import strategies as st
 import fastrnn
 from fastrnn import GRU, LSTM, RNN
 from fastrnn.layers import (
+    ELU,
+    GELU,
+    SELU,
     Dropout,
     Embedding,
+    HardSigmoid,
     Last,
     Layer,
+    LeakyReLU,
     Linear,
+    LogSoftmax,
     Max,
     Mean,
+    Merge,
     ReLU,
     Sequential,
     Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
     Tanh,
 )
 
@@ -363,7 +374,9 @@ class Interrupted(Exception):
 
 STACKS = {
     "layer": LSTM(64, 64, 3, seed=0),
-    "network": Sequential(LSTM(64, 64, seed=0), GRU(64, 64, seed=0), Linear(64, 500, seed=0)),
+    "network": Sequential(
+        LSTM(64, 64, seed=0), Tanh(), GRU(64, 64, seed=0), Linear(64, 500, seed=0), Softmax()
+    ),
 }
 
 
@@ -568,6 +581,13 @@ def networks():
             ),
             floats,
         ),
+        "activations that are called": (
+            Sequential(
+                *(Linear(5, 8, seed=rng), Softplus(), LSTM(8, 8, seed=rng), GELU(), Tanh(), LogSoftmax()),
+                *(GRU(8, 4, seed=rng), Merge("sum"), Sigmoid()),
+            ),
+            floats,
+        ),
         "an activation of vectors": (
             Sequential(Embedding(9, 7, seed=rng), Tanh(), LSTM(7, 16, seed=rng), Linear(16, 9, seed=rng)),
             tokens,
@@ -653,9 +673,13 @@ def test_threads_do_not_show_in_a_network(threads, batch):
     network = Sequential(
         Embedding(50, 300, seed=rng),
         LSTM(300, 200, seed=rng),
+        SiLU(),
         GRU(200, 7, seed=rng),
+        Softmax(),
         LSTM(7, 300, 2, seed=rng),
         Linear(300, 1001, seed=rng),
+        Softmax(),
+        Tanh(),
     )
     tokens = rng.integers(0, 50, (12, batch))
     threads(1)
@@ -674,6 +698,49 @@ def test_a_networks_out_may_be_its_x(backend):
     expected = network.stream(2).step(x)
     assert network.stream(2).step(x, out=x) is x
     np.testing.assert_array_equal(x, expected)
+
+
+IN_THE_STREAM = [
+    ReLU(),
+    LeakyReLU(0.2),
+    ELU(0.5),
+    SELU(),
+    Tanh(),
+    Sigmoid(),
+    HardSigmoid(),
+    HardSigmoid(0.2),
+    SiLU(),
+    GELU("tanh"),
+    Softsign(),
+    Softmax(),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", IN_THE_STREAM, ids=repr)
+def test_activations_are_stages_of_the_kernels_stream(isa, activation, dtype):
+    """First, between layers, two of them and last, one step at a time, some steps and many."""
+    options = {"dtype": dtype, "seed": 0}
+    network = Sequential(
+        activation,
+        Linear(5, 19, **options),
+        activation,
+        GRU(19, 8, **options),
+        activation,
+        Tanh(),
+        Linear(8, 37, **options),
+        activation,
+    )
+    x = np.random.default_rng(0).normal(size=(90, 3, 5)).astype(dtype)
+    y, states = network(x, return_state=True)
+    stream = network.stream(3)
+    assert type(stream._inner).__module__ == "fastrnn._core"
+    assert (stream.input_size, stream.output_size) == (5, 37)
+    ours = [*(stream.step(x_t) for x_t in x[:4]), *stream.step_many(x[4:7]), *stream.step_many(x[7:])]
+    assert np.array(ours).tobytes() == y.tobytes()
+    assert_states(stream.state, states)
+    with pytest.raises(TypeError, match="x must"):
+        stream.step(np.array([0, 1, 2]))
 
 
 def test_a_stream_after_last_is_at_the_last_step_so_far(backend):
@@ -700,7 +767,7 @@ def test_networks_without_a_stream_are_refused(layers, message):
         Sequential(LSTM(3, 4)).stream(0)
 
 
-@pytest.mark.parametrize("name", ["cells", "embedding", "activations"])
+@pytest.mark.parametrize("name", ["cells", "embedding", "activations", "activations that are called"])
 def test_bad_arguments_leave_a_networks_state(backend, name):
     network, x = NETWORKS[name]
     stream = network.stream(2)
@@ -747,7 +814,10 @@ def test_the_state_of_a_network_can_be_taken_and_set(backend):
         assert_states(stream.state, before)
 
 
-@pytest.mark.parametrize("name", ["embedding", "cells", "activations", "learned states"])
+@pytest.mark.parametrize(
+    "name",
+    ["embedding", "cells", "activations at both ends", "activations that are called", "learned states"],
+)
 @pytest.mark.parametrize("how", COPIES)
 def test_a_copy_of_a_networks_stream_goes_its_own_way(backend, name, how):
     network, x = copy.deepcopy(NETWORKS[name])

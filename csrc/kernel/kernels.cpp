@@ -1,5 +1,6 @@
 // All of an ISA but the product (gemm.cpp): every cell in every dtype, behind one table.
 #if FASTRNN_APPLIES  // to the processor that this is compiled for
+#include "activations.h"
 #include "backward.h"
 #include "cells.h"
 #include "elementwise.h"
@@ -51,25 +52,8 @@ struct CellTables<List<C...>> {
 };
 
 template <class R>
-void activate(Activation activation, const R* x, R* y, Index n) noexcept {
-  for (Index i = 0; i < n; i += lanes<R>) {
-    const int left = n - i < lanes<R> ? int(n - i) : lanes<R>;
-    const Vec<R> v = load(x + i, left);
-    switch (activation) {
-      case Activation::sigmoid: store(y + i, sigmoid<R>(v), left); break;
-      case Activation::hard_sigmoid: store(y + i, hard_sigmoid<R>(v, R(1) / 5), left); break;
-      case Activation::hard_sigmoid_6: store(y + i, hard_sigmoid<R>(v, R(1) / 6), left); break;
-      case Activation::tanh: store(y + i, tanh<R>(v), left); break;
-      case Activation::relu: store(y + i, relu<R>(v), left); break;
-      case Activation::linear: store(y + i, v, left); break;
-      case Activation::exp: store(y + i, exp<R>(v), left); break;
-    }
-  }
-}
-
-template <class R>
 constexpr Table<R> table() {
-  return {CellTables<Cells>::kernels<R>, linear<R>(), training<R>(), activate<R>};
+  return {CellTables<Cells>::kernels<R>, linear<R>(), training<R>(), apply<R>};
 }
 
 }  // namespace

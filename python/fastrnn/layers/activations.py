@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,15 @@ import numpy.typing as npt
 from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Back, Layer
+from fastrnn.layers.stream import Stage
 
 Undo: TypeAlias = "Callable[[Array], Array]"  # from dy to dx, both plain arrays
 
 
 class Activation(Layer):
-    """A function without parameters. What its way back keeps, its result or what it was made from, each
-    function decides by itself."""
+    """A function without parameters: one that the backends have, which says so and has a way back; or
+    another, which is computed here. What the way back keeps, its result or what it was made from, each
+    decides."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,11 +48,29 @@ class Activation(Layer):
 
     def _checked(self, x: npt.ArrayLike) -> tuple[Array, Undo]:
         array = checks.array("x", x, "a float32 or float64 array")
-        with np.errstate(all="ignore"):
-            return self._run(checks.float_array("x", array, array.shape))
+        array = checks.float_array("x", array, array.shape)
+        if self._mixes and not array.ndim:
+            raise ValueError("x must have at least one axis, got a single number")
+        stage = self._stage()
+        if stage is None:
+            with np.errstate(all="ignore"):
+                return self._run(array)
+        y = stage.apply(array)
+        return y, self._undo(array, y)
+
+    def _stages(self, batch: int) -> list[Any]:
+        return [self._stage() or self]
+
+    def _stage(self) -> Stage | None:
+        """The backends' function, with which a call has the bits of a stream; None if they have none."""
+        return None
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        """What takes dy to dx, of a function of theirs. It keeps of x and y what it reads."""
+        raise NotImplementedError
 
     def _run(self, x: Array) -> tuple[Array, Undo]:
-        """y, and what takes dy to dx."""
+        """y, and what takes dy to dx, of another function."""
         raise NotImplementedError
 
 
@@ -63,9 +83,11 @@ class ReLU(Activation):
     [0.0, 2.0]
     """
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        y = np.maximum(x, 0)
-        return y, lambda dy: dy * (y > 0)
+    def _stage(self) -> Stage:
+        return Stage("relu")
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return lambda dy: dy * (y > 0)
 
 
 class LeakyReLU(Activation):
@@ -85,12 +107,11 @@ class LeakyReLU(Activation):
         super().__init__()
         self.negative_slope = checks.finite_float("negative_slope", negative_slope)
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        positive = x > 0
-        return (
-            np.where(positive, x, self.negative_slope * x),
-            lambda dy: np.where(positive, dy, self.negative_slope * dy),
-        )
+    def _stage(self) -> Stage:
+        return Stage("leaky_relu", numbers=(self.negative_slope,))
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return lambda dy: np.where(x > 0, dy, self.negative_slope * dy)
 
 
 class ELU(Activation):
@@ -110,8 +131,11 @@ class ELU(Activation):
         super().__init__()
         self.alpha = checks.finite_float("alpha", alpha)
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        return _elu(x, self.alpha, 1.0)
+    def _stage(self) -> Stage:
+        return Stage("elu", numbers=(self.alpha, 1.0))
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return _undo_elu(x, *self._stage().numbers)
 
 
 class SELU(Activation):
@@ -123,8 +147,11 @@ class SELU(Activation):
     [-1.7581, 1.0507]
     """
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        return _elu(x, 1.6732632423543772, 1.0507009873554805)
+    def _stage(self) -> Stage:
+        return Stage("elu", numbers=(1.6732632423543772, 1.0507009873554805))
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return _undo_elu(x, *self._stage().numbers)
 
 
 class Tanh(Activation):
@@ -136,9 +163,11 @@ class Tanh(Activation):
     [0.0, 0.0]
     """
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        y: Array = np.tanh(x)
-        return y, lambda dy: dy * (1 - y * y)
+    def _stage(self) -> Stage:
+        return Stage("tanh")
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return lambda dy: dy * (1 - y * y)
 
 
 class Sigmoid(Activation):
@@ -150,9 +179,11 @@ class Sigmoid(Activation):
     [0.5, 0.5]
     """
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        y = _sigmoid(x)
-        return y, lambda dy: dy * (y * (1 - y))
+    def _stage(self) -> Stage:
+        return Stage("sigmoid")
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return lambda dy: dy * (y * (1 - y))
 
 
 class HardSigmoid(Activation):
@@ -173,9 +204,11 @@ class HardSigmoid(Activation):
         super().__init__()
         self.slope = checks.positive_float("slope", slope)
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        y = np.clip(self.slope * x + 0.5, 0, 1)
-        return y, lambda dy: dy * ((0 < y) & (y < 1)) * self.slope
+    def _stage(self) -> Stage:
+        return Stage("hard_sigmoid", numbers=(self.slope,))
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return lambda dy: dy * ((0 < y) & (y < 1)) * self.slope
 
 
 class SiLU(Activation):
@@ -187,9 +220,16 @@ class SiLU(Activation):
     [-0.0, 0.0, 50.0]
     """
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        gate = _sigmoid(x)
-        return x * gate, lambda dy: dy * (gate + x * gate * (1 - gate))
+    def _stage(self) -> Stage:
+        return Stage("silu")
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        def undo(dy: Array) -> Array:
+            gate = _sigmoid(x)
+            dx: Array = dy * (gate + x * gate * (1 - gate))
+            return dx
+
+        return undo
 
 
 class GELU(Activation):
@@ -211,19 +251,22 @@ class GELU(Activation):
         super().__init__()
         self.approximate = checks.one_of("approximate", approximate, ("none", "tanh"))
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        if self.approximate == "none":
-            below = 0.5 + 0.5 * _erf(x / math.sqrt(2))
-            return x * below, lambda dy: dy * (below + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
-        scale, cubed = math.sqrt(2 / math.pi), 0.044715
-        value = np.tanh(scale * (x + cubed * x * x * x))
+    def _stage(self) -> Stage | None:
+        return Stage("gelu") if self.approximate == "tanh" else None
 
+    def _run(self, x: Array) -> tuple[Array, Undo]:
+        below = 0.5 + 0.5 * _erf(x / math.sqrt(2))
+        return x * below, lambda dy: dy * (below + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi))
+
+    def _undo(self, x: Array, y: Array) -> Undo:
         def undo(dy: Array) -> Array:
+            scale, cubed = math.sqrt(2 / math.pi), 0.044715
+            value = np.tanh(scale * (x + cubed * x * x * x))
             inner = scale * (1 + 3 * cubed * x * x)
             dx: Array = dy * (0.5 + 0.5 * value + 0.5 * x * (1 - value * value) * inner)
             return dx
 
-        return 0.5 * x * (1 + value), undo
+        return undo
 
 
 class Softplus(Activation):
@@ -248,9 +291,15 @@ class Softsign(Activation):
     [-0.5, 0.75]
     """
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        part = 1 / (1 + np.abs(x))
-        return x * part, lambda dy: dy * part * part
+    def _stage(self) -> Stage:
+        return Stage("softsign")
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        def undo(dy: Array) -> Array:
+            part = 1 / (1 + np.abs(x))
+            return dy * part * part
+
+        return undo
 
 
 class Softmax(Activation):
@@ -266,10 +315,11 @@ class Softmax(Activation):
 
     _mixes = True
 
-    def _run(self, x: Array) -> tuple[Array, Undo]:
-        y = np.exp(_shifted(x))
-        y /= y.sum(axis=-1, keepdims=True)
-        return y, lambda dy: y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    def _stage(self) -> Stage:
+        return Stage("softmax")
+
+    def _undo(self, x: Array, y: Array) -> Undo:
+        return lambda dy: y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
 
 class LogSoftmax(Activation):
@@ -284,7 +334,7 @@ class LogSoftmax(Activation):
     _mixes = True
 
     def _run(self, x: Array) -> tuple[Array, Undo]:
-        y = _shifted(x)
+        y = x - x.max(axis=-1, keepdims=True, initial=-np.inf)  # so that no exponential overflows
         y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
         return y, lambda dy: dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
 
@@ -295,21 +345,9 @@ def _sigmoid(x: Array) -> Array:
     return value.astype(x.dtype, copy=False)
 
 
-def _elu(x: Array, alpha: float, scale: float) -> tuple[Array, Undo]:
-    below = np.minimum(x, 0)
-    return (
-        scale * np.where(x > 0, x, alpha * np.expm1(below)),
-        lambda dy: scale * dy * np.where(x > 0, x.dtype.type(1), alpha * np.exp(below)),
-    )
+def _undo_elu(x: Array, alpha: float, scale: float) -> Undo:
+    return lambda dy: scale * dy * np.where(x > 0, x.dtype.type(1), alpha * np.exp(np.minimum(x, 0)))
 
 
 def _erf(x: Array) -> Array:
     return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), x.dtype)  # NumPy has none of its own
-
-
-def _shifted(x: Array) -> Array:
-    """x less the greatest of its last axis: exp of it does not overflow."""
-    if not x.ndim:
-        raise ValueError("x must have at least one axis, got a single number")
-    greatest: Array = x.max(axis=-1, keepdims=True, initial=-np.inf)
-    return x - greatest

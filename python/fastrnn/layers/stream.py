@@ -18,7 +18,7 @@ from fastrnn.backend import kernels
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Layer, floats
 from fastrnn.layers.steps import Unmasked
-from fastrnn.reference import Options, Parameters
+from fastrnn.reference import CELLS, Options, Parameters
 from fastrnn.reference.stream import sizes
 from fastrnn.states import joined, named
 from fastrnn.whole import at_once
@@ -30,14 +30,19 @@ StreamT = TypeVar("StreamT", bound="Stream[Any]")
 class Stage(NamedTuple):
     """A layer as the backends' streams take it."""
 
-    kind: str  # "embedding", "linear", or of a recurrent layer its cell
-    layers: Sequence[Parameters]  # as `fastrnn.reference.Stream` says
+    kind: str  # "embedding", "linear", of a recurrent layer its cell, or of an activation its function
+    layers: Sequence[Parameters] = ()  # as `fastrnn.reference.Stream` says; an activation has none
     start: tuple[Array, ...] = ()  # a recurrent layer's first state, (L, B, H): h, or h and c
     options: Options = Options()  # what its cell is told
+    numbers: tuple[float, ...] = ()  # an activation's own, as `fastrnn.reference.activation` says
 
     def of_backend(self) -> tuple[Any, ...]:
         """What a backend's stream takes."""
-        return self.kind, self.layers, self.options, self.start
+        return self.kind, self.layers, self.options, self.start, self.numbers
+
+    def apply(self, x: Array) -> Array:
+        """What an activation makes of x."""
+        return kernels().activation(self.kind, x, self.numbers)
 
 
 class Stream(Generic[StateT]):
@@ -68,13 +73,16 @@ class Stream(Generic[StateT]):
             raise ValueError("a stream needs a recurrent layer: without one a call does the same")
         opening = next(stage for stage in self._stages if not isinstance(stage, Unmasked))
         first = opening.kind if isinstance(opening, Stage) else ""
-        self._takes_floats, self._takes_tokens = first != "embedding", first not in ("linear", "")
+        self._takes_floats, self._takes_tokens = first != "embedding", first in ("embedding", *CELLS)
         self.num_layers, _, self.hidden_size = self._recurrent[-1].start[-1].shape
         size: Any = None
         for each in reversed(self._stages):
-            size = sizes(*each[:2])[0] if isinstance(each, Stage) else each._takes(size)
+            if isinstance(each, Stage):
+                size = sizes(*each[:2])[0] if each.layers else size
+            else:
+                size = each._takes(size)
         self.input_size: int = size
-        self.dtype = known[0].layers[0].w_ih.dtype
+        self.dtype = self._recurrent[0].layers[0].w_ih.dtype
         self._open()
         no_steps = (0, batch, self.input_size)
         x = np.zeros(no_steps, self.dtype) if self._takes_floats else np.zeros(no_steps[:2], np.int64)
@@ -85,9 +93,10 @@ class Stream(Generic[StateT]):
         parts: list[Any] = []
         for known, group in itertools.groupby(self._stages, lambda stage: isinstance(stage, Stage)):
             stages: list[Any] = list(group)
-            parts += (
-                [kernels().Stream([stage.of_backend() for stage in stages], self.batch)] if known else stages
-            )
+            if known and any(stage.layers for stage in stages):
+                parts.append(kernels().Stream([stage.of_backend() for stage in stages], self.batch))
+            else:  # activations between layers that are called are called too
+                parts += [stage.apply for stage in stages] if known else stages
         self._attach(parts[0] if len(parts) == 1 else _Chain(parts))
 
     def _attach(self, inner: Any) -> None:
@@ -257,12 +266,12 @@ class Stream(Generic[StateT]):
 
 
 class _Chain:
-    """The backend's streams and layers that are called, one after the other, as one of the backend's streams:
-    with arguments that have been checked, and the state put back after any error."""
+    """The backend's streams, and what is called between them, one after the other, as one of the backend's
+    streams: with arguments that have been checked, and the state put back after any error."""
 
     def __init__(self, parts: list[Any]) -> None:
         self._parts = parts
-        self._streams = [part for part in parts if not isinstance(part, Layer)]
+        self._streams = [part for part in parts if not callable(part)]
         self._counts = [len(stream.state()) for stream in self._streams]  # of recurrent layers
         self._inside: dict[object, None] = {}  # who is at work, or wants to be: the first is
 
@@ -282,8 +291,7 @@ class _Chain:
             before = self.state()
             try:
                 for part in self._parts:
-                    called = isinstance(part, Layer)
-                    x = np.ascontiguousarray(part(x)) if called else part.steps(x)
+                    x = np.ascontiguousarray(part(x)) if callable(part) else part.steps(x)
             except BaseException:
                 self.set_state(before)
                 raise
@@ -313,7 +321,7 @@ class _Chain:
         raise TypeError(f"a stream of {called!r} has no address: that layer is called from Python")
 
     def copy(self) -> _Chain:
-        return _Chain([part if isinstance(part, Layer) else part.copy() for part in self._parts])
+        return _Chain([part if callable(part) else part.copy() for part in self._parts])
 
 
 def _nothing(x: Any, out: Any = None) -> None:

@@ -7,7 +7,7 @@ optimizers' updates. Everything is computed in the dtype given, and little is ch
 `fastrnn.losses`, `fastrnn.optim` and the layers are the checked doors.
 """
 
-from fastrnn.reference.activations import ACTIVATIONS, Activation, sigmoid
+from fastrnn.reference.activations import ACTIVATIONS, FUNCTIONS, Activation, activation, sigmoid
 from fastrnn.reference.cells import CELLS, Cell
 from fastrnn.reference.feedforward import drop, linear, linear_backward
 from fastrnn.reference.formats import FORMATS, narrowed, product, rounded, widened
@@ -29,6 +29,7 @@ __all__ = [
     "ACTIVATIONS",
     "CELLS",
     "FORMATS",
+    "FUNCTIONS",
     "Activation",
     "Call",
     "Cell",
@@ -41,6 +42,7 @@ __all__ = [
     "Stack",
     "Step",
     "Stream",
+    "activation",
     "adam",
     "backward",
     "backward_all",

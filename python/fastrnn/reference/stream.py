@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import Array, is_plain
+from fastrnn.reference.activations import FUNCTIONS, activation
 from fastrnn.reference.cells import CELLS
 from fastrnn.reference.formats import product
 from fastrnn.reference.loop import forward
@@ -25,6 +26,7 @@ class Stage(NamedTuple):
     layers: Sequence[Parameters]
     options: Options = Options()
     start: Sequence[Array] = ()
+    numbers: tuple[float, ...] = ()
 
 
 class Stream:
@@ -32,21 +34,24 @@ class Stream:
 
     Parameters
     ----------
-    stages : sequence of (str, list of Parameters), with Options and a sequence of arrays or without
+    stages : sequence of (str, list of Parameters, Options, sequence of ndarray, tuple of float)
         Of a recurrent layer a key of `CELLS`, the parameters of all its layers, what the cell is told, and
         the first states, (L, B, H), if they are not zero. Of a product ``"linear"`` and as `w_ih` and `b_ih`
         its weight and bias, without `w_hh`. Of a table of tokens, which can only be the first,
-        ``"embedding"`` and as `w_ih` the table. No array is to change.
+        ``"embedding"`` and as `w_ih` the table. Of an activation a key of `FUNCTIONS`, no parameters, and its
+        numbers; at least one stage has parameters. What a kind does not need may be left out at the end. No
+        array is to change.
     batch : int
         B.
     """
 
     def __init__(self, stages: Sequence[tuple[Any, ...]], batch: int) -> None:
         self._stages = [Stage(*stage) for stage in stages]
-        self._batch, self._dtype = batch, stages[0][1][0].w_ih.dtype
-        self._input_size, self._output_size = sizes(*stages[0][:2])[0], sizes(*stages[-1][:2])[1]
+        sized = [stage for stage in self._stages if stage.layers]
+        self._batch, self._dtype = batch, sized[0].layers[0].w_ih.dtype
+        self._input_size, self._output_size = sizes(*sized[0][:2])[0], sizes(*sized[-1][:2])[1]
         self._state: list[list[Array]] = []
-        for kind, layers, _, start in self._stages:
+        for kind, layers, _, start, _ in self._stages:
             if kind in CELLS:
                 shapes = [(len(layers), batch, width) for width in CELLS[kind].widths(layers[0])]
                 self._state.append(list(start) or [np.zeros(shape, self._dtype) for shape in shapes])
@@ -72,13 +77,16 @@ class Stream:
         first, B, I = self._stages[0][0], self._batch, self._input_size
         if first != "embedding" and _is_plain(x, (*steps, B, I), self._dtype):
             return True
-        tokens = first != "linear" and _is_plain(x, (*steps, B), np.dtype(np.int64))
+        tokens = first in ("embedding", *CELLS) and _is_plain(x, (*steps, B), np.dtype(np.int64))
         return tokens and bool(np.all((x >= 0) & (x < I)))
 
     def _advance(self, x: Array) -> Array:
         states, left = [], iter(self._state)
         for stage in self._stages:
-            kind, layers, *_ = stage
+            kind, layers, *_, numbers = stage
+            if kind in FUNCTIONS:
+                x = activation(kind, x, numbers)
+                continue
             weight, _, bias, *_, format = layers[0]
             if kind == "embedding":
                 x = weight[x]
@@ -122,7 +130,7 @@ class Stream:
 
 
 def sizes(kind: str, layers: Sequence[Parameters]) -> tuple[int, int]:
-    """How many features, or tokens, a stage takes, and how many features it gives."""
+    """How many features, or tokens, a stage with parameters takes, and how many features it gives."""
     rows, columns = layers[0].w_ih.shape
     if kind == "embedding":
         return rows, columns
