@@ -1,6 +1,7 @@
 """Networks as C files: the truth is their stream, in every bit."""
 
 import ctypes
+import itertools
 import platform
 import re
 import shutil
@@ -11,17 +12,28 @@ import numpy as np
 import pytest
 
 from fastrnn import (
+    ELU,
+    GELU,
     GRU,
     LSTM,
     RNN,
+    SELU,
     Dropout,
     Embedding,
+    HardSigmoid,
     Last,
+    LeakyReLU,
     Linear,
     Masking,
     Mean,
+    ReLU,
     Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
     Softplus,
+    Softsign,
+    Tanh,
     _core,
 )
 from fastrnn.embed import export_c
@@ -68,6 +80,11 @@ def networks():
                 Embedding(11, 6, **kind), LSTM(6, 16, **kind), Linear(16, 3, bias=False, **kind)
             ),
         }
+        functions = [ReLU(), LeakyReLU(0.2), ELU(0.7), SELU(), Tanh(), Sigmoid(), HardSigmoid(), SiLU()]
+        row = [
+            [Linear(5, 5, **kind), function] for function in [*functions, GELU("tanh"), Softsign(), Softmax()]
+        ]
+        each["functions"] = Sequential(RNN(3, 5, **kind), *itertools.chain.from_iterable(row))
         for name, network in each.items():
             found[f"{name}_{dtype}"] = network, {}
         for cell in (LSTM, GRU, RNN):
@@ -89,7 +106,7 @@ def networks():
     for weights in ("float16", "bfloat16", "int8"):
         for name, (network, more) in narrow.items():
             found[f"{name}_{weights}"] = network.compress(weights), more
-            found[f"{name}_{weights}_asked"] = network, {"weights": weights, **more}
+        found[f"asked_{weights}"] = narrow["embedding"][0], {"weights": weights}
     for name in ("lstm", "wide"):
         found[f"{name}_int8x8"] = narrow[name][0].compress("int8", activations=8), {}
     return found
@@ -127,8 +144,10 @@ def export_all(directory):
 def compiled(directory, *options, source="*.c", compiler="cc"):
     """All files in a directory as one library."""
     library = directory / "library.so"
-    files = sorted(map(str, directory.glob(source)))
-    subprocess.run([compiler, *options, "-shared", "-fPIC", "-o", library, *files, "-lm"], check=True)
+    files = sorted(file.name for file in directory.glob(source))
+    command = [compiler, *options, "-shared", "-fPIC", "-o", library, *files, "-lm"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[:2000]
     return ctypes.CDLL(str(library))
 
 
@@ -191,8 +210,10 @@ def test_other_compilers_have_nothing_to_complain_of(compiler, tmp_path):
     export_all(tmp_path)
     language = ["-x", "c++", "-std=c++11"] if compiler.endswith("++") else ["-std=c99"]
     strict = ["-Wall", "-Wextra", "-pedantic", "-Wconversion", "-Werror"]
-    files = sorted(map(str, tmp_path.glob("*.c")))
-    subprocess.run([compiler, *language, *strict, "-fsyntax-only", *files], check=True)
+    files = sorted(tmp_path.glob("*.c"))
+    command = [compiler, *language, *strict, "-fsyntax-only", *files]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert not done.returncode, done.stderr[:2000]
 
 
 @needs_compiler
@@ -300,6 +321,7 @@ def test_another_dtype_is_that_of_rounded_weights(tmp_path):
             r"layer lstm, LSTM\(3, 4, bidirectional=True\).*no stream",
         ),
         (Sequential(LSTM(3, 4), Mean()), {}, ValueError, r"layer 1, Mean\(\).*no stream"),
+        (Sequential(LSTM(3, 4), GELU()), {}, ValueError, r"layer 1, GELU\(\): it has no form in C"),
         (Sequential(LSTM(3, 4), Softplus()), {}, ValueError, r"layer 1, Softplus\(\): it has no form in C"),
         (Sequential(Masking(), LSTM(3, 4)), {}, ValueError, r"layer 0, Masking.*: it has no form in C"),
         (LSTM(3, 4, layer_norm=True), {}, ValueError, r"layer lstm, .*layer_norm"),

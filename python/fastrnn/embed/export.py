@@ -183,8 +183,9 @@ def _source(
         )
     dtype = None if dtype is None else checks.float_dtype("dtype", dtype)
     stages = [(called, _rounded(called, stage, dtype)) for called, stage in stages]
-    own = stages[0][1].layers[0].w_ih.dtype.name
-    if any(stage.layers[0].format != "float32" for _, stage in stages):
+    layers = [each for _, stage in stages for each in stage.layers]
+    own = layers[0].w_ih.dtype.name
+    if any(each.format != "float32" for each in layers):
         if own != "float32":
             raise ValueError(
                 "dtype must be float32, as what compressed weights are multiplied in, got float64"
@@ -195,11 +196,16 @@ def _source(
         raise ValueError(
             f"weights must be {own!r}, as what C computes in is, or have fewer bits, got {weights!r}"
         )
+    opening = next(stage for _, stage in stages if stage.layers)
+    takes: int = sizes(*opening[:2])[0]
     made: list[Part] = []
     for called, stage in stages:
-        made += _of_stage(called, stage, made, tokens)
-    opening = stages[0][1]
-    return Source(prefix, repr(network), made, own, sizes(*opening[:2])[0])
+        if stage.layers:
+            made += _of_weights(called, stage, made, tokens)
+        else:
+            name, width = _name(stage.kind, made), made[-1].width if made else takes
+            made.append(parts.activation(name, called, stage.kind, stage.numbers, width, own))
+    return Source(prefix, repr(network), made, own, takes)
 
 
 def _rounded(layer: str, stage: Stage, dtype: npt.DTypeLike | None) -> Stage:
@@ -221,23 +227,23 @@ def _rounded(layer: str, stage: Stage, dtype: npt.DTypeLike | None) -> Stage:
     return stage._replace(layers=layers, start=tuple(map(of, stage.start)))
 
 
-def _of_stage(layer: str, stage: Stage, before: Sequence[Part], tokens: bool) -> list[Part]:
-    """The parts of a stage after some others."""
-    kind = "rnn" if stage.kind.startswith("rnn") else stage.kind.removesuffix("_any").removesuffix("_before")
-    count = sum(part.name.rstrip("0123456789") == kind for part in before)
+def _of_weights(layer: str, stage: Stage, before: Sequence[Part], tokens: bool) -> list[Part]:
+    """The parts of a stage that has any, behind others."""
+    name = _name(stage.kind, before)
     if stage.kind == "embedding":
-        return [parts.embedding(f"{kind}{count}", layer, stage.layers[0])]
+        return [parts.embedding(name, layer, stage.layers[0])]
     if stage.kind == "linear":
-        return [parts.linear(f"{kind}{count}", layer, stage.layers[0])]
-    return [
-        recurrent(
-            f"{kind}{count + place}",
-            f"{layer}{f', its layer {place}' if len(stage.layers) > 1 else ''}",
-            stage.kind,
-            parameters,
-            [state[place, 0] for state in stage.start],
-            stage.options,
-            tokens and not before and not place,
-        )
-        for place, parameters in enumerate(stage.layers)
-    ]
+        return [parts.linear(name, layer, stage.layers[0])]
+    made: list[Part] = []
+    for place, parameters in enumerate(stage.layers):
+        one_of = f", its layer {place}" if len(stage.layers) > 1 else ""
+        name, first = _name(stage.kind, [*before, *made]), tokens and not before and not made
+        start = [state[place, 0] for state in stage.start]
+        made.append(recurrent(name, layer + one_of, stage.kind, parameters, start, stage.options, first))
+    return made
+
+
+def _name(kind: str, before: Sequence[Part]) -> str:
+    """A name for a part, with how many of its kind are before it."""
+    kind = "rnn" if kind.startswith("rnn") else kind.removesuffix("_any").removesuffix("_before")
+    return f"{kind}{sum(part.name.rstrip('0123456789') == kind for part in before)}"

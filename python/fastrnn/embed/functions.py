@@ -131,6 +131,16 @@ static inline REAL @clipped(REAL x, REAL bound) {
   return -bound > below ? -bound : below;
 }
 """),
+    "gelu": Function(
+        """\
+/* x times the probability that a standard normal number is below x, as tanh has it. */
+static inline REAL @gelu(REAL x) {
+  const REAL part = <half> * x, cubic = @fma(<cubed> * x, x, 1);
+  return @fma(part, @tanh(<root> * x * cubic), part);
+}
+""",
+        ("tanh",),
+    ),
     "multiply": Function("""\
 /* a[j] += x[k] w[k][j] for each k, one after the other: the same sums in the same order on any processor. */
 static void @multiply(int K, int N, const REAL *@RESTRICT w, const REAL *@RESTRICT x, REAL *@RESTRICT a) {
@@ -350,6 +360,10 @@ def filled(text: str, dtype: str, more: Mapping[str, str] = MappingProxyType({})
     values |= {"mantissa": "23", "bits": "31"} if dtype == "float32" else {"mantissa": "52", "bits": "63"}
     values |= {"half": constant(0.5, dtype), **more}
     values |= {"half_unit": constant(2.0**-24, dtype), "shift": constant(1.5 * 2**23, dtype)}
+    values |= {
+        "cubed": constant(0.044715, dtype),
+        "root": constant(0.7978845608028654, dtype),
+    }  # sqrt(2 / pi)
     number = np.dtype(dtype).type
     values |= {
         "one_fifth": constant(number(1) / number(5), dtype),

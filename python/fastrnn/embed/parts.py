@@ -7,10 +7,11 @@ Letters: I input, O output, H hidden, P projection, G gates, S sums, V vocabular
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastrnn.checks import Array
+from fastrnn.embed.functions import constant
 from fastrnn.reference import Parameters
 from fastrnn.reference.formats import narrowed
 
@@ -46,6 +47,10 @@ class Part:
             self.sums = max(self.sums, N)
         self.needs.add("multiply" if kind == "float32" else f"multiply_{kind}")
         return found
+
+    def declared(self) -> list[str]:
+        """What the lines of the function take for granted."""
+        return ["int j;"] if any("(j = " in line for line in self.body) else []
 
     def each(self, count: int, statement: str) -> None:
         """Add a loop over j."""
@@ -103,21 +108,23 @@ def linear(name: str, layer: str, parameters: Parameters) -> Part:
     return part
 
 
-def activation(name: str, layer: str, kind: str, numbers: Sequence[str], width: int) -> Part:
-    """A function of each number, or of all together."""
+def activation(name: str, layer: str, kind: str, numbers: Sequence[float], width: int, dtype: str) -> Part:
+    """A function of `fastrnn.reference.FUNCTIONS`, of each number or of all together, and its own numbers."""
     part = Part(name, f"{layer}.", width)
-    text, part.needs = ACTIVATIONS[kind]
-    for place, number in enumerate(numbers):
-        text = text.replace("AB"[place], number)
+    text, part.needs = FUNCTIONS[kind]
+    if kind == "elu":
+        numbers = numbers[0] * numbers[1], numbers[1]
+    for letter, number in zip("AB", numbers, strict=False):
+        text = text.replace(letter, constant(number, dtype))
     if kind == "softmax":
-        part.body.append(text.replace("N", str(width)))
+        part.body.append(f"@softmax({width}, x, y);")
     else:
         part.each(width, f"y[j] = {text};")
     return part
 
 
-#: Functions of x[j], of numbers A and B, and what they need.
-ACTIVATIONS: Mapping[str, tuple[str, set[str]]] = {
+#: In C, of x[j] and of numbers A and B, and what each needs.
+FUNCTIONS: dict[str, tuple[str, set[str]]] = {
     "relu": ("@relu(x[j])", {"relu"}),
     "leaky_relu": ("x[j] > 0 ? x[j] : A * x[j]", set()),
     "elu": ("x[j] > 0 ? B * x[j] : A * @expm1(x[j])", {"expm1"}),
@@ -125,6 +132,7 @@ ACTIVATIONS: Mapping[str, tuple[str, set[str]]] = {
     "sigmoid": ("@sigmoid(x[j])", {"sigmoid"}),
     "hard_sigmoid": ("@hard_sigmoid(x[j], A)", {"hard_sigmoid"}),
     "silu": ("x[j] * @sigmoid(x[j])", {"sigmoid"}),
-    "softsign": ("x[j] / (1 + (x[j] < 0 ? -x[j] : x[j]))", set()),
-    "softmax": ("@softmax(N, x, y);", {"softmax"}),
+    "gelu": ("@gelu(x[j])", {"gelu"}),
+    "softsign": ("x[j] / (1 + (x[j] > 0 ? x[j] : -x[j]))", set()),
+    "softmax": ("", {"softmax"}),
 }

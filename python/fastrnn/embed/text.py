@@ -128,7 +128,9 @@ static inline REAL @fma(REAL a, REAL b, REAL c) {{ return a * b + c; }}
         arguments = [f"REAL *@RESTRICT {letter}" for letter in part.states]
         arguments = [*arguments, part.takes] if arguments else [part.takes, "REAL *@RESTRICT y"]
         head = f"static void @{part.name}({', '.join(arguments)})"
-        return f"/* {_commented(part.comment)} */\n{arrays}\n{_function(head, ['int j;', *part.body])}\n"
+        return (
+            f"/* {_commented(part.comment)} */\n{arrays}\n{_function(head, [*part.declared(), *part.body])}\n"
+        )
 
     def _init(self) -> str:
         arrays, lines = "", []
