@@ -171,7 +171,7 @@ def _source(
         except ValueError as error:
             refuse(name, layer, str(error))
         for stage in found:
-            if not isinstance(stage, Stage) or not stage.layers or stage.kind.endswith("layer_norm"):
+            if not isinstance(stage, Stage) or stage.kind.endswith("layer_norm"):
                 refuse(name, layer, NO_FORM)
             stages.append((f"layer {name}, {layer!r}", stage))
     if not any(stage.start for _, stage in stages):

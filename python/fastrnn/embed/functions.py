@@ -220,10 +220,10 @@ static void @softmax(int N, const REAL *@RESTRICT x, REAL *@RESTRICT y) {
   for (j = 1; j < N; ++j) most = x[j] > most ? x[j] : most;
   for (j = 0; j < N; ++j) y[j] = @exp(x[j] - most);
   for (j = 0; j < N; ++j) total += y[j];
-  for (j = 0; j < N; ++j) y[j] = y[j] / total;
+  for (j = 0; j < N; ++j) y[j] = @flushed(y[j] / total);
 }
 """,
-        ("exp",),
+        ("exp", "flushed"),
     ),
 }
 
