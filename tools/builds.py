@@ -22,7 +22,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # cmake may be Python's
 
-NATIVE = "functional kept kernels layers math packed stack stream threads training_kernels variants".split()
+NATIVE = "functional kept kernels layers math native packed stack stream threads".split()
+NATIVE += ["training_kernels", "variants"]
 
 #: Tests of what only PyTorch's tensors reach.
 INSIDE = ["torch_modules", "torch_ops"]
@@ -185,7 +186,7 @@ def thread():
         if build.openmp != (pool == "openmp"):
             raise Found(f"CMake did not choose pool_{pool}.cpp")
         chosen = f"{SUITABLE} and not no_memory"  # of which the sanitizer wants some
-        tests = build.tests(["threads", "stream", "kept", "parallel"], "-k", chosen, **here)
+        tests = build.tests(["threads", "stream", "native", "kept", "parallel"], "-k", chosen, **here)
         tried.append(f"{tests} tests and {build.networks(300, **here)} networks (pool_{pool})")
         noticed[f"race beside pool_{pool}"] = "data race" in build.fault("race", 99999, **here)
     return ", ".join(tried), noticed

@@ -209,8 +209,9 @@ class Stream(Generic[StateT]):
         """The handle for steps from C, Cython and Numba, which do not need the interpreter: what
         `fastrnn.embed.step` and the header ``fastrnn/step.h`` call ``stream``.
 
-        It is valid for as long as this object lives; a copy has its own. A TypeError if there are layers that
-        only Python can call, a RuntimeError if the reference backend computes.
+        It is valid for as long as this object lives, so hold that, too: ``network.stream().address`` alone
+        leads to a stream that is gone. A copy has its own. A TypeError if there are layers that only Python
+        can call, a RuntimeError if the reference backend computes.
         """
         return self._inner.address  # type: ignore[no-any-return]
 
