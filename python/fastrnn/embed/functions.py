@@ -144,13 +144,14 @@ static inline REAL @gelu(REAL x) {
     "multiply": Function("""\
 /* a[j] += x[k] w[k][j] for each k, one after the other: the same sums in the same order on any processor. */
 static void @multiply(int K, int N, const REAL *@RESTRICT w, const REAL *@RESTRICT x, REAL *@RESTRICT a) {
-  int k = 0, j;
-  for (; k + 4 <= K; k += 4, w += 4 * N)
+  const int whole = K - K % 4;
+  int k, j;
+  for (k = 0; k < whole; k += 4, w += 4 * N)
     for (j = 0; j < N; ++j) {
       const REAL two = @fma(x[k + 1], w[N + j], @fma(x[k], w[j], a[j]));
       a[j] = @fma(x[k + 3], w[3 * N + j], @fma(x[k + 2], w[2 * N + j], two));
     }
-  for (; k < K; ++k, w += N)
+  for (k = whole; k < K; ++k, w += N)
     for (j = 0; j < N; ++j) a[j] = @fma(x[k], w[j], a[j]);
 }
 """),

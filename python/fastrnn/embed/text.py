@@ -96,6 +96,10 @@ void @init(@state *state);
 #include <math.h>
 #include <string.h>
 
+#ifdef __clang__ /* of which newer ones make one rounding of two even with -std=c99 */
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 /* Whether products and sums are rounded once, together, as processors with FMA do: on others 1 is slow, and 0
    gives the bits that fastrnn has on such. */
 #ifndef @@_FMA
