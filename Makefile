@@ -1,5 +1,5 @@
-# make demo · make test · make docs · make pages · make gallery · make battery · make builds · make coverage ·
-# make mutants · make bench · make compare · make gate · make wheels: each is complete on a fresh clone (python3 with
+# make demo · make test · make docs · make pages · make gallery · make battery · make builds · make targets ·
+# make coverage · make mutants · make bench · make compare · make gate · make wheels: each is complete on a fresh clone (python3 with
 # venv, g++; for pages Chromium; builds says which of Clang, libomp, clang-tidy and valgrind it misses).
 # make dev installs the sources themselves: after an edit of a .py there is nothing to do, after one of C++ make dev again.
 PYTHON ?= python3
@@ -7,7 +7,7 @@ SIDE_BY_SIDE := -n auto --dist loadfile  # files of tests, one for each core
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev docs pages gallery battery builds coverage mutants bench compare gate wheels clean
+.PHONY: demo test dev docs pages gallery battery builds targets coverage mutants bench compare gate wheels clean
 
 demo: $(VENV)/demo
 	$(BIN)/fastrnn demo -o demo
@@ -36,6 +36,9 @@ battery: $(VENV)/test
 builds: $(VENV)/test
 	$(BIN)/pip install --quiet gcovr
 	$(BIN)/python tools/builds.py $(BUILDS)
+
+targets: $(VENV)/test
+	$(BIN)/python tools/targets.py $(TARGETS)
 
 coverage: $(VENV)/coverage
 	mkdir -p build/coverage
