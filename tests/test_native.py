@@ -33,6 +33,13 @@ FINE, BUSY, FORKED, TOKEN, KIND, MEMORY = range(6)
 INPUT_SIZE, OUTPUT_SIZE, BATCH, ITEM_SIZE, TAKES_FLOATS, TAKES_TOKENS, STATE_SIZE = range(7)
 
 
+@pytest.fixture(autouse=True)
+def on_the_kernels():
+    """Which are what C calls, whatever the suite runs on."""
+    with fastrnn.use_backend("native"):
+        yield
+
+
 def data(array):
     assert array.flags.c_contiguous
     return array.ctypes.data
@@ -259,6 +266,7 @@ import os, threading
 import numpy as np, fastrnn
 from fastrnn.embed import reset, step
 
+fastrnn.use_backend("native")
 layer = fastrnn.LSTM(512, 512, seed=0)
 stream, x = layer.stream(8), np.ones((8, 512), "float32")
 
