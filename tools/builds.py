@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # cmake may be Python's
 
-NATIVE = "functional kept kernels layers math native packed stack stream threads".split()
+NATIVE = "activations functional kept kernels layers math native packed stack stream threads".split()
 NATIVE += ["training_kernels", "variants"]
 
 #: Tests of what only PyTorch's tensors reach.
