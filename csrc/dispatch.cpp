@@ -4,6 +4,10 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace fastrnn {
 
 // Which kernels are built, CMake says.
@@ -22,6 +26,14 @@ namespace neon { extern const Isa isa; }
 
 namespace {
 
+#if defined(__x86_64__)
+// Of which Clang before 17 does not let __builtin_cpu_supports ask.
+bool has_f16c() {
+  unsigned a, b, c = 0, d;
+  return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 std::vector<const Isa*> usable() {
   std::vector<const Isa*> isas;
 #if FASTRNN_HAS_baseline
@@ -32,8 +44,7 @@ std::vector<const Isa*> usable() {
 #endif
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  [[maybe_unused]] const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                                        __builtin_cpu_supports("f16c");
+  [[maybe_unused]] const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 #if FASTRNN_HAS_avx2
   if (has_avx2) isas.push_back(&avx2::isa);
 #endif
