@@ -1,7 +1,9 @@
 """Networks as C files: the truth is their stream, in every bit."""
 
 import ctypes
+import errno
 import itertools
+import os
 import platform
 import re
 import shutil
@@ -35,6 +37,7 @@ from fastrnn import (
     Softsign,
     Tanh,
     _core,
+    checkpoint,
 )
 from fastrnn.embed import export_c
 from fastrnn.embed.functions import CONSTANTS, POLYNOMIALS
@@ -392,6 +395,52 @@ def test_files_of_others_stay(tmp_path):
     export_c(network, tmp_path / "again.c")
     export_c(LSTM(3, 5), tmp_path / "again.c")  # over its own
     assert "LSTM(3, 5)" in (tmp_path / "again.h").read_text()
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["REAL", "me@home", "<half>", "it's mine", "größe", "%d", "WORD"])
+def test_names_of_files_are_included_as_they_are(name, tmp_path):
+    export_c(LSTM(3, 4, seed=0), tmp_path / f"{name}.c")
+    subprocess.run(["cc", *STRICT, "-fsyntax-only", tmp_path / f"{name}.c"], check=True)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\tb", "what??'", "a\udc80"])
+def test_names_of_files_that_c_cannot_include_are_refused(name, tmp_path):
+    if os.sep == "\\" in name:
+        pytest.skip("it is a directory here")
+    with pytest.raises(ValueError, match="path must end in a name that C can #include"):
+        export_c(LSTM(3, 4), tmp_path / f"{name}.c")
+    assert not [*tmp_path.iterdir()]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "old", [LSTM(3, 4), LSTM(3, 5, dtype="float64"), LSTM(2, 5), Sequential(LSTM(3, 5), Linear(5, 1))]
+)
+def test_a_header_of_another_network_is_noticed(old, tmp_path):
+    """As when one of the two files was copied alone: states would be too small for what writes them."""
+    export_c(old, tmp_path / "model.c")
+    kept = (tmp_path / "model.h").read_bytes()
+    export_c(LSTM(3, 5, seed=0), tmp_path / "model.c")
+    command = ["cc", *STRICT, "-fsyntax-only", tmp_path / "model.c"]
+    subprocess.run(command, check=True)
+    (tmp_path / "model.h").write_bytes(kept)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and "the header is of another network" in done.stderr
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    write = checkpoint.write
+
+    def full(path, data):
+        if len(data) > 4000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        write(path, data)
+
+    monkeypatch.setattr(checkpoint, "write", full)
+    with pytest.raises(OSError, match=r"No space left on device.*model\.c"):
+        export_c(LSTM(3, 4), tmp_path / "model.c")
+    assert not [*tmp_path.iterdir()]
 
 
 @needs_compiler

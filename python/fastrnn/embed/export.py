@@ -103,7 +103,7 @@ def export_c(
     source, header = _paths(path)
     prefix = _identifier(name)
     found = _source(prefix, _network(network, weights), dtype, weights, checks.boolean("tokens", tokens))
-    texts = {header: found.header(), source: found.source(os.path.basename(header))}
+    texts = {source: found.source(os.path.basename(header)), header: found.header()}  # the large one first
     for file in texts:
         _require_ours(file)
     for file, text in texts.items():
@@ -118,6 +118,11 @@ def _paths(path: str | os.PathLike[str]) -> tuple[str, str]:
     stem, ending = os.path.splitext(source)
     if ending != ".c":
         raise ValueError(f"path must end in .c, got {source!r}")
+    called = os.path.basename(stem)
+    if not called.isprintable() or re.search(r'["\\]|\?\?', called):
+        raise ValueError(
+            f"path must end in a name that C can #include: no quotes, backslashes or ??, got {source!r}"
+        )
     return source, f"{stem}.h"
 
 
@@ -194,7 +199,7 @@ def _source(
             raise ValueError(f"weights must be those of the network, which is compressed, got {weights!r}")
     elif weights not in (None, own):
         raise ValueError(
-            f"weights must be {own!r}, as what C computes in is, or have fewer bits, got {weights!r}"
+            f"weights must be {own!r}, as dtype is, or 'float16', 'bfloat16' or 'int8', got {weights!r}"
         )
     opening = next(stage for _, stage in stages if stage.layers)
     takes: int = sizes(*opening[:2])[0]

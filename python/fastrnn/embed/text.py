@@ -6,6 +6,7 @@ Letters: T time, I input, O output.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,12 +35,25 @@ class Source(NamedTuple):
         """Whether a step takes a token."""
         return "token" in self.parts[0].takes
 
+    @property
+    def states(self) -> list[tuple[str, Array]]:
+        """The members of the state, and what each begins with."""
+        return [
+            (f"{part.name}_{letter}", start) for part in self.parts for letter, start in part.states.items()
+        ]
+
+    @property
+    def layout(self) -> str:
+        """A number in C that tells what the header declares from what others do."""
+        states = [(name, len(start)) for name, start in self.states]
+        declared = (self.dtype, self.tokens, self.takes, self.parts[-1].width, states)
+        return f"0x{zlib.crc32(repr(declared).encode()):08x}"
+
     def header(self) -> str:
         """The text of the header."""
-        states = [(part, letter, start) for part in self.parts for letter, start in part.states.items()]
-        members = "\n".join(f"  REAL {part.name}_{letter}[{len(start)}];" for part, letter, start in states)
+        members = "\n".join(f"  REAL {name}[{len(start)}];" for name, start in self.states)
         what = f"one of {self.takes} tokens" if self.tokens else f"x [{self.takes}]"
-        size = sum(start.nbytes for *_, start in states)
+        size = sum(start.nbytes for _, start in self.states)
         step, run = self._heads()
         text = f"""\
 {MARK}{fastrnn.__version__} of
@@ -56,6 +70,7 @@ extern "C" {{
 #endif
 
 enum {{ @@_INPUT_SIZE = {self.takes}, @@_OUTPUT_SIZE = {self.parts[-1].width} }};
+#define @@_LAYOUT {self.layout}
 
 /* What a sequence has come to, {size} bytes: one for each sequence. It may be copied. */
 typedef struct @state {{
@@ -87,14 +102,18 @@ void @init(@state *state);
         fma = "fmaf" if self.dtype == "float32" else "fma"
         fast = "FP_FAST_FMAF" if self.dtype == "float32" else "FP_FAST_FMA"
         arm = "" if self.dtype == "float32" else " && (__ARM_FP & 8)"
-        text = f"""\
+        head = f"""\
 {MARK}{fastrnn.__version__} of
    {_commented(self.network)}
    with {numbers:,} bytes of weights. Compile with -std=c99 or -ffp-contract=off, and without -ffast-math. */
-#include "{header}"
-
+"""
+        text = f"""
 #include <math.h>
 #include <string.h>
+
+#if @@_LAYOUT != {self.layout}
+#error "the header is of another network: export both files again"
+#endif
 
 #ifdef __clang__ /* of which newer ones make one rounding of two even with -std=c99 */
 #pragma STDC FP_CONTRACT OFF
@@ -125,7 +144,8 @@ static inline REAL @fma(REAL a, REAL b, REAL c) {{ return a * b + c; }}
 {functions(needs, self.dtype, widest)}
 """
         text += "".join(map(self._part, self.parts))
-        return self._named(text + "\n".join((self._init(), self._step(), self._run())))
+        text += "\n".join((self._init(), self._step(), self._run()))
+        return f'{self._named(head)}#include "{header}"\n{self._named(text)}'
 
     def _part(self, part: Part) -> str:
         arrays = "".join(_array(*each) for each in part.arrays)
@@ -138,14 +158,12 @@ static inline REAL @fma(REAL a, REAL b, REAL c) {{ return a * b + c; }}
 
     def _init(self) -> str:
         arrays, lines = "", []
-        for part in self.parts:
-            for letter, start in part.states.items():
-                state = f"state->{part.name}_{letter}"
-                if start.any():
-                    arrays += _array(f"{part.name}_{letter}", start, "what it begins with")
-                    lines.append(f"memcpy({state}, @{part.name}_{letter}, sizeof {state});")
-                else:
-                    lines.append(f"memset({state}, 0, sizeof {state});")
+        for name, start in self.states:
+            if start.any():
+                arrays += _array(name, start, "what it begins with")
+                lines.append(f"memcpy(state->{name}, @{name}, sizeof state->{name});")
+            else:
+                lines.append(f"memset(state->{name}, 0, sizeof state->{name});")
         return arrays + _function("void @init(@state *state)", lines)
 
     def _step(self) -> str:
