@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ from fastrnn import (
 )
 from fastrnn.embed import export_c
 from fastrnn.embed.functions import CONSTANTS, POLYNOMIALS
-from fastrnn.models import SequenceTagger, TextGenerator
+from fastrnn.models import Forecaster, SequenceTagger, TextGenerator
 
 STRICT = "-std=c99 -O1 -Wall -Wextra -pedantic -Wconversion -Werror".split()
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
@@ -277,6 +278,35 @@ def test_states_are_values(libraries):
 
 
 @needs_compiler
+def test_zeros_have_the_signs_of_the_kernels(tmp_path):
+    """Where all is 0: biases of -0 are added to zeros there."""
+    network = Sequential(RNN(1, 1, nonlinearity="linear"), Linear(1, 2))
+    for array in network.parameters.values():
+        array[...] = -0.0
+    export_c(network, tmp_path / "a.c", name="a")
+    x, y = truth(network, {})
+    assert same_bits(Network(compiled(tmp_path, *STRICT), "a", x, y).run(x)[1], y)
+
+
+@needs_compiler
+@pytest.mark.parametrize("compiler", ["cc", "clang"])
+@pytest.mark.parametrize("kind", [LSTM(3, 8, seed=0), Sequential(GRU(3, 4, seed=0), Linear(4, 5, seed=0))])
+def test_a_step_may_write_where_it_read(kind, compiler, tmp_path):
+    if not shutil.which(compiler):
+        pytest.skip(f"there is no {compiler}")
+    export_c(kind, tmp_path / "a.c", name="a")
+    fma = _core.config()["isa"] != "baseline"
+    x, y = truth(kind, {})
+    library = compiled(tmp_path, "-std=c99", "-O3", f"-DA_FMA={int(fma)}", compiler=compiler)
+    network, both = Network(library, "a", x, y), np.zeros(y.shape[1], y.dtype)
+    for before, after in zip(x, y, strict=True):
+        both[:3] = before
+        pointer = both.ctypes.data_as(ctypes.c_void_p)
+        library.a_step(network.state, pointer, pointer)
+        assert same_bits(both, after)
+
+
+@needs_compiler
 def test_two_networks_in_one_program_and_in_cpp(tmp_path):
     for name in ("first", "second"):
         export_c(LSTM(3, 4, seed=0), tmp_path / f"{name}.c", name=name)
@@ -457,6 +487,19 @@ def test_a_model_gives_its_network_and_a_warning(tmp_path):
     )
     with pytest.warns(UserWarning, match="of the SequenceTagger its network is written, but no vocabulary"):
         export_c(model, tmp_path / "model.c")
+    with pytest.raises(RuntimeError, match="this SequenceTagger is not fitted yet: call fit first"):
+        export_c(SequenceTagger(), tmp_path / "unfitted.c")
+    both = SequenceTagger(hidden_size=4, epochs=1, validation_fraction=0).fit(X, [["a"] * 5, ["b"] * 4])
+    with pytest.raises(ValueError, match="no stream"), warnings.catch_warnings():
+        warnings.simplefilter("error")  # of what is not written nothing is said
+        export_c(both, tmp_path / "both.c")
+    ahead = Forecaster(hidden_size=4, epochs=1, seed=0).fit(np.sin(np.arange(200) / 5))
+    with pytest.raises(
+        ValueError, match=r"no form in C, which knows .* a Sequential of some of its parts may"
+    ):
+        export_c(ahead, tmp_path / "ahead.c")
+    parts = ahead.network_.parts
+    export_c(Sequential(parts["recurrent"], parts["head"]), tmp_path / "ahead.c")
     text = TextGenerator(hidden_size=4, epochs=1, seed=0).fit("abcabcabd" * 20)
     with pytest.warns(UserWarning, match="TextGenerator"):
         export_c(text, tmp_path / "text.c", tokens=True)

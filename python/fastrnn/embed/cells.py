@@ -60,11 +60,12 @@ class _Layer:
         return np.concatenate([blocks[self.gates.index(gate)] for gate in gates])
 
     def bias(self, which: int, gates: str) -> Array:
-        """b_ih or b_hh, which may not be there."""
-        found = (self.own.b_ih, self.own.b_hh)[which]
-        return (
-            np.zeros(len(gates) * self.H, self.own.w_ih.dtype) if found is None else self.rows(found, gates)
+        """b_ih or b_hh, which may not be there; added to zeros, as by the kernels: so it is never -0."""
+        found, zeros = (
+            (self.own.b_ih, self.own.b_hh)[which],
+            np.zeros(len(gates) * self.H, self.own.w_ih.dtype),
         )
+        return zeros if found is None else zeros + self.rows(found, gates)
 
     def begin(self, part: Part, gates: str, bias: Array, sums: str, tokens: bool) -> None:
         """What x gives to some gates, on top of the bias: the first of the sums."""

@@ -19,7 +19,7 @@ from fastrnn.embed.cells import recurrent
 from fastrnn.embed.parts import Part
 from fastrnn.embed.text import MARK, Source
 from fastrnn.interop.rows import refuse, row_of
-from fastrnn.layers import Layer
+from fastrnn.layers import Composite, Layer
 from fastrnn.layers.compression import WEIGHTS
 from fastrnn.layers.stream import Stage
 from fastrnn.reference.stream import sizes
@@ -32,6 +32,7 @@ KEYWORDS = frozenset(  # of C and C++
     "typedef typeid typename typeof union unsigned using virtual void volatile while xor".split()
 )
 NO_FORM = "it has no form in C"
+OF_PARTS = ", which knows layers and Sequentials: a Sequential of some of its parts may have one"
 
 
 def export_c(
@@ -54,8 +55,8 @@ def export_c(
         NAME_step(&state, x, y);         x [I] to y [O], one step on
         NAME_run(&state, x, T, y);       x [T][I] to y [T][O], T steps on
 
-    Of tokens, `NAME_step` takes an ``int32_t`` and `NAME_run` an array of T; both return 0 or, with the state
-    unmoved and nothing written, -1 for a token out of range.
+    x and y of a step may be one array. Of tokens, `NAME_step` takes an ``int32_t`` and `NAME_run` an array of
+    T; both return 0 or, with the state unmoved and nothing written, -1 for a token out of range.
 
     Where the processor that it is compiled for multiplies and adds with one rounding, and on any with
     ``-DNAME_FMA=1``, the bits are those of fastrnn on processors with AVX2, AVX-512 or NEON; elsewhere, and
@@ -88,6 +89,8 @@ def export_c(
     TypeError, ValueError
         If an argument is of another type or out of range; if a layer has no step, as bidirectional ones and
         means, or no form in C; or if weights are not finite. It names the layer, and nothing is written.
+    RuntimeError
+        If a model is not fitted.
     FileExistsError
         If one of the two files is there, and is not of an earlier call.
     OSError
@@ -102,10 +105,14 @@ def export_c(
     """
     source, header = _paths(path)
     prefix = _identifier(name)
-    found = _source(prefix, _network(network, weights), dtype, weights, checks.boolean("tokens", tokens))
+    layers = _layers(network)
+    found = _source(prefix, _stored(layers, weights), dtype, weights, checks.boolean("tokens", tokens))
     texts = {source: found.source(os.path.basename(header)), header: found.header()}  # the large one first
     for file in texts:
         _require_ours(file)
+    if layers is not network:
+        what = "its network is written, but no vocabulary, classes or scaling"
+        checks.warn(f"of the {type(network).__name__} {what}")
     for file, text in texts.items():
         checkpoint.write(file, text.encode())
 
@@ -150,15 +157,19 @@ def _require_ours(file: str) -> None:
     checkpoint.require_writable(file)
 
 
-def _network(network: Any, weights: str | None) -> Layer:
+def _layers(network: Any) -> Any:
+    """The network itself, or that of a fitted model."""
+    if isinstance(network, Layer):
+        return network
+    if hasattr(network, "_require_fitted"):
+        network._require_fitted("network_")
+    return getattr(network, "network_", network)
+
+
+def _stored(network: Any, weights: str | None) -> Layer:
     """The layers to write, compressed if wanted."""
     if weights is not None:
         checks.one_of("weights", weights, ("float32", "float64", *WEIGHTS))
-    inner = getattr(network, "network_", None)
-    if not isinstance(network, Layer) and isinstance(inner, Layer):
-        what = "its network is written, but no vocabulary, classes or scaling"
-        checks.warn(f"of the {type(network).__name__} {what}")
-        network = inner
     row = row_of(network)
     if weights in WEIGHTS and any(getattr(layer, "weights", weights) != weights for layer in row.values()):
         network = network.compress(weights)
@@ -177,7 +188,7 @@ def _source(
             refuse(name, layer, str(error))
         for stage in found:
             if not isinstance(stage, Stage) or stage.kind.endswith("layer_norm"):
-                refuse(name, layer, NO_FORM)
+                refuse(name, layer, NO_FORM + (OF_PARTS if isinstance(layer, Composite) else ""))
             stages.append((f"layer {name}, {layer!r}", stage))
     if not any(stage.start for _, stage in stages):
         raise ValueError("network needs a recurrent layer: without one there are no steps")

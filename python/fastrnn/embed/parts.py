@@ -103,7 +103,10 @@ def linear(name: str, layer: str, parameters: Parameters) -> Part:
     (O, I), bias = parameters.w_ih.shape, parameters.b_ih
     part = Part(name, f"{layer}: y = weight x{'' if bias is None else ' + bias'}, of {I} numbers {O}.", O)
     weight = part.matrix("weight", parameters.w_ih, parameters.format, "weight")
-    part.each(O, f"y[j] = {'0' if bias is None else part.array('bias', bias, f'bias, [{O}]') + '[j]'};")
+    begins = (
+        "0" if bias is None else part.array("bias", 0 + bias, f"bias, [{O}]") + "[j]"
+    )  # -0 is 0: in kernels, too
+    part.each(O, f"y[j] = {begins};")
     part.body.append(weight.times("x", "y"))
     return part
 

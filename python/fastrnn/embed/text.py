@@ -80,7 +80,7 @@ typedef struct @state {{
 /* To the state of a beginning. */
 void @init(@state *state);
 
-/* One step on: {what} to y [{self.parts[-1].width}].{TOKENS if self.tokens else ""} */
+/* One step on: {what} to y [{self.parts[-1].width}]{TOKENS if self.tokens else ", which may be x itself."} */
 {step};
 
 /* T steps on: {"tokens [T]" if self.tokens else f"x [T][{self.takes}]"} to y [T][{self.parts[-1].width}]. */
@@ -209,7 +209,7 @@ static inline REAL @fma(REAL a, REAL b, REAL c) {{ return a * b + c; }}
         return text.replace("@", f"{self.prefix}_")
 
 
-TOKENS = " Returns 0 or, with nothing done, -1 if there is no such token."
+TOKENS = ". Returns 0 or, with nothing done, -1 if there is no such token."
 
 
 def _function(head: str, body: Sequence[str]) -> str:
