@@ -61,10 +61,8 @@ class _Layer:
 
     def bias(self, which: int, gates: str) -> Array:
         """b_ih or b_hh, which may not be there; added to zeros, as by the kernels: so it is never -0."""
-        found, zeros = (
-            (self.own.b_ih, self.own.b_hh)[which],
-            np.zeros(len(gates) * self.H, self.own.w_ih.dtype),
-        )
+        found = (self.own.b_ih, self.own.b_hh)[which]
+        zeros = np.zeros(len(gates) * self.H, self.own.w_ih.dtype)
         return zeros if found is None else zeros + self.rows(found, gates)
 
     def begin(self, part: Part, gates: str, bias: Array, sums: str, tokens: bool) -> None:
@@ -171,11 +169,13 @@ def _gru(part: Part, layer: _Layer, functions: _Functions, tokens: bool) -> str:
     bias = np.concatenate([layer.bias(0, "n"), both, layer.bias(1, "n")])
     layer.begin(part, "nrz", bias, "n r z q", tokens)
     layer.add(part, "rzn", "h", 1)
+    part.each(
+        2 * H, f"a[{H} + j] = {functions.gate(f'a[{H} + j]')};"
+    )  # in one loop with n Clang makes no vectors
     layer.units(
         part,
-        f"const REAL r = {functions.gate(f'a[{H} + j]')}, z = {functions.gate(f'a[{2 * H} + j]')};",
-        f"const REAL n = {functions.state(f'@fma(r, a[{3 * H} + j], a[j])')};",
-        "h[j] = @flushed(@fma(z, h[j] - n, n));",
+        f"const REAL n = {functions.state(f'@fma(a[{H} + j], a[{3 * H} + j], a[j])')};",
+        f"h[j] = @flushed(@fma(a[{2 * H} + j], h[j] - n, n));",
     )
     gate, state, _ = functions.names
     return (

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.reference.formats import LEAST_ACTIVATION
+from fastrnn.reference.formats import BLOCK, LEAST_ACTIVATION
 
 
 class Function(NamedTuple):
@@ -179,11 +179,11 @@ static inline float @wide_bfloat16(uint16_t w) {
 """),
     "multiply_int8": Function("""\
 /* a[j] += x[k] w[k][j] scale[j]. x is made integers q of a scale of its own, the largest of them `largest`;
-   512 at a time, sums of q and w are exact, so that nothing depends on their order. */
+   <block> at a time, sums of q and w are exact, so that nothing depends on their order. */
 static void @multiply_int8(int K, int N, const int8_t *@RESTRICT w, const float *@RESTRICT scale,
                            float largest, const float *@RESTRICT x, float *@RESTRICT a) {
   int32_t sum[<widest>];
-  int16_t q[512];
+  int16_t q[<block>];
   uint32_t top = 0;
   float most, factor, unit;
   int finite, first, k, j;
@@ -197,8 +197,8 @@ static void @multiply_int8(int K, int N, const int8_t *@RESTRICT w, const float 
   finite = top < 0x7f800000u;
   factor = finite && !(most < <least>) ? largest / most : 0;
   unit = finite ? most < <least> ? 0 : most / largest : most - most; /* NaN */
-  for (first = 0; first < K; first += 512, w += 512 * N) {
-    const int depth = K - first < 512 ? K - first : 512;
+  for (first = 0; first < K; first += <block>, w += <block> * N) {
+    const int depth = K - first < <block> ? K - first : <block>;
     for (k = 0; k < depth; ++k) {
       const float rounded = x[first + k] * factor;
       q[k] = (int16_t)(finite ? rounded + <shift> - <shift> : 0);
@@ -322,7 +322,7 @@ def constant(value: str | float, dtype: str) -> str:
     return f"{np.float32(exact)!s}f" if dtype == "float32" else repr(float(exact))
 
 
-def functions(wanted: Iterable[str], dtype: str, widest: int) -> str:
+def functions(wanted: Iterable[str], dtype: str, widest: tuple[int, int]) -> str:
     """The text of some functions and of those that they call, each after what it calls.
 
     Parameters
@@ -331,10 +331,11 @@ def functions(wanted: Iterable[str], dtype: str, widest: int) -> str:
         Names.
     dtype : {"float32", "float64"}
         What REAL is.
-    widest : int
-        The most sums that one product has.
+    widest : tuple of int
+        The most numbers that are made integers for one product, and the most sums of such.
     """
     polynomials = {name: _polynomial(name, each, dtype) for name, each in POLYNOMIALS[dtype].items()}
+    depth, width = widest
     known = {**SHARED, **polynomials, **OF_DTYPE[dtype]}
     found: dict[str, str] = {}
 
@@ -346,7 +347,7 @@ def functions(wanted: Iterable[str], dtype: str, widest: int) -> str:
     for name in known:
         if name in wanted:
             take(name)
-    return filled("\n".join(found.values()), dtype, {"widest": str(widest)})
+    return filled("\n".join(found.values()), dtype, {"block": str(min(BLOCK, depth)), "widest": str(width)})
 
 
 def _polynomial(name: str, coefficients: str, dtype: str) -> Function:

@@ -30,7 +30,7 @@ class Part:
     arrays: list[tuple[str, Array, str]] = field(default_factory=list)  # names, numbers, comments
     body: list[str] = field(default_factory=list)  # of the function
     needs: set[str] = field(default_factory=set)  # functions that it calls
-    sums: int = 0  # the most that it has integers of
+    integers: tuple[int, int] = (0, 0)  # the most numbers made such for a product, and sums of them
 
     def array(self, name: str, numbers: Array, comment: str) -> str:
         """Add an array; what C calls it."""
@@ -44,7 +44,7 @@ class Part:
         found = Matrix(self.array(name, numbers.T, f"{comment}, turned: [{K}][{N}]"), format, K, N)
         if scales is not None:
             self.array(f"{name}_scale", scales, "what each column is multiplied by")
-            self.sums = max(self.sums, N)
+            self.integers = max(self.integers[0], K), max(self.integers[1], N)
         self.needs.add("multiply" if kind == "float32" else f"multiply_{kind}")
         return found
 
@@ -103,10 +103,10 @@ def linear(name: str, layer: str, parameters: Parameters) -> Part:
     (O, I), bias = parameters.w_ih.shape, parameters.b_ih
     part = Part(name, f"{layer}: y = weight x{'' if bias is None else ' + bias'}, of {I} numbers {O}.", O)
     weight = part.matrix("weight", parameters.w_ih, parameters.format, "weight")
-    begins = (
-        "0" if bias is None else part.array("bias", 0 + bias, f"bias, [{O}]") + "[j]"
-    )  # -0 is 0: in kernels, too
-    part.each(O, f"y[j] = {begins};")
+    start = "0"
+    if bias is not None:  # added to 0, as by the kernels: so it is never -0
+        start = f"{part.array('bias', 0 + bias, f'bias, [{O}]')}[j]"
+    part.each(O, f"y[j] = {start};")
     part.body.append(weight.times("x", "y"))
     return part
 

@@ -97,7 +97,7 @@ void @init(@state *state);
     def source(self, header: str) -> str:
         """The text of the file that includes the header of this name."""
         needs = {need for part in self.parts for need in part.needs}
-        widest = max(part.sums for part in self.parts)
+        widest = max(part.integers[0] for part in self.parts), max(part.integers[1] for part in self.parts)
         numbers = sum(array.nbytes for part in self.parts for _, array, _ in part.arrays)
         fma = "fmaf" if self.dtype == "float32" else "fma"
         fast = "FP_FAST_FMAF" if self.dtype == "float32" else "FP_FAST_FMA"
