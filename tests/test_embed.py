@@ -3,6 +3,8 @@
 import ctypes
 import errno
 import itertools
+import json
+import math
 import os
 import platform
 import re
@@ -39,6 +41,7 @@ from fastrnn import (
     Tanh,
     _core,
     checkpoint,
+    cli,
 )
 from fastrnn.embed import export_c
 from fastrnn.embed.functions import CONSTANTS, POLYNOMIALS
@@ -504,6 +507,20 @@ def test_a_model_gives_its_network_and_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="TextGenerator"):
         export_c(text, tmp_path / "text.c", tokens=True)
     assert "int model_step(model_state *state, int32_t token, float *y);" in (tmp_path / "text.h").read_text()
+
+
+def test_a_file_that_does_not_tell_all_is_sent_to_convert(tmp_path, capsys):
+    shapes = {"rnn.weight_ih_l0": (12, 2), "rnn.weight_hh_l0": (12, 3), "fc.weight": (1, 3), "fc.bias": (1,)}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + 4 * math.prod(shape)]}
+        end = header[name]["data_offsets"][1]
+    text = json.dumps(header).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+    assert cli.main(["export", str(tmp_path / "w.safetensors"), "-o", str(tmp_path / "w.c")]) == 1
+    said = capsys.readouterr().err
+    assert "order must be given" in said and "`fastrnn convert` has options for that" in said
+    assert not (tmp_path / "w.c").exists()
 
 
 def test_constants_are_those_of_the_kernels():

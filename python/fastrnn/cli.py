@@ -245,7 +245,15 @@ def _export(options: argparse.Namespace) -> None:
     given = {
         name: getattr(options, name) for name in ("name", "dtype", "weights", "tokens") if name in options
     }
-    embed.export_c(fastrnn.load(options.model), options.output, **given)
+    try:
+        network = fastrnn.load(options.model)
+    except ValueError as error:
+        if any(f"{name} must be given" in str(error) for name in QUESTIONS):
+            raise ValueError(
+                f"{error}. `fastrnn convert` has options for that: give MODEL to it first"
+            ) from None
+        raise
+    embed.export_c(network, options.output, **given)
     print(f"{options.output} and {os.path.splitext(options.output)[0]}.h")
 
 
