@@ -108,8 +108,17 @@ void @init(@state *state);
    with {numbers:,} bytes of weights. Compile with -std=c99 or -ffp-contract=off, and without -ffast-math. */
 """
         text = f"""
+#include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
+
+#if INT_MAX < 0x7fffffff
+#error "an int must have 32 bits"
+#endif
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 /* of which the latter is about smaller numbers */
+#error "numbers are computed with more digits than they have: on 32-bit x86 compile with -msse2 -mfpmath=sse"
+#endif
 
 #if @@_LAYOUT != {self.layout}
 #error "the header is of another network: export both files again"
