@@ -4,7 +4,10 @@ import copy
 import io
 import os
 import pickle
+import subprocess
+import sys
 from abc import ABC
+from pathlib import Path
 
 import pytest
 
@@ -460,11 +463,22 @@ def test_workers_of_a_data_loader_run_an_accelerated_model(start, threads):
     torch.testing.assert_close(torch.cat(list(loader)), want)
 
 
+def elsewhere(function, *arguments):
+    """Call one of these functions in a process of its own. Once PyTorch has compiled or exported something,
+    its autograd refuses to work in what is forked from there."""
+    name = Path(__file__).stem
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {name}; {name}.torch.set_num_threads(1); "
+    code += f"{name}.{function.__name__}(*sys.argv[2:])"
+    command = [sys.executable, "-c", code, Path(__file__).parent, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr
+
+
 def train_shared(model):
     train(model, OPTIMIZERS["sgd"](model.parameters()))
 
 
-def test_another_process_trains_a_model_in_shared_memory():
+def train_from_a_fork():
     plain, model = Model(), accelerated(Model()).share_memory()
     process = torch.multiprocessing.get_context("fork").Process(target=train_shared, args=(model,))
     process.start()
@@ -472,6 +486,10 @@ def test_another_process_trains_a_model_in_shared_memory():
     assert process.exitcode == 0
     train_shared(plain)
     torch.testing.assert_close(output(model), output(plain))
+
+
+def test_another_process_trains_a_model_in_shared_memory():
+    elsewhere(train_from_a_fork)
 
 
 def one_of_two(rank, store):
@@ -492,8 +510,12 @@ def one_of_two(rank, store):
     os._exit(0)
 
 
+def gradients_of_two(store):
+    torch.multiprocessing.start_processes(one_of_two, (store,), nprocs=2, start_method="fork")
+
+
 def test_gradients_of_two_processes_are_those_of_the_whole_batch(tmp_path):
-    torch.multiprocessing.start_processes(one_of_two, (tmp_path / "store",), nprocs=2, start_method="fork")
+    elsewhere(gradients_of_two, tmp_path / "store")
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # the compiler looks at that of inputs
