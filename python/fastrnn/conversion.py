@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastrnn import checkpoint, checks, interop, models
-from fastrnn.interop import files
+from fastrnn import checkpoint, interop, models
+from fastrnn.interop import files, rows
 from fastrnn.layers import Layer
 from fastrnn.layers.compression import SCALE
 from fastrnn.layers.description import CLASSES
@@ -73,8 +73,7 @@ def convert(source: str, target: str, options: Mapping[str, Any]) -> None:
         network = files.compressed(source, network, weights)
         write = type(network).save
     elif not isinstance(network, Layer):
-        what = "its network is written, but no vocabulary, classes or scaling"
-        checks.warn(f"of the {type(network).__name__} {what}")
+        rows.warn_of_network_alone(network)
         network = network.network_
     write(network, target, **writing)
     _block("network", network if isinstance(network, Layer) else network.network_)

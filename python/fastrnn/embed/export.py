@@ -18,7 +18,7 @@ from fastrnn.embed import parts
 from fastrnn.embed.cells import recurrent
 from fastrnn.embed.parts import Part
 from fastrnn.embed.text import MARK, Source
-from fastrnn.interop.rows import refuse, row_of
+from fastrnn.interop.rows import refuse, row_of, warn_of_network_alone
 from fastrnn.layers import Composite, Layer
 from fastrnn.layers.compression import WEIGHTS
 from fastrnn.layers.stream import Stage
@@ -111,8 +111,7 @@ def export_c(
     for file in texts:
         _require_ours(file)
     if layers is not network:
-        what = "its network is written, but no vocabulary, classes or scaling"
-        checks.warn(f"of the {type(network).__name__} {what}")
+        warn_of_network_alone(network)
     for file, text in texts.items():
         checkpoint.write(file, text.encode())
 

@@ -27,6 +27,12 @@ def row_of(network: Any) -> dict[str, Layer]:
     return dict(_row(network.parts))
 
 
+def warn_of_network_alone(model: Any) -> None:
+    """What is left behind where a fitted model's network is written."""
+    what = "its network is written, but no vocabulary, classes or scaling"
+    checks.warn(f"of the {type(model).__name__} {what}")
+
+
 def of_halves(last: Last, before: Sequence[Layer]) -> bool:
     """Whether the second half of the features that `last` takes is of a direction that runs backwards."""
     return _halves(before) if last.bidirectional is None else last.bidirectional

@@ -16,6 +16,7 @@ from fastrnn import checks
 from fastrnn.checks import Array
 from fastrnn.layers.layer import Back, Layer
 from fastrnn.layers.stream import Stage
+from fastrnn.reference import sigmoid
 
 Undo: TypeAlias = "Callable[[Array], Array]"  # from dy to dx, both plain arrays
 
@@ -225,7 +226,7 @@ class SiLU(Activation):
 
     def _undo(self, x: Array, y: Array) -> Undo:
         def undo(dy: Array) -> Array:
-            gate = _sigmoid(x)
+            gate = sigmoid(x)
             dx: Array = dy * (gate + x * gate * (1 - gate))
             return dx
 
@@ -279,7 +280,7 @@ class Softplus(Activation):
     """
 
     def _run(self, x: Array) -> tuple[Array, Undo]:
-        return np.logaddexp(x, x.dtype.type(0)), lambda dy: dy * _sigmoid(x)
+        return np.logaddexp(x, x.dtype.type(0)), lambda dy: dy * sigmoid(x)
 
 
 class Softsign(Activation):
@@ -337,12 +338,6 @@ class LogSoftmax(Activation):
         y = x - x.max(axis=-1, keepdims=True, initial=-np.inf)  # so that no exponential overflows
         y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
         return y, lambda dy: dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
-
-
-def _sigmoid(x: Array) -> Array:
-    decay = np.exp(-np.abs(x))  # never above 1: no overflow
-    value: Array = np.where(x < 0, decay, 1) / (1 + decay)
-    return value.astype(x.dtype, copy=False)
 
 
 def _undo_elu(x: Array, alpha: float, scale: float) -> Undo:
